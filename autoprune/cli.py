@@ -1,0 +1,366 @@
+"""The command line: parsing and printing. What it calls is imported when it is called."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autoprune.errors import AutopruneError
+
+if TYPE_CHECKING:
+    from autoprune.search import Summary
+
+DEMO_DEFAULTS = {"trials": 20, "finetune_steps": 24, "max_length": 64}
+"""What a search without MODEL asks for where the user says nothing: about five minutes on 2 cores."""
+
+
+@contextlib.contextmanager
+def _reported() -> Iterator[None]:
+    """Errors a user can cause become one line and an exit code; so do Ctrl-C and SIGTERM.
+
+    A signal raises KeyboardInterrupt wherever the driver is; where that is inside a compiled
+    extension it may come out as another exception, so what counts is that a signal came.
+    """
+    came: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) == 1:  # a second one must not cut the saving short
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    try:
+        yield
+    except AutopruneError as error:
+        click.echo(f"autoprune: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BaseException:
+        if not came:
+            raise
+        click.echo("autoprune: stopped; finished trials are saved", err=True)
+        sys.exit(128 + came[0])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="autoprune")
+def main() -> None:
+    """Search for a smaller, faster version of a model, under a limit of size or latency.
+
+    \b
+    autoprune search --budget 20MB                      the built-in demo
+    autoprune search ./my-model --dataset reviews.csv --budget 20MB
+    """
+    # Before torch is imported anywhere: a thread that waits for work must not spin (see README).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+
+
+_SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option("--budget", multiple=True, metavar="LIMIT",
+                 help="Size (20MB, 8MiB) or latency (5ms) not to exceed; repeat for both."),
+    click.option("--dataset", help="A csv/tsv/json/jsonl/parquet file, a folder, or a hub id."),
+    click.option("--text-column", "text_columns", multiple=True,
+                 help="Column of text; give twice for pairs. Found by convention if not given."),
+    click.option("--label-column", help="Column of labels. Found by convention if not given."),
+    click.option("--group-by", help="Column whose rows stay together when splits are made."),
+    click.option("--space", help="Search space: auto, a shipped name, or a YAML file.  [default: auto]"),
+    click.option("--target", help="What the model will run on: openvino or packed.  [default: openvino]"),
+    click.option("--trials", type=click.IntRange(min=1),
+                 help="Trials to run, baselines not counted.  [default: 100; demo: 20]"),
+    click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+                 help="Start no trial after this many seconds."),
+    click.option("--sampler", help="tpe, nsga2, random or gp.  [default: tpe]"),
+    click.option("--finetune-steps", type=click.IntRange(min=0),
+                 help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 24]"),
+    click.option("--teacher-epochs", type=click.FloatRange(min=0, min_open=True),
+                 help="Passes over the data where the model's head is missing.  [default: 1]"),
+    click.option("--teacher-rate", type=click.FloatRange(min=0, min_open=True),
+                 help="Learning rate of that fit.  [default: 1e-4]"),
+    click.option("--batch", type=click.IntRange(min=1), help="Batch that latency is timed at.  [default: 1]"),
+    click.option("--sequence", type=click.IntRange(min=1),
+                 help="Tokens that latency is timed at.  [default: 128]"),
+    click.option("--max-length", type=click.IntRange(min=4),
+                 help="Tokens a row is cut at.  [default: 128; demo: 64]"),
+    click.option("--calibration-rows", type=click.IntRange(min=8),
+                 help="Training rows that statistics are taken from.  [default: 512]"),
+    click.option("--workers", type=click.IntRange(min=0),
+                 help="Ray workers; 0 runs trials in this process.  [default: one a core]"),
+    click.option("--gpus-per-trial", type=click.FloatRange(min=0), help="GPUs a worker asks for.  [default: 0]"),
+    click.option("--cpus-per-trial", type=click.FloatRange(min=0), help="CPUs a worker asks for.  [default: 1]"),
+    click.option("--address", help="A running Ray cluster: auto, or ray://HOST:PORT."),
+    click.option("--storage", help="Database URL for the study, instead of study.db in the run folder."),
+    click.option("--revision", help="Revision of a model from a hub."),
+    click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that a hub model brings."),
+    click.option("--seed", type=int, help="Seed of splits, search and fine-tunes.  [default: 0]"),
+]  # fmt: skip
+
+
+def _with(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    def apply(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return apply
+
+
+@main.command()
+@click.argument("model", required=False)
+@_with(_SEARCH_OPTIONS)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME-LIMIT]")
+@click.option("--dry-run", is_flag=True, help="Check everything, print the plan, run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the front as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def search(
+    model: str | None, output: Path | None, dry_run: bool, as_json: bool, quiet: bool, **given: Any
+) -> None:
+    """Search for the best MODEL under a budget.
+
+    MODEL is a local folder or a hub id; without it, the built-in demo runs.
+
+    \b
+    autoprune search ./my-bert --dataset reviews.csv --budget 20MB
+    """
+    from autoprune.run import Config
+
+    with _reported():
+        given = {name: value for name, value in given.items() if value not in (None, ())}
+        if model is None:
+            given = DEMO_DEFAULTS | given
+        given.setdefault("workers", len(os.sched_getaffinity(0)))
+        config = replace(Config(model=model), **given)
+        _search(config, output, dry_run, as_json, quiet)
+
+
+def _search(config: Any, output: Path | None, dry_run: bool, as_json: bool, quiet: bool) -> None:
+    config.limits()  # a budget that is no budget is said before anything is loaded
+    from autoprune.progress import Progress
+    from autoprune.run import RunFolder
+    from autoprune.samplers import check_sampler
+
+    check_sampler(config.sampler)
+    progress = Progress(quiet=quiet)
+    from autoprune.search import plan
+    from autoprune.search import search as run_search
+
+    inputs, smallest = plan(config, progress)
+    _print_plan(config, inputs, smallest)
+    if dry_run:
+        click.echo(json.dumps(asdict(config), indent=1))
+        return
+    path = output or _free_folder(inputs.name, config.budget)
+    run = RunFolder.create(path, config, f"autoprune {shlex.join(sys.argv[1:])}")
+    try:
+        _print_summary(run_search(run, inputs, progress, trials=config.trials), as_json)
+    finally:
+        run.close()
+
+
+def _free_folder(name: str, budget: tuple[str, ...]) -> Path:
+    """runs/NAME-LIMIT, with a number where that is taken."""
+    stem = "-".join([name, *(text.replace(" ", "") for text in budget)])
+    path, k = Path("runs") / stem, 1
+    while path.exists():
+        k += 1
+        path = Path("runs") / f"{stem}-{k}"
+    return path
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--trials", help="Trials in all, or +N for N more.  [default: what the run was asked for]")
+@click.option("--workers", type=click.IntRange(min=0), help="Ray workers.  [default: as before]")
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Start no trial after this many seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print the front as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def resume(
+    run: Path, trials: str | None, workers: int | None, timeout_s: float | None, as_json: bool, quiet: bool
+) -> None:
+    """Go on with RUN after Ctrl-C, a kill, or to run more trials.
+
+    \b
+    autoprune resume runs/demo-minilm-20MB --trials +50
+    """
+    from autoprune.progress import Progress
+    from autoprune.run import FRONT, RunFolder, read_record
+
+    with _reported():
+        folder = RunFolder.open(run)
+        try:
+            config = folder.config()
+            if workers is not None:
+                config = replace(config, workers=workers)
+            config = replace(config, timeout_s=timeout_s)
+            wanted = config.trials
+            if trials is not None:
+                have = 0
+                if (run / FRONT).is_file():
+                    have = sum(one["name"] is None for one in read_record(run / FRONT)["trials"])
+                if not trials.removeprefix("+").isdecimal():
+                    raise AutopruneError(f"--trials {trials!r}: give a number, or +N for N more")
+                wanted = int(trials) + (have if trials.startswith("+") else 0)
+            folder.note(config=asdict(replace(config, trials=wanted)))
+            from autoprune.search import plan
+            from autoprune.search import search as run_search
+
+            progress = Progress(quiet=quiet)
+            inputs, smallest = plan(config, progress)
+            _print_plan(replace(config, trials=wanted), inputs, smallest)
+            _print_summary(run_search(folder, inputs, progress, trials=wanted), as_json)
+        finally:
+            folder.close()
+
+
+def _print_plan(config: Any, inputs: Any, smallest: int) -> None:
+    """What will be done, on stderr, before it is."""
+    from autoprune.budget import megabytes
+
+    label = config.model or "all-MiniLM-L6-v2 (built-in demo)"
+    limit = config.limits()
+    lines = [
+        f"Model     {label}  {megabytes(inputs.original_bytes)} as {config.target}",
+        f"Data      {inputs.dataset}  train {len(inputs.task.train)}, validation "
+        f"{len(inputs.task.validation)}, test {len(inputs.task.test)}; {len(inputs.task.label_names)} classes",
+        f"Space     {inputs.space_name}  {len(inputs.units)} units; smallest {smallest / 1e6:.2f} MB; "
+        f"budget {limit}",
+        f"Plan      4 baselines, {config.trials} trials, {config.workers or 'no'} Ray workers, "
+        f"sampler {config.sampler}, seed {config.seed}; Ctrl-C is safe",
+    ]
+    click.echo("\n".join(lines), err=True)
+
+
+def _print_summary(summary: Summary, as_json: bool) -> None:
+    """The baselines and the points to ship, on stdout."""
+    from autoprune.run import FRONT
+
+    if as_json:
+        click.echo((summary.run / FRONT).read_text(encoding="utf-8"))
+        return
+    for line in summary_lines(summary):
+        click.echo(line)
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """The result as a table for people."""
+    now, budget = summary.now, summary.budget
+    head = f"{'':24}{'size':>9}  {'latency':>9}  {'accuracy':>8}  {'test':>6}"
+    lines = [f"Baselines {head[10:]}"]
+    lines += [_row(one, one.name or "", budget) for one in now.trials if one.is_baseline]
+    lines.append(f"Best within {budget}")
+    shown = [(now.best, "best"), (now.knee, "knee")]
+    lines += [_row(one, f"#{one.number} {tag}", budget) for one, tag in shown if one is not None]
+    top = now.best
+    done = sum(not one.is_baseline for one in now.trials)
+    lines.append(
+        f"Front     {len(now.front)} of {done} trials and the baselines; hypervolume "
+        f"{now.hypervolume:.3f} (reference {now.reference.size_bytes / 1e6:.1f} MB, "
+        f"{now.reference.latency_ms:.1f} ms, {now.reference.accuracy:.1f} %)"
+    )
+    lines.append(f"Report    {summary.run / 'report.html'}")
+    if top is not None:
+        lines.append(f"Export    autoprune export {summary.run} --trial best -o model-{top.number}")
+    return lines
+
+
+def _row(one: Any, label: str, budget: Any) -> str:
+    m = one.measurement
+    if m is None:
+        return f"  {label:22}failed: {one.failure}"
+    test = f"{one.test_accuracy:.1f}" if one.test_accuracy is not None else ""
+    over = "" if budget.allows(m.size_bytes, m.latency_ms) else "  over budget"
+    size = f"{m.size_bytes / 1e6:.2f} MB"
+    return f"  {label:22}{size:>9}  {m.latency_ms:6.2f} ms  {m.accuracy:8.1f}  {test:>6}{over}"
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print status.json.")
+def status(run: Path, as_json: bool) -> None:
+    """Say how far RUN is.
+
+    \b
+    autoprune status runs/demo-minilm-20MB
+    """
+    from autoprune.run import STATUS, read_record
+
+    with _reported():
+        now = read_record(run / STATUS)
+        if as_json:
+            click.echo(json.dumps(now, indent=1))
+            return
+        click.echo(
+            f"{run}: {now['state']}; {now.get('trials', 0)} of {now.get('planned', '?')} trials, "
+            f"{now.get('failed', 0)} failed, {now.get('in_flight', 0)} in flight; best "
+            f"{now.get('best')}, knee {now.get('knee')}, hypervolume {now.get('hypervolume', 0):.3f}"
+        )
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--open", "show", is_flag=True, help="Open it in the browser.")
+def report(run: Path, show: bool) -> None:
+    """Write report.html and front.csv of RUN again; prints where.
+
+    \b
+    autoprune report runs/demo-minilm-20MB --open
+    """
+    from autoprune.report import write_csv, write_report
+    from autoprune.run import FRONT, read_record
+
+    with _reported():
+        record = read_record(run / FRONT)
+        write_csv(record, run / "front.csv")
+        write_report(record, run / "report.html")
+        click.echo(run / "report.html")
+        if show:
+            click.launch(str((run / "report.html").resolve()))
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--trial", "which", default="best", show_default=True, help="best, knee, or a trial's number.")
+@click.option("--target", help="openvino or packed.  [default: the run's]")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write; must not exist.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def export(run: Path, which: str, target: str | None, output: Path, quiet: bool) -> None:
+    """Write a trial's model, ready to ship.
+
+    \b
+    autoprune export runs/demo-minilm-20MB --trial best -o minilm-20MB
+    """
+    from autoprune.progress import Progress
+    from autoprune.run import RUN, read_record
+
+    with _reported():
+        chosen = target or str(read_record(run / RUN)["config"]["target"])
+        from autoprune.export import export as run_export
+
+        done = run_export(run, which=which, target=chosen, folder=output, progress=Progress(quiet=quiet))
+        click.echo(
+            f"{done.folder}: trial {done.trial['number']} for {chosen}, {done.size_bytes} bytes "
+            f"({done.size_bytes / 1e6:.2f} MB) of graph and weights\n"
+            f"Load it:  from autoprune import load; model = load({str(done.folder)!r})"
+        )
+
+
+@main.command()
+def spaces() -> None:
+    """List the search spaces that are shipped."""
+    from autoprune.prepare import spaces_folder
+
+    for path in sorted(spaces_folder().glob("*.yaml")):
+        click.echo(f"{path.stem:12}{path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")

@@ -1,0 +1,116 @@
+"""Integer weights with a scale and a zero point per group, and the rounding that makes them.
+
+Shapes: o output features (rows), i input features (columns), g groups in a row, s = i / g weights
+in a group. A weight is `(code - zero) * scale`, codes and zeros in 0 .. 2^bits - 1 (asymmetric
+affine quantization: Jacob et al., arXiv 1712.05877, eq. 1). Scales are half floats, because that
+is how they are stored: rounding with any other scale would measure a model that nobody ships.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+SMALLEST_SCALE = 2.0**-14
+"""Smallest normal half float; a group of zeros gets it, and codes equal to its zero point."""
+
+SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.72, 0.64, 0.56)
+"""Shares of a group's range tried when its scale is chosen: clipping outliers pays at few bits."""
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A weight as stored: codes, and a scale and zero point for each group of a row."""
+
+    codes: UInt8[Tensor, "o i"]
+    scale: Float[Tensor, "o g"]
+    zero: UInt8[Tensor, "o g"]
+    bits: int
+
+    @property
+    def group_size(self) -> int:
+        """Weights that share a scale."""
+        return self.codes.shape[1] // self.scale.shape[1]
+
+    def dequantize(self) -> Float[Tensor, "o i"]:
+        """The weight these integers stand for, float32."""
+        o, i = self.codes.shape
+        centred = self.codes.reshape(o, -1, self.group_size).float() - self.zero[..., None].float()
+        return (centred * self.scale[..., None].float()).reshape(o, i)
+
+
+def group_size_for(columns: int, wanted: int) -> int:
+    """Weights per scale in a row of `columns`: the largest divisor both numbers share.
+
+    Rows that share less than 8 with the wanted size get one scale each.
+
+    >>> group_size_for(384, 64), group_size_for(288, 64), group_size_for(50, 64)
+    (64, 32, 50)
+    """
+    shared = math.gcd(columns, wanted)
+    return shared if shared >= 8 else columns
+
+
+def stored_bytes(rows: int, columns: int, *, bits: int, group_size: int) -> int:
+    """Bytes of a weight [rows, columns] stored in `bits`, scales and zero points counted.
+
+    >>> stored_bytes(384, 384, bits=4, group_size=64)  # 73728 codes, 4608 scales, 1152 zeros
+    79488
+    """
+    if bits >= 16:
+        return rows * columns * bits // 8
+    groups = rows * (columns // group_size_for(columns, group_size))
+    return math.ceil(rows * columns * bits / 8) + 2 * groups + math.ceil(groups * bits / 8)
+
+
+def choose_scale(
+    weight: Float[Tensor, "*b o s"], top: Float[Tensor, "*#b 1"], weight_of: Float[Tensor, " s"]
+) -> tuple[Float[Tensor, "*b o"], Float[Tensor, "*b o"]]:
+    """Scale and zero point of each row of one group, by least weighted squared error.
+
+    Args:
+        weight: the group's weights.
+        top: largest code, 2^bits - 1; broadcasts, so several bit-widths are done at once.
+        weight_of: importance of each column (the diagonal of the input's second moment).
+
+    Returns:
+        scale (half-float values in float32) and zero point (integers in float32).
+    """
+    low = weight.amin(-1).clamp(max=0.0)
+    high = weight.amax(-1).clamp(min=0.0)
+    best_error = torch.full_like(low, torch.inf)
+    best_scale, best_zero = torch.ones_like(low), torch.zeros_like(low)
+    for shrink in SHRINKS:
+        scale = (shrink * (high - low) / top).clamp(min=SMALLEST_SCALE).half().float()
+        zero = (-shrink * low / scale).round().clamp(min=torch.zeros_like(top), max=top)
+        code = (weight / scale[..., None]).round() + zero[..., None]
+        code = code.clamp(min=torch.zeros_like(top)[..., None], max=top[..., None])
+        gap = (code - zero[..., None]) * scale[..., None] - weight
+        error = gap.square() @ weight_of
+        better = error < best_error
+        best_error = torch.where(better, error, best_error)
+        best_scale = torch.where(better, scale, best_scale)
+        best_zero = torch.where(better, zero, best_zero)
+    return best_scale, best_zero
+
+
+def round_nearest(
+    weight: Float[Tensor, "o i"], *, bits: int, group_size: int
+) -> Integers:
+    """Round each weight to its nearest code, with the best scale for each group."""
+    o, i = weight.shape
+    size = group_size_for(i, group_size)
+    grouped = weight.reshape(-1, size)
+    top = torch.tensor([float(2**bits - 1)], device=weight.device)
+    scale, zero = choose_scale(grouped, top, torch.ones(size, device=weight.device))
+    codes = ((grouped / scale[:, None]).round() + zero[:, None]).clamp(0, 2**bits - 1)
+    return Integers(
+        codes.reshape(o, i).to(torch.uint8),
+        scale.reshape(o, -1).half(),
+        zero.reshape(o, -1).to(torch.uint8),
+        bits,
+    )

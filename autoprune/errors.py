@@ -1,0 +1,27 @@
+"""What a user can get wrong, each kind with the exit code the command ends with."""
+
+from __future__ import annotations
+
+
+class AutopruneError(ValueError):
+    """Wrong input: the message says what came, what is allowed and what to do."""
+
+    exit_code = 2
+
+
+class BudgetError(AutopruneError):
+    """No candidate can meet the budget, or none that did was found."""
+
+    exit_code = 3
+
+
+class FailedTrialsError(AutopruneError):
+    """So many trials failed that going on would waste the user's time."""
+
+    exit_code = 4
+
+
+class StoppedError(AutopruneError):
+    """The run stopped early, is saved, and `autoprune resume` goes on from there."""
+
+    exit_code = 75

@@ -1,0 +1,288 @@
+"""What a worker does: build variants, and turn a candidate into a measurement.
+
+A worker loads the model and the data once, from plain arrays that all workers of a machine share;
+what it trains, it copies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autoprune.calibrate import Statistics
+from autoprune.files import cache_folder, written_whole
+from autoprune.finetune import Recipe, finetune
+from autoprune.front import Measurement
+from autoprune.library import Library
+from autoprune.measure import Timing, logits_of, time_interleaved
+from autoprune.quiet import default_room
+from autoprune.space import Candidate
+from autoprune.stitch import Stitched, stitch
+from autoprune.targets import Runner, get_target, size_on_disk
+from autoprune.targets.packed import read_packed, write_packed
+from autoprune.task import Task, accuracy, divergence
+from autoprune.teacher import best_device
+from autoprune.units import Unit
+
+TIMING_PAIRS = 15
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All a worker needs, as plain data and arrays.
+
+    config: the teacher's config; state: its tensors by name; statistics: fields of `Statistics` by
+    module path. train_rows and train_logits are the rows a brief fine-tune draws from and the
+    teacher's logits on them; validation_logits the teacher's on validation.
+    """
+
+    config: Mapping[str, Any]
+    state: Mapping[str, NDArray[np.generic]]
+    statistics: Mapping[str, tuple[Any, ...]]
+    units: tuple[Unit, ...]
+    task: Task
+    train_logits: NDArray[np.float32]
+    validation_logits: NDArray[np.float32]
+    target: str
+    key: str
+    batch: int
+    sequence: int
+
+
+@dataclass(frozen=True)
+class BuildUnit:
+    """Job: make all variants of a unit. Result: damage by ratio, then bits."""
+
+    unit: Unit
+
+
+@dataclass(frozen=True)
+class TimeOriginal:
+    """Job: the original's latency with nothing else running. Result: a `Timing`."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Job: a candidate, fine-tuned by a recipe. Result: an `Evaluated`."""
+
+    candidate: Candidate
+    recipe: Recipe
+    seed: int
+    reference_ms: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """Job: accuracy on test of a packed artifact, of the original when None. Result: percent."""
+
+    artifact: bytes | None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A measurement, seconds of each stage, and the model in the packed layout."""
+
+    measurement: Measurement
+    parts: Mapping[str, float]
+    artifact: bytes
+
+
+def make_worker(context: Mapping[str, object]) -> Callable[[object], object]:
+    """The worker of a run, from its `Setting` under "setting"."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    setting = context["setting"]
+    assert isinstance(setting, Setting)
+    return _Worker(setting)
+
+
+def candidate_seed(seed: int, candidate: Candidate) -> int:
+    """A trial's seed: from the run's and the candidate alone, whatever worker it meets."""
+    digest = hashlib.sha256(f"{seed}:{candidate.items}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+class _Worker:
+    """Teacher, library and target of one process."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.task = setting.task
+        self.teacher = _teacher(setting)
+        self.target = get_target(setting.target)
+        self.room = default_room()
+        statistics = {
+            path: Statistics(*(_tensor(x) if isinstance(x, np.ndarray) else x for x in fields))
+            for path, fields in setting.statistics.items()
+        }
+        folder = cache_folder() / "library"
+        self.library = Library(folder, self.teacher, statistics, key=setting.key)
+        self.example = self.task.batch(self.task.validation, [0, 1])
+        self.timing_batch = self.task.timing_batch(setting.batch, setting.sequence)
+        self._original: Runner | None = None
+
+    def __call__(self, job: object) -> object:
+        match job:
+            case BuildUnit(unit):
+                with self.room.busy():
+                    return {ratio: self.library.build(unit, ratio) for ratio in unit.ratios}
+            case TimeOriginal():
+                original = self.original()
+                with self.room.alone():
+                    return time_interleaved(
+                        original, original, self.timing_batch, pairs=TIMING_PAIRS
+                    )
+            case Evaluate():
+                return self.evaluate(job)
+            case Score(artifact):
+                return self.score(artifact)
+        raise TypeError(f"no such job: {job!r}")
+
+    def original(self) -> Runner:
+        """The uncompressed model on the target, saved once a machine and loaded once a worker."""
+        if self._original is None:
+            path = cache_folder() / "originals" / f"{self.setting.key}-{self.target.name}"
+            untouched = Candidate(())
+            if not path.is_dir():
+                plain = Stitched(self.teacher, {}, frozenset(), {}, untouched)
+                with written_whole(path) as temporary:
+                    temporary.mkdir()
+                    self.target.save(plain, temporary, self.example)
+            self._original = self.target.load(path)
+        return self._original
+
+    def evaluate(self, job: Evaluate) -> Evaluated:
+        """Stitch, fine-tune, save, and measure what was saved."""
+        parts: dict[str, float] = {}
+        clock = _Clock(parts)
+        with self.room.busy():
+            stitched = stitch(self.teacher, self.setting.units, job.candidate, self.library)
+        clock.lap("stitch")
+        if stitched.integers or stitched.half or _is_pruned(job.candidate):
+            stitched = finetune(
+                stitched,
+                self.task,
+                self.task.train,
+                self.setting.train_logits,
+                job.recipe,
+                seed=job.seed,
+                step_room=self.room.busy,
+                device=best_device(),
+            )
+        clock.lap("finetune")
+        with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
+            folder = Path(name)
+            with self.room.busy():
+                self.target.save(stitched, folder, self.example)
+                run = self.target.load(folder)
+            size = size_on_disk(self.target, folder)
+            clock.lap("save")
+            logits = logits_of(run, self.task, self.task.validation, room=self.room.busy)
+            clock.lap("accuracy")
+            timing = self._time(run)
+            clock.lap("latency")
+            measurement = self._measurement(size, logits, timing, job.reference_ms)
+            artifact = folder / "artifact"
+            write_packed(stitched, artifact)
+            return Evaluated(measurement, parts, artifact.read_bytes())
+
+    def _time(self, run: Runner) -> Timing:
+        original = self.original()
+        with self.room.alone():
+            return time_interleaved(run, original, self.timing_batch, pairs=TIMING_PAIRS)
+
+    def _measurement(
+        self, size: int, logits: NDArray[np.float32], timing: Timing, reference_ms: float
+    ) -> Measurement:
+        if not np.isfinite(logits).all():
+            raise FloatingPointError("the model gives logits that are not finite")
+        median, low, high = timing.scaled(reference_ms)
+        return Measurement(
+            size_bytes=size,
+            latency_ms=median,
+            accuracy=accuracy(logits, self.task.validation.labels),
+            kl=divergence(logits, self.setting.validation_logits),
+            latency_low_ms=low,
+            latency_high_ms=high,
+            raw_latency_ms=timing.median_ms,
+            raw_original_ms=timing.original_ms,
+        )
+
+    def score(self, artifact: bytes | None) -> float:
+        """Accuracy on test, percent, on the target."""
+        if artifact is None:
+            run = self.original()
+        else:
+            with tempfile.TemporaryDirectory(prefix="autoprune-") as name, self.room.busy():
+                folder = Path(name)
+                self.target.save(unpacked(artifact, self.setting.config), folder, self.example)
+                run = self.target.load(folder)
+        logits = logits_of(run, self.task, self.task.test, room=self.room.busy)
+        return accuracy(logits, self.task.test.labels)
+
+
+class _Clock:
+    """Seconds between laps, by name."""
+
+    def __init__(self, parts: dict[str, float]) -> None:
+        self.parts, self.last = parts, time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.parts[name] = round(now - self.last, 3)
+        self.last = now
+
+
+def unpacked(artifact: bytes, config: Mapping[str, Any]) -> Stitched:
+    """A stitched model from its packed bytes and the teacher's config."""
+    import json
+
+    with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
+        folder = Path(name)
+        (folder / "model.safetensors").write_bytes(artifact)
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        return read_packed(folder)
+
+
+def statistics_fields(statistics: Mapping[str, Statistics]) -> dict[str, tuple[Any, ...]]:
+    """Statistics as arrays, for a `Setting`."""
+    return {
+        path: tuple(
+            x.numpy() if isinstance(x := getattr(one, f.name), torch.Tensor) else x
+            for f in dataclasses.fields(one)
+        )
+        for path, one in statistics.items()
+    }
+
+
+def _teacher(setting: Setting) -> torch.nn.Module:
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    config = transformers.AutoConfig.for_model(**setting.config)
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    state = {name: _tensor(array) for name, array in setting.state.items()}
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def _tensor(array: NDArray[Any]) -> torch.Tensor:
+    """A tensor on the array's own memory, which is shared: read it, never write it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def _is_pruned(candidate: Candidate) -> bool:
+    return any(level.ratio > 0 for _, level in candidate.items)

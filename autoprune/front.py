@@ -1,0 +1,166 @@
+"""Measurements, trials and the front they form. Pure Python; imports no torch.
+
+Objectives, in this order everywhere: size_bytes (less is better), latency_ms (less is better),
+accuracy in percent (more is better).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autoprune.budget import Budget
+from autoprune.space import Candidate
+
+DIRECTIONS = ("minimize", "minimize", "maximize")
+ORIGINAL = "original"
+"""Name of the baseline that is the uncompressed model."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One model on one target.
+
+    size_bytes: sum by `stat` of the files the runtime opens. latency_ms: median time of a call,
+    interleaved with the original and scaled to the original's quiet time, so that drift of the
+    machine cancels; low and high are its 10th and 90th percentile. accuracy: percent, on
+    validation. kl: mean divergence of the validation logits from the teacher's, nats.
+    """
+
+    size_bytes: int
+    latency_ms: float
+    accuracy: float
+    kl: float = math.nan
+    latency_low_ms: float = math.nan
+    latency_high_ms: float = math.nan
+    raw_latency_ms: float = math.nan
+    raw_original_ms: float = math.nan
+
+    def objectives(self) -> tuple[float, float, float]:
+        """Size, latency, accuracy as floats (integers crash Optuna's multi-objective TPE)."""
+        return float(self.size_bytes), float(self.latency_ms), float(self.accuracy)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate evaluated or failed; `name` is set on baselines."""
+
+    number: int
+    candidate: Candidate
+    measurement: Measurement | None = None
+    failure: str | None = None
+    name: str | None = None
+    test_accuracy: float | None = None
+    predicted_size_bytes: int = 0
+    seconds: float = 0.0
+    worker: str = ""
+    seed: int = 0
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of each stage of the trial: stitch, finetune, save, accuracy, latency."""
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is one of the models that every run is compared with."""
+        return self.name is not None
+
+
+def dominates(a: Measurement, b: Measurement) -> bool:
+    """Whether `a` is nowhere worse than `b` and somewhere better."""
+    x, y = _minimised(a), _minimised(b)
+    return x != y and all(p <= q for p, q in zip(x, y, strict=True))
+
+
+def _minimised(one: Measurement) -> tuple[float, float, float]:
+    size, latency, accuracy = one.objectives()
+    return size, latency, -accuracy
+
+
+def finished(trials: Iterable[Trial]) -> list[tuple[Trial, Measurement]]:
+    """Trials that gave a measurement, with it."""
+    return [(one, one.measurement) for one in trials if one.measurement is not None]
+
+
+def front(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials that none dominates, smallest first; ties stay."""
+    done = finished(trials)
+    members = [
+        (one, m) for one, m in done if not any(dominates(other, m) for _, other in done)
+    ]
+    return [one for one, _ in sorted(members, key=lambda pair: (_minimised(pair[1]), pair[0].number))]
+
+
+def within(trials: Iterable[Trial], budget: Budget) -> list[Trial]:
+    """The trials whose measured size and latency the budget allows."""
+    return [one for one, m in finished(trials) if budget.allows(m.size_bytes, m.latency_ms)]
+
+
+def best(trials: Iterable[Trial], budget: Budget, *, rows: int) -> Trial | None:
+    """The trial to ship: within the budget, accuracy as good as any, nearest to the teacher.
+
+    Accuracy on `rows` validation rows is noisy, so the highest of many is partly luck. All trials
+    within one standard error of the highest count as equally accurate (the one-standard-error
+    rule: Breiman et al., Classification and Regression Trees, 1984, section 3.4.3), and of those
+    the least divergence from the teacher wins, which is far less noisy.
+    """
+    fit = finished(one for one in within(trials, budget) if not one.is_baseline)
+    if not fit:
+        return None
+    top = max(m.accuracy for _, m in fit) / 100.0
+    error = 100.0 * math.sqrt(max(top * (1.0 - top), 0.0) / max(rows, 1))
+    near = [(one, m) for one, m in fit if m.accuracy >= 100.0 * top - error]
+    return min(near, key=lambda pair: (_rank(pair[1].kl), pair[1].size_bytes, pair[0].number))[0]
+
+
+def _rank(kl: float) -> float:
+    return math.inf if math.isnan(kl) else kl
+
+
+def knee(members: Sequence[Trial]) -> Trial | None:
+    """The member farthest above the line between the front's smallest and most accurate.
+
+    Size is taken as its logarithm, since halving is one step wherever it happens (Satopaa et al.,
+    Finding a "Kneedle" in a Haystack, 2011, with log x).
+    """
+    done = finished(members)
+    if not done:
+        return None
+    xs = [math.log(m.size_bytes) for _, m in done]
+    ys = [m.accuracy for _, m in done]
+    width, height = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 1.0
+    lift = [(y - min(ys)) / height - (x - min(xs)) / width for x, y in zip(xs, ys, strict=True)]
+    return done[max(range(len(done)), key=lambda k: (lift[k], -xs[k]))][0]
+
+
+def hypervolume(trials: Iterable[Trial], reference: Measurement) -> float:
+    """Share of the box between `reference` and the ideal (0 bytes, 0 ms, 100 %) that is dominated.
+
+    Exact, by sweeping size and summing the area dominated in (latency, accuracy). Members at or
+    beyond the reference add nothing. Always print it with its reference point.
+    """
+    box = reference.size_bytes * reference.latency_ms * (100.0 - reference.accuracy)
+    if box <= 0:
+        return 0.0
+    inside = [
+        m
+        for _, m in finished(trials)
+        if m.size_bytes < reference.size_bytes
+        and m.latency_ms < reference.latency_ms
+        and m.accuracy > reference.accuracy
+    ]
+    inside.sort(key=lambda m: m.size_bytes)
+    total = 0.0
+    for k, one in enumerate(inside):
+        end = inside[k + 1].size_bytes if k + 1 < len(inside) else reference.size_bytes
+        total += (end - one.size_bytes) * _area(inside[: k + 1], reference)
+    return total / box
+
+
+def _area(points: Sequence[Measurement], reference: Measurement) -> float:
+    """Area in (latency, accuracy) that the points dominate, up to the reference."""
+    area, floor = 0.0, reference.accuracy
+    for one in sorted(points, key=lambda m: m.latency_ms):
+        if one.accuracy > floor:
+            area += (reference.latency_ms - one.latency_ms) * (one.accuracy - floor)
+            floor = one.accuracy
+    return area

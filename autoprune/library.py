@@ -1,0 +1,222 @@
+"""The compression database: a unit's variants, made when first asked for and kept on disk.
+
+One file holds a unit at one ratio for all its bit-widths, since they share the removal and the
+Cholesky factors. It is named after everything it depends on, so files of several models, data
+sets and versions live side by side, and workers of a machine share them (memory-mapped).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from autoprune.calibrate import Statistics
+from autoprune.compress.integers import Integers, round_nearest
+from autoprune.compress.removal import refit, removal_order
+from autoprune.compress.rounding import round_compensated
+from autoprune.errors import AutopruneError
+from autoprune.files import content_key, written_whole
+from autoprune.space import FLOAT_BITS, Level
+from autoprune.units import Unit, Weight
+
+VERSION = 1
+"""Raised when variants come out differently; old files are then no longer found."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One matrix of a unit at a level.
+
+    weight: float weight after removal and refit, not rounded [o i]. integers: what it is rounded
+    to, None at 16 and 32 bits. bias: refitted and corrected for the mean error of rounding [o].
+    """
+
+    weight: Float[Tensor, "o i"]
+    bias: Float[Tensor, " o"] | None
+    integers: Integers | None
+    bits: int
+
+    def value(self) -> Float[Tensor, "o i"]:
+        """The weight the model computes with."""
+        if self.integers is not None:
+            return self.integers.dequantize()
+        return self.weight.half().float() if self.bits < FLOAT_BITS else self.weight
+
+
+class Library:
+    """Variants of one teacher's units under one calibration."""
+
+    def __init__(
+        self,
+        folder: Path,
+        teacher: nn.Module,
+        statistics: Mapping[str, Statistics],
+        *,
+        key: str,
+    ) -> None:
+        self._folder, self._teacher, self._statistics, self._key = folder, teacher, statistics, key
+        self._orders: dict[str, Tensor] = {}
+
+    def path(self, unit: Unit, ratio: float) -> Path:
+        """File of a unit at a ratio, whether it is there or not."""
+        name = content_key(VERSION, self._key, asdict(unit), ratio)
+        return self._folder / f"{name}.safetensors"
+
+    def build(self, unit: Unit, ratio: float) -> dict[int, float]:
+        """Make the file if it is not there; returns the predicted damage at each bit-width."""
+        path = self.path(unit, ratio)
+        if not path.exists():
+            keep = self._kept_rows(unit, ratio) if unit.prunable and ratio > 0 else None
+            tensors, damage = make_variants(unit, keep, self._teacher, self._statistics)
+            with written_whole(path) as temporary:
+                save_file(tensors, temporary, metadata={"damage": json.dumps(damage)})
+        with safe_open(path, "pt") as file:
+            return {int(b): d for b, d in json.loads(file.metadata()["damage"]).items()}
+
+    def variants(self, unit: Unit, level: Level) -> dict[str, Variant]:
+        """Each matrix of the unit at a level, by module path."""
+        if level.ratio not in unit.ratios or level.bits not in unit.bits:
+            raise AutopruneError(f"{unit.name} has no level {level}")
+        self.build(unit, level.ratio)
+        with safe_open(self.path(unit, level.ratio), "pt") as file:
+            names = set(file.keys())
+
+            def read(name: str) -> Tensor | None:
+                return file.get_tensor(name) if name in names else None
+
+            out = {}
+            for one in unit.weights:
+                stem = f"{one.path}@{level.bits}"
+                weight, codes = read(f"{one.path}.weight"), read(f"{stem}.codes")
+                scale, zero = read(f"{stem}.scale"), read(f"{stem}.zero")
+                integers = None
+                if codes is not None and scale is not None and zero is not None:
+                    integers = Integers(codes, scale, zero, level.bits)
+                assert weight is not None
+                out[one.path] = Variant(weight, read(f"{stem}.bias"), integers, level.bits)
+        return out
+
+    def _kept_rows(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
+        """Rows that stay, in order. One order of removal serves all ratios, so they nest."""
+        if unit.name not in self._orders:
+            col = unit.cols[0]
+            seen = self._statistics[col.path]
+            self._orders[unit.name] = removal_order(
+                _weight_of(self._teacher.get_submodule(col.path)),
+                seen.moment,
+                seen.mean,
+                block=unit.block,
+                step=1 if unit.block > 1 else max(1, unit.keep_multiple // 4),
+                row_weight=seen.gradient,
+            )
+        order = self._orders[unit.name]
+        blocks = order[len(order) - unit.kept(ratio) // unit.block :].sort().values
+        return (blocks[:, None] * unit.block + torch.arange(unit.block)).reshape(-1)
+
+
+def make_variants(
+    unit: Unit,
+    keep: Int[Tensor, " k"] | None,
+    teacher: nn.Module,
+    statistics: Mapping[str, Statistics],
+) -> tuple[dict[str, Tensor], dict[int, float]]:
+    """Tensors of a unit with the rows `keep` at all its bit-widths, and the damage of each width.
+
+    Names are `path.weight` (float), and `path@bits.codes`, `.scale`, `.zero`, `.bias`.
+    """
+    tensors: dict[str, Tensor] = {}
+    damage = dict.fromkeys(unit.bits, 0.0)
+    for one in unit.weights:
+        made = _rounded(unit, one, keep, teacher.get_submodule(one.path), statistics[one.path])
+        for bits, (variant, harm) in made.items():
+            tensors[f"{one.path}.weight"] = variant.weight.contiguous()
+            stem = f"{one.path}@{bits}"
+            if variant.bias is not None:
+                tensors[f"{stem}.bias"] = variant.bias.contiguous()
+            if variant.integers is not None:
+                tensors[f"{stem}.codes"] = variant.integers.codes.contiguous()
+                tensors[f"{stem}.scale"] = variant.integers.scale.contiguous()
+                tensors[f"{stem}.zero"] = variant.integers.zero.contiguous()
+            damage[bits] += harm
+    return {name: tensor.clone() for name, tensor in tensors.items()}, damage
+
+
+def _rounded(
+    unit: Unit,
+    one: Weight,
+    keep: Int[Tensor, " k"] | None,
+    module: nn.Module,
+    seen: Statistics,
+) -> dict[int, tuple[Variant, float]]:
+    """One matrix with rows or columns removed, at every bit-width, and the damage it does."""
+    original = _weight_of(module)
+    bias: Tensor | None = getattr(module, "bias", None)
+    if isinstance(module, nn.Embedding):
+        return {
+            bits: (variant, _embedding_damage(variant.value() - original, seen))
+            for bits in unit.bits
+            for variant in [_embedding_variant(original, bits, unit.group_size)]
+        }
+    old_bias = bias.detach() if bias is not None else torch.zeros(len(original))
+    weight, new_bias, moment, mean = original, old_bias, seen.moment, seen.mean
+    columns, rows = torch.arange(one.columns), torch.arange(one.rows)
+    if keep is not None and one in unit.cols:
+        weight, new_bias = refit(original, old_bias, moment, mean, keep)
+        moment, mean, columns = moment[keep][:, keep], mean[keep], keep
+    elif keep is not None:
+        weight, new_bias, rows = original[keep], old_bias[keep], keep
+    integer_bits = [b for b in unit.bits if b < 16]
+    rounded = dict(
+        zip(
+            integer_bits,
+            round_compensated(weight, moment, bits=integer_bits, group_size=unit.group_size),
+            strict=True,
+        )
+    )
+    out = {}
+    for bits in unit.bits:
+        plain = Variant(weight, None, rounded.get(bits), bits)
+        value = plain.value()
+        shift = new_bias + (weight - value) @ mean  # rounding must not move the output's mean
+        gap = torch.zeros(len(rows), one.columns)
+        gap[:, columns] = value
+        gap -= original[rows]
+        moved = shift - old_bias[rows]
+        variant = Variant(weight, shift if bias is not None else None, rounded.get(bits), bits)
+        harm = _linear_damage(gap, moved if bias is not None else moved * 0, rows, seen)
+        out[bits] = (variant, harm)
+    return out
+
+
+def _embedding_variant(weight: Float[Tensor, "v d"], bits: int, group_size: int) -> Variant:
+    integers = round_nearest(weight, bits=bits, group_size=group_size) if bits < 16 else None
+    return Variant(weight, None, integers, bits)
+
+
+def _linear_damage(
+    gap: Float[Tensor, "o i"],
+    moved: Float[Tensor, " o"],
+    rows: Int[Tensor, " o"],
+    seen: Statistics,
+) -> float:
+    """1/2 uses sum_o g_o E[(gap x + moved)^2_o], nats a row."""
+    error = ((gap @ seen.moment) * gap).sum(1) + 2 * moved * (gap @ seen.mean) + moved.square()
+    return 0.5 * seen.uses * float((seen.gradient[rows] * error.clamp(min=0)).sum())
+
+
+def _embedding_damage(gap: Float[Tensor, "v d"], seen: Statistics) -> float:
+    """1/2 sum_d g_d sum_v count_v gap_vd^2, nats a row."""
+    return 0.5 * float(seen.moment @ gap.square() @ seen.gradient)
+
+
+def _weight_of(module: nn.Module) -> Float[Tensor, "o i"]:
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return weight.detach()

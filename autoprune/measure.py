@@ -1,0 +1,73 @@
+"""A measurement of one model on one target: accuracy, divergence and time of what was saved."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprune.targets.contract import Runner
+from autoprune.task import Batch, Encoded, Task
+
+EVALUATION_BATCH = 32
+
+Entered = Callable[[], contextlib.AbstractContextManager[object]]
+"""Something entered around work: a room shared with others, or had alone."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of a call: median, 10th and 90th percentile, and the original's median.
+
+    All raw, from one interleaved series on one machine.
+    """
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    original_ms: float
+
+    def scaled(self, reference_ms: float) -> tuple[float, float, float]:
+        """Median, low, high as if the original had taken `reference_ms`: drift cancels."""
+        factor = reference_ms / self.original_ms
+        return self.median_ms * factor, self.low_ms * factor, self.high_ms * factor
+
+
+def logits_of(
+    run: Runner, task: Task, data: Encoded, *, room: Entered = contextlib.nullcontext
+) -> NDArray[np.float32]:
+    """Logits of all rows [n k], in the rows' order."""
+    out: NDArray[np.float32] | None = None
+    for rows, batch in task.sorted_batches(data, EVALUATION_BATCH):
+        with room():
+            logits = run(batch)
+        if out is None:
+            out = np.empty((len(data), logits.shape[-1]), np.float32)
+        out[rows] = logits
+    if out is None:
+        raise ValueError("no rows to evaluate")
+    return out
+
+
+def time_interleaved(
+    run: Runner, original: Runner, batch: Batch, *, pairs: int, warm_up: int = 3
+) -> Timing:
+    """Time a model and the original in turn, so that both meet the same machine.
+
+    The order within a pair alternates. Call it where nothing else runs.
+    """
+    for _ in range(warm_up):
+        run(batch)
+        original(batch)
+    ours, theirs = np.empty(pairs), np.empty(pairs)
+    for k in range(pairs):
+        for mine in (True, False) if k % 2 else (False, True):
+            start = time.perf_counter()
+            (run if mine else original)(batch)
+            (ours if mine else theirs)[k] = time.perf_counter() - start
+    low, median, high = (1e3 * np.percentile(ours, q) for q in (10, 50, 90))
+    return Timing(float(median), float(low), float(high), float(1e3 * np.median(theirs)))

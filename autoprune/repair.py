@@ -1,0 +1,197 @@
+"""What candidates cost by prediction, and how one over the budget is brought under it.
+
+Plain numbers, no model: a candidate's size is a sum over its units, and so is its predicted damage.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
+
+from autoprune.space import UNTOUCHED, Candidate, Level, SearchSpace
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One unit at one level: bytes in the target's file, and predicted damage (nats a row)."""
+
+    size_bytes: int
+    damage: float = 0.0
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Every unit at every level, and the bytes that no level changes."""
+
+    fixed_bytes: int
+    levels: Mapping[str, Mapping[Level, Cost]]
+
+    def size_bytes(self, candidate: Candidate) -> int:
+        """Predicted bytes of a candidate's files."""
+        return self.fixed_bytes + sum(self.levels[u][level].size_bytes for u, level in candidate.items)
+
+    def damage(self, candidate: Candidate) -> float:
+        """Predicted divergence from the teacher, nats a row, units taken one by one."""
+        return sum(self.levels[u][level].damage for u, level in candidate.items)
+
+    def smallest(self, space: SearchSpace) -> Candidate:
+        """The candidate of fewest bytes; of equal ones the least damaging."""
+        return Candidate(
+            tuple(
+                (one.unit, min(one.levels(), key=lambda level: self._order(one.unit, level)))
+                for one in space.units
+            )
+        )
+
+    def _order(self, unit: str, level: Level) -> tuple[int, float]:
+        cost = self.levels[unit][level]
+        return cost.size_bytes, cost.damage
+
+    def as_json(self) -> dict[str, Any]:
+        """For `units.json`; `from_json` reads it back."""
+        units = {
+            unit: [[level.ratio, level.bits, cost.size_bytes, cost.damage] for level, cost in table.items()]
+            for unit, table in self.levels.items()
+        }
+        return {"fixed_bytes": self.fixed_bytes, "levels [ratio, bits, size_bytes, damage]": units}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Costs:
+        """Inverse of `as_json`."""
+        units = data["levels [ratio, bits, size_bytes, damage]"]
+        return cls(
+            int(data["fixed_bytes"]),
+            {
+                unit: {Level(float(r), int(b)): Cost(int(n), float(d)) for r, b, n, d in rows}
+                for unit, rows in units.items()
+            },
+        )
+
+
+def repair(
+    candidate: Candidate,
+    seen: AbstractSet[Candidate],
+    seed: int,
+    *,
+    space: SearchSpace,
+    costs: Costs,
+    limit_bytes: int | None,
+) -> Candidate:
+    """A candidate within the limit that is not among `seen`; one that is both comes back as it is.
+
+    Too large: the step that costs least predicted damage a byte saved is taken until it fits, then
+    units go back up towards what was proposed where the room left allows. Seen: random changes
+    of level, each brought under the limit, until one is new; where all are, `candidate` comes back.
+    """
+    rng = random.Random(seed)
+    out = _fitted(candidate, space, costs, limit_bytes)
+    for _ in range(200):
+        if out not in seen:
+            return out
+        one = rng.choice(space.units)
+        level = Level(rng.choice(one.ratios), rng.choice(one.bits))
+        out = _fitted(out.with_level(one.unit, level), space, costs, limit_bytes)
+    return out
+
+
+def _fitted(
+    candidate: Candidate, space: SearchSpace, costs: Costs, limit_bytes: int | None
+) -> Candidate:
+    if limit_bytes is None or costs.size_bytes(candidate) <= limit_bytes:
+        return candidate
+    now = dict(candidate.items)
+    size = costs.size_bytes(candidate)
+    while size > limit_bytes:
+        step = _cheapest_step(now, space, costs)
+        if step is None:
+            break
+        unit, level = step
+        size += costs.levels[unit][level].size_bytes - costs.levels[unit][now[unit]].size_bytes
+        now[unit] = level
+    _refill_(now, dict(candidate.items), costs, limit_bytes - size)
+    return Candidate(tuple(now.items()))
+
+
+def _cheapest_step(
+    now: Mapping[str, Level], space: SearchSpace, costs: Costs
+) -> tuple[str, Level] | None:
+    """The change to fewer bytes with the least damage added a byte; None at the smallest."""
+    best: tuple[float, int, str, Level] | None = None
+    for one in space.units:
+        here = costs.levels[one.unit][now[one.unit]]
+        for level in one.levels():
+            there = costs.levels[one.unit][level]
+            saved = here.size_bytes - there.size_bytes
+            if saved <= 0:
+                continue
+            price = max(there.damage - here.damage, 0.0) / saved
+            key = (price, -saved, one.unit, level)
+            best = key if best is None or key < best else best
+    return None if best is None else best[2:]
+
+
+def _refill_(
+    now: dict[str, Level], proposed: Mapping[str, Level], costs: Costs, room: int
+) -> None:
+    """Spend the bytes left over on the changed units, most damage undone first, in place."""
+    while True:
+        options = []
+        for unit, level in now.items():
+            if level == proposed[unit]:
+                continue
+            table = costs.levels[unit]
+            here, top = table[level], table[proposed[unit]]
+            for other, there in table.items():
+                grown = there.size_bytes - here.size_bytes
+                undone = here.damage - there.damage
+                if 0 <= grown <= room and undone > 0 and there.size_bytes <= top.size_bytes:
+                    options.append((undone, -grown, unit, other))
+        if not options:
+            return
+        _, shrunk, unit, level = max(options)
+        room += shrunk
+        now[unit] = level
+
+
+def warm_starts(
+    space: SearchSpace, costs: Costs, *, limit_bytes: int | None, count: int
+) -> list[Candidate]:
+    """Candidates to begin with: the original brought under a ladder of sizes.
+
+    The sizes fall by a constant factor from the limit (the original's size when there is none) to
+    just above the smallest candidate.
+    """
+    start = costs.size_bytes(space.untouched())
+    top = min(limit_bytes or start, start)
+    floor = max(1, costs.size_bytes(costs.smallest(space)))
+    rungs = [top * (floor * 1.1 / top) ** (k / max(1, count - 1)) for k in range(count)]
+    made = [
+        _fitted(space.untouched(), space, costs, int(max(rung, floor))) for rung in rungs if top >= floor
+    ]
+    return list(dict.fromkeys(made))
+
+
+def uniform_pruning(
+    space: SearchSpace, costs: Costs, *, limit_bytes: int | None
+) -> Candidate | None:
+    """Every unit pruned by the same ratio: the mildest that fits, in as many bits as can fit.
+
+    Embeddings cannot be pruned and are large, so pruning alone rarely reaches a budget: the bits,
+    the same everywhere, go down until some ratio fits. None where there is nothing to prune.
+    """
+    ratios = sorted({r for one in space.units for r in one.ratios} - {0.0})
+    bits = sorted({b for one in space.units for b in one.bits}, reverse=True)
+    for b in bits:
+        for ratio in ratios:
+            one = space.uniform(Level(ratio, b))
+            if limit_bytes is None or costs.size_bytes(one) <= limit_bytes:
+                return one
+    return None
+
+
+def is_untouched(candidate: Candidate) -> bool:
+    """Whether a candidate is the original."""
+    return all(level == UNTOUCHED for _, level in candidate.items)

@@ -1,0 +1,103 @@
+"""`report.html`: one file that asks the network for nothing and runs nothing it was not built with.
+
+The browser enforces both: the content security policy allows only the style and the script whose
+hashes it names. Data travels as JSON in an element that does not execute.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import cast
+
+import jinja2
+import markupsafe
+
+from autoprune.report.rows import FIELDS, Json, pack
+from autoprune.report.schema import Front, clean, read_front
+from autoprune.report.tables import causes, gains, provenance
+from autoprune.report.text import printable, shell_word, standard_error, write_whole
+from autoprune.report.verdict import figures, has_budget, notes, verdict
+
+SCRIPTS = ("dom.js", "chart.js", "report.js", "table.js")
+"""Inlined in this order."""
+
+
+def write_report(front: Mapping[str, object], path: Path) -> None:
+    """Write the report of a parsed `front.json` to `path`, whole or not at all.
+
+    Raises:
+        AutopruneError: where `front` is not what `front.json` holds.
+    """
+    write_whole(path, render(front))
+
+
+def render(front: Mapping[str, object]) -> str:
+    """The page as text."""
+    read = read_front(front)
+    style, script = _asset("report.css"), "\n".join(_asset(name) for name in SCRIPTS)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_asset("report.html.j2")).render(
+        run=read.run,
+        has_budget=has_budget(read),
+        verdict=verdict(read),
+        notes=notes(read),
+        figures=figures(read),
+        gains=gains(read),
+        causes=causes(read),
+        provenance=provenance(read),
+        command=printable(read.run.command),
+        policy=_policy(style, script),
+        style=markupsafe.Markup(style),
+        script=markupsafe.Markup(script),
+        data=markupsafe.Markup(embedded(_data(cast(Json, clean(front)), read))),
+    )
+
+
+def embedded(value: object) -> str:
+    r"""JSON that is inert inside a script element: no character of it can end the element.
+
+    >>> embedded("</script>&\u2028")
+    '"\\u003c/script\\u003e\\u0026\\u2028"'
+    """
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for one in "<>&":
+        text = text.replace(one, f"\\u{ord(one):04x}")
+    return text
+
+
+def _data(front: Json, read: Front) -> dict[str, object]:
+    run = read.run
+    stem = printable(run.name) or "model"
+    return {
+        **pack(front),
+        "fields": FIELDS,
+        "errors": [standard_error(one.accuracy, run.validation_rows) for one in read.trials],
+        "export": {
+            "folder": shell_word(run.folder or "."),
+            "target": shell_word(run.target or "original"),
+            "stem": "".join(one if one.isalnum() or one in "._-" else "-" for one in stem),
+        },
+    }
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    return (
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        f"img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"

@@ -1,0 +1,225 @@
+// The page: which trial is selected, and what is shown of it.
+
+const data = JSON.parse(byId("data").textContent);
+const front = unpack(data);
+const run = front.run;
+const metric = run.metric || "accuracy";
+AXES.accuracy.name = metric[0].toUpperCase() + metric.slice(1) + " on validation, %";
+
+function roleOf(trial) {
+  if (trial.state === "FAIL") return "failed";
+  if (trial.name === null && trial.number === front.best) return "best";
+  if (trial.name === null && trial.number === front.knee) return "knee";
+  if (trial.name !== null) return trial.name === "original" ? "original" : "baseline";
+  return trial.on_front ? "front" : "dominated";
+}
+
+function captionOf(trial, role) {
+  if (role === "best") return (trial.number === front.knee ? "best, knee #" : "best #") + trial.number;
+  if (role === "knee") return "knee #" + trial.number;
+  return role === "baseline" || role === "original" ? trial.name : null;
+}
+
+const trials = front.trials.map((trial, k) => {
+  const role = roleOf(trial);
+  return { ...trial, name: trial.name ?? null, error: data.errors[k], role, caption: captionOf(trial, role) };
+});
+const ROLES = { best: "best in the budget", knee: "knee of the front", front: "on the front",
+  dominated: "dominated", original: "original model", baseline: "uniform baseline", failed: "failed" };
+if (!known(run.budget?.size_bytes) && !known(run.budget?.latency_ms)) ROLES.best = "best";
+
+const state = { x: "size", y: "accuracy", zoom: false, selected: null, points: [], focus: 0,
+  sort: "number", descending: false };
+
+// ---- the chart ------------------------------------------------------------------------------
+
+function symbol(role) {
+  return shape("svg", { viewBox: "-11 -11 22 22", class: "symbol point " + role, "aria-hidden": "true" },
+    shape("path", { class: "mark", d: MARKS[role] }));
+}
+
+function drawLegend() {
+  const count = (role) => trials.filter((t) => t.role === role).length;
+  const items = Object.keys(MARKS).filter(count).map((role) =>
+    el("li", {}, symbol(role), `${ROLES[role]}${count(role) > 1 ? " (" + count(role) + ")" : ""}`));
+  if (count("failed")) items.push(el("li", {}, `${count("failed")} failed, not drawn`));
+  byId("legend").replaceChildren(...items);
+}
+
+function chartNote() {
+  const parts = ["The line joins the trials that no other beats in these two dimensions; the others of the " +
+    "front win on the third."];
+  const shown = [state.x, state.y];
+  if (shown.includes("latency")) parts.push("Bars of latency run from the 10th to the 90th percentile.");
+  if (shown.includes("accuracy") && run.validation_rows) {
+    parts.push(`Bars of ${metric} are one standard error on ${run.validation_rows.toLocaleString("en")} rows.`);
+  }
+  if (state.points.outside) parts.push(`${state.points.outside} outside the picture.`);
+  return parts.join(" ");
+}
+
+function showChart() {
+  state.points = drawChart(byId("chart"), trials, { ...state, budget: run.budget });
+  byId("chart-note").textContent = chartNote();
+  state.points.forEach((p, k) => {
+    fill(p.node, {}, [shape("title", {}, p.node.getAttribute("aria-label"))]);
+    p.node.addEventListener("keydown", (event) => onKey(event, k));
+    p.node.addEventListener("click", (event) => { event.stopPropagation(); select(p.trial); });
+  });
+  byId("chart").querySelector("svg")?.addEventListener("click", selectNearest);
+  markSelected();
+}
+
+// A click beside a mark takes the nearest one within 24 pixels.
+function selectNearest(event) {
+  const svg = event.currentTarget;
+  const scale = svg.viewBox.baseVal.width / svg.getBoundingClientRect().width;
+  const left = (event.clientX - svg.getBoundingClientRect().left) * scale;
+  const top = (event.clientY - svg.getBoundingClientRect().top) * scale;
+  const away = (p) => Math.hypot(p.x - left, p.y - top);
+  const near = state.points.filter((p) => away(p) < 24).sort((p, q) => away(p) - away(q))[0];
+  if (near) select(near.trial);
+}
+
+// Left and right walk along the horizontal axis, up and down along the vertical one.
+function onKey(event, k) {
+  if (event.key === "Enter" || event.key === " ") {
+    event.preventDefault();
+    select(state.points[k].trial);
+    return;
+  }
+  const moves = { ArrowRight: ["x", 1], ArrowLeft: ["x", -1], ArrowUp: ["y", -1], ArrowDown: ["y", 1],
+    Home: ["x", -Infinity], End: ["x", Infinity] };
+  if (!moves[event.key]) return;
+  event.preventDefault();
+  const [axis, by] = moves[event.key];
+  const order = state.points.map((_, i) => i)
+    .sort((i, j) => state.points[i][axis] - state.points[j][axis] || i - j);
+  const to = Math.min(order.length - 1, Math.max(0, order.indexOf(k) + by));
+  rove(order[to]);
+  state.points[order[to]].node.focus();
+}
+
+function rove(k) {
+  state.points.forEach((p, i) => p.node.setAttribute("tabindex", i === k ? "0" : "-1"));
+}
+
+function markSelected() {
+  const k = state.points.findIndex((p) => p.trial === state.selected);
+  state.points.forEach((p, i) => {
+    p.node.classList.toggle("selected", i === k);
+    p.node.setAttribute("aria-pressed", String(i === k));
+  });
+  if (state.points.length) rove(Math.max(k, 0));
+  for (const row of byId("trials").querySelectorAll("tbody tr")) {
+    const on = row.dataset.key === String(trials.indexOf(state.selected));
+    row.classList.toggle("selected", on);
+    row.querySelector("button").setAttribute("aria-pressed", String(on));
+  }
+}
+
+function select(trial) {
+  state.selected = trial;
+  markSelected();
+  showCard(trial);
+  showMap(trial);
+}
+
+// ---- the selected trial -----------------------------------------------------------------------
+
+function showCard(trial) {
+  const pair = (name, value, more) => el("div", {}, el("dt", {}, name),
+    el("dd", {}, value, more ? el("small", {}, more) : null));
+  const low = trial.latency_low_ms;
+  const spread = known(low) ? `${format.latency(low)} to ${format.latency(trial.latency_high_ms)}` : null;
+  const error = known(trial.error) ? `± ${trial.error.toFixed(1)}` : null;
+  const title = label(trial);
+  const parts = [
+    el("h3", {}, MARKS[trial.role] ? symbol(trial.role) : null, title[0].toUpperCase() + title.slice(1)),
+    el("p", { class: "role" }, standing(trial)),
+    el("dl", {},
+      pair("Size", format.size(trial.size_bytes)),
+      pair("Latency", format.latency(trial.latency_ms), spread),
+      pair("Validation", format.percent(trial.accuracy), error),
+      pair("Test", format.percent(trial.test_accuracy)),
+      pair("KL", format.kl(trial.kl), known(trial.kl) ? "nats" : null),
+      pair("Evaluated in", format.seconds(trial.seconds), trial.worker ? "on " + trial.worker : null)),
+  ];
+  if (trial.role === "failed") {
+    parts.push(el("p", { class: "warning" }, trial.failure || "No cause was recorded."));
+  } else {
+    const text = exportCommand(trial);
+    parts.push(el("h4", {}, "Export this model"),
+      el("div", { class: "command" }, el("code", { id: "export" }, text), copyButton(text)));
+  }
+  byId("card").replaceChildren(...parts);
+}
+
+function standing(trial) {
+  const budget = trial.within_budget ? "within the budget" : "over budget";
+  const limited = known(run.budget?.size_bytes) || known(run.budget?.latency_ms);
+  return [ROLES[trial.role], trial.role === "failed" || trial.role === "best" || !limited ? null : budget,
+    trial.on_front && trial.role !== "front" ? "on the front" : null].filter(Boolean).join(", ");
+}
+
+function exportCommand(trial) {
+  const { folder, target, stem } = data.export;
+  return `autoprune export ${folder} --trial ${trial.number} --target ${target} -o ${stem}-${trial.number}`;
+}
+
+// ---- the units of the selected trial ----------------------------------------------------------
+
+function bar(share, kind, before) {
+  const box = el("span", { class: "bar-box " + kind });
+  if (before !== undefined) {
+    const ghost = el("span", { class: "ghost" });
+    ghost.style.width = 100 * Math.min(1, Math.max(0, before)) + "%";
+    box.append(ghost);
+  }
+  const inner = el("span", { class: "bar-fill" });
+  inner.style.width = 100 * Math.min(1, Math.max(0, share || 0)) + "%";
+  box.append(inner);
+  return box;
+}
+
+function showMap(trial) {
+  const before = new Map((front.units || []).map((unit) => [unit.name, unit]));
+  const names = data.names.filter((name) => name in trial.levels || name in trial.unit_bytes);
+  byId("map-hint").textContent = label(trial);
+  if (!names.length) {
+    byId("map").replaceChildren(el("p", { class: "hint" }, "What was done to each unit is not recorded."));
+    return;
+  }
+  const bytes = names.map((name) => trial.unit_bytes[name]);
+  const most = Math.max(1, ...bytes.filter(known), ...names.map((n) => before.get(n)?.size_bytes || 0));
+  const total = trial.size_bytes ?? trial.predicted_size_bytes;
+  const rows = names.map((name, k) => unitRow(name, trial.levels[name], bytes[k], before.get(name), most, total));
+  const rest = total - bytes.reduce((sum, one) => sum + (known(one) ? one : 0), 0);
+  const head = (text, kind) => el("th", { scope: "col", class: kind }, text);
+  byId("map").replaceChildren(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Units" },
+    el("table", { class: "units" },
+      el("thead", {}, el("tr", {}, head("Unit"), head("Rows removed"), head("Bits", "middle"),
+        head("Bytes now, and before in grey"), head("Bytes", "number"), head("Share of file", "number"))),
+      el("tbody", {}, ...rows),
+      el("tfoot", {}, known(rest) && rest > 0 && bytes.some(known) ? footRow("Graph and what is in no unit",
+        rest, total) : null, known(total) ? footRow("Whole file", total, total) : null))));
+}
+
+function unitRow(name, level, bytes, unit, most, total) {
+  const ratio = level ? level.ratio : null;
+  const bits = level ? level.bits : null;
+  return el("tr", {},
+    el("th", { scope: "row" }, el("code", {}, name), unit?.kind ? el("small", {}, unit.kind) : null),
+    el("td", { class: "removed" }, bar(ratio, "ratio"),
+      el("span", { class: "amount" }, ratio ? (100 * ratio).toFixed(0) + SPACE + "%" : DASH)),
+    el("td", { class: "middle" }, known(bits) ? el("span", { class: "bits b" + bits }, bits) : DASH),
+    el("td", {}, bar(known(bytes) ? bytes / most : 0, "weight", (unit?.size_bytes || 0) / most)),
+    el("td", { class: "number" }, format.bytes(bytes)),
+    el("td", { class: "number" }, known(bytes) && total ? format.share(bytes / total) : DASH));
+}
+
+function footRow(name, bytes, total) {
+  return el("tr", {}, el("th", { scope: "row", colspan: "4" }, name),
+    el("td", { class: "number" }, format.bytes(bytes)),
+    el("td", { class: "number" }, format.share(bytes / total)));
+}

@@ -1,0 +1,99 @@
+"""The trials as rows: `front.csv`, and the compact form that the page carries."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import cast
+
+from autoprune.report.schema import clean, read_front
+from autoprune.report.text import write_whole
+
+Json = Mapping[str, object]
+
+FIELDS = (
+    *("number", "name", "state", "failure", "size_bytes", "predicted_size_bytes"),
+    *("latency_ms", "latency_low_ms", "latency_high_ms", "accuracy", "kl", "test_accuracy"),
+    *("seconds", "worker", "on_front", "within_budget"),
+)
+"""Columns of a trial; those of its units (ratio, bits, bytes) follow."""
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""A spreadsheet takes text that begins so for a formula (OWASP, CSV Injection)."""
+
+
+def write_csv(front: Json, path: Path) -> None:
+    """Write one row per trial and baseline: sizes in bytes, times in milliseconds or as named.
+
+    Raises:
+        AutopruneError: where `front` is not what `front.json` holds.
+    """
+    read_front(front)
+    data = cast(Json, clean(front))
+    names = unit_names(data)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    heads = [f"{name}.{part}" for name in names for part in ("ratio", "bits", "bytes")]
+    writer.writerow([harmless(one) for one in (*FIELDS, *heads)])
+    for trial in trials(data):
+        cells = [trial.get(field) for field in FIELDS]
+        writer.writerow([harmless(one) for one in (*cells, *_unit_cells(trial, names))])
+    write_whole(path, out.getvalue())
+
+
+def harmless(cell: object) -> object:
+    """A cell that no spreadsheet takes for a formula; numbers stay as they are.
+
+    >>> harmless("=1+1"), harmless(-1.5), harmless(True)
+    ("'=1+1", -1.5, 'true')
+    """
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+
+def trials(front: Json) -> list[Json]:
+    """The trials as plain mappings."""
+    return list(cast(Iterable[Json], front.get("trials") or ()))
+
+
+def unit_names(front: Json) -> list[str]:
+    """Every unit that is named anywhere, in the model's order."""
+    names = {str(one["name"]): None for one in cast(Iterable[Json], front.get("units") or ())}
+    for trial in trials(front):
+        for field in ("levels", "unit_bytes"):
+            names |= dict.fromkeys(cast(Json, trial.get(field) or {}))
+    return list(names)
+
+
+def pack(front: Json) -> dict[str, object]:
+    """The same front in less space: a unit's name once, and each distinct level once.
+
+    A trial's `levels` become indices into `levels`, -1 where it has none; its `unit_bytes` become
+    a list with null where it has none. The page turns this back into `front.json`.
+    """
+    names = unit_names(front)
+    seen: dict[tuple[tuple[str, object], ...], int] = {}
+    packed = []
+    for trial in trials(front):
+        given = cast(Mapping[str, Json], trial.get("levels") or {})
+        sizes = cast(Json, trial.get("unit_bytes") or {})
+        keys = [tuple(given[name].items()) if name in given else None for name in names]
+        index = [-1 if key is None else seen.setdefault(key, len(seen)) for key in keys]
+        packed.append(
+            {**trial, "levels": index, "unit_bytes": [sizes.get(name) for name in names]}
+        )
+    levels = [dict(key) for key in seen]
+    return {"front": {**front, "trials": packed}, "names": names, "levels": levels}
+
+
+def _unit_cells(trial: Json, names: list[str]) -> list[object]:
+    levels = cast(Mapping[str, Json], trial.get("levels") or {})
+    sizes = cast(Json, trial.get("unit_bytes") or {})
+    cells: list[object] = []
+    for name in names:
+        level = levels.get(name, {})
+        cells += [level.get("ratio"), level.get("bits"), sizes.get(name)]
+    return cells

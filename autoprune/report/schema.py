@@ -1,0 +1,162 @@
+"""`front.json` as typed, checked data (version 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pydantic
+
+from autoprune.errors import AutopruneError
+from autoprune.front import ORIGINAL
+
+VERSION = 1
+"""The version of `front.json` that the report reads."""
+
+
+class _Frozen(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True)
+
+
+class Limits(_Frozen):
+    """The budget: bytes and milliseconds; None is no limit."""
+
+    size_bytes: int | None = None
+    latency_ms: float | None = None
+
+
+class Run(_Frozen):
+    """Where a front comes from. `validation_rows` and `test_rows` are 0 where unknown."""
+
+    name: str = ""
+    folder: str = ""
+    model: str = ""
+    dataset: str = ""
+    target: str = ""
+    sampler: str = ""
+    seed: int | None = None
+    command: str = ""
+    budget: Limits = Limits()
+    budget_text: str = ""
+    metric: str = "accuracy"
+    validation_rows: int = 0
+    test_rows: int = 0
+    planned_trials: int = 0
+    state: str = "finished"
+    started: str = ""
+    seconds: float | None = None
+    versions: dict[str, str] = {}
+    machine: str = ""
+    protocol: str = ""
+    model_hash: str = ""
+    data_hash: str = ""
+    space: str = ""
+
+
+class TrialRow(_Frozen):
+    """One trial or baseline; accuracies in percent, kl in nats."""
+
+    number: int
+    name: str | None = None
+    state: str
+    failure: str | None = None
+    size_bytes: int | None = None
+    predicted_size_bytes: int | None = None
+    latency_ms: float | None = None
+    latency_low_ms: float | None = None
+    latency_high_ms: float | None = None
+    accuracy: float | None = None
+    kl: float | None = None
+    test_accuracy: float | None = None
+    seconds: float | None = None
+    worker: str = ""
+    on_front: bool = False
+    within_budget: bool = False
+
+    @property
+    def label(self) -> str:
+        """The baseline's name, or `trial 17`."""
+        return self.name if self.name is not None else f"trial {self.number}"
+
+    @property
+    def measured(self) -> bool:
+        """Whether size and accuracy are known, so that it can be compared."""
+        return self.state != "FAIL" and self.size_bytes is not None and self.accuracy is not None
+
+
+class Reference(_Frozen):
+    """The point that the hypervolume is taken up to."""
+
+    size_bytes: float | None = None
+    latency_ms: float | None = None
+    accuracy: float | None = None
+
+
+class Front(_Frozen):
+    """All of `front.json` that the report computes with."""
+
+    run: Run
+    trials: tuple[TrialRow, ...] = ()
+    front: tuple[int, ...] = ()
+    best: int | None = None
+    knee: int | None = None
+    hypervolume: float | None = None
+    hypervolume_reference: Reference = Reference()
+
+    @property
+    def searched(self) -> list[TrialRow]:
+        """The trials of the search, baselines left out."""
+        return [one for one in self.trials if one.name is None]
+
+    @property
+    def baselines(self) -> list[TrialRow]:
+        """The models that the run is compared with, the original among them."""
+        return [one for one in self.trials if one.name is not None]
+
+    @property
+    def original(self) -> TrialRow | None:
+        """The uncompressed model, where it was measured."""
+        named = (one for one in self.baselines if one.name == ORIGINAL and one.measured)
+        return next(named, None)
+
+    @property
+    def chosen(self) -> TrialRow | None:
+        """The trial to ship: the best within the budget."""
+        return next((one for one in self.trials if one.number == self.best), None)
+
+
+def clean(value: object) -> object:
+    """The same JSON with NaN and infinity as null, and text that can be written as UTF-8.
+
+    >>> clean({"kl": float("nan"), "sizes": [1, 2.5]})
+    {'kl': None, 'sizes': [1, 2.5]}
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {str(clean(str(key))): clean(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(one) for one in value]
+    return value
+
+
+def read_front(raw: Mapping[str, object]) -> Front:
+    """Check a parsed `front.json`.
+
+    Raises:
+        AutopruneError: naming the version or every field that is wrong.
+    """
+    if raw.get("version") != VERSION:
+        raise AutopruneError(
+            f"front.json has version {raw.get('version')!r}, this report reads version {VERSION}; "
+            f"write it again with `autoprune report` of the version that made the run"
+        )
+    try:
+        return Front.model_validate(clean(raw))
+    except pydantic.ValidationError as error:
+        wrong = [
+            f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()
+        ]
+        raise AutopruneError("front.json cannot be read:\n  " + "\n  ".join(wrong)) from error

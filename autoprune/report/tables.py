@@ -1,0 +1,159 @@
+"""The small tables: gain over uniform compression, failures by cause, provenance."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autoprune.budget import megabytes
+from autoprune.front import ORIGINAL
+from autoprune.report.schema import Front, TrialRow
+from autoprune.report.text import duration, milliseconds, percent, points
+from autoprune.report.verdict import accuracy_on, budget_text, split_of
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A trial set against a baseline; `points` of accuracy on `split`, `ahead` where above 0."""
+
+    label: str
+    size: str
+    accuracy: str
+    baseline: str
+    points: str
+    split: str
+    ahead: bool
+
+
+@dataclass(frozen=True)
+class Gain:
+    """One baseline: against the trial to ship, and against the best of no more bytes."""
+
+    name: str
+    size: str
+    latency: str
+    accuracy: str
+    fits: bool
+    chosen: Rival | None
+    equal: Rival | None
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Failed trials that share a cause; `example` is one message in full."""
+
+    cause: str
+    count: int
+    numbers: str
+    example: str
+
+
+def gains(front: Front) -> list[Gain]:
+    """Each uniform baseline, largest first, with what the search found beside it."""
+    chosen = front.chosen if front.chosen is not None and front.chosen.measured else None
+    uniform = [one for one in front.baselines if one.measured and one.name != ORIGINAL]
+    found = []
+    for base in sorted(uniform, key=lambda one: -(one.size_bytes or 0)):
+        fits = base.within_budget
+        equal = best_of_at_most(front.searched, base.size_bytes or 0)
+        found.append(
+            Gain(
+                name=base.label,
+                size=megabytes(base.size_bytes or 0),
+                latency=milliseconds(base.latency_ms),
+                accuracy=percent(base.accuracy),
+                fits=fits,
+                chosen=_rival(chosen, base) if chosen is not None and fits else None,
+                equal=None if equal is None else _rival(equal, base),
+            )
+        )
+    return found
+
+
+def best_of_at_most(trials: Sequence[TrialRow], size_bytes: int) -> TrialRow | None:
+    """The most accurate trial, on validation, of no more bytes."""
+    small = [one for one in trials if one.measured and (one.size_bytes or 0) <= size_bytes]
+    return min(small, key=_rank, default=None)
+
+
+def causes(front: Front) -> list[Cause]:
+    """Failures by the part of their message before the first colon, most frequent first."""
+    groups: dict[str, list[TrialRow]] = {}
+    for one in front.trials:
+        if one.state == "FAIL":
+            text = (one.failure or "").strip() or "no cause was recorded"
+            groups.setdefault(re.split(r"[:\n]", text, maxsplit=1)[0].strip(), []).append(one)
+    ordered = sorted(groups.items(), key=lambda pair: -len(pair[1]))
+    return [
+        Cause(
+            cause=cause,
+            count=len(members),
+            numbers=", ".join(one.name or str(one.number) for one in members),
+            example=members[0].failure or "",
+        )
+        for cause, members in ordered
+    ]
+
+
+def provenance(front: Front) -> list[tuple[str, str]]:
+    """Names and values that say where the numbers come from; what is unknown is left out."""
+    run = front.run
+    pairs = [
+        ("Model", run.model),
+        ("Model hash", run.model_hash),
+        ("Data", run.dataset),
+        ("Data hash", run.data_hash),
+        ("Rows", _rows(front)),
+        ("Target", run.target),
+        ("Budget", budget_text(front)),
+        ("Search space", run.space),
+        ("Sampler", run.sampler),
+        ("Seed", "" if run.seed is None else str(run.seed)),
+        ("Started", run.started),
+        ("Duration", "" if run.seconds is None else duration(run.seconds)),
+        ("Run folder", run.folder),
+        ("Machine", run.machine),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
+        ("Hypervolume", _hypervolume(front)),
+    ]
+    return [(name, value) for name, value in pairs if value]
+
+
+def _rival(trial: TrialRow, base: TrialRow) -> Rival:
+    split = split_of(trial, base)
+    after, before = accuracy_on(split, trial) or 0.0, accuracy_on(split, base) or 0.0
+    return Rival(
+        label=trial.label,
+        size=megabytes(trial.size_bytes or 0),
+        accuracy=percent(after),
+        baseline=percent(before),
+        points=points(after - before),
+        split=split,
+        ahead=round(after - before, 1) > 0,
+    )
+
+
+def _rank(one: TrialRow) -> tuple[float, float, int, int]:
+    """Least is best: accuracy, then divergence from the teacher, then bytes."""
+    kl = math.inf if one.kl is None else one.kl
+    return (-(one.accuracy or 0.0), kl, one.size_bytes or 0, one.number)
+
+
+def _rows(front: Front) -> str:
+    run = front.run
+    pairs = ((run.validation_rows, "validation"), (run.test_rows, "test"))
+    return ", ".join(f"{count:,} {name}" for count, name in pairs if count)
+
+
+def _hypervolume(front: Front) -> str:
+    point = front.hypervolume_reference
+    if front.hypervolume is None:
+        return ""
+    if point.size_bytes is None:
+        return f"{front.hypervolume:.4f}"
+    return (
+        f"{front.hypervolume:.4f}, reference {megabytes(point.size_bytes)}, "
+        f"{milliseconds(point.latency_ms)}, {percent(point.accuracy)}"
+    )

@@ -1,0 +1,103 @@
+"""Numbers and commands as people read them, and files written whole or not at all."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import unicodedata
+from pathlib import Path
+
+
+def percent(value: float | None) -> str:
+    """Accuracy in percent, a dash where unknown.
+
+    >>> percent(80.24), percent(None)
+    ('80.2 %', '–')
+    """
+    return "–" if value is None else f"{value:.1f}\u00a0%"
+
+
+def milliseconds(value: float | None) -> str:
+    """Latency in milliseconds with three digits.
+
+    >>> milliseconds(7.384), milliseconds(141.2)
+    ('7.38 ms', '141 ms')
+    """
+    if value is None:
+        return "–"
+    digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
+    return f"{value:.{min(digits, 3)}f}\u00a0ms"
+
+
+def points(value: float) -> str:
+    """A signed difference of two percentages.
+
+    >>> points(-0.31), points(0.04)
+    ('−0.3', '0.0')
+    """
+    shown = f"{value:+.1f}"
+    return "0.0" if float(shown) == 0.0 else shown.replace("-", "−")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as hours and minutes.
+
+    >>> duration(6720.0), duration(65.0), duration(4.2)
+    ('1 h 52 min', '1 min 5 s', '4 s')
+    """
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    >>> plural(1, "trial"), plural(1200, "test row")
+    ('1 trial', '1,200 test rows')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def standard_error(accuracy: float | None, rows: int) -> float | None:
+    """Binomial standard error, in points, of an accuracy in percent measured on `rows` rows.
+
+    >>> standard_error(80.0, 1600)
+    1.0
+    """
+    if accuracy is None or rows <= 0:
+        return None
+    share = min(max(accuracy / 100.0, 0.0), 1.0)
+    return 100.0 * math.sqrt(share * (1.0 - share) / rows)
+
+
+def shell_word(text: str) -> str:
+    """A word that is safe to paste into a shell: quoted, never an option, no control characters.
+
+    >>> shell_word("runs/my model"), shell_word("-rf")
+    ("'runs/my model'", './-rf')
+    """
+    plain = printable(text)
+    return shlex.quote(f"./{plain}" if plain.startswith("-") else plain)
+
+
+def printable(text: str) -> str:
+    """The text without control and formatting characters, which could hide what is pasted."""
+    return "".join(one for one in text if unicodedata.category(one) not in ("Cc", "Cf"))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it, so that no reader sees a part of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,193 @@
+"""What the run came to, in one sentence, a few notes and four figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autoprune.budget import Budget, megabytes
+from autoprune.report.schema import Front, TrialRow
+from autoprune.report.text import (
+    duration,
+    milliseconds,
+    percent,
+    plural,
+    points,
+    shell_word,
+    standard_error,
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measurement of the chosen trial beside the original's."""
+
+    label: str
+    value: str
+    change: str
+    detail: str
+
+
+def budget_text(front: Front) -> str:
+    """The limits as the user wrote them, or as numbers where that is not kept."""
+    given = front.run.budget
+    return front.run.budget_text or str(Budget(given.size_bytes, given.latency_ms))
+
+
+def has_budget(front: Front) -> bool:
+    """Whether the user set any limit."""
+    return front.run.budget != type(front.run.budget)()
+
+
+def verdict(front: Front) -> str:
+    """The sentence that a reader takes away."""
+    chosen = front.chosen
+    if chosen is None or not chosen.measured:
+        return _nothing(front)
+    where = f"{chosen.label} is within {budget_text(front)}"
+    if not has_budget(front):
+        done = sum(one.measured for one in front.searched)
+        where = f"{chosen.label} is the best of {plural(done, 'trial')}; no limit was set"
+    parts = f"{megabytes(chosen.size_bytes or 0)}{_compared(chosen, front.original)}"
+    return f"{_so_far(front)}{parts} at {_accuracy(chosen, front.original)}: {where}"
+
+
+def notes(front: Front) -> list[str]:
+    """What a careful reader has to know about the sentence."""
+    found = [_unfinished(front), _noise(front), _unseen(front)]
+    return [one for one in found if one]
+
+
+def figures(front: Front) -> list[Figure]:
+    """Size, latency and accuracy of the chosen trial, and how far the run went."""
+    chosen, original = front.chosen, front.original
+    found = [] if chosen is None or not chosen.measured else _measured(front, chosen, original)
+    done = sum(one.measured for one in front.searched)
+    failed = sum(one.state == "FAIL" for one in front.searched)
+    planned = front.run.planned_trials
+    shown = f"{done} of {planned}" if planned > done else str(done)
+    change = f"{failed} failed" if failed else "none failed"
+    return [*found, Figure("Trials measured", shown, change, duration(front.run.seconds))]
+
+
+def split_of(one: TrialRow, other: TrialRow | None) -> str:
+    """`test` where both were measured on test rows, else `validation`."""
+    known = one.test_accuracy is not None and (other is None or other.test_accuracy is not None)
+    return "test" if known else "validation"
+
+
+def accuracy_on(split: str, one: TrialRow) -> float | None:
+    """Accuracy in percent on that split."""
+    return one.test_accuracy if split == "test" else one.accuracy
+
+
+def _measured(front: Front, chosen: TrialRow, original: TrialRow | None) -> list[Figure]:
+    split = split_of(chosen, original)
+    value = accuracy_on(split, chosen)
+    size = Figure("Size", megabytes(chosen.size_bytes or 0), "", "")
+    latency = Figure("Latency", milliseconds(chosen.latency_ms), "", "")
+    accuracy = Figure(f"{front.run.metric.capitalize()}, {split}", percent(value), "", "")
+    if original is None:
+        return [size, latency, accuracy]
+    before = accuracy_on(split, original)
+    change = "" if value is None or before is None else f"{points(value - before)} points"
+    return [
+        Figure(
+            size.label,
+            size.value,
+            _times(original.size_bytes, chosen.size_bytes, "smaller", "larger") or "the same size",
+            f"original {megabytes(original.size_bytes or 0)}",
+        ),
+        Figure(
+            latency.label,
+            latency.value,
+            _times(original.latency_ms, chosen.latency_ms, "faster", "slower") or "equally fast",
+            f"original {milliseconds(original.latency_ms)}",
+        ),
+        Figure(accuracy.label, accuracy.value, change, f"original {percent(before)}"),
+    ]
+
+
+def _nothing(front: Front) -> str:
+    """The sentence where there is no trial to ship."""
+    done = [one for one in front.searched if one.measured]
+    failed = sum(one.state == "FAIL" for one in front.searched)
+    if not done and failed:
+        return f"{_so_far(front)}no result: all {plural(failed, 'trial')} failed".capitalize()
+    if not done:
+        return "No trial has finished yet"
+    if not has_budget(front):
+        return f"{_so_far(front)}no trial was chosen among {plural(len(done), 'trial')}".capitalize()
+    near = min(done, key=lambda one: one.size_bytes or 0)
+    text = (
+        f"No trial{' so far' if front.run.state == 'running' else ''} is within "
+        f"{budget_text(front)}: the smallest of {plural(len(done), 'trial')} is {near.label} with "
+        f"{megabytes(near.size_bytes or 0)}"
+    )
+    if near.latency_ms is not None:
+        text += f", {milliseconds(near.latency_ms)}"
+    return f"{text} at {percent(near.accuracy)} on validation"
+
+
+def _so_far(front: Front) -> str:
+    return "So far " if front.run.state == "running" else ""
+
+
+def _times(before: float | None, after: float | None, less: str, more: str) -> str:
+    """`4.6× smaller`; empty where either is unknown or both round to the same."""
+    if not before or not after:
+        return ""
+    word, factor = (less, before / after) if before >= after else (more, after / before)
+    shown = f"{factor:.2f}" if factor < 1.1 else f"{factor:.1f}"
+    return "" if factor < 1.005 else f"{shown}× {word}"
+
+
+def _compared(one: TrialRow, original: TrialRow | None) -> str:
+    if original is None:
+        return ""
+    size = _times(original.size_bytes, one.size_bytes, "smaller", "larger")
+    latency = _times(original.latency_ms, one.latency_ms, "faster", "slower")
+    told = " and ".join(part for part in (size, latency) if part)
+    return f", {told} than the original" if told else ""
+
+
+def _accuracy(one: TrialRow, original: TrialRow | None) -> str:
+    split = split_of(one, original)
+    before = "" if original is None else f" (original {percent(accuracy_on(split, original))})"
+    return f"{percent(accuracy_on(split, one))}{before} on {split}"
+
+
+def _unfinished(front: Front) -> str:
+    run = front.run
+    done = sum(one.measured for one in front.searched)
+    told = f"{done} of {plural(run.planned_trials, 'trial')} measured"
+    if run.state == "running":
+        return f"The run is not finished: {told}. This page is a picture of the moment."
+    if run.state == "stopped":
+        return f"The run was stopped: {told}. autoprune resume {shell_word(run.folder)} goes on."
+    return ""
+
+
+def _noise(front: Front) -> str:
+    chosen = front.chosen
+    if chosen is None or not chosen.measured:
+        return ""
+    split = split_of(chosen, front.original)
+    rows = front.run.test_rows if split == "test" else front.run.validation_rows
+    value = accuracy_on(split, chosen)
+    error = standard_error(value, rows)
+    if error is None:
+        return ""
+    return (
+        f"On {plural(rows, f'{split} row')}, {percent(value)} has a standard error of {error:.1f} "
+        f"points; smaller differences are not settled by this run."
+    )
+
+
+def _unseen(front: Front) -> str:
+    chosen = front.chosen
+    if chosen is None or not chosen.measured or split_of(chosen, front.original) == "test":
+        return ""
+    return (
+        "Test accuracy has not been measured. The trial was chosen on these validation rows, so "
+        "its accuracy on them is somewhat optimistic."
+    )

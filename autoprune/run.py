@@ -1,0 +1,246 @@
+"""The run folder: what was asked, the lock, the state, the front; all of it readable by a person.
+
+Imports no torch, so that `report` and `status` answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import filelock
+
+from autoprune.budget import Budget, parse_budget
+from autoprune.errors import AutopruneError
+from autoprune.files import read_json, write_json, written_whole
+from autoprune.front import Measurement, Trial, best, front, hypervolume, knee, within
+from autoprune.repair import Costs
+
+RUN, STATUS, FRONT, UNITS, STUDY = "run.json", "status.json", "front.json", "units.json", "study.db"
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that a search is asked for. What is None is settled by the demo, the model or the space."""
+
+    model: str | None = None
+    dataset: str | None = None
+    text_columns: tuple[str, ...] = ()
+    label_column: str | None = None
+    group_by: str | None = None
+    budget: tuple[str, ...] = ()
+    space: str = "auto"
+    target: str = "openvino"
+    trials: int = 100
+    timeout_s: float | None = None
+    sampler: str = "tpe"
+    seed: int = 0
+    finetune_steps: int | None = None
+    teacher_epochs: float = 1.0
+    teacher_rate: float = 1e-4
+    batch: int = 1
+    sequence: int = 128
+    max_length: int = 128
+    calibration_rows: int = 512
+    workers: int = 2
+    gpus_per_trial: float = 0.0
+    cpus_per_trial: float = 1.0
+    address: str | None = None
+    storage: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def limits(self) -> Budget:
+        """The budget as numbers."""
+        return parse_budget(self.budget)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `asdict` wrote; unknown names are an error."""
+        known = {one.name for one in fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise AutopruneError(f"run.json has settings this version does not know: {unknown}")
+        lists = {"text_columns", "budget"}
+        return cls(**{k: tuple(v) if k in lists else v for k, v in data.items()})
+
+
+@dataclass
+class RunFolder:
+    """One run on disk. The driver holds its lock from `open` to `close`."""
+
+    path: Path
+    lock: filelock.FileLock = field(repr=False)
+
+    @classmethod
+    def create(cls, path: Path, config: Config, command: str) -> Self:
+        """Start a new run; a folder that holds anything is refused."""
+        if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
+            hint = f"; go on with it: autoprune resume {path}" if (path / RUN).exists() else ""
+            raise AutopruneError(f"{path} already exists and is kept as it is{hint}. Or give another -o")
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path, _locked(path))
+        about = {
+            "version": 1,
+            "command": command,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "config": asdict(config),
+        }
+        write_json(path / RUN, about)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Take up a run that is there."""
+        if not (path / RUN).is_file():
+            raise AutopruneError(f"{path} is no run folder: it has no {RUN}")
+        return cls(path, _locked(path))
+
+    def close(self) -> None:
+        """Let the lock go."""
+        self.lock.release()
+
+    def about(self) -> dict[str, Any]:
+        """What `run.json` says."""
+        return read_record(self.path / RUN)
+
+    def note(self, **facts: object) -> None:
+        """Add facts to `run.json`."""
+        write_json(self.path / RUN, self.about() | facts)
+
+    def config(self) -> Config:
+        """What the run was asked for."""
+        return Config.from_json(self.about()["config"])
+
+    def status(self, state: str, **facts: object) -> None:
+        """Say in `status.json` what the driver is doing, and who it is."""
+        about = {"state": state, "pid": os.getpid(), "host": socket.gethostname()}
+        write_json(self.path / STATUS, about | {"updated": time.time()} | facts)
+
+    def artifact(self, number: int) -> Path:
+        """Folder of a front member's model in the packed layout."""
+        return self.path / "trials" / f"{number:04d}"
+
+    def keep_artifact(self, number: int, weights: bytes, config: Mapping[str, Any]) -> None:
+        """Write a trial's model."""
+        with written_whole(self.artifact(number)) as temporary:
+            temporary.mkdir()
+            (temporary / "model.safetensors").write_bytes(weights)
+            (temporary / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+def _locked(path: Path) -> filelock.FileLock:
+    lock = filelock.FileLock(path / ".lock")
+    try:
+        lock.acquire(timeout=1.0)
+    except filelock.Timeout as error:
+        holder = ""
+        if (path / STATUS).is_file():
+            status = read_record(path / STATUS)
+            holder = f" by process {status.get('pid')} on {status.get('host')}"
+        raise AutopruneError(f"run {path} is being worked on{holder}; wait for it or stop it") from error
+    return lock
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """One of the run's JSON files; one clear error for one that is missing or damaged."""
+    try:
+        data = read_json(path)
+    except OSError as error:
+        raise AutopruneError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise AutopruneError(f"{path} is damaged (not JSON): {error}") from error
+    if not isinstance(data, dict):
+        raise AutopruneError(f"{path} is damaged: an object is needed")
+    return data
+
+
+# ---- what the trials come to --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The trials so far, the front they form, and the points to ship."""
+
+    trials: Sequence[Trial]
+    front: Sequence[Trial]
+    best: Trial | None
+    knee: Trial | None
+    hypervolume: float
+    reference: Measurement
+
+
+def standing(
+    trials: Sequence[Trial], budget: Budget, reference: Measurement, *, rows: int
+) -> Standing:
+    """Sum up the trials; `rows` is how many validation rows accuracy was measured on."""
+    members = front(trials)
+    fit = [one for one in within(members, budget) if not one.is_baseline]
+    return Standing(
+        trials,
+        members,
+        best(trials, budget, rows=rows),
+        knee(fit),
+        hypervolume(trials, reference),
+        reference,
+    )
+
+
+def front_record(
+    about: Mapping[str, Any], costs: Costs, now: Standing, budget: Budget, *, state: str
+) -> dict[str, Any]:
+    """The content of `front.json`: the run, its units, every trial, and the front."""
+    members = {one.number for one in now.front}
+    fit = {one.number for one in within(now.trials, budget)}
+    untouched = {name: next(iter(table.values())) for name, table in costs.levels.items()}
+    return {
+        "version": 1,
+        "run": dict(about["facts"])
+        | {"state": state, "started": about["started"], "command": about["command"]}
+        | {"seconds": about.get("seconds", 0.0)},
+        "units": [
+            {"name": name, "kind": about["kinds"].get(name, ""), "size_bytes": cost.size_bytes}
+            for name, cost in untouched.items()
+        ],
+        "trials": [_trial_record(one, costs, members, fit) for one in now.trials],
+        "front": [one.number for one in now.front],
+        "best": None if now.best is None else now.best.number,
+        "knee": None if now.knee is None else now.knee.number,
+        "hypervolume": now.hypervolume,
+        "hypervolume_reference": dict(
+            zip(("size_bytes", "latency_ms", "accuracy"), now.reference.objectives(), strict=True)
+        ),
+    }
+
+
+def _trial_record(one: Trial, costs: Costs, members: set[int], fit: set[int]) -> dict[str, Any]:
+    m = one.measurement
+    names = ("size_bytes", "latency_ms", "latency_low_ms", "latency_high_ms", "accuracy", "kl")
+    names += ("raw_latency_ms", "raw_original_ms")
+    return {
+        "number": one.number,
+        "name": one.name,
+        "state": "COMPLETE" if m is not None else "FAIL",
+        "failure": one.failure,
+        "levels": {u: {"ratio": lv.ratio, "bits": lv.bits} for u, lv in one.candidate.items},
+        "unit_bytes": {u: costs.levels[u][lv].size_bytes for u, lv in one.candidate.items},
+        **{name: None if m is None else _finite(getattr(m, name)) for name in names},
+        "predicted_size_bytes": one.predicted_size_bytes,
+        "test_accuracy": one.test_accuracy,
+        "seconds": one.seconds,
+        "parts": dict(one.parts),
+        "worker": one.worker,
+        "on_front": one.number in members,
+        "within_budget": one.number in fit,
+    }
+
+
+def _finite(x: float) -> float | None:
+    return None if isinstance(x, float) and not math.isfinite(x) else x

@@ -1,0 +1,229 @@
+"""Levels, candidates and the search space: what may be tried, as plain data.
+
+A *unit* is what is compressed together; a *level* says how hard; a *candidate* is a level for every
+unit. A space file (YAML) says which modules of a model form units and which levels they may take.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+import yaml
+
+from autoprune.errors import AutopruneError
+
+FLOAT_BITS = 32
+"""Bits of a weight that is left as it came."""
+
+STORED_BITS = (2, 3, 4, 6, 8, 16)
+"""Bits a weight can be stored in; below 16 they are integers with a scale per group."""
+
+
+@dataclass(frozen=True, order=True)
+class Level:
+    """How hard one unit is compressed: share of its rows removed, and bits of each weight kept."""
+
+    ratio: float = 0.0
+    bits: int = FLOAT_BITS
+
+    def __str__(self) -> str:
+        return f"{self.ratio:g}x{self.bits}b"
+
+
+UNTOUCHED = Level()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A level for every unit, in the order of the search space. Hashable.
+
+    >>> one = Candidate((("a", Level(0.5, 4)), ("b", UNTOUCHED)))
+    >>> one.params()
+    {'a.ratio': 0.5, 'a.bits': 4, 'b.ratio': 0.0, 'b.bits': 32}
+    >>> Candidate.from_params(one.params()) == one
+    True
+    """
+
+    items: tuple[tuple[str, Level], ...]
+
+    def __getitem__(self, unit: str) -> Level:
+        return dict(self.items)[unit]
+
+    def with_level(self, unit: str, level: Level) -> Candidate:
+        """The same candidate with another level for one unit."""
+        return Candidate(tuple((name, level if name == unit else old) for name, old in self.items))
+
+    def params(self) -> dict[str, float | int]:
+        """The parameters of an Optuna trial: `<unit>.ratio` and `<unit>.bits`."""
+        pairs: dict[str, float | int] = {}
+        for name, level in self.items:
+            pairs[f"{name}.ratio"] = level.ratio
+            pairs[f"{name}.bits"] = level.bits
+        return pairs
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, float | int]) -> Candidate:
+        """The candidate of an Optuna trial's parameters (inverse of `params`)."""
+        names = dict.fromkeys(key.rpartition(".")[0] for key in params)
+        return cls(
+            tuple(
+                (name, Level(float(params[f"{name}.ratio"]), int(params[f"{name}.bits"])))
+                for name in names
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What one unit may be set to: every ratio with every number of bits."""
+
+    unit: str
+    ratios: tuple[float, ...]
+    bits: tuple[int, ...]
+
+    def levels(self) -> Iterator[Level]:
+        """All levels, untouched first."""
+        for ratio, bits in itertools.product(sorted(self.ratios), sorted(self.bits, reverse=True)):
+            yield Level(ratio, bits)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The units of one model with their choices, in the model's order."""
+
+    units: tuple[Choices, ...]
+
+    def uniform(self, level: Level) -> Candidate:
+        """Every unit at the level nearest to `level` that it offers (ratio and bits apart)."""
+        return Candidate(
+            tuple(
+                (
+                    one.unit,
+                    Level(
+                        min(one.ratios, key=lambda r: (abs(r - level.ratio), r)),
+                        min(one.bits, key=lambda b: (abs(b - level.bits), -b)),
+                    ),
+                )
+                for one in self.units
+            )
+        )
+
+    def untouched(self) -> Candidate:
+        """The original model."""
+        return Candidate(tuple((one.unit, UNTOUCHED) for one in self.units))
+
+    def check(self, candidate: Candidate) -> None:
+        """Raise `AutopruneError` where a candidate is not one of this space."""
+        if [name for name, _ in candidate.items] != [one.unit for one in self.units]:
+            raise AutopruneError("the candidate's units are not those of this search space")
+        for (name, level), one in zip(candidate.items, self.units, strict=True):
+            if level.ratio not in one.ratios or level.bits not in one.bits:
+                raise AutopruneError(
+                    f"{name}: level {level} is not offered; ratios {list(one.ratios)}, "
+                    f"bits {list(one.bits)}"
+                )
+
+
+# ---- the space file -----------------------------------------------------------------------------
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+Ratio = Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
+Bits = Literal[2, 3, 4, 6, 8, 16]
+
+
+class Prune(_Strict):
+    """What is removed from a unit, and how much of it may go."""
+
+    by: Literal["head", "neuron"]
+    ratios: Annotated[tuple[Ratio, ...], pydantic.Field(min_length=1)]
+
+    @pydantic.field_validator("ratios")
+    @classmethod
+    def _with_zero(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted({0.0, *ratios}))
+
+
+class Quantize(_Strict):
+    """Bits a unit's weights may be stored in; `group_size` weights of a row share a scale."""
+
+    bits: Annotated[tuple[Bits, ...], pydantic.Field(min_length=1)]
+    group_size: Literal[8, 16, 32, 64, 128] = 64
+
+    @pydantic.field_validator("bits")
+    @classmethod
+    def _with_float(cls, bits: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted({FLOAT_BITS, *bits}))
+
+
+class UnitRule(_Strict):
+    """Which modules form a unit: `rows` lose output features, `cols` the matching input features."""
+
+    at: Annotated[str, pydantic.Field(min_length=1)]
+    rows: tuple[str, ...] = ()
+    cols: tuple[str, ...] = ()
+    prune: Prune | None = None
+    quantize: Quantize
+
+    @pydantic.model_validator(mode="after")
+    def _coupled(self) -> UnitRule:
+        if self.prune is not None and not (self.rows and self.cols):
+            raise ValueError("`prune` needs `rows` and `cols`: what is removed, and where it went")
+        return self
+
+
+class Finetune(_Strict):
+    """The brief fine-tune of a trial."""
+
+    steps: Annotated[int, pydantic.Field(ge=0)] = 60
+    batch_size: Annotated[int, pydantic.Field(ge=1)] = 32
+    learning_rate: Annotated[float, pydantic.Field(gt=0.0)] = 1e-4
+
+
+class SpaceFile(_Strict):
+    """A search space as written: rules by module path, first match wins."""
+
+    version: Literal[1]
+    units: Annotated[dict[str, UnitRule], pydantic.Field(min_length=1)]
+    finetune: Finetune = Finetune()
+
+
+def read_space(path: Path) -> SpaceFile:
+    """Read and check a space file.
+
+    Raises:
+        AutopruneError: naming the file and every error in it at once.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise AutopruneError(f"space file {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise AutopruneError(f"space file {path} is not YAML: {error}") from error
+    try:
+        return SpaceFile.model_validate(data)
+    except pydantic.ValidationError as error:
+        lines = [_explain(dict(one)) for one in error.errors()]
+        plural = "error" if len(lines) == 1 else "errors"
+        raise AutopruneError(
+            f"space file {path} has {len(lines)} {plural}:\n  " + "\n  ".join(lines)
+        ) from error
+
+
+def _explain(error: Mapping[str, object]) -> str:
+    """One line for one error of pydantic: where, what is allowed, what came."""
+    where = ".".join(str(part) for part in error["loc"])  # type: ignore[attr-defined]
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return f"{where}: no such key here; see search_spaces/bert.yaml for those that exist"
+    if error["type"] == "missing":
+        return f"{where}: is missing"
+    return f"{where or 'file'}: {message[:1].lower()}{message[1:]}, got {error['input']!r}"

@@ -1,0 +1,299 @@
+"""The record of a search and what to try next: an Optuna study, asked in memory, kept on disk.
+
+A study in memory is asked; each *finished* trial is written to `study.db` in one transaction, so
+a kill loses no told trial and leaves none RUNNING (Optuna's own `ask` commits once a parameter,
+and nothing cleans up after a killed driver). One writer. No torch, unless the sampler is `gp`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprune import samplers
+from autoprune.errors import AutopruneError, StoppedError
+from autoprune.front import Trial
+from autoprune.samplers import SAMPLERS, Repair
+from autoprune.space import Candidate, SearchSpace
+
+__all__ = ["SAMPLERS", "Asked", "Study"]
+
+LOCK_SECONDS = 30.0
+"""How long a write waits for another program that reads `study.db`, such as a dashboard."""
+
+_OPENING = (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, OptunaError, ImportError, RuntimeError)
+"""What opening a database may raise; the last two: no driver, and a schema of another Optuna."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A candidate to evaluate; `token` goes back with its result."""
+
+    token: int
+    candidate: Candidate
+
+
+class Study:
+    """Ask for candidates, tell what they gave, read all of it back.
+
+    path: the SQLite file, made if absent. storage: a database URL instead of it. name: which
+    study of that database. repair: see `samplers.Repair`.
+
+    Raises:
+        AutopruneError: for a sampler that does not exist or cannot run, a database that is
+            damaged, cannot be opened or is not Optuna's, or a study of another search space.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        space: SearchSpace,
+        *,
+        sampler: str,
+        seed: int,
+        repair: Repair,
+        storage: str | None = None,
+        name: str = "autoprune",
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._space, self._distributions = space, samplers.distributions_of(space)
+        self._seen: set[Candidate] = set()
+        self._open: dict[int, Candidate] = {}
+        own = samplers.RepairedSampler(
+            sampler, space=space, seed=seed, repair=repair, seen=self._seen
+        )
+        url, self._where = _database(path, storage)
+        try:
+            self._durable, self._engine = _open_study(url, self._where, name)
+            _check_space(self._durable, space, self._where)
+            finished = self._finished()
+        except _OPENING as error:
+            raise AutopruneError(_unreadable(self._where, error)) from error
+        self._memory = optuna.create_study(
+            directions=samplers.DIRECTIONS, sampler=own, pruner=optuna.pruners.NopPruner()
+        )
+        self._memory.add_trials(finished)
+        self._seen.update(samplers.candidate_of(one.params, space) for one in finished)
+
+    def ask(self, candidate: Candidate | None = None) -> Asked:
+        """The next candidate, or the given one (a warm start), which may have been tried before.
+
+        Raises:
+            AutopruneError: where the given candidate is not of this space, none is left to try, or
+                as `repair` raises.
+        """
+        if candidate is not None:
+            self._space.check(candidate)
+            self._memory.enqueue_trial(dict(candidate.params()))
+        try:
+            trial = self._memory.ask(self._distributions)
+            found = samplers.candidate_of(trial.params, self._space)
+            if candidate is None and found in self._seen:
+                raise AutopruneError("no candidate of this search space is left to try")
+        except AutopruneError:
+            last = len(self._memory.get_trials(deepcopy=False)) - 1
+            self._memory.tell(last, state=TrialState.FAIL)
+            raise
+        self._seen.add(found)
+        self._open[trial.number] = found
+        return Asked(trial.number, found)
+
+    def tell(self, token: int, trial: Trial) -> Trial:
+        """Record the result of an asked candidate, on disk before in memory.
+
+        A measurement whose size or latency is not above zero, or any objective of which is not a
+        finite number, is recorded as a failure that says so.
+
+        Returns:
+            The trial as recorded, its number that in the database: the order of finishing.
+
+        Raises:
+            AutopruneError: for a token that is not in flight, or another candidate than asked.
+            StoppedError: where the disk takes no more; the token stays in flight.
+        """
+        if token not in self._open:
+            raise AutopruneError(f"token {token} is not in flight; in flight: {list(self._open)}")
+        if trial.candidate != self._open[token]:
+            raise AutopruneError(f"token {token} was asked with another candidate than told")
+        asked = self._memory.get_trials(deepcopy=False)[token]
+        frozen = samplers.freeze(trial, self._space)
+        samplers.inherit(frozen, asked)
+        done = self._write(frozen)
+        self._memory.tell(token, frozen.values, frozen.state)
+        del self._open[token]
+        return done
+
+    def add(self, trial: Trial) -> Trial:
+        """Record a trial that was not asked for, such as a baseline; otherwise as `tell`.
+
+        Samplers learn from it, except that it belongs to no generation of NSGA-II.
+        """
+        self._space.check(trial.candidate)
+        frozen = samplers.freeze(trial, self._space)
+        done = self._write(frozen)
+        self._memory.add_trial(frozen)
+        self._seen.add(trial.candidate)
+        return done
+
+    def update(self, number: int, *, test_accuracy: float) -> None:
+        """Note the accuracy on the test split, in percent, of a finished trial.
+
+        Optuna's finished trials cannot be changed, so it stands in the study's attributes.
+
+        Raises:
+            AutopruneError: where no trial has this number, or the accuracy is not finite.
+        """
+        numbers = [one.number for one in self._finished()]
+        if number not in numbers:
+            raise AutopruneError(f"there is no trial {number}; {len(numbers)} are finished")
+        if not math.isfinite(test_accuracy):
+            raise AutopruneError(f"test accuracy of trial {number} is {test_accuracy}")
+        try:
+            self._durable.set_user_attr(samplers.accuracy_key(number), float(test_accuracy))
+        except StorageInternalError as error:
+            raise StoppedError(_unwritable(self._where, error)) from error
+
+    def trials(self) -> list[Trial]:
+        """All finished trials from the database, in order of number."""
+        later = self._durable.user_attrs
+        return [samplers.thaw(one, self._space, later) for one in self._finished()]
+
+    def close(self) -> None:
+        """Close the database. Nothing is lost without it."""
+        self._engine.dispose()
+
+    def _finished(self) -> list[FrozenTrial]:
+        trials = self._durable.get_trials(deepcopy=False)
+        return [one for one in trials if one.state.is_finished()]
+
+    def _write(self, frozen: FrozenTrial) -> Trial:
+        try:
+            self._durable.add_trial(frozen)
+        except StorageInternalError as error:
+            raise StoppedError(_unwritable(self._where, error)) from error
+        return samplers.thaw(self._durable.get_trials(deepcopy=False)[-1], self._space, {})
+
+
+# ---- the database -------------------------------------------------------------------------------
+
+
+def _database(path: Path, storage: str | None) -> tuple[sqlalchemy.URL, str]:
+    """Its URL, and how to name it to a person: the file, or the URL without its password."""
+    if storage is None:
+        url = sqlalchemy.URL.create("sqlite", database=str(path.absolute()))
+    else:
+        try:
+            url = sqlalchemy.make_url(storage)
+        except sqlalchemy.exc.ArgumentError as error:
+            raise AutopruneError(
+                "the storage is no database URL; write sqlite:///FILE or postgresql://HOST/NAME"
+            ) from error
+    if url.get_backend_name() != "sqlite":
+        return url, url.render_as_string()
+    if url.database in (None, "", ":memory:"):
+        raise AutopruneError(f"storage {storage} keeps nothing on disk; write sqlite:///FILE")
+    return url, str(url.database)
+
+
+def _open_study(
+    url: sqlalchemy.URL, where: str, name: str
+) -> tuple[optuna.Study, sqlalchemy.Engine]:
+    """The durable study, made where it is absent, and the engine below it."""
+    options: dict[str, Any] = {}
+    if url.get_backend_name() == "sqlite":
+        _check_file(where)
+        options["creator"] = lambda: _connect(where)
+    text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    kept = optuna.storages.RDBStorage(text, engine_kwargs=options)
+    study = optuna.create_study(
+        storage=kept, study_name=name, directions=samplers.DIRECTIONS, load_if_exists=True
+    )
+    return study, kept.engine
+
+
+def _connect(where: str) -> sqlite3.Connection:
+    """A connection that has its data on the disk, directory entry included, when it commits.
+
+    EXTRA: see https://www.sqlite.org/pragma.html#pragma_synchronous. The journal stays a plain
+    file beside the database, which also works on network file systems, unlike a write-ahead log.
+    """
+    connection = sqlite3.connect(where, timeout=LOCK_SECONDS, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = EXTRA")
+    return connection
+
+
+def _check_file(where: str) -> None:
+    """Raise before anything is written to a file that is damaged or not Optuna's."""
+    if not Path(where).exists():
+        return
+    connection = _connect(where)
+    try:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    finally:
+        connection.close()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+    # A driver killed at the first moment leaves some of Optuna's tables; these come first.
+    if rows and not {"studies", "version_info"} & {row[0] for row in rows}:
+        raise AutopruneError(f"{where} is a database of another program; choose another file")
+
+
+def _check_space(study: optuna.Study, space: SearchSpace, where: str) -> None:
+    """Raise where the study is of another search space; note the space in a new one."""
+    now = json.dumps([[one.unit, list(one.ratios), list(one.bits)] for one in space.units])
+    before = study.user_attrs.get("space")
+    ours = study.directions == samplers.DIRECTIONS
+    if ours and before is None and not study.get_trials(deepcopy=False):
+        with warnings.catch_warnings():
+            # Names of the objectives are for dashboards alone; nothing here relies on them.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(samplers.OBJECTIVES))
+        study.set_user_attr("space", now)
+    elif not ours or before != now:
+        raise AutopruneError(
+            f"{where} holds a search over another space: {_difference(before, now)}. Go on with "
+            "the model and space file it was started with, or choose another output folder"
+        )
+
+
+def _difference(before: str | None, now: str) -> str:
+    if before is None:
+        return "it was not made by autoprune"
+    old = {unit: levels for unit, *levels in json.loads(before)}
+    new = {unit: levels for unit, *levels in json.loads(now)}
+    differ = [unit for unit in {**old, **new} if old.get(unit) != new.get(unit)]
+    if not differ:
+        return "the units are in another order"
+    more = "" if len(differ) <= 3 else f" and {len(differ) - 3} more"
+    return f"units or levels differ ({', '.join(differ[:3])}{more})"
+
+
+def _unreadable(where: str, error: Exception) -> str:
+    return (
+        f"{where} cannot be opened: {_reason(error)}. Nothing in it was changed. If it is damaged, "
+        "restore it from a copy or move it away and start the search again"
+    )
+
+
+def _unwritable(where: str, error: Exception) -> str:
+    return (
+        f"{where} cannot be written: {_reason(error)}. All trials before are saved: make room or "
+        "set its permissions right, then resume"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """What the database itself said, below the layers that wrapped it."""
+    below = getattr(error, "orig", None) or error.__cause__
+    return _reason(below) if isinstance(below, BaseException) else " ".join(str(error).split())

@@ -1,0 +1,156 @@
+"""Tables of named columns: from a csv, tsv, json, jsonl or parquet file, a folder, or the hub."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import AutopruneError
+
+SPLIT_NAMES = {name: name for name in ("train", "validation", "test")} | dict.fromkeys(
+    ("valid", "val", "dev"), "validation"
+)
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+PACKED = (".gz", ".bz2", ".xz")
+_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Column names, how to read one column, and the class names of columns that declare them."""
+
+    names: tuple[str, ...]
+    read: Callable[[str], list[Any]]
+    classes: Mapping[str, tuple[str, ...]]
+
+
+def local_tables(path: Path) -> dict[str, Table]:
+    if path.is_file():
+        return {"train": _read_file(path)}
+    if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+        return load_tables(f"data folder {path}", "load_from_disk", str(path))
+    files = [file for file in sorted(path.iterdir()) if file.is_file() and _kind(file) in SUFFIXES]
+    if len(files) == 1:
+        return {"train": _read_file(files[0])}
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        stem = _SHARD.sub(r"\1", _stem(file)).lower()
+        if stem in SPLIT_NAMES:
+            found.setdefault(SPLIT_NAMES[stem], []).append(file)
+    for split, same in found.items():
+        if len(same) > 1 and not all(_SHARD.fullmatch(_stem(file)) for file in same):
+            names = listed(file.name for file in same)
+            raise AutopruneError(
+                f"data folder {path} has {names} for one split, {split}. Keep one."
+            )
+    if not found:
+        raise AutopruneError(
+            f"data folder {path} holds no data: allowed are files named train, validation and test "
+            f"(or some of them), one file, or what save_to_disk writes, as {listed(SUFFIXES)}."
+        )
+    return {split: _joined([_read_file(file) for file in same]) for split, same in found.items()}
+
+
+def _joined(tables: Sequence[Table]) -> Table:
+    """The shards of one split as one table, of the columns that all of them have."""
+    names = tuple(n for n in tables[0].names if all(n in table.names for table in tables))
+    return Table(names, lambda n: [v for t in tables for v in t.read(n)], tables[0].classes)
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
+def _kind(path: Path) -> str:
+    """The suffix that tells the format: `.csv` also for a compressed `reviews.csv.bz2`."""
+    return Path(path.stem if path.suffix.lower() in PACKED else path.name).suffix.lower()
+
+
+def _read_file(path: Path) -> Table:
+    kind, where = _kind(path), f"data file {path}"
+    if kind not in SUFFIXES:
+        raise AutopruneError(
+            f"{where} is no table by its suffix ({kind or 'none'}); allowed: {listed(SUFFIXES)}, "
+            f"compressed as {listed(PACKED)} or not. Save it as one of these."
+        )
+    if not path.stat().st_size:
+        raise AutopruneError(f"{where} is empty (0 bytes). Write it again.")
+    if kind in (".csv", ".tsv"):
+        return _read_delimited(path, where, "," if kind == ".csv" else "\t")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:  # so never a stale one
+        builder = "parquet" if kind == ".parquet" else "json"
+        options = {"data_files": [str(path)], "cache_dir": cache, "keep_in_memory": True}
+        return load_tables(where, "load_dataset", builder, **options)["train"]
+
+
+def _read_delimited(path: Path, where: str, separator: str) -> Table:
+    """All cells as text, so that a review "None" or "NA" is no gap and a label stays as written."""
+    options = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""]}
+    try:
+        frame: Any = importlib.import_module("pandas").read_csv(path, **options)
+    except Exception as error:  # pandas, codecs and decompressors each raise their own
+        raise _unreadable(where, error) from error
+    if len(frame) and frame.index[0] != 0:  # pandas takes surplus first fields for an index
+        raise AutopruneError(
+            f"{where} has rows of more fields than its header. Quote texts that hold {separator!r}."
+        )
+    return from_columns({str(name): frame[name].tolist() for name in frame.columns})
+
+
+def from_columns(columns: Mapping[str, list[Any]]) -> Table:
+    return Table(tuple(columns), lambda name: columns[name], {})
+
+
+def load_tables(where: str, function: str, *args: str, **options: Any) -> dict[str, Table]:
+    """Call a loader of `datasets` (slow to import, so only here) and take the splits it returns."""
+    datasets: Any = importlib.import_module("datasets")
+    bars = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        loaded = getattr(datasets, function)(*args, **options)
+    except Exception as error:  # the loaders have no common error
+        raise _unreadable(where, error) from error
+    finally:
+        if bars:
+            datasets.enable_progress_bars()
+    loaded = loaded if isinstance(loaded, dict) else {"train": loaded}
+    tables: dict[str, Table] = {}
+    for split, part in loaded.items():
+        name = SPLIT_NAMES.get(split.split("_")[0].lower(), "train" if len(loaded) == 1 else "")
+        if name:  # of MNLI's two validation splits the first, validation_matched
+            tables.setdefault(name, _from_dataset(part))
+    if not tables:
+        raise AutopruneError(f"{where} has the splits {listed(loaded)}: none is train or test.")
+    return tables
+
+
+def _from_dataset(part: Any) -> Table:
+    features = {n: f for n, f in part.features.items() if type(f).__name__ == "ClassLabel"}
+    classes = {name: tuple(feature.names) for name, feature in features.items()}
+    return Table(tuple(part.column_names), lambda n: part.select_columns([n])[:][n], classes)
+
+
+def _unreadable(where: str, error: BaseException) -> AutopruneError:
+    """One error for all that a loader raises, with a cure for a hub id or for a file."""
+    if type(error).__name__ == "DatasetGenerationError":  # says nothing: its cause does
+        error = error.__cause__ or error
+    cause = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+    cure = "The file is damaged or in another format: write it again (text as UTF-8)."
+    if not where.startswith("data f"):
+        where = f"data set {where!r}"
+        cure = (
+            "It is no file or folder here; of the hub, check the id and the network, log in for a "
+            "private one (HF_TOKEN), or give a local file."
+        )
+    return AutopruneError(f"{where} cannot be read ({cause}). {cure}")
+
+
+def listed(names: Iterable[str]) -> str:
+    """At most 20 names; the long and the unprintable are quoted, for they come from files."""
+    short = [n if len(n) <= 60 and n.isprintable() else repr(n[:60]) + "..." for n in names]
+    return ", ".join(short[:20]) + (f" and {len(short) - 20} more" if len(short) > 20 else "")

@@ -1,0 +1,140 @@
+"""OpenVINO on the CPU: our own integers as packed constants that its kernels read compressed.
+
+Each compressed weight becomes Constant(u2..u8) -> Convert(f16) -> Subtract(zero points) ->
+Multiply(f16 scales) -> Reshape -> Convert(f32), which the CPU plugin keeps packed. With 2, 4 and 8
+bits it multiplies integers, rounding activations to 8 bits in groups as it goes ("dynamic
+quantization", its default), which is where the speed comes from: without it no width beats float.
+With 3 and 6 bits it unpacks to float at load, so those save bytes and no time.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprune.compress.packing import pack_openvino
+from autoprune.errors import AutopruneError
+from autoprune.task import Batch
+from autoprune.targets.contract import Runner
+
+if TYPE_CHECKING:
+    from autoprune.compress.integers import Integers
+    from autoprune.stitch import Stitched
+
+GRAPH, WEIGHTS = "model.xml", "model.bin"
+
+_XML_BYTES = {16: 367, 32: 0}
+"""Text of the extra operations of one weight in the graph file, measured (OpenVINO 2026.4)."""
+_XML_INTEGER_BYTES = 3965
+
+
+class OpenVino:
+    """CPU plugin, float32 precision hint (bf16 is its default on some CPUs), one stream."""
+
+    name = "openvino"
+    bits = frozenset({2, 3, 4, 6, 8, 16, 32})
+    fast_bits = frozenset({2, 4, 8})
+    tolerance = 0.1
+
+    def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
+        """Convert the stitched module, swap in its integers, write graph and weights."""
+        import openvino as ov
+
+        model = _converted(stitched, example)
+        wanted = {f"self.{path}.weight": one for path, one in stitched.integers.items()}
+        halves = {f"self.{path}.weight" for path in stitched.half}
+        found: set[str] = set()
+        for node in model.get_ops():
+            name = node.get_friendly_name()
+            if node.get_type_name() != "Constant" or name not in wanted.keys() | halves:
+                continue
+            found.add(name)
+            new = _integer_pattern(wanted[name]) if name in wanted else _half_pattern(node)
+            node.output(0).replace(new.output(0))
+        missing = (wanted.keys() | halves) - found
+        if missing:
+            raise AutopruneError(f"OpenVINO's graph has no weight {sorted(missing)[0]}")
+        ov.save_model(model, folder / GRAPH, compress_to_fp16=False)
+
+    def load(self, folder: Path, *, threads: int = 1) -> Runner:
+        """Compile the model; weights are memory-mapped from the file."""
+        config = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            compiled = _core().compile_model(folder / GRAPH, "CPU", config)
+        except RuntimeError as error:
+            raise AutopruneError(f"{folder / GRAPH} cannot be loaded by OpenVINO: {error}") from error
+        names = [port.get_any_name() for port in compiled.inputs]
+        request = compiled.create_infer_request()
+
+        def run(batch: Batch) -> NDArray[np.float32]:
+            request.infer({name: batch[name] for name in names}, share_inputs=True)
+            return np.array(request.get_output_tensor(0).data, dtype=np.float32)
+
+        return run
+
+    def files(self, folder: Path) -> Sequence[Path]:
+        """Graph and weights."""
+        return [folder / GRAPH, folder / WEIGHTS]
+
+    def overhead_bytes(self, bits: int) -> int:
+        """Graph text of one compressed weight."""
+        return _XML_BYTES.get(bits, _XML_INTEGER_BYTES)
+
+
+@functools.cache
+def _core() -> Any:
+    import openvino as ov
+
+    return ov.Core()
+
+
+def _converted(stitched: Stitched, example: Batch) -> Any:
+    """The module as an OpenVINO model; its weights are constants named after their paths."""
+    import openvino as ov
+    import torch
+
+    inputs = {name: torch.from_numpy(x) for name, x in example.items()}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracing warns of every Python branch on a shape
+        return ov.convert_model(stitched.model, example_input=inputs)
+
+
+def _integer_pattern(integers: Integers) -> Any:
+    """(codes - zero) * scale as operations on packed constants."""
+    from openvino import opset13 as op
+
+    o, i = integers.codes.shape
+    g = integers.scale.shape[1]
+    codes = _packed(integers.codes.numpy(), (o, g, i // g), integers.bits)
+    zero = _packed(integers.zero.numpy(), (o, g, 1), integers.bits)
+    scale = op.constant(integers.scale.numpy().reshape(o, g, 1))
+    centred = op.subtract(op.convert(codes, "f16"), op.convert(zero, "f16"))
+    shape = op.constant(np.array([o, i], np.int64))
+    return op.convert(op.reshape(op.multiply(centred, scale), shape, False), "f32")
+
+
+def _half_pattern(node: Any) -> Any:
+    from openvino import opset13 as op
+
+    return op.convert(op.constant(np.asarray(node.data).astype(np.float16)), "f32")
+
+
+def _packed(codes: NDArray[np.uint8], shape: tuple[int, ...], bits: int) -> Any:
+    """A constant of unsigned integers of `bits` bits."""
+    import openvino as ov
+
+    kinds = {2: ov.Type.u2, 3: ov.Type.u3, 4: ov.Type.u4, 6: ov.Type.u6, 8: ov.Type.u8}
+    packed = np.ascontiguousarray(pack_openvino(codes, bits))
+    # Not shared: the constant would outlive the array it points into.
+    return ov.op.Constant(ov.Tensor(packed, list(shape), kinds[bits]), shared_memory=False)
