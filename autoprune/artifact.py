@@ -73,8 +73,7 @@ def write_artifact(
         units = {name: {"ratio": lv.ratio, "bits": lv.bits} for name, lv in stitched.levels.items}
         record = {"version": VERSION, "target": target, **about, "units": units, "sha256": hashes}
         write_json(temporary / ABOUT, record)
-        size = size_on_disk(runtime, temporary)
-    return size
+    return size_on_disk(runtime, folder)
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 
 from autoprune.errors import AutopruneError
 
@@ -54,11 +55,11 @@ def parse_budget(texts: Iterable[str]) -> Budget:
     for text in texts:
         match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*", text)
         unit = match.group(2) if match else ""
-        amount = float(match.group(1)) if match else 0.0
-        if amount > 0 and unit in _BYTES and size is None:
+        amount = Decimal(match.group(1)) if match else Decimal(0)  # floats lose a byte of 1.001 kB
+        if unit in _BYTES and size is None and amount * _BYTES[unit] >= 1:
             size = int(amount * _BYTES[unit])
         elif amount > 0 and unit in _MILLISECONDS and latency is None:
-            latency = amount * _MILLISECONDS[unit]
+            latency = float(amount) * _MILLISECONDS[unit]
         elif unit in _BYTES or unit in _MILLISECONDS:
             raise AutopruneError(f"budget {text!r}: must be above zero and given once")
         else:

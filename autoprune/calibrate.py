@@ -10,12 +10,13 @@ information asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autoprune.task import Encoded, Task
@@ -30,10 +31,25 @@ class Statistics:
     of the loss gradient at each output feature [o]. uses: tokens that pass the weight per row.
     """
 
-    moment: Float[Tensor, "..."]
+    moment: Float[Tensor, ...]
     mean: Float[Tensor, " i"]
     gradient: Float[Tensor, " o"]
     uses: float
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The same as arrays by name, on the tensors' memory."""
+        return {
+            "moment": self.moment.numpy(),
+            "mean": self.mean.numpy(),
+            "gradient": self.gradient.numpy(),
+            "uses": np.asarray(self.uses, np.float32),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.float32]]) -> Statistics:
+        """Inverse of `arrays`; the tensors share the arrays' memory."""
+        moment, mean, gradient = (torch.from_numpy(arrays[k]) for k in ("moment", "mean", "gradient"))
+        return cls(moment, mean, gradient, float(arrays["uses"]))
 
 
 def calibrate(
@@ -63,9 +79,7 @@ def calibrate(
     return {path: one.statistics(len(chosen)) for path, one in recorders.items()}
 
 
-def _equal_lengths(
-    data: Encoded, rows: np.ndarray[tuple[int], np.dtype[np.int64]]
-) -> Iterable[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def _equal_lengths(data: Encoded, rows: NDArray[np.int64]) -> Iterable[NDArray[np.int64]]:
     lengths = data.lengths[rows]
     for length in np.unique(lengths):
         same = rows[lengths == length]
@@ -87,7 +101,7 @@ class _Recorder:
         self._handle = module.register_forward_hook(self._forward)
 
     def _forward(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        output.register_hook(self._backward)
+        output.register_hook(self._backward)  # type: ignore[no-untyped-call]
         x = args[0].detach()
         if self.is_embedding:
             self.moment += torch.bincount(x.reshape(-1), minlength=len(self.moment))

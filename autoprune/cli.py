@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autoprune.errors import AutopruneError
+from autoprune.printing import plan_lines, summary_lines
+from autoprune.progress import Progress
+from autoprune.run import FRONT, RUN, STATUS, Config, RunFolder, read_record
 
 if TYPE_CHECKING:
-    from autoprune.search import Summary
+    from autoprune.inputs import Inputs
 
 DEMO_DEFAULTS = {"trials": 20, "finetune_steps": 24, "max_length": 64}
 """What a search without MODEL asks for where the user says nothing: about five minutes on 2 cores."""
@@ -99,8 +102,8 @@ _SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                  help="Training rows that statistics are taken from.  [default: 512]"),
     click.option("--workers", type=click.IntRange(min=0),
                  help="Ray workers; 0 runs trials in this process.  [default: one a core]"),
-    click.option("--gpus-per-trial", type=click.FloatRange(min=0), help="GPUs a worker asks for.  [default: 0]"),
-    click.option("--cpus-per-trial", type=click.FloatRange(min=0), help="CPUs a worker asks for.  [default: 1]"),
+    click.option("--gpus-per-trial", type=click.FloatRange(min=0), help="GPUs of a worker.  [default: 0]"),
+    click.option("--cpus-per-trial", type=click.FloatRange(min=0), help="CPUs of a worker.  [default: 1]"),
     click.option("--address", help="A running Ray cluster: auto, or ray://HOST:PORT."),
     click.option("--storage", help="Database URL for the study, instead of study.db in the run folder."),
     click.option("--revision", help="Revision of a model from a hub."),
@@ -121,7 +124,9 @@ def _with(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
 @main.command()
 @click.argument("model", required=False)
 @_with(_SEARCH_OPTIONS)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME-LIMIT]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME-LIMIT]"
+)
 @click.option("--dry-run", is_flag=True, help="Check everything, print the plan, run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -135,8 +140,6 @@ def search(
     \b
     autoprune search ./my-bert --dataset reviews.csv --budget 20MB
     """
-    from autoprune.run import Config
-
     with _reported():
         given = {name: value for name, value in given.items() if value not in (None, ())}
         if model is None:
@@ -146,28 +149,35 @@ def search(
         _search(config, output, dry_run, as_json, quiet)
 
 
-def _search(config: Any, output: Path | None, dry_run: bool, as_json: bool, quiet: bool) -> None:
-    config.limits()  # a budget that is no budget is said before anything is loaded
-    from autoprune.progress import Progress
-    from autoprune.run import RunFolder
+def _search(config: Config, output: Path | None, dry_run: bool, as_json: bool, quiet: bool) -> None:
+    config.limits()  # a budget or a sampler that is none is said before anything is loaded
     from autoprune.samplers import check_sampler
 
     check_sampler(config.sampler)
-    progress = Progress(quiet=quiet)
     from autoprune.search import plan
-    from autoprune.search import search as run_search
 
-    inputs, smallest = plan(config, progress)
-    _print_plan(config, inputs, smallest)
+    inputs, smallest = plan(config)
+    click.echo("\n".join(plan_lines(config, inputs, smallest)), err=True)
     if dry_run:
         click.echo(json.dumps(asdict(config), indent=1))
         return
     path = output or _free_folder(inputs.name, config.budget)
     run = RunFolder.create(path, config, f"autoprune {shlex.join(sys.argv[1:])}")
+    _go(run, inputs, config.trials, as_json, quiet)
+
+
+def _go(run: RunFolder, inputs: Inputs, trials: int, as_json: bool, quiet: bool) -> None:
+    """Search in a run folder, print how it ended, and let the folder go."""
+    from autoprune.search import search as run_search
+
     try:
-        _print_summary(run_search(run, inputs, progress, trials=config.trials), as_json)
+        summary = run_search(run, inputs, Progress(quiet=quiet), trials=trials)
     finally:
         run.close()
+    if as_json:
+        click.echo((summary.run / FRONT).read_text(encoding="utf-8"))
+    else:
+        click.echo("\n".join(summary_lines(summary)))
 
 
 def _free_folder(name: str, budget: tuple[str, ...]) -> Path:
@@ -184,7 +194,9 @@ def _free_folder(name: str, budget: tuple[str, ...]) -> Path:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--trials", help="Trials in all, or +N for N more.  [default: what the run was asked for]")
 @click.option("--workers", type=click.IntRange(min=0), help="Ray workers.  [default: as before]")
-@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Start no trial after this many seconds.")
+@click.option(
+    "--timeout", "timeout_s", type=float, metavar="SECONDS", help="Start no trial after this many seconds."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def resume(
@@ -195,95 +207,34 @@ def resume(
     \b
     autoprune resume runs/demo-minilm-20MB --trials +50
     """
-    from autoprune.progress import Progress
-    from autoprune.run import FRONT, RunFolder, read_record
-
     with _reported():
         folder = RunFolder.open(run)
         try:
             config = folder.config()
-            if workers is not None:
-                config = replace(config, workers=workers)
-            config = replace(config, timeout_s=timeout_s)
-            wanted = config.trials
-            if trials is not None:
-                have = 0
-                if (run / FRONT).is_file():
-                    have = sum(one["name"] is None for one in read_record(run / FRONT)["trials"])
-                if not trials.removeprefix("+").isdecimal():
-                    raise AutopruneError(f"--trials {trials!r}: give a number, or +N for N more")
-                wanted = int(trials) + (have if trials.startswith("+") else 0)
-            folder.note(config=asdict(replace(config, trials=wanted)))
+            wanted = _wanted(run, trials, config.trials)
+            given: dict[str, Any] = {} if workers is None else {"workers": workers}
+            config = replace(config, trials=wanted, timeout_s=timeout_s, **given)
+            folder.note(config=asdict(config))
             from autoprune.search import plan
-            from autoprune.search import search as run_search
 
-            progress = Progress(quiet=quiet)
-            inputs, smallest = plan(config, progress)
-            _print_plan(replace(config, trials=wanted), inputs, smallest)
-            _print_summary(run_search(folder, inputs, progress, trials=wanted), as_json)
-        finally:
+            inputs, smallest = plan(config)
+            click.echo("\n".join(plan_lines(config, inputs, smallest)), err=True)
+        except BaseException:
             folder.close()
+            raise
+        _go(folder, inputs, wanted, as_json, quiet)
 
 
-def _print_plan(config: Any, inputs: Any, smallest: int) -> None:
-    """What will be done, on stderr, before it is."""
-    from autoprune.budget import megabytes
-
-    label = config.model or "all-MiniLM-L6-v2 (built-in demo)"
-    limit = config.limits()
-    lines = [
-        f"Model     {label}  {megabytes(inputs.original_bytes)} as {config.target}",
-        f"Data      {inputs.dataset}  train {len(inputs.task.train)}, validation "
-        f"{len(inputs.task.validation)}, test {len(inputs.task.test)}; {len(inputs.task.label_names)} classes",
-        f"Space     {inputs.space_name}  {len(inputs.units)} units; smallest {smallest / 1e6:.2f} MB; "
-        f"budget {limit}",
-        f"Plan      4 baselines, {config.trials} trials, {config.workers or 'no'} Ray workers, "
-        f"sampler {config.sampler}, seed {config.seed}; Ctrl-C is safe",
-    ]
-    click.echo("\n".join(lines), err=True)
-
-
-def _print_summary(summary: Summary, as_json: bool) -> None:
-    """The baselines and the points to ship, on stdout."""
-    from autoprune.run import FRONT
-
-    if as_json:
-        click.echo((summary.run / FRONT).read_text(encoding="utf-8"))
-        return
-    for line in summary_lines(summary):
-        click.echo(line)
-
-
-def summary_lines(summary: Summary) -> list[str]:
-    """The result as a table for people."""
-    now, budget = summary.now, summary.budget
-    head = f"{'':24}{'size':>9}  {'latency':>9}  {'accuracy':>8}  {'test':>6}"
-    lines = [f"Baselines {head[10:]}"]
-    lines += [_row(one, one.name or "", budget) for one in now.trials if one.is_baseline]
-    lines.append(f"Best within {budget}")
-    shown = [(now.best, "best"), (now.knee, "knee")]
-    lines += [_row(one, f"#{one.number} {tag}", budget) for one, tag in shown if one is not None]
-    top = now.best
-    done = sum(not one.is_baseline for one in now.trials)
-    lines.append(
-        f"Front     {len(now.front)} of {done} trials and the baselines; hypervolume "
-        f"{now.hypervolume:.3f} (reference {now.reference.size_bytes / 1e6:.1f} MB, "
-        f"{now.reference.latency_ms:.1f} ms, {now.reference.accuracy:.1f} %)"
-    )
-    lines.append(f"Report    {summary.run / 'report.html'}")
-    if top is not None:
-        lines.append(f"Export    autoprune export {summary.run} --trial best -o model-{top.number}")
-    return lines
-
-
-def _row(one: Any, label: str, budget: Any) -> str:
-    m = one.measurement
-    if m is None:
-        return f"  {label:22}failed: {one.failure}"
-    test = f"{one.test_accuracy:.1f}" if one.test_accuracy is not None else ""
-    over = "" if budget.allows(m.size_bytes, m.latency_ms) else "  over budget"
-    size = f"{m.size_bytes / 1e6:.2f} MB"
-    return f"  {label:22}{size:>9}  {m.latency_ms:6.2f} ms  {m.accuracy:8.1f}  {test:>6}{over}"
+def _wanted(run: Path, trials: str | None, before: int) -> int:
+    """Trials in all: as before, a number, or +N on top of those finished."""
+    if trials is None:
+        return before
+    if not trials.removeprefix("+").isdecimal():
+        raise AutopruneError(f"--trials {trials!r}: give a number, or +N for N more")
+    have = 0
+    if trials.startswith("+") and (run / FRONT).is_file():
+        have = sum(one["name"] is None for one in read_record(run / FRONT)["trials"])
+    return int(trials) + have
 
 
 @main.command()
@@ -295,8 +246,6 @@ def status(run: Path, as_json: bool) -> None:
     \b
     autoprune status runs/demo-minilm-20MB
     """
-    from autoprune.run import STATUS, read_record
-
     with _reported():
         now = read_record(run / STATUS)
         if as_json:
@@ -319,7 +268,6 @@ def report(run: Path, show: bool) -> None:
     autoprune report runs/demo-minilm-20MB --open
     """
     from autoprune.report import write_csv, write_report
-    from autoprune.run import FRONT, read_record
 
     with _reported():
         record = read_record(run / FRONT)
@@ -334,7 +282,9 @@ def report(run: Path, show: bool) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--trial", "which", default="best", show_default=True, help="best, knee, or a trial's number.")
 @click.option("--target", help="openvino or packed.  [default: the run's]")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write; must not exist.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write; must not exist."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def export(run: Path, which: str, target: str | None, output: Path, quiet: bool) -> None:
     """Write a trial's model, ready to ship.
@@ -342,9 +292,6 @@ def export(run: Path, which: str, target: str | None, output: Path, quiet: bool)
     \b
     autoprune export runs/demo-minilm-20MB --trial best -o minilm-20MB
     """
-    from autoprune.progress import Progress
-    from autoprune.run import RUN, read_record
-
     with _reported():
         chosen = target or str(read_record(run / RUN)["config"]["target"])
         from autoprune.export import export as run_export
@@ -360,7 +307,7 @@ def export(run: Path, which: str, target: str | None, output: Path, quiet: bool)
 @main.command()
 def spaces() -> None:
     """List the search spaces that are shipped."""
-    from autoprune.prepare import spaces_folder
+    from autoprune.inputs import spaces_folder
 
     for path in sorted(spaces_folder().glob("*.yaml")):
         click.echo(f"{path.stem:12}{path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")

@@ -183,9 +183,7 @@ def _columns(
     return tuple(texts), label
 
 
-def _read_rows(
-    table: Table, where: str, texts: Sequence[str], label: str, group: str | None
-) -> list[_Row]:
+def _read_rows(table: Table, where: str, texts: Sequence[str], label: str, group: str | None) -> list[_Row]:
     """The rows that have all texts and a label; none where the split has no labels."""
     missing = [column for column in texts if column not in table.names]
     if missing:

@@ -6,7 +6,6 @@ what it trains, it copies.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import tempfile
@@ -43,14 +42,14 @@ TIMING_PAIRS = 15
 class Setting:
     """All a worker needs, as plain data and arrays.
 
-    config: the teacher's config; state: its tensors by name; statistics: fields of `Statistics` by
+    config: the teacher's config; state: its tensors by name; statistics: those of `Statistics` by
     module path. train_rows and train_logits are the rows a brief fine-tune draws from and the
     teacher's logits on them; validation_logits the teacher's on validation.
     """
 
     config: Mapping[str, Any]
     state: Mapping[str, NDArray[np.generic]]
-    statistics: Mapping[str, tuple[Any, ...]]
+    statistics: Mapping[str, Mapping[str, NDArray[np.float32]]]
     units: tuple[Unit, ...]
     task: Task
     train_logits: NDArray[np.float32]
@@ -102,6 +101,8 @@ class Evaluated:
 def make_worker(context: Mapping[str, object]) -> Callable[[object], object]:
     """The worker of a run, from its `Setting` under "setting"."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    # Arrays from Ray are read-only; the tensors on them are only read, what is trained is a copy.
+    warnings.filterwarnings("ignore", "The given NumPy array is not writable")
     setting = context["setting"]
     assert isinstance(setting, Setting)
     return _Worker(setting)
@@ -122,10 +123,7 @@ class _Worker:
         self.teacher = _teacher(setting)
         self.target = get_target(setting.target)
         self.room = default_room()
-        statistics = {
-            path: Statistics(*(_tensor(x) if isinstance(x, np.ndarray) else x for x in fields))
-            for path, fields in setting.statistics.items()
-        }
+        statistics = {path: Statistics.from_arrays(one) for path, one in setting.statistics.items()}
         folder = cache_folder() / "library"
         self.library = Library(folder, self.teacher, statistics, key=setting.key)
         self.example = self.task.batch(self.task.validation, [0, 1])
@@ -140,9 +138,7 @@ class _Worker:
             case TimeOriginal():
                 original = self.original()
                 with self.room.alone():
-                    return time_interleaved(
-                        original, original, self.timing_batch, pairs=TIMING_PAIRS
-                    )
+                    return time_interleaved(original, original, self.timing_batch, pairs=TIMING_PAIRS)
             case Evaluate():
                 return self.evaluate(job)
             case Score(artifact):
@@ -255,33 +251,15 @@ def unpacked(artifact: bytes, config: Mapping[str, Any]) -> Stitched:
         return read_packed(folder)
 
 
-def statistics_fields(statistics: Mapping[str, Statistics]) -> dict[str, tuple[Any, ...]]:
-    """Statistics as arrays, for a `Setting`."""
-    return {
-        path: tuple(
-            x.numpy() if isinstance(x := getattr(one, f.name), torch.Tensor) else x
-            for f in dataclasses.fields(one)
-        )
-        for path, one in statistics.items()
-    }
-
-
 def _teacher(setting: Setting) -> torch.nn.Module:
     import transformers
 
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     config = transformers.AutoConfig.for_model(**setting.config)
-    model = transformers.AutoModelForSequenceClassification.from_config(config)
-    state = {name: _tensor(array) for name, array in setting.state.items()}
+    model = transformers.AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+    state = {name: torch.from_numpy(array) for name, array in setting.state.items()}
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval()  # type: ignore[no-any-return]
-
-
-def _tensor(array: NDArray[Any]) -> torch.Tensor:
-    """A tensor on the array's own memory, which is shared: read it, never write it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(array)
 
 
 def _is_pruned(candidate: Candidate) -> bool:

@@ -72,7 +72,14 @@ def export(path: Path, *, which: str, target: str, folder: Path, progress: Progr
         "command": record["run"]["command"],
         "measured": {
             name: trial[name]
-            for name in ("size_bytes", "predicted_size_bytes", "latency_ms", "accuracy", "kl", "test_accuracy")
+            for name in (
+                "size_bytes",
+                "predicted_size_bytes",
+                "latency_ms",
+                "accuracy",
+                "kl",
+                "test_accuracy",
+            )
         },
         "measured_on": config.target,
         "protocol": record["run"]["protocol"],

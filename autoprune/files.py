@@ -26,8 +26,11 @@ def written_whole(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.is_dir():
-            with contextlib.suppress(OSError):
+            try:
                 os.rename(temporary, path)
+            except OSError:
+                if not path.is_dir():
+                    raise
         else:
             os.replace(temporary, path)
     finally:

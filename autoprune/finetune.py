@@ -49,6 +49,9 @@ class Recipe:
 class _Rounded(nn.Module):
     """Parametrization of a weight: its rounded value, with the identity's gradient."""
 
+    scale: Float[Tensor, "o g 1"]
+    zero: Float[Tensor, "o g 1"]
+
     def __init__(self, integers: Integers) -> None:
         super().__init__()
         self.register_buffer("scale", integers.scale.float()[..., None], persistent=False)
@@ -57,12 +60,12 @@ class _Rounded(nn.Module):
 
     def codes(self, weight: Float[Tensor, "o i"]) -> Float[Tensor, "o g s"]:
         """The nearest code of each weight."""
-        grouped = weight.reshape(*self.scale.shape[:2], -1)  # type: ignore[union-attr]
-        return ((grouped / self.scale).round() + self.zero).clamp(0, 2**self.bits - 1)  # type: ignore[operator]
+        grouped = weight.reshape(*self.scale.shape[:2], -1)
+        return ((grouped / self.scale).round() + self.zero).clamp(0, 2**self.bits - 1)
 
     def forward(self, weight: Float[Tensor, "o i"]) -> Float[Tensor, "o i"]:
         with torch.no_grad():
-            value = ((self.codes(weight) - self.zero) * self.scale).reshape(weight.shape)  # type: ignore[operator]
+            value = ((self.codes(weight) - self.zero) * self.scale).reshape(weight.shape)
             gap = value - weight
         return weight + gap
 
@@ -70,8 +73,8 @@ class _Rounded(nn.Module):
         """What the weight is stored as."""
         return Integers(
             self.codes(weight).reshape(weight.shape).to(torch.uint8),
-            self.scale[..., 0].half(),  # type: ignore[index, operator]
-            self.zero[..., 0].to(torch.uint8),  # type: ignore[index, operator]
+            self.scale[..., 0].half(),
+            self.zero[..., 0].to(torch.uint8),
             self.bits,
         )
 
@@ -110,9 +113,7 @@ def finetune(
     student = _trainable(stitched).to(where)
     parameters = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=0.0)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: rate_share(step, recipe.steps)
-    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, recipe.steps))
     teacher = torch.from_numpy(teacher_logits)
     labels = torch.from_numpy(data.labels)
     rng = np.random.default_rng(seed)
@@ -146,9 +147,7 @@ def rate_share(step: int, steps: int) -> float:
     return 0.1 + 0.45 * (1 + math.cos(math.pi * done))
 
 
-def distillation_loss(
-    logits: Float[Tensor, "b k"], teacher: Float[Tensor, "b k"], labels: Tensor
-) -> Tensor:
+def distillation_loss(logits: Float[Tensor, "b k"], teacher: Float[Tensor, "b k"], labels: Tensor) -> Tensor:
     """KL(teacher || student), plus a share of the labels' cross-entropy.
 
     Hinton et al., arXiv 1503.02531, section 2, at temperature 1.
@@ -191,7 +190,7 @@ def _settled(student: nn.Module, stitched: Stitched) -> Stitched:
     for path, module in list(student.named_modules()):
         if not parametrize.is_parametrized(module, "weight"):
             continue
-        holder = module.parametrizations["weight"]  # type: ignore[index]
+        holder = module.parametrizations["weight"]
         with torch.no_grad():
             if isinstance(holder[0], _Rounded):
                 integers[path] = holder[0].integers(holder.original)

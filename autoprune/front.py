@@ -84,9 +84,7 @@ def finished(trials: Iterable[Trial]) -> list[tuple[Trial, Measurement]]:
 def front(trials: Iterable[Trial]) -> list[Trial]:
     """The trials that none dominates, smallest first; ties stay."""
     done = finished(trials)
-    members = [
-        (one, m) for one, m in done if not any(dominates(other, m) for _, other in done)
-    ]
+    members = [(one, m) for one, m in done if not any(dominates(other, m) for _, other in done)]
     return [one for one, _ in sorted(members, key=lambda pair: (_minimised(pair[1]), pair[0].number))]
 
 

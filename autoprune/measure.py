@@ -53,9 +53,7 @@ def logits_of(
     return out
 
 
-def time_interleaved(
-    run: Runner, original: Runner, batch: Batch, *, pairs: int, warm_up: int = 3
-) -> Timing:
+def time_interleaved(run: Runner, original: Runner, batch: Batch, *, pairs: int, warm_up: int = 3) -> Timing:
     """Time a model and the original in turn, so that both meet the same machine.
 
     The order within a pair alternates. Call it where nothing else runs.

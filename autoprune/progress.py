@@ -39,6 +39,7 @@ class Progress:
             total=total, desc=label, disable=not self.live, file=sys.stderr, dynamic_ncols=True,
             leave=False, bar_format="{desc} {bar:20} {n_fmt}/{total_fmt}  {postfix}  {remaining} left",
         )  # fmt: skip
+
         def update(done: int, note: str, parts: int | None = None) -> None:
             bar.total = parts or bar.total
             bar.set_postfix_str(note, refresh=False)

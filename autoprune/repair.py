@@ -5,8 +5,9 @@ Plain numbers, no model: a candidate's size is a sum over its units, and so is i
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +85,8 @@ def repair(
 
     Too large: the step that costs least predicted damage a byte saved is taken until it fits, then
     units go back up towards what was proposed where the room left allows. Seen: random changes
-    of level, each brought under the limit, until one is new; where all are, `candidate` comes back.
+    of level, each brought under the limit, until one is new; then all that fit in turn, until one
+    is new. Where none is, one that was seen comes back.
     """
     rng = random.Random(seed)
     out = _fitted(candidate, space, costs, limit_bytes)
@@ -94,12 +96,28 @@ def repair(
         one = rng.choice(space.units)
         level = Level(rng.choice(one.ratios), rng.choice(one.bits))
         out = _fitted(out.with_level(one.unit, level), space, costs, limit_bytes)
-    return out
+    return next((one for one in _fitting(space, costs, limit_bytes) if one not in seen), out)
 
 
-def _fitted(
-    candidate: Candidate, space: SearchSpace, costs: Costs, limit_bytes: int | None
-) -> Candidate:
+def _fitting(space: SearchSpace, costs: Costs, limit_bytes: int | None) -> Iterator[Candidate]:
+    """Every candidate within the limit; no dead ends, so the next is found at once."""
+    limit = math.inf if limit_bytes is None else limit_bytes
+    smallest = costs.smallest(space)
+
+    def deeper(done: Candidate, k: int) -> Iterator[Candidate]:
+        if k == len(space.units):
+            yield done
+            return
+        one = space.units[k]
+        for level in one.levels():
+            changed = done.with_level(one.unit, level)
+            if costs.size_bytes(changed) <= limit:  # with the units still to come at their smallest
+                yield from deeper(changed, k + 1)
+
+    return deeper(smallest, 0) if costs.size_bytes(smallest) <= limit else iter(())
+
+
+def _fitted(candidate: Candidate, space: SearchSpace, costs: Costs, limit_bytes: int | None) -> Candidate:
     if limit_bytes is None or costs.size_bytes(candidate) <= limit_bytes:
         return candidate
     now = dict(candidate.items)
@@ -115,9 +133,7 @@ def _fitted(
     return Candidate(tuple(now.items()))
 
 
-def _cheapest_step(
-    now: Mapping[str, Level], space: SearchSpace, costs: Costs
-) -> tuple[str, Level] | None:
+def _cheapest_step(now: Mapping[str, Level], space: SearchSpace, costs: Costs) -> tuple[str, Level] | None:
     """The change to fewer bytes with the least damage added a byte; None at the smallest."""
     best: tuple[float, int, str, Level] | None = None
     for one in space.units:
@@ -133,9 +149,7 @@ def _cheapest_step(
     return None if best is None else best[2:]
 
 
-def _refill_(
-    now: dict[str, Level], proposed: Mapping[str, Level], costs: Costs, room: int
-) -> None:
+def _refill_(now: dict[str, Level], proposed: Mapping[str, Level], costs: Costs, room: int) -> None:
     """Spend the bytes left over on the changed units, most damage undone first, in place."""
     while True:
         options = []
@@ -156,27 +170,24 @@ def _refill_(
         now[unit] = level
 
 
-def warm_starts(
-    space: SearchSpace, costs: Costs, *, limit_bytes: int | None, count: int
-) -> list[Candidate]:
+def warm_starts(space: SearchSpace, costs: Costs, *, limit_bytes: int | None, count: int) -> list[Candidate]:
     """Candidates to begin with: the original brought under a ladder of sizes.
 
     The sizes fall by a constant factor from the limit (the original's size when there is none) to
     just above the smallest candidate.
     """
     start = costs.size_bytes(space.untouched())
-    top = min(limit_bytes or start, start)
+    top = start if limit_bytes is None else min(limit_bytes, start)
     floor = max(1, costs.size_bytes(costs.smallest(space)))
-    rungs = [top * (floor * 1.1 / top) ** (k / max(1, count - 1)) for k in range(count)]
-    made = [
-        _fitted(space.untouched(), space, costs, int(max(rung, floor))) for rung in rungs if top >= floor
-    ]
+    if top < floor:
+        return []
+    last = min(floor * 1.1, top)
+    rungs = [top * (last / top) ** (k / max(1, count - 1)) for k in range(count)]
+    made = [_fitted(space.untouched(), space, costs, int(max(rung, floor))) for rung in rungs]
     return list(dict.fromkeys(made))
 
 
-def uniform_pruning(
-    space: SearchSpace, costs: Costs, *, limit_bytes: int | None
-) -> Candidate | None:
+def uniform_pruning(space: SearchSpace, costs: Costs, *, limit_bytes: int | None) -> Candidate | None:
     """Every unit pruned by the same ratio: the mildest that fits, in as many bits as can fit.
 
     Embeddings cannot be pruned and are large, so pruning alone rarely reaches a budget: the bits,

@@ -5,6 +5,7 @@ Imports no torch, so that `report` and `status` answer at once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -25,6 +26,8 @@ from autoprune.front import Measurement, Trial, best, front, hypervolume, knee, 
 from autoprune.repair import Costs
 
 RUN, STATUS, FRONT, UNITS, STUDY = "run.json", "status.json", "front.json", "units.json", "study.db"
+HOLDER = ".holder.json"
+"""Who has the lock; `status.json` may be of the process before."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class Config:
         if unknown := sorted(set(data) - known):
             raise AutopruneError(f"run.json has settings this version does not know: {unknown}")
         lists = {"text_columns", "budget"}
-        return cls(**{k: tuple(v) if k in lists else v for k, v in data.items()})
+        settings: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in data.items()}
+        return cls(**settings)
 
 
 @dataclass
@@ -117,7 +121,10 @@ class RunFolder:
 
     def config(self) -> Config:
         """What the run was asked for."""
-        return Config.from_json(self.about()["config"])
+        config = self.about().get("config")
+        if not isinstance(config, dict):
+            raise AutopruneError(f"{self.path / RUN} is damaged: it has no object `config`")
+        return Config.from_json(config)
 
     def status(self, state: str, **facts: object) -> None:
         """Say in `status.json` what the driver is doing, and who it is."""
@@ -142,10 +149,11 @@ def _locked(path: Path) -> filelock.FileLock:
         lock.acquire(timeout=1.0)
     except filelock.Timeout as error:
         holder = ""
-        if (path / STATUS).is_file():
-            status = read_record(path / STATUS)
-            holder = f" by process {status.get('pid')} on {status.get('host')}"
+        with contextlib.suppress(AutopruneError):
+            about = read_record(path / HOLDER)
+            holder = f" by process {about.get('pid')} on {about.get('host')}"
         raise AutopruneError(f"run {path} is being worked on{holder}; wait for it or stop it") from error
+    write_json(path / HOLDER, {"pid": os.getpid(), "host": socket.gethostname()})
     return lock
 
 
@@ -177,9 +185,7 @@ class Standing:
     reference: Measurement
 
 
-def standing(
-    trials: Sequence[Trial], budget: Budget, reference: Measurement, *, rows: int
-) -> Standing:
+def standing(trials: Sequence[Trial], budget: Budget, reference: Measurement, *, rows: int) -> Standing:
     """Sum up the trials; `rows` is how many validation rows accuracy was measured on."""
     members = front(trials)
     fit = [one for one in within(members, budget) if not one.is_baseline]
@@ -222,7 +228,14 @@ def front_record(
 
 def _trial_record(one: Trial, costs: Costs, members: set[int], fit: set[int]) -> dict[str, Any]:
     m = one.measurement
-    names = ("size_bytes", "latency_ms", "latency_low_ms", "latency_high_ms", "accuracy", "kl")
+    names: tuple[str, ...] = (
+        "size_bytes",
+        "latency_ms",
+        "latency_low_ms",
+        "latency_high_ms",
+        "accuracy",
+        "kl",
+    )
     names += ("raw_latency_ms", "raw_original_ms")
     return {
         "number": one.number,

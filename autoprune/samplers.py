@@ -44,13 +44,9 @@ OBJECTIVES = ("size_bytes", "latency_ms", "accuracy")
 """A trial's values, in the order of `front.DIRECTIONS`."""
 
 _TRIAL_FIELDS = tuple(
-    one.name
-    for one in dataclasses.fields(Trial)
-    if one.name not in ("number", "candidate", "measurement")
+    one.name for one in dataclasses.fields(Trial) if one.name not in ("number", "candidate", "measurement")
 )
-_EXTRA_FIELDS = tuple(
-    one.name for one in dataclasses.fields(Measurement) if one.name not in OBJECTIVES
-)
+_EXTRA_FIELDS = tuple(one.name for one in dataclasses.fields(Measurement) if one.name not in OBJECTIVES)
 
 Repair = Callable[[Candidate, AbstractSet[Candidate], int], Candidate]
 """(proposed, seen, seed) -> a candidate within the budget that is not in `seen`."""
@@ -84,9 +80,7 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
     if name == "tpe":
         # Multivariate: one model for all units together; also five times as fast (STACK.md).
         # The constant liar keeps parallel workers apart.
-        return TPESampler(
-            seed=seed, multivariate=True, constant_liar=True, n_startup_trials=STARTUP_TRIALS
-        )
+        return TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=STARTUP_TRIALS)
     if name == "nsga2":
         return NSGAIISampler(seed=seed, population_size=POPULATION)
     if name == "gp":
@@ -235,9 +229,7 @@ def inherit(frozen: FrozenTrial, asked: FrozenTrial) -> None:
     running trial, the proposal that others shall avoid, ends with it.
     """
     frozen.datetime_start = asked.datetime_start
-    frozen.system_attrs = {
-        key: one for key, one in asked.system_attrs.items() if key.endswith(":generation")
-    }
+    frozen.system_attrs = {key: one for key, one in asked.system_attrs.items() if key.endswith(":generation")}
 
 
 def accuracy_key(number: int) -> str:

@@ -6,16 +6,12 @@ and their measurements back, and keeps the run folder true.
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from autoprune.budget import Budget, megabytes
 from autoprune.errors import BudgetError, FailedTrialsError
@@ -29,28 +25,20 @@ from autoprune.evaluate import (
     make_worker,
 )
 from autoprune.files import write_json, written_whole
-from autoprune.front import ORIGINAL, Measurement, Trial
+from autoprune.front import ORIGINAL, Trial
+from autoprune.inputs import Inputs, check_budget, read_inputs
+from autoprune.ledger import Ledger
 from autoprune.measure import Timing
-from autoprune.prepare import Inputs, Prepared, check_budget, prepare, read_inputs
+from autoprune.prepare import Prepared, prepare
 from autoprune.progress import Progress, Update
 from autoprune.repair import Cost, Costs, repair, uniform_pruning, warm_starts
-from autoprune.report import write_csv, write_report
-from autoprune.run import FRONT, STUDY, UNITS, Config, RunFolder, Standing, front_record, standing
+from autoprune.run import FRONT, STUDY, UNITS, Config, RunFolder, Standing
 from autoprune.space import Candidate, Level
 from autoprune.study import Study
 from autoprune.workers import Outcome, Pool, open_pool
 
 WARM_STARTS = 8
 """Candidates taken from the repair's ladder of sizes before the sampler is asked."""
-
-PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "datasets", "openvino")
-
-PROTOCOL = (
-    "Median of 15 calls, batch {batch}, {sequence} tokens, one thread, the original and the "
-    "candidate in turn; meanwhile every other worker of the machine waits. The ratio of the two "
-    "medians is multiplied by the original's median, measured once before the trials. The bars are "
-    "the 10th and 90th percentile."
-)
 
 
 @dataclass(frozen=True)
@@ -63,9 +51,9 @@ class Summary:
     budget: Budget
 
 
-def plan(config: Config, progress: Progress) -> tuple[Inputs, int]:
+def plan(config: Config) -> tuple[Inputs, int]:
     """Load what was named and check that the budget can be met; bytes of the smallest candidate."""
-    inputs = read_inputs(config, progress)
+    inputs = read_inputs(config)
     return inputs, check_budget(inputs, config.limits())
 
 
@@ -110,22 +98,33 @@ class _Search:
         self.progress, self.wanted = progress, trials
         self.space, self.budget = prepared.inputs.space, config.limits()
         self.started = time.monotonic()
-        self.before = float(run.about().get("seconds", 0.0))
+        self.costs = self._build_library()
+        self.reference_ms = self._time_original()
+        self.study = Study(
+            run.path / STUDY,
+            self.space,
+            sampler=config.sampler,
+            seed=config.seed,
+            repair=self._repair,
+            storage=config.storage,
+            name=run.path.name if config.storage else "autoprune",
+        )
+        self.ledger = Ledger(
+            run, prepared, self.study, self.costs, reference_ms=self.reference_ms, wanted=trials
+        )
 
     def go(self) -> Summary:
         """All stages, in order; what a stage finds done is not done again."""
-        study = self._open()
-        self._note_facts()
         try:
-            self._run_baselines(study)
-            self._run_trials(study)
-            self._score_finalists(study)
-            now = self._sum_up(study, state="finished")
+            self._run_baselines()
+            self._run_trials()
+            self._score_finalists()
+            now = self.ledger.sum_up(state="finished")
         except BaseException:
-            self._sum_up(study, state="stopped")
+            self.ledger.sum_up(state="stopped")
             raise
         finally:
-            study.close()
+            self.study.close()
         if now.best is None:
             raise BudgetError(
                 f"no trial of {len(now.trials)} is within {self.budget}; "
@@ -135,24 +134,10 @@ class _Search:
 
     def remake(self, number: int) -> None:
         """Make a finished trial's model again."""
-        study = self._open()
         try:
-            self._weights({one.number: one for one in study.trials()}[number])
+            self._weights({one.number: one for one in self.study.trials()}[number])
         finally:
-            study.close()
-
-    def _open(self) -> Study:
-        self.costs = self._build_library()
-        self.reference_ms = self._time_original()
-        return Study(
-            self.run.path / STUDY,
-            self.space,
-            sampler=self.config.sampler,
-            seed=self.config.seed,
-            repair=self._repair,
-            storage=self.config.storage,
-            name=self.run.path.name if self.config.storage else "autoprune",
-        )
+            self.study.close()
 
     # ---- before the trials ----------------------------------------------------------------------
 
@@ -206,9 +191,7 @@ class _Search:
         return found[0].median_ms
 
     def _repair(self, one: Candidate, seen: AbstractSet[Candidate], seed: int) -> Candidate:
-        return repair(
-            one, seen, seed, space=self.space, costs=self.costs, limit_bytes=self.budget.size_bytes
-        )
+        return repair(one, seen, seed, space=self.space, costs=self.costs, limit_bytes=self.budget.size_bytes)
 
     # ---- trials ---------------------------------------------------------------------------------
 
@@ -242,36 +225,34 @@ class _Search:
         }
         return named | ({"uniform pruning": pruned} if pruned is not None else {})
 
-    def _run_baselines(self, study: Study) -> None:
-        have = {one.name for one in study.trials()}
+    def _run_baselines(self) -> None:
+        have = {one.name for one in self.study.trials()}
         todo = {name: one for name, one in self.baselines().items() if name not in have}
         names = list(todo)
 
         def done(key: int, result: Any) -> None:
             outcome = Outcome(key, result, None, "", sum(result.parts.values()))
-            trial = study.add(self._trial(todo[names[key]], outcome, names[key]))
+            trial = self.study.add(self._trial(todo[names[key]], outcome, names[key]))
             if names[key] != ORIGINAL:
-                self._keep(trial, result)
+                self.ledger.keep(trial, result)
 
         if todo:
             with self.progress.bar("Baselines", len(todo)) as bar:
                 self._all([self._job(one) for one in todo.values()], done, bar)
-        self._sum_up(study, state="running")
+        self.ledger.sum_up(state="running")
 
-    def _run_trials(self, study: Study) -> None:
+    def _run_trials(self) -> None:
         """Ask, evaluate, tell, until enough are finished or the time is up."""
-        finished = [one for one in study.trials() if not one.is_baseline]
+        finished = [one for one in self.study.trials() if not one.is_baseline]
         done_before, flying = len(finished), dict[int, Candidate]()
-        ladder = warm_starts(
-            self.space, self.costs, limit_bytes=self.budget.size_bytes, count=WARM_STARTS
-        )
-        tried = {one.candidate for one in study.trials()}
+        ladder = warm_starts(self.space, self.costs, limit_bytes=self.budget.size_bytes, count=WARM_STARTS)
+        tried = {one.candidate for one in self.study.trials()}
         starts = [one for one in ladder if one not in tried]
         begun, failed = done_before, sum(one.failure is not None for one in finished)
         with self.progress.bar("Search", self.wanted) as bar:
             while True:
                 while self.pool.free and begun < self.wanted and not self._out_of_time():
-                    asked = study.ask(starts.pop(0) if starts else None)
+                    asked = self.study.ask(starts.pop(0) if starts else None)
                     flying[asked.token] = asked.candidate
                     self.pool.submit(asked.token, self._job(asked.candidate))
                     begun += 1
@@ -280,12 +261,10 @@ class _Search:
                 outcome = self.pool.next(timeout=1.0)
                 if outcome is None:
                     continue
-                trial = study.tell(
-                    outcome.key, self._trial(flying.pop(outcome.key), outcome)
-                )
+                trial = self.study.tell(outcome.key, self._trial(flying.pop(outcome.key), outcome))
                 failed += trial.failure is not None
-                self._keep(trial, outcome.result)
-                now = self._sum_up(study, state="running", in_flight=len(flying))
+                self.ledger.keep(trial, outcome.result)
+                now = self.ledger.sum_up(state="running", in_flight=len(flying))
                 self._say(trial, now, bar, failed)
                 done = sum(not one.is_baseline for one in now.trials)
                 if done >= 6 and failed > done / 2:
@@ -316,16 +295,11 @@ class _Search:
                 f"{m.latency_ms:7.2f} ms  {m.accuracy:5.2f} %  {trial.seconds:5.1f} s   {note}"
             )
 
-    def _keep(self, trial: Trial, result: object) -> None:
-        """Keep the model of a trial; `_sum_up` drops those that leave the front."""
-        if isinstance(result, Evaluated):
-            self.run.keep_artifact(trial.number, result.artifact, self.prepared.setting.config)
-
     # ---- after ----------------------------------------------------------------------------------
 
-    def _score_finalists(self, study: Study) -> None:
+    def _score_finalists(self) -> None:
         """Accuracy on test, once, of the baselines and the points to ship."""
-        now = self._standing(study)
+        now = self.ledger.standing()
         points = [one for one in (now.best, now.knee) if one is not None]
         finalists = {one.number: one for one in [*points, *(t for t in now.trials if t.is_baseline)]}
         todo = [one for one in finalists.values() if one.test_accuracy is None and one.measurement]
@@ -333,81 +307,15 @@ class _Search:
         if todo:
             with self.progress.bar("Test scores of finalists and baselines", len(todo)) as bar:
                 self._all(
-                    jobs, lambda k, result: study.update(todo[k].number, test_accuracy=result), bar
+                    jobs, lambda k, result: self.study.update(todo[k].number, test_accuracy=result), bar
                 )
 
     def _weights(self, trial: Trial) -> bytes:
         """A trial's packed model; made again, the same, where it was not kept."""
         path = self.run.artifact(trial.number) / "model.safetensors"
         if not path.is_file():
-            self._all([self._job(trial.candidate)], lambda _, result: self._keep(trial, result))
+            self._all([self._job(trial.candidate)], lambda _, result: self.ledger.keep(trial, result))
         return path.read_bytes()
-
-    def _standing(self, study: Study) -> Standing:
-        labels = self.prepared.setting.task.validation.labels
-        majority = 100.0 * float(np.bincount(labels).max()) / len(labels)
-        original = self.prepared.inputs.original_bytes
-        reference = Measurement(original, self.reference_ms, majority)
-        return standing(study.trials(), self.budget, reference, rows=len(labels))
-
-    def _sum_up(self, study: Study, *, state: str, in_flight: int = 0) -> Standing:
-        """Bring `front.json`, `status.json`, the table and the report up to date."""
-        now = self._standing(study)
-        seconds = round(self.before + time.monotonic() - self.started, 1)
-        about = self.run.about() | {"seconds": seconds}
-        record = front_record(about, self.costs, now, self.budget, state=state)
-        write_json(self.run.path / FRONT, record)
-        self._drop_artifacts(now)
-        done = sum(not one.is_baseline for one in now.trials)
-        self.run.status(
-            state, trials=done, planned=self.wanted, in_flight=in_flight, seconds=seconds,
-            failed=sum(one.failure is not None for one in now.trials), front=record["front"],
-            best=record["best"], knee=record["knee"], hypervolume=now.hypervolume,
-        )  # fmt: skip
-        if state != "running":
-            self.run.note(seconds=seconds)
-            write_csv(record, self.run.path / "front.csv")
-            write_report(record, self.run.path / "report.html")
-        return now
-
-    def _drop_artifacts(self, now: Standing) -> None:
-        """Models that are neither on the front, nor a baseline, nor a point to ship."""
-        import shutil
-
-        wanted = {one.number for one in now.front} | {t.number for t in now.trials if t.is_baseline}
-        wanted |= {one.number for one in (now.best, now.knee) if one is not None}
-        for folder in (self.run.path / "trials").glob("[0-9]*"):
-            if int(folder.name) not in wanted:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _note_facts(self) -> None:
-        """What the report says of the run, in `run.json`."""
-        inputs, config, task = self.prepared.inputs, self.config, self.prepared.setting.task
-        facts = {
-            "name": self.run.path.name,
-            "folder": str(self.run.path),
-            "model": config.model or "all-MiniLM-L6-v2 (built-in demo)",
-            "dataset": inputs.dataset,
-            "target": config.target,
-            "sampler": config.sampler,
-            "seed": config.seed,
-            "budget": {"size_bytes": self.budget.size_bytes, "latency_ms": self.budget.latency_ms},
-            "budget_text": str(self.budget),
-            "metric": "accuracy",
-            "validation_rows": len(task.validation),
-            "test_rows": len(task.test),
-            "planned_trials": self.wanted,
-            "versions": {name: metadata.version(name) for name in PACKAGES},
-            "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
-            "protocol": PROTOCOL.format(batch=config.batch, sequence=config.sequence),
-            "recipe": vars(self.prepared.recipe),
-            "model_hash": self.prepared.model_hash,
-            "data_hash": inputs.data_hash,
-            "space": inputs.space_name,
-            "labels": list(task.label_names),
-        }
-        kinds = {unit.name: unit.kind for unit in self.prepared.setting.units}
-        self.run.note(facts=facts, kinds=kinds)
 
 
 def remake(run: RunFolder, number: int, progress: Progress) -> None:
@@ -417,7 +325,7 @@ def remake(run: RunFolder, number: int, progress: Progress) -> None:
         AutopruneError: when the run has no such trial.
     """
     config = run.config()
-    inputs = read_inputs(config, progress)
+    inputs = read_inputs(config)
     prepared = prepare(config, inputs, progress)
     with open_pool(make_worker, {"setting": prepared.setting}, workers=0) as pool:
         one = _Search(run, config, prepared, pool, progress, config.trials)

@@ -72,8 +72,7 @@ class Candidate:
         names = dict.fromkeys(key.rpartition(".")[0] for key in params)
         return cls(
             tuple(
-                (name, Level(float(params[f"{name}.ratio"]), int(params[f"{name}.bits"])))
-                for name in names
+                (name, Level(float(params[f"{name}.ratio"]), int(params[f"{name}.bits"]))) for name in names
             )
         )
 
@@ -124,8 +123,7 @@ class SearchSpace:
         for (name, level), one in zip(candidate.items, self.units, strict=True):
             if level.ratio not in one.ratios or level.bits not in one.bits:
                 raise AutopruneError(
-                    f"{name}: level {level} is not offered; ratios {list(one.ratios)}, "
-                    f"bits {list(one.bits)}"
+                    f"{name}: level {level} is not offered; ratios {list(one.ratios)}, bits {list(one.bits)}"
                 )
 
 
@@ -206,7 +204,7 @@ def read_space(path: Path) -> SpaceFile:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise AutopruneError(f"space file {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:  # PyYAML lets them out
         raise AutopruneError(f"space file {path} is not YAML: {error}") from error
     try:
         return SpaceFile.model_validate(data)

@@ -31,9 +31,7 @@ class Stitched:
     levels: Candidate
 
 
-def stitch(
-    teacher: nn.Module, units: Sequence[Unit], candidate: Candidate, library: Library
-) -> Stitched:
+def stitch(teacher: nn.Module, units: Sequence[Unit], candidate: Candidate, library: Library) -> Stitched:
     """A new model with every unit at its candidate's level; `teacher` is left as it is."""
     model = copy.deepcopy(teacher).eval()
     integers: dict[str, Integers] = {}
@@ -66,11 +64,8 @@ def replace_(
             rows, columns, padding_idx=old.padding_idx, device="meta", dtype=weight.dtype
         )
     else:
-        new = nn.Linear(
-            columns, rows, bias=bias is not None, device="meta", dtype=weight.dtype
-        )
+        new = nn.Linear(columns, rows, bias=bias is not None, device="meta", dtype=weight.dtype)
         if bias is not None:
             new.bias = nn.Parameter(bias.detach().clone())
     new.weight = nn.Parameter(weight.detach().clone())
     setattr(parent, name, new.train(old.training))
-

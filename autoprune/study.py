@@ -69,9 +69,7 @@ class Study:
         self._space, self._distributions = space, samplers.distributions_of(space)
         self._seen: set[Candidate] = set()
         self._open: dict[int, Candidate] = {}
-        own = samplers.RepairedSampler(
-            sampler, space=space, seed=seed, repair=repair, seen=self._seen
-        )
+        own = samplers.RepairedSampler(sampler, space=space, seed=seed, repair=repair, seen=self._seen)
         url, self._where = _database(path, storage)
         try:
             self._durable, self._engine = _open_study(url, self._where, name)
@@ -205,9 +203,7 @@ def _database(path: Path, storage: str | None) -> tuple[sqlalchemy.URL, str]:
     return url, str(url.database)
 
 
-def _open_study(
-    url: sqlalchemy.URL, where: str, name: str
-) -> tuple[optuna.Study, sqlalchemy.Engine]:
+def _open_study(url: sqlalchemy.URL, where: str, name: str) -> tuple[optuna.Study, sqlalchemy.Engine]:
     """The durable study, made where it is absent, and the engine below it."""
     options: dict[str, Any] = {}
     if url.get_backend_name() == "sqlite":

@@ -45,9 +45,7 @@ def local_tables(path: Path) -> dict[str, Table]:
     for split, same in found.items():
         if len(same) > 1 and not all(_SHARD.fullmatch(_stem(file)) for file in same):
             names = listed(file.name for file in same)
-            raise AutopruneError(
-                f"data folder {path} has {names} for one split, {split}. Keep one."
-            )
+            raise AutopruneError(f"data folder {path} has {names} for one split, {split}. Keep one.")
     if not found:
         raise AutopruneError(
             f"data folder {path} holds no data: allowed are files named train, validation and test "

@@ -63,9 +63,7 @@ class Task:
         known = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
         return {name: known[name] for name in self.inputs}
 
-    def sorted_batches(
-        self, data: Encoded, size: int
-    ) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+    def sorted_batches(self, data: Encoded, size: int) -> Iterator[tuple[NDArray[np.int64], Batch]]:
         """All rows once, rows of like length together; yields their numbers and the batch."""
         order = np.argsort(data.lengths, kind="stable")
         for start in range(0, len(order), size):
@@ -84,14 +82,17 @@ class Task:
         while made < steps:
             order = rng.permutation(len(data))
             pool = size * 8
-            chunks = [
-                np.sort(order[k : k + pool])[np.argsort(data.lengths[np.sort(order[k : k + pool])], kind="stable")]
-                for k in range(0, len(order), pool)
-            ]
+            chunks = [self._by_length(data, order[k : k + pool]) for k in range(0, len(order), pool)]
             batches = [c[k : k + size] for c in chunks for k in range(0, len(c), size)]
             for k in rng.permutation(len(batches))[: steps - made]:
                 yield batches[k], self.batch(data, batches[k])
                 made += 1
+
+    @staticmethod
+    def _by_length(data: Encoded, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows in order of length, equal ones in order of number."""
+        ordered = np.sort(rows)
+        return ordered[np.argsort(data.lengths[ordered], kind="stable")]
 
     def timing_batch(self, batch: int, sequence: int) -> Batch:
         """A full batch of real tokens for timing, [batch sequence], no padding."""
@@ -108,8 +109,14 @@ def encode(splits: Splits, tokenizer: Any, *, max_length: int) -> Task:
     """Tokenise all splits; rows are cut at `max_length` tokens."""
     names = [n for n in tokenizer.model_input_names if n in _KNOWN_INPUTS]
     limit = min(max_length, int(tokenizer.model_max_length))
-    parts = [_encode(rows, tokenizer, limit) for rows in (splits.train, splits.validation, splits.test)]
-    return Task(*parts, splits.label_names, tuple(names), int(tokenizer.pad_token_id or 0))
+    return Task(
+        train=_encode(splits.train, tokenizer, limit),
+        validation=_encode(splits.validation, tokenizer, limit),
+        test=_encode(splits.test, tokenizer, limit),
+        label_names=splits.label_names,
+        inputs=tuple(names),
+        pad_id=int(tokenizer.pad_token_id or 0),
+    )
 
 
 _KNOWN_INPUTS = ("input_ids", "token_type_ids", "attention_mask")

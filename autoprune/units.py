@@ -55,10 +55,10 @@ class Unit:
         return bool(self.cols)
 
     def kept(self, ratio: float) -> int:
-        """Output features that stay: whole blocks, rounded to `keep_multiple`, never none."""
+        """Output features that stay: whole blocks, rounded to `keep_multiple`; never none, nor more than all."""
         total = self.rows[0].rows
         step = max(self.block, self.keep_multiple)
-        return total if ratio == 0 else max(step, round(total * (1 - ratio) / step) * step)
+        return total if ratio == 0 else min(total, max(step, round(total * (1 - ratio) / step) * step))
 
     def shapes(self, ratio: float) -> dict[str, tuple[int, int]]:
         """Shape [o i] of each matrix once `ratio` of the rows is gone."""
@@ -70,8 +70,7 @@ class Unit:
         """Bytes of the unit's weights and biases at a level, file overhead not counted."""
         shapes = self.shapes(level.ratio)
         weights = sum(
-            stored_bytes(o, i, bits=level.bits, group_size=self.group_size)
-            for o, i in shapes.values()
+            stored_bytes(o, i, bits=level.bits, group_size=self.group_size) for o, i in shapes.values()
         )
         biases = sum(shapes[w.path][0] for w in self.weights if w.has_bias)
         return weights + FLOAT_BYTES * biases
@@ -109,8 +108,7 @@ def find_units(model: nn.Module, file: SpaceFile, *, source: str) -> tuple[Unit,
                 found.append(unit)
     if errors:
         raise AutopruneError(
-            f"space file {source} does not fit this model ({type(model).__name__}):\n  "
-            + "\n  ".join(errors)
+            f"space file {source} does not fit this model ({type(model).__name__}):\n  " + "\n  ".join(errors)
         )
     order = {path: k for k, path in enumerate(modules)}
     return tuple(sorted(found, key=lambda unit: order[unit.rows[0].path]))
@@ -126,6 +124,9 @@ def _unit(
 ) -> Unit:
     rows = tuple(_weight(modules, _join(place, part)) for part in rule.rows or ("",))
     cols = tuple(_weight(modules, _join(place, part)) for part in rule.cols)
+    for one in rows if cols else ():
+        if one.rows != rows[0].rows:
+            raise AutopruneError(f"{one.path} gives {one.rows} features, but {rows[0].path} {rows[0].rows}")
     for one in cols:
         if one.columns != rows[0].rows:
             raise AutopruneError(
@@ -140,7 +141,7 @@ def _unit(
     return Unit(
         name=name,
         kind=kind,
-        rows=rows,
+        rows=rows if rule.prune is not None else rows + cols,
         cols=cols if rule.prune is not None else (),
         block=block,
         keep_multiple=block if block > 1 else min(size, rows[0].rows),
@@ -177,6 +178,4 @@ def _head_size(model: nn.Module) -> int:
 
 def search_space(units: Sequence[Unit], *, bits: frozenset[int]) -> SearchSpace:
     """What may be tried: the units' levels, less the bits that a target cannot store."""
-    return SearchSpace(
-        tuple(Choices(u.name, u.ratios, tuple(b for b in u.bits if b in bits)) for u in units)
-    )
+    return SearchSpace(tuple(Choices(u.name, u.ratios, tuple(b for b in u.bits if b in bits)) for u in units))

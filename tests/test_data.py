@@ -20,9 +20,7 @@ from autoprune.data import Rows, Splits, demo_splits, read_splits
 from autoprune.errors import AutopruneError
 
 SPLITS = ("train", "validation", "test")
-ROWS = [
-    {"text": f'Row {i}, "quoted"\nNA', "label": ("neg", "pos", "mid")[i % 3]} for i in range(60)
-]
+ROWS = [{"text": f'Row {i}, "quoted"\nNA', "label": ("neg", "pos", "mid")[i % 3]} for i in range(60)]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -129,9 +127,7 @@ def test_a_folder_of_one_file_is_that_file(tmp_path: Path) -> None:
 def test_a_csv_cell_stays_what_it_says(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     words = ["None", "NA", "null", "nan", "1", "1.50", "007", "True"] * 3
-    path.write_text(
-        "text,label\n" + "\n".join(f"{w} {i},N/A\n{w}{i},no" for i, w in enumerate(words))
-    )
+    path.write_text("text,label\n" + "\n".join(f"{w} {i},N/A\n{w}{i},no" for i, w in enumerate(words)))
     splits = read_splits(str(path))
     assert splits.label_names == ("N/A", "no")
     assert {"None 0", "NA1", "007 6"} <= {text for text, _ in everything(splits)}
@@ -150,13 +146,9 @@ def test_columns_by_convention(tmp_path: Path, text: str, label: str) -> None:
 
 
 def test_a_pair_of_columns_comes_before_one(tmp_path: Path) -> None:
-    rows = [
-        {"text": "-", "hypothesis": f"h{i}", "premise": f"p{i}", "label": i % 2} for i in range(9)
-    ]
+    rows = [{"text": "-", "hypothesis": f"h{i}", "premise": f"p{i}", "label": i % 2} for i in range(9)]
     splits = read_splits(write(tmp_path / "a.csv", rows))
-    assert [first.replace("p", "h") for first in splits.train.texts[0]] == list(
-        splits.train.texts[1]
-    )
+    assert [first.replace("p", "h") for first in splits.train.texts[0]] == list(splits.train.texts[1])
 
 
 def test_named_columns_override(tmp_path: Path) -> None:
@@ -233,14 +225,10 @@ def test_the_order_of_the_rows_moves_none(tmp_path: Path) -> None:
 
 
 def test_equal_texts_never_straddle(tmp_path: Path) -> None:
-    rows = [
-        {"text": f"Word  {i % 50}".swapcase() if i % 3 else f"word {i % 50}"} for i in range(200)
-    ]
+    rows = [{"text": f"Word  {i % 50}".swapcase() if i % 3 else f"word {i % 50}"} for i in range(200)]
     source = write(tmp_path / "a.csv", [{**row, "label": i % 2} for i, row in enumerate(rows)])
     splits = read_splits(source)
-    seen = [
-        {" ".join(t.lower().split()) for t in getattr(splits, split).texts[0]} for split in SPLITS
-    ]
+    seen = [{" ".join(t.lower().split()) for t in getattr(splits, split).texts[0]} for split in SPLITS]
     assert sum(map(len, seen)) == len(set.union(*seen)) == 50
     assert sizes(splits) == (140, 20, 40)
 
@@ -279,9 +267,7 @@ def test_limits_draw_nested_subsets_in_the_order_of_the_file(tmp_path: Path) -> 
     many, few = (read_splits(source, limits={"train": n, "test": 30}) for n in (100, 20))
     assert (sizes(many), sizes(few)) == ((100, 30, 30), (20, 30, 30))
     assert set(few.train.texts[0]) < set(many.train.texts[0]) < set(whole.train.texts[0])
-    assert list(many.train.texts[0]) == [
-        t for t in whole.train.texts[0] if t in many.train.texts[0]
-    ]
+    assert list(many.train.texts[0]) == [t for t in whole.train.texts[0] if t in many.train.texts[0]]
     other = read_splits(source, limits={"train": 100}, seed=1)
     assert set(other.train.texts[0]) != set(many.train.texts[0])
 
@@ -305,9 +291,7 @@ def test_an_unreachable_hub_is_one_error(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(datasets, "load_dataset", offline)
     text = message("owner/set-v1.1", revision="abc", config_name="en")
     assert asked == [("owner/set-v1.1", {"name": "en", "revision": "abc"})]
-    assert text.startswith(
-        "data set 'owner/set-v1.1' cannot be read (ConnectionError: Couldn't reach"
-    )
+    assert text.startswith("data set 'owner/set-v1.1' cannot be read (ConnectionError: Couldn't reach")
     assert "long story" not in text
     assert "give a local file" in text
 
@@ -324,9 +308,7 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     assert "wide.csv has rows of more fields than its header" in message(tmp_path / "wide.csv")
 
 
-@pytest.mark.parametrize(
-    "name", ["a.csv", "a.csv.gz", "a.csv.bz2", "a.json", "a.jsonl", "a.parquet"]
-)
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.csv.bz2", "a.json", "a.jsonl", "a.parquet"])
 def test_bytes_that_are_no_table(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(bytes(range(255, 0, -1)) * 20)
     text = message(tmp_path / name)
@@ -357,9 +339,7 @@ def test_columns_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_hostile_column_names_are_quoted_and_cut(tmp_path: Path) -> None:
-    source = write(
-        tmp_path / "a.csv", [{"\x1b[31m": 1, "x" * 500: 2, **{f"c{i}": 0 for i in range(30)}}]
-    )
+    source = write(tmp_path / "a.csv", [{"\x1b[31m": 1, "x" * 500: 2, **{f"c{i}": 0 for i in range(30)}}])
     text = message(source)
     assert "\x1b" not in text
     assert "and 12 more" in text
@@ -390,9 +370,7 @@ def test_texts_that_are_no_text_and_splits_that_are_empty(tmp_path: Path) -> Non
 
 def test_options_that_are_not_allowed(tmp_path: Path) -> None:
     source = write(tmp_path / "a.csv", ROWS)
-    assert "limits {'dev': 5, 'test': 0} not allowed" in message(
-        source, limits={"dev": 5, "test": 0}
-    )
+    assert "limits {'dev': 5, 'test': 0} not allowed" in message(source, limits={"dev": 5, "test": 0})
     assert "revision and config name are for hub ids" in message(source, revision="main")
 
 
@@ -409,9 +387,7 @@ def test_the_demo_is_split_by_film() -> None:
     assert splits.name == "rotten-tomatoes"
     assert sizes(splits) == (8923, 1263, 2566)
     films = [{film[text] for text in getattr(splits, split).texts[0]} for split in SPLITS]
-    assert (
-        sum(map(len, films)) == len(set.union(*films)) == 507
-    )  # one film of the 508 has no text of its own
+    assert sum(map(len, films)) == len(set.union(*films)) == 507  # one film of the 508 has no text of its own
     for split in SPLITS:
         labels = getattr(splits, split).labels
         assert 0.40 < sum(labels) / len(labels) < 0.45

@@ -71,9 +71,7 @@ def inside(child: subprocess.Popen[bytes], seconds: float) -> bool:
     return bool(select.select([child.stdout], [], [], seconds)[0])
 
 
-@pytest.mark.parametrize(
-    ("holder", "waiter"), [("alone", "busy"), ("busy", "alone"), ("alone", "alone")]
-)
+@pytest.mark.parametrize(("holder", "waiter"), [("alone", "busy"), ("busy", "alone"), ("alone", "alone")])
 def test_alone_excludes_and_a_killed_holder_lets_go(start: Start, holder: str, waiter: str) -> None:
     first = start(HOLD, holder)
     assert inside(first, 10)

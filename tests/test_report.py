@@ -20,10 +20,10 @@ import pytest
 
 from autoprune.errors import AutopruneError
 from autoprune.report import write_csv, write_report
-from autoprune.report.page import embedded, render
-from autoprune.report.rows import pack
+from autoprune.report.page import embedded
 from autoprune.report.schema import read_front
 from autoprune.report.tables import causes, gains
+from autoprune.report.text import DASH
 from autoprune.report.verdict import notes, verdict
 
 Json = dict[str, Any]
@@ -33,17 +33,25 @@ FLAGS += ["--disable-component-update", "--no-first-run"]
 MB = 1_000_000
 
 
-# ---- a front that looks like one of a small encoder on reviews ------------------------------------
+# ---- a front that looks like one of a small encoder on reviews ----------------------------------
 
 
 def _units(count: int) -> list[Json]:
+    parts = [("attention", 2_365_000), ("feed_forward", 4_724_000)] * count
     blocks = [
         {"name": f"encoder.layer.{k // 2}.{part}", "kind": part, "size_bytes": size}
-        for k, (part, size) in enumerate([("attention", 2_365_000), ("feed_forward", 4_724_000)] * count)
+        for k, (part, size) in enumerate(parts)
     ]
     embeddings = {"name": "embeddings", "kind": "embedding", "size_bytes": 46_880_000}
     pooler = {"name": "pooler", "kind": "linear", "size_bytes": 591_000}
     return [embeddings, *blocks[: count - 2], pooler]
+
+
+def _fragile(unit: Json) -> float:
+    """How much a unit's level costs, relative to others; attention of every third layer most."""
+    if unit["kind"] == "embedding":
+        return 0.3
+    return 3.2 if re.search(r"layer\.[036]\.attention", unit["name"]) else 0.6
 
 
 def _measure(trial: Json, units: list[Json], noise: random.Random) -> None:
@@ -53,22 +61,31 @@ def _measure(trial: Json, units: list[Json], noise: random.Random) -> None:
         level = trial["levels"][unit["name"]]
         share = (1.0 - level["ratio"]) * (level["bits"] + (0.5 if level["bits"] < 16 else 0)) / 32
         trial["unit_bytes"][unit["name"]] = round(unit["size_bytes"] * share)
-        fragile = 0.35 if unit["kind"] == "embedding" else 1.0
-        loss += fragile * (5.0 * level["ratio"] ** 2 + 60.0 * 2.0 ** (-1.6 * level["bits"])) / len(units)
+        harm = 5.0 * level["ratio"] ** 2 + 60.0 * 2.0 ** (-1.6 * level["bits"])
+        loss += _fragile(unit) * harm / len(units)
         kept += (1.0 - level["ratio"]) * (0.45 if level["bits"] <= 8 else 1.0) / len(units)
     size = sum(trial["unit_bytes"].values()) + 412_000
     latency = 1.6 + 12.5 * kept + noise.uniform(-0.2, 0.2)
-    accuracy = 80.6 - 2.6 * loss + (noise.gauss(0, 0.35) if loss else 0.0)
+    accuracy = 80.6 - 2.6 * loss + (noise.gauss(0, 0.3) if loss else 0.0)
     trial |= {"size_bytes": size, "predicted_size_bytes": size, "latency_ms": round(latency, 3)}
-    trial |= {"latency_low_ms": round(latency * 0.96, 3), "latency_high_ms": round(latency * 1.07, 3)}
+    trial |= {"latency_low_ms": round(latency * 0.96, 3)}
+    trial |= {"latency_high_ms": round(latency * 1.07, 3)}
     trial |= {"accuracy": round(accuracy, 2), "kl": round(0.021 * loss**1.3, 5)}
 
 
-def _trial(number: int, name: str | None, units: list[Json], pick: Callable[[Json], Json]) -> Json:
-    levels = {unit["name"]: pick(unit) for unit in units}
+def _trial(number: int, name: str | None, levels: Json) -> Json:
     fixed = {"number": number, "name": name, "state": "COMPLETE", "failure": None, "levels": levels}
     rest = {"unit_bytes": {}, "seconds": 41.5 + number % 7, "worker": f"worker-{number % 2}"}
     return {**fixed, **rest, "test_accuracy": None, "on_front": False, "within_budget": False}
+
+
+def _level(unit: Json, bold: float, noise: random.Random) -> Json:
+    """As a search that has begun to learn: fragile units are touched less."""
+    bold = bold * (0.3 if _fragile(unit) > 1 else 1.0)
+    ratios = [0.0, 0.0, 0.25] if bold < 0.5 else [0.0, 0.25, 0.25, 0.5]
+    bits = [4, 8, 8] if bold < 0.35 else [4, 4, 8] if bold < 0.8 else [3, 4, 4]
+    ratio = noise.choice(ratios) if "encoder" in unit["name"] else 0.0
+    return {"ratio": ratio, "bits": noise.choice(bits)}
 
 
 def _dominates(a: Json, b: Json) -> bool:
@@ -80,17 +97,14 @@ def synthetic(trials: int = 40, units: int = 15, seed: int = 3) -> Json:
     """A realistic `front.json`: four baselines, then `trials` trials of which two fail."""
     noise, model = random.Random(seed), _units(units)
     fixed = {"original": (0.0, 32), "uniform 8-bit": (0.0, 8), "uniform 4-bit": (0.0, 4)}
-    rows = []
+    rows: list[Json] = []
     for name, (ratio, bits) in {**fixed, "uniform pruning": (0.5, 32)}.items():
-        level = {"ratio": ratio, "bits": bits}
-        rows.append(_trial(len(rows), name, model, lambda _, level=level: dict(level)))
+        levels = {unit["name"]: {"ratio": ratio, "bits": bits} for unit in model}
+        rows.append(_trial(len(rows), name, levels))
     for number in range(len(rows), len(rows) + trials):
         bold = noise.random()
-        ratios = [0.0, 0.0, 0.25, 0.5] if bold < 0.6 else [0.0, 0.25, 0.5, 0.75]
-        bits = [4, 8, 8] if bold < 0.5 else [3, 4, 4, 8]
-        rows.append(_trial(number, None, model, lambda unit, ratios=ratios, bits=bits: {
-            "ratio": noise.choice(ratios) if "encoder" in unit["name"] else 0.0,
-            "bits": noise.choice(bits)}))  # fmt: skip
+        levels = {unit["name"]: _level(unit, bold, noise) for unit in model}
+        rows.append(_trial(number, None, levels))
     for row in rows:
         _measure(row, model, noise)
     causes_ = ("OutOfMemoryError: 2.1 GB asked for, 1.4 GB free", "loss is NaN at step 31")
@@ -114,14 +128,15 @@ def _finish(rows: list[Json], units: list[Json], planned: int) -> Json:
         "name": "minilm-20MB", "folder": "runs/minilm-20MB", "model": "microsoft/MiniLM-L12-H384",
         "dataset": "reviews (validation 1,600, test 1,821)", "target": "openvino", "seed": 0,
         "sampler": "TPE, multivariate, 10 starts", "metric": "accuracy", "state": "finished",
-        "command": "autoprune search microsoft/MiniLM-L12-H384 --budget 20MB --target openvino --seed 0",
+        "command": "autoprune search microsoft/MiniLM-L12-H384 --budget 20MB --seed 0",
         "budget": {"size_bytes": 20 * MB, "latency_ms": None}, "budget_text": "20.0 MB",
         "validation_rows": 1600, "test_rows": 1821, "planned_trials": planned,
-        "started": "2025-03-04T10:12:00+00:00", "seconds": 6720.0, "space": "bert.yaml (sha256 71f0c2)",
+        "started": "2025-03-04T10:12:00+00:00", "seconds": 6720.0, "space": "bert.yaml",
         "versions": {"autoprune": "0.1.0", "optuna": "4.5.0", "openvino": "2025.3.0"},
         "machine": "2 cores, Xeon 2.8 GHz, 8 GB, Linux 6.1", "model_hash": "sha256 5a3c91d07e",
-        "protocol": "Median of 40 calls of one row at batch size 1 and 128 tokens, interleaved with "
-        "calls of the original on the same core and scaled to its quiet time, after 10 calls to warm up.",
+        "protocol": "Median of 40 calls of one row at batch size 1 and 128 tokens, after 10 calls "
+        "to warm up, interleaved with calls of the original on the same core and scaled to its "
+        "quiet time, so that drift of the machine cancels.",
         "data_hash": "sha256 09b1e44c52",
     }  # fmt: skip
     return {
@@ -130,3 +145,283 @@ def _finish(rows: list[Json], units: list[Json], planned: int) -> Json:
         "best": max(fit, key=lambda row: row["accuracy"])["number"] if fit else None,
         "hypervolume_reference": {"size_bytes": 88 * MB, "latency_ms": 14.1, "accuracy": 50.0},
     }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def front() -> Json:
+    return synthetic()
+
+
+def hostile(front: Json) -> Json:
+    """The same front with markup wherever a model, a data set or a message gives the text."""
+    bad = copy.deepcopy(front)
+    image, script = HOSTILE
+    bad["run"] |= dict.fromkeys(("name", "model", "dataset", "protocol", "machine"), image)
+    bad["run"] |= {"command": script, "folder": script, "target": image, "budget_text": image}
+    bad["run"]["versions"] = {script: image}
+    bad["trials"][1]["name"], bad["trials"][2]["name"] = image, "=cmd|' /C calc'!A0"
+    bad["trials"][13]["failure"], bad["trials"][8]["worker"] = script, image
+    old = bad["units"][3]["name"]
+    bad["units"][3] |= {"name": script + "\u2028", "kind": image}
+    for trial in bad["trials"]:
+        for field in ("levels", "unit_bytes"):
+            if old in trial[field]:
+                trial[field][script + "\u2028"] = trial[field].pop(old)
+    return bad
+
+
+# ---- what it says -------------------------------------------------------------------------------
+
+
+def changed(front_: Json, run: Json | None = None, **fields: object) -> Json:
+    return {**front_, **fields, "run": {**front_["run"], **(run or {})}}
+
+
+def test_verdict_of_a_finished_run(front: Json) -> None:
+    text = verdict(read_front(front))
+    number = front["best"]
+    expected = (
+        r"\d+\.\d MB, \d\.\d\u00d7 smaller and \d\.\d\u00d7 faster than the original at \d+\.\d\s% "
+        rf"\(original \d+\.\d\s%\) on test: trial {number} is within 20\.0 MB"
+    )
+    assert re.fullmatch(expected, text)
+
+
+def test_verdict_where_nothing_fits(front: Json) -> None:
+    tight = {"budget": {"size_bytes": MB, "latency_ms": None}, "budget_text": "1.0 MB"}
+    text = verdict(read_front(changed(front, tight, best=None)))
+    assert text.startswith("No trial is within 1.0 MB: the smallest of 38 trials is trial ")
+    fast = {"budget": {"size_bytes": None, "latency_ms": 1.0}, "budget_text": "1 ms"}
+    text = verdict(read_front(changed(front, fast, best=None)))
+    assert text.startswith("No trial is within 1 ms: the fastest of 38 trials is trial ")
+
+
+def test_verdict_without_test_accuracy_budget_or_result(front: Json) -> None:
+    rows = [{**one, "test_accuracy": None} for one in front["trials"]]
+    free = {"budget": {"size_bytes": None, "latency_ms": None}, "budget_text": ""}
+    read = read_front(changed(front, {**free, "state": "running"}, trials=rows))
+    assert verdict(read).startswith("So far ")
+    assert "on validation" in verdict(read)
+    assert verdict(read).endswith("no limit was set")
+    assert any("not finished: 38 of 40" in one for one in notes(read))
+    assert any("somewhat optimistic" in one for one in notes(read))
+    empty = read_front(changed(front, trials=[], best=None, knee=None))
+    assert verdict(empty) == "No trial has finished yet"
+    failed = read_front(changed(front, trials=[front["trials"][13]], best=None))
+    assert verdict(failed) == "No result: the only trial failed"
+
+
+def test_gain_is_against_trials_of_no_more_bytes(front: Json) -> None:
+    read = read_front(front)
+    rows = gains(read)
+    assert [one.name for one in rows] == ["uniform pruning", "uniform 8-bit", "uniform 4-bit"]
+    small = {f"trial {one.number}": one.size_bytes or 0 for one in read.searched if one.measured}
+    for row, base in zip(rows, ("uniform pruning", "uniform 8-bit", "uniform 4-bit"), strict=True):
+        limit = next(one.size_bytes for one in read.baselines if one.name == base)
+        assert row.equal is not None
+        assert small[row.equal.label] <= (limit or 0)
+    assert [one.chosen is not None for one in rows] == [False, False, True]
+    assert {one.cause for one in causes(read)} == {"OutOfMemoryError", "loss is NaN at step 31"}
+
+
+# ---- the files ----------------------------------------------------------------------------------
+
+
+def test_embedded_json_is_inert() -> None:
+    text = embedded({"</script>": "<!-- & \u2028\u2029"})
+    assert not set(text) & set("<>&\u2028\u2029")
+    assert json.loads(text) == {"</script>": "<!-- & \u2028\u2029"}
+
+
+def test_five_hundred_trials_fit(tmp_path: Path) -> None:
+    for units in (15, 49):
+        write_report(synthetic(500, units), tmp_path / "report.html")
+        assert (tmp_path / "report.html").stat().st_size <= 1.5 * MB
+
+
+def test_write_is_whole_or_not_at_all(front: Json, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("before")
+
+    def refuse(*_: object) -> None:
+        assert path.read_text() == "before"
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    for write in (write_report, write_csv):
+        with pytest.raises(OSError, match="disk full"):
+            write(front, path)
+    assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
+    assert path.read_text() == "before"
+
+
+def test_nan_is_nothing_and_a_wrong_file_is_named(front: Json, tmp_path: Path) -> None:
+    rows = [{**one, "kl": math.nan} for one in front["trials"]]
+    write_report(changed(front, trials=rows), tmp_path / "report.html")
+    assert ":NaN" not in (tmp_path / "report.html").read_text()
+    with pytest.raises(AutopruneError, match="version 9, this report reads version 1"):
+        write_report(changed(front, version=9), tmp_path / "x.html")
+    with pytest.raises(AutopruneError, match=r"trials\.0\.number"):
+        write_report(changed(front, trials=[{"state": "FAIL"}]), tmp_path / "x.html")
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_csv_reads_back(front: Json, tmp_path: Path) -> None:
+    write_csv(front, tmp_path / "front.csv")
+    check_csv((tmp_path / "front.csv").read_bytes().decode(), front)
+
+
+def check_csv(text: str, front: Json) -> None:
+    rows = list(csv.DictReader(text.splitlines()))
+    assert len(rows) == len(front["trials"])
+    for row, trial in zip(rows, front["trials"], strict=True):
+        assert (row["name"] or None) == trial["name"]
+        for field in ("number", "size_bytes", "latency_ms", "accuracy", "kl", "seconds"):
+            assert (float(row[field]) if row[field] else None) == trial[field]
+        for name, level in trial["levels"].items():
+            assert float(row[f"{name}.ratio"]) == level["ratio"]
+            assert int(row[f"{name}.bits"]) == level["bits"]
+
+
+def test_csv_holds_no_formula(front: Json, tmp_path: Path) -> None:
+    write_csv(hostile(front), tmp_path / "front.csv")
+    with (tmp_path / "front.csv").open(newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert "'=cmd|' /C calc'!A0" in cells
+    assert not [one for one in cells if one.startswith(("=", "+", "-", "@"))]
+
+
+def test_report_imports_no_torch() -> None:
+    code = "import sys, autoprune.report; sys.exit('torch' in sys.modules)"
+    root = Path(__file__).parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+# ---- in a browser -------------------------------------------------------------------------------
+
+
+def chromium() -> str | None:
+    names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if name and (path := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = chromium()
+    if path is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome on PATH; set CHROMIUM")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as play:
+        started = play.chromium.launch(executable_path=path, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[[Json], Any]]:
+    """Opens the report of a front; at the end, nothing may have been asked for or gone wrong."""
+    wrong: list[str] = []
+    asked: list[str] = []
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.on("console", lambda one: wrong.append(one.text) if one.type == "error" else None)
+    page.on("pageerror", lambda one: wrong.append(str(one)))
+    page.on("dialog", lambda one: wrong.append(one.message))
+    page.on("request", lambda one: asked.append(one.url))
+    address = (tmp_path / "report.html").as_uri()
+
+    def opened(front: Json) -> Any:
+        write_report(front, tmp_path / "report.html")
+        page.goto(address)
+        return page
+
+    yield opened
+    page.close()
+    assert wrong == []
+    assert {one for one in asked if not one.startswith(("data:", "blob:"))} <= {address}
+
+
+def rows_of(page: Any, column: int) -> list[str]:
+    cells = page.locator(f"#trials tbody tr > :nth-child({column})").all_inner_texts()
+    return [one.strip() for one in cells]
+
+
+def test_page_shows_the_chosen_trial(visit: Callable[[Json], Any], front: Json) -> None:
+    page = visit(front)
+    assert page.inner_text("h1").split() == verdict(read_front(front)).split()
+    best = front["best"]
+    assert page.inner_text("#card h3") == f"Trial {best}"
+    assert page.inner_text("#export") == (
+        f"autoprune export runs/minilm-20MB --trial {best} --target openvino -o minilm-20MB-{best}"
+    )
+    assert page.locator("#map tbody tr").count() == 15
+    assert page.locator("#chart .point").count() == 42
+    assert "2 failed" in page.inner_text("#legend")
+
+
+def test_click_and_keys_select_a_trial(visit: Callable[[Json], Any], front: Json) -> None:
+    page = visit(front)
+    before = page.inner_text("#map")
+    page.locator("#chart .point[aria-label^='uniform pruning']").click()
+    assert page.inner_text("#card h3") == "Uniform pruning"
+    assert page.inner_text("#map") != before
+    assert page.locator("#map tbody .bits").all_inner_texts() == ["32"] * 15
+    page.locator("#chart .point[tabindex='0']").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#card h3") == "Original"
+    page.locator("#trials .pick", has_text=re.compile("^trial 13$")).click()
+    assert "OutOfMemoryError" in page.inner_text("#card")
+
+
+def test_axes_and_table(visit: Callable[[Json], Any], front: Json) -> None:
+    page = visit(front)
+    page.select_option("#axis-x", "latency")
+    assert "Latency, ms" in page.inner_text("#chart")
+    assert "90th" in page.inner_text("#chart-note")
+    page.select_option("#axis-y", "latency")
+    assert page.input_value("#axis-x") == "accuracy"
+    page.check("#zoom")
+    head = page.locator("#trials button[data-key=size]")
+    for direction in ("ascending", "descending"):
+        head.click()
+        assert page.locator("#trials th:nth-child(3)").first.get_attribute("aria-sort") == direction
+        sizes = [float(one.split()[0]) for one in rows_of(page, 3) if one != DASH]
+        assert sizes == sorted(sizes, reverse=direction == "descending")
+        assert len(sizes) == 42
+        assert rows_of(page, 3)[-2:] == [DASH, DASH]
+
+
+def saved(page: Any, button: str) -> str:
+    with page.expect_download() as download:
+        page.click(button)
+    return Path(download.value.path()).read_bytes().decode()
+
+
+def test_saved_files_are_those_of_the_run(visit: Callable[[Json], Any], front: Json) -> None:
+    page = visit(front)
+    assert json.loads(saved(page, "#save-json")) == front
+    check_csv(saved(page, "#save-csv"), front)
+    bad = hostile(front)
+    page = visit(bad)
+    assert json.loads(saved(page, "#save-json")) == bad
+    assert "'=cmd" in saved(page, "#save-csv")
+
+
+def test_hostile_names_are_text(visit: Callable[[Json], Any], front: Json) -> None:
+    page = visit(hostile(front))
+    for key in page.locator("#trials .pick").all()[:15]:
+        key.click()
+    page.wait_for_timeout(100)
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == 2
+    for name in HOSTILE:
+        assert name in page.inner_text("body")
+    assert HOSTILE[0] in page.inner_text("#trials")
+    assert HOSTILE[1] in page.inner_text("#map")
+
+
+def test_a_run_with_nothing_measured_opens(visit: Callable[[Json], Any], front: Json) -> None:
+    page = visit(changed(front, {"state": "running"}, trials=[], best=None, knee=None, front=[]))
+    assert page.inner_text("h1") == "No trial has finished yet"
+    assert "No trial has these two measurements yet" in page.inner_text("#chart")

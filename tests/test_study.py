@@ -61,9 +61,7 @@ def repair(candidate: Candidate, seen: AbstractSet[Candidate], seed: int) -> Can
 
 def measure(candidate: Candidate) -> Measurement:
     kept = [(1 - level.ratio) for _, level in candidate.items]
-    lost = sum(
-        (k + 1) * (level.ratio + 2.0**-level.bits) for k, (_, level) in enumerate(candidate.items)
-    )
+    lost = sum((k + 1) * (level.ratio + 2.0**-level.bits) for k, (_, level) in enumerate(candidate.items))
     return Measurement(size_of(candidate), 1 + sum(kept) + kept[1] / 3, 90 - 3 * lost, kl=lost / 7)
 
 
@@ -143,9 +141,7 @@ class TestContract:
             if one.measurement is not None:
                 assert tuple(frozen.values) == measure(one.candidate).objectives()
 
-    def test_a_cut_run_ends_where_the_uncut_does(
-        self, uncut: Path, sampler: str, tmp_path: Path
-    ) -> None:
+    def test_a_cut_run_ends_where_the_uncut_does(self, uncut: Path, sampler: str, tmp_path: Path) -> None:
         path = tmp_path / "study.db"
         run(open_study(path, sampler), CUT)
         open_study(path, sampler).ask()  # in flight at the cut, and lost
@@ -507,7 +503,5 @@ def test_the_study_imports_no_torch(tmp_path: Path) -> None:
     )
     folders = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -73,7 +74,7 @@ VERBS: dict[str, Callable[[Mapping[str, object], object], object]] = {
     "look": look,  # type: ignore[dict-item]
     "nap": nap,  # type: ignore[dict-item]
     "bytes": lambda _, n: bytes(n),  # type: ignore[call-overload]
-    "stream": lambda _, n: iter(open(os.devnull)),  # noqa: SIM115
+    "lock": lambda *_: threading.Lock(),
     "environment": lambda _, name: os.environ.get(name),  # type: ignore[call-overload]
 }
 
@@ -89,6 +90,13 @@ def says_what_to_do(_: Mapping[str, object]) -> Callable[[object], object]:
 
 def dies_at_start(_: Mapping[str, object]) -> Callable[[object], object]:
     os._exit(1)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nonsense"])
+def test_a_cluster_that_does_not_answer(address: str) -> None:
+    assert not ray.is_initialized()  # it would be used instead: this test goes before the others
+    with pytest.raises(AutopruneError, match="no Ray cluster answers at"):
+        open_pool(make, {}, workers=1, address=address)
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +121,7 @@ ARRAYS = {"ramp": np.arange(100_000, dtype=np.float64)}
 
 
 @pytest.fixture(scope="module", params=["serial", "ray"])
-def made(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pool]:
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     folder = tmp_path_factory.mktemp("made")
     context = {**ARRAYS, "made": str(folder)}
     if request.param == "ray":
@@ -154,9 +160,7 @@ class TestContract:
         for key in range(25):
             made.submit(key, ("square", key))
         assert made.free == 0
-        assert {key: one.result for key, one in drain(made).items()} == {
-            key: key * key for key in range(25)
-        }
+        assert {key: one.result for key, one in drain(made).items()} == {key: key * key for key in range(25)}
 
     def test_free_counts_what_is_out(self, made: Pool) -> None:
         assert made.free == made.size
@@ -165,9 +169,7 @@ class TestContract:
         assert made.next(30) is not None
         assert made.free == made.size
 
-    def test_an_exception_costs_the_job_alone(
-        self, made: Pool, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_an_exception_costs_the_job_alone(self, made: Pool, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.DEBUG, "autoprune.workers"):
             made.submit(0, ("fail", "bad\nvalue"))
             made.submit(1, ("square", 3))
@@ -203,10 +205,19 @@ def test_close_forgets_and_may_be_repeated(
     assert pool.next(None) is None
 
 
+def test_a_second_close_leaves_a_later_ray_alone(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = RayPool(make, {}, workers=1, cpus_per_worker=LITTLE)
+    calls: list[int] = []
+    monkeypatch.setattr(pool, "_disconnect", lambda: calls.append(1))
+    pool.close()
+    pool.close()
+    assert calls == [1]
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.submit(0, ("square", 1))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_factory_that_raises_is_tried_once_a_worker(
-    local_ray: None, tmp_path: Path, workers: int
-) -> None:
+def test_a_factory_that_raises_is_tried_once_a_worker(local_ray: None, tmp_path: Path, workers: int) -> None:
     with pytest.raises(AutopruneError, match="FileNotFoundError: no weights in this") as caught:
         open_pool(cannot_start, {"made": str(tmp_path)}, workers=workers, cpus_per_worker=LITTLE)
     assert isinstance(caught.value.__cause__, FileNotFoundError)
@@ -266,8 +277,8 @@ class TestRay:
         assert len(drain(pool)) == 1
 
     def test_what_cannot_be_pickled_fails(self, pool: Pool) -> None:
-        pool.submit(0, ("stream", 0))
-        pool.submit(1, ("square", sys.stdout))
+        pool.submit(0, ("lock", 0))
+        pool.submit(1, ("square", threading.Lock()))
         outcomes = drain(pool)
         assert "pickle" in str(outcomes[0].failure)
         assert outcomes[1].failure is not None
@@ -290,7 +301,7 @@ class TestRay:
         assert time.monotonic() - begun < 5
 
     def test_waiting_is_told(self, local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("autoprune.workers._FIRST_WORD_SECONDS", 0.5)
+        monkeypatch.setattr("autoprune.raypool._FIRST_WORD_SECONDS", 0.5)
         heard: list[str] = []
         with pytest.raises(AutopruneError):
             RayPool(make, {}, workers=1, cpus_per_worker=999, patience=3, on_wait=heard.append)

@@ -98,9 +98,7 @@ def choose_scale(
     return best_scale, best_zero
 
 
-def round_nearest(
-    weight: Float[Tensor, "o i"], *, bits: int, group_size: int
-) -> Integers:
+def round_nearest(weight: Float[Tensor, "o i"], *, bits: int, group_size: int) -> Integers:
     """Round each weight to its nearest code, with the best scale for each group."""
     o, i = weight.shape
     size = group_size_for(i, group_size)

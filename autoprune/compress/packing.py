@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,21 +34,21 @@ def pack_openvino(codes: Bytes, bits: int) -> Bytes:
     three bytes, their four low bits in the first two and their two high bits in the third. A test
     holds this against constants that OpenVINO packs itself.
     """
-    flat = codes.reshape(-1)
+    flat: Any = codes.reshape(-1)  # numpy's stubs widen uint8 to int in every shift
     if bits == 8:
-        return flat
+        return codes.reshape(-1)
     if bits == 4:
         flat = _padded(flat, 2)
-        return flat[0::2] | (flat[1::2] << 4)
+        return np.asarray(flat[0::2] | (flat[1::2] << 4))
     if bits == 2:
         flat = _padded(flat, 4)
-        return flat[0::4] | (flat[1::4] << 2) | (flat[2::4] << 4) | (flat[3::4] << 6)
+        return np.asarray(flat[0::4] | (flat[1::4] << 2) | (flat[2::4] << 4) | (flat[3::4] << 6))
     if bits == 3:
-        eights = _padded(flat, 8).reshape(-1, 8)
+        eights: Any = _padded(flat, 8).reshape(-1, 8)
         low, high = eights & 3, eights >> 2
         parts = [_joined(low[:, :4], 2), _joined(low[:, 4:], 2), _joined(high, 1)]
     else:
-        fours = _padded(flat, 4).reshape(-1, 4)
+        fours: Any = _padded(flat, 4).reshape(-1, 4)
         low, high = fours & 15, fours >> 4
         parts = [_joined(low[:, :2], 4), _joined(low[:, 2:], 4), _joined(high, 2)]
     return np.stack(parts, axis=1).reshape(-1)

@@ -73,9 +73,7 @@ def refit(
     return solution[:, :-1].to(weight.dtype), solution[:, -1].to(bias.dtype)
 
 
-def _with_ones(
-    moment: Float[Tensor, "i i"], mean: Float[Tensor, " i"]
-) -> Float[Tensor, "i1 i1"]:
+def _with_ones(moment: Float[Tensor, "i i"], mean: Float[Tensor, " i"]) -> Float[Tensor, "i1 i1"]:
     """Second moment of [x, 1], with a ridge on x alone."""
     i = len(mean)
     full = moment.new_ones(i + 1, i + 1)
@@ -98,7 +96,8 @@ def _costs(
     columns = _columns(alive, block).reshape(-1, block)
     parts = left[:, columns].transpose(0, 1)  # [c o block]
     inner = inverse[columns[:, :, None], columns[:, None, :]]  # [c block block]
-    return (parts * torch.linalg.solve(inner, parts.mT).mT).sum((1, 2))
+    costs: Tensor = (parts * torch.linalg.solve(inner, parts.mT).mT).sum((1, 2))
+    return costs
 
 
 def _without(

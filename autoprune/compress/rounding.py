@@ -85,4 +85,5 @@ def _inverse_factor(moment: Float[Tensor, "i i"]) -> Float[Tensor, "i i"]:
     diagonal[diagonal == 0] = float(diagonal.mean()) or 1.0
     diagonal += DAMPING * diagonal.mean()
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(h))
-    return torch.linalg.cholesky(inverse, upper=True).to(moment.dtype)
+    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor.to(moment.dtype)

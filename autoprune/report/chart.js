@@ -86,14 +86,19 @@ function errorBars(p, x, y, at) {
   return bars.length ? shape("path", { class: "bar", d: bars.join("") }) : null;
 }
 
-// Labels go where they cover neither a mark nor another label: right, left, above, below.
-function placeLabels(wanted, points, box) {
+// Labels go where they cover no mark, no step of the line and no other label, as far as can be.
+function placeLabels(wanted, points, steps, box) {
   const taken = points.map((p) => [p.x - 6, p.y - 6, p.x + 6, p.y + 6]);
+  steps.slice(1).forEach((p, k) => {
+    const q = steps[k];
+    const [x, y] = [Math.max(p.x, q.x), Math.max(p.y, q.y)];
+    taken.push([q.x, q.y - 1, p.x, q.y + 1], [p.x - 1, y - Math.abs(p.y - q.y), x + 1, y]);
+  });
   return wanted.map((p) => {
     const text = shorten(p.caption, 30);
     const wide = 6.6 * text.length;
-    const spots = [[12, 4], [-12 - wide, 4], [-wide / 2, -14], [-wide / 2, 23], [10, -12],
-      [10, 20], [-10 - wide, -12], [-10 - wide, 20]];
+    const spots = [[16, 4], [-16 - wide, 4], [-wide / 2, -18], [-wide / 2, 26], [11, -13],
+      [11, 21], [-11 - wide, -13], [-11 - wide, 21]];
     const boxes = spots.map(([dx, dy]) => [p.x + dx, p.y + dy - 11, p.x + dx + wide, p.y + dy + 3]);
     const cover = ([l, t, r, b]) =>
       taken.filter(([l2, t2, r2, b2]) => l < r2 && r > l2 && t < b2 && b > t2).length +
@@ -124,25 +129,27 @@ function frame(box, x, y, scales) {
   return lines;
 }
 
-function budgetLines(budget, x, y, box, scales) {
-  const lines = [];
-  const limit = (axis) => (axis.budget ? budget?.[axis.budget] : null);
-  if (known(limit(x))) {
+// The side of each limit that is too much, under the grid, and the limit itself, above it.
+function budgetMarks(budget, x, y, box, scales) {
+  const limit = (axis) => (axis.budget && known(budget?.[axis.budget]) ? budget[axis.budget] : null);
+  const under = [];
+  const over = [];
+  if (limit(x) !== null) {
     const at = scales.x.at(limit(x));
-    lines.push(shape("rect", { class: "beyond", x: at, y: box.top, width: Math.max(0, box.right - at),
-      height: box.bottom - box.top }),
-    shape("line", { class: "budget", x1: at, x2: at, y1: box.top, y2: box.bottom }),
-    shape("text", { class: "budget-text", x: at + 6, y: box.bottom - 8 }, "budget " + x.shown(limit(x))));
+    under.push(shape("rect", { class: "beyond", x: at, y: box.top, width: Math.max(0, box.right - at),
+      height: box.bottom - box.top }));
+    over.push(shape("line", { class: "budget", x1: at, x2: at, y1: box.top, y2: box.bottom }),
+      shape("text", { class: "budget-text", x: at + 7, y: box.bottom - 9 }, "budget " + x.shown(limit(x))));
   }
-  if (known(limit(y))) {
+  if (limit(y) !== null) {
     const at = scales.y.at(limit(y));
-    lines.push(shape("rect", { class: "beyond", x: box.left, y: box.top, width: box.right - box.left,
-      height: Math.max(0, at - box.top) }),
-    shape("line", { class: "budget", x1: box.left, x2: box.right, y1: at, y2: at }),
-    shape("text", { class: "budget-text", x: box.right - 6, y: at - 6, "text-anchor": "end" },
-      "budget " + y.shown(limit(y))));
+    under.push(shape("rect", { class: "beyond", x: box.left, y: box.top, width: box.right - box.left,
+      height: Math.max(0, at - box.top) }));
+    over.push(shape("line", { class: "budget", x1: box.left, x2: box.right, y1: at, y2: at }),
+      shape("text", { class: "budget-text", x: box.right - 6, y: at - 7, "text-anchor": "end" },
+        "budget " + y.shown(limit(y))));
   }
-  return lines;
+  return { under, over };
 }
 
 function extent(points, axis, budget, zoom) {
@@ -183,6 +190,7 @@ function drawChart(host, trials, options) {
   const at = { x: scales.x.at, y: scales.y.at };
   const steps = staircase(all.filter((p) => p.trial.on_front), x, y);
   const marked = inside.filter((p) => p.role !== "dominated");
+  const limits = budgetMarks(options.budget, x, y, box, scales);
   const marks = inside.map((p) => {
     p.node = shape("g", { class: "point " + p.role, transform: `translate(${p.x} ${p.y})`, role: "button",
       tabindex: "-1", "aria-label": `${label(p.trial)}, ${x.shown(x.of(p.trial))}, ${y.shown(y.of(p.trial))}` },
@@ -193,11 +201,11 @@ function drawChart(host, trials, options) {
     "aria-label": `${y.name} against ${x.name}; arrow keys move, Enter selects` },
   shape("defs", {}, shape("clipPath", { id: "inside" }, shape("rect", { x: box.left, y: box.top,
     width: box.right - box.left, height: box.bottom - box.top }))),
-  ...budgetLines(options.budget, x, y, box, scales), ...frame(box, x, y, scales),
+  ...limits.under, ...frame(box, x, y, scales), ...limits.over,
   shape("g", { "clip-path": "url(#inside)" },
     steps.length > 1 ? shape("path", { class: "steps", d: stepPath(steps, x) }) : null,
     ...marked.map((p) => errorBars(p, x, y, at))),
-  ...marks, ...placeLabels(marked.filter((p) => p.caption), inside, box)));
+  ...marks, ...placeLabels(marked.filter((p) => p.caption), inside, steps, box)));
   inside.outside = all.length - inside.length;
   return inside;
 }

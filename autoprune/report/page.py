@@ -20,7 +20,7 @@ import markupsafe
 from autoprune.report.rows import FIELDS, Json, pack
 from autoprune.report.schema import Front, clean, read_front
 from autoprune.report.tables import causes, gains, provenance
-from autoprune.report.text import printable, shell_word, standard_error, write_whole
+from autoprune.report.text import printable, shell_word, standard_error, write_text
 from autoprune.report.verdict import figures, has_budget, notes, verdict
 
 SCRIPTS = ("dom.js", "chart.js", "report.js", "table.js")
@@ -33,7 +33,7 @@ def write_report(front: Mapping[str, object], path: Path) -> None:
     Raises:
         AutopruneError: where `front` is not what `front.json` holds.
     """
-    write_whole(path, render(front))
+    write_text(path, render(front))
 
 
 def render(front: Mapping[str, object]) -> str:
@@ -74,7 +74,7 @@ def embedded(value: object) -> str:
 
 def _data(front: Json, read: Front) -> dict[str, object]:
     run = read.run
-    stem = printable(run.name) or "model"
+    stem = "".join(one if one.isalnum() or one in "._-" else "-" for one in run.name)
     return {
         **pack(front),
         "fields": FIELDS,
@@ -82,7 +82,7 @@ def _data(front: Json, read: Front) -> dict[str, object]:
         "export": {
             "folder": shell_word(run.folder or "."),
             "target": shell_word(run.target or "original"),
-            "stem": "".join(one if one.isalnum() or one in "._-" else "-" for one in stem),
+            "stem": stem.strip("-.") or "model",
         },
     }
 

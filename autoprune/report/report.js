@@ -40,8 +40,10 @@ function symbol(role) {
 
 function drawLegend() {
   const count = (role) => trials.filter((t) => t.role === role).length;
+  const many = (role) => (role === "front" ? ` (${trials.filter((t) => t.on_front).length} in all)`
+    : count(role) > 1 ? ` (${count(role)})` : "");
   const items = Object.keys(MARKS).filter(count).map((role) =>
-    el("li", {}, symbol(role), `${ROLES[role]}${count(role) > 1 ? " (" + count(role) + ")" : ""}`));
+    el("li", {}, symbol(role), ROLES[role] + many(role)));
   if (count("failed")) items.push(el("li", {}, `${count("failed")} failed, not drawn`));
   byId("legend").replaceChildren(...items);
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from autoprune.report.schema import clean, read_front
-from autoprune.report.text import write_whole
+from autoprune.report.text import write_text
 
 Json = Mapping[str, object]
 
@@ -40,7 +40,7 @@ def write_csv(front: Json, path: Path) -> None:
     for trial in trials(data):
         cells = [trial.get(field) for field in FIELDS]
         writer.writerow([harmless(one) for one in (*cells, *_unit_cells(trial, names))])
-    write_whole(path, out.getvalue())
+    write_text(path, out.getvalue())
 
 
 def harmless(cell: object) -> object:
@@ -82,9 +82,7 @@ def pack(front: Json) -> dict[str, object]:
         sizes = cast(Json, trial.get("unit_bytes") or {})
         keys = [tuple(given[name].items()) if name in given else None for name in names]
         index = [-1 if key is None else seen.setdefault(key, len(seen)) for key in keys]
-        packed.append(
-            {**trial, "levels": index, "unit_bytes": [sizes.get(name) for name in names]}
-        )
+        packed.append({**trial, "levels": index, "unit_bytes": [sizes.get(name) for name in names]})
     levels = [dict(key) for key in seen]
     return {"front": {**front, "trials": packed}, "names": names, "levels": levels}
 

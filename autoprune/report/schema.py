@@ -156,7 +156,5 @@ def read_front(raw: Mapping[str, object]) -> Front:
     try:
         return Front.model_validate(clean(raw))
     except pydantic.ValidationError as error:
-        wrong = [
-            f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()
-        ]
+        wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
         raise AutopruneError("front.json cannot be read:\n  " + "\n  ".join(wrong)) from error

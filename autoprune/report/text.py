@@ -1,31 +1,34 @@
-"""Numbers and commands as people read them, and files written whole or not at all."""
+"""Numbers, commands and files as people read them."""
 
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import unicodedata
 from pathlib import Path
 
+from autoprune.files import written_whole
+
+DASH, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
+
 
 def percent(value: float | None) -> str:
-    """Accuracy in percent, a dash where unknown.
+    """Accuracy in percent with a space that does not break, a dash where unknown.
 
-    >>> percent(80.24), percent(None)
+    >>> percent(80.24).replace("\N{NO-BREAK SPACE}", " "), percent(None)
     ('80.2 %', '–')
     """
-    return "–" if value is None else f"{value:.1f}\u00a0%"
+    return DASH if value is None else f"{value:.1f}\u00a0%"
 
 
 def milliseconds(value: float | None) -> str:
     """Latency in milliseconds with three digits.
 
-    >>> milliseconds(7.384), milliseconds(141.2)
-    ('7.38 ms', '141 ms')
+    >>> [milliseconds(one).split() for one in (7.384, 141.2)]
+    [['7.38', 'ms'], ['141', 'ms']]
     """
     if value is None:
-        return "–"
+        return DASH
     digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
     return f"{value:.{min(digits, 3)}f}\u00a0ms"
 
@@ -37,7 +40,7 @@ def points(value: float) -> str:
     ('−0.3', '0.0')
     """
     shown = f"{value:+.1f}"
-    return "0.0" if float(shown) == 0.0 else shown.replace("-", "−")
+    return "0.0" if float(shown) == 0.0 else shown.replace("-", MINUS)
 
 
 def duration(seconds: float | None) -> str:
@@ -47,7 +50,7 @@ def duration(seconds: float | None) -> str:
     ('1 h 52 min', '1 min 5 s', '4 s')
     """
     if seconds is None:
-        return "–"
+        return DASH
     whole = round(seconds)
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
@@ -90,14 +93,7 @@ def printable(text: str) -> str:
     return "".join(one for one in text if unicodedata.category(one) not in ("Cc", "Cf"))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it, so that no reader sees a part of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with draft.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 whole or not at all, line ends as given."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")

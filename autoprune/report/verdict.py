@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from autoprune.budget import Budget, megabytes
 from autoprune.report.schema import Front, TrialRow
 from autoprune.report.text import (
+    TIMES,
     duration,
     milliseconds,
     percent,
@@ -112,20 +114,27 @@ def _nothing(front: Front) -> str:
     done = [one for one in front.searched if one.measured]
     failed = sum(one.state == "FAIL" for one in front.searched)
     if not done and failed:
-        return f"{_so_far(front)}no result: all {plural(failed, 'trial')} failed".capitalize()
+        which = "the only trial" if failed == 1 else f"all {failed} trials"
+        return f"{_so_far(front)}no result: {which} failed".capitalize()
     if not done:
         return "No trial has finished yet"
     if not has_budget(front):
-        return f"{_so_far(front)}no trial was chosen among {plural(len(done), 'trial')}".capitalize()
-    near = min(done, key=lambda one: one.size_bytes or 0)
-    text = (
-        f"No trial{' so far' if front.run.state == 'running' else ''} is within "
-        f"{budget_text(front)}: the smallest of {plural(len(done), 'trial')} is {near.label} with "
-        f"{megabytes(near.size_bytes or 0)}"
+        told = f"{_so_far(front)}no trial was chosen among {plural(len(done), 'trial')}"
+        return told.capitalize()
+    slow = front.run.budget.size_bytes is None
+    near = min(done, key=lambda one: (_or_inf(one.latency_ms) if slow else 0.0, one.size_bytes or 0))
+    now = " so far" if front.run.state == "running" else ""
+    which = "fastest" if slow else "smallest"
+    latency = "" if near.latency_ms is None else f", {milliseconds(near.latency_ms)}"
+    return (
+        f"No trial{now} is within {budget_text(front)}: the {which} of "
+        f"{plural(len(done), 'trial')} is {near.label} with {megabytes(near.size_bytes or 0)}"
+        f"{latency} at {percent(near.accuracy)} on validation"
     )
-    if near.latency_ms is not None:
-        text += f", {milliseconds(near.latency_ms)}"
-    return f"{text} at {percent(near.accuracy)} on validation"
+
+
+def _or_inf(value: float | None) -> float:
+    return math.inf if value is None else value
 
 
 def _so_far(front: Front) -> str:
@@ -138,7 +147,7 @@ def _times(before: float | None, after: float | None, less: str, more: str) -> s
         return ""
     word, factor = (less, before / after) if before >= after else (more, after / before)
     shown = f"{factor:.2f}" if factor < 1.1 else f"{factor:.1f}"
-    return "" if factor < 1.005 else f"{shown}× {word}"
+    return "" if factor < 1.005 else f"{shown}{TIMES} {word}"
 
 
 def _compared(one: TrialRow, original: TrialRow | None) -> str:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from autoprune.compress.packing import pack_openvino
 from autoprune.errors import AutopruneError
-from autoprune.task import Batch
 from autoprune.targets.contract import Runner
+from autoprune.task import Batch
 
 if TYPE_CHECKING:
     from autoprune.compress.integers import Integers

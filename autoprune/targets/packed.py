@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from autoprune.compress.packing import pack_dense, unpack_dense
 from autoprune.errors import AutopruneError
-from autoprune.task import Batch
 from autoprune.targets.contract import Runner
+from autoprune.task import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,12 +119,9 @@ def read_packed(folder: Path) -> Stitched:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise AutopruneError(f"{path} is not a packed model that can be read: {error}") from error
-    config = transformers.AutoConfig.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
-    )
-    model = transformers.AutoModelForSequenceClassification.from_config(
-        config, trust_remote_code=False
-    )
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    maker: Any = transformers.AutoModelForSequenceClassification
+    model = maker.from_config(config, trust_remote_code=False)
     integers = {
         stem: _unpack(tensors, f"{stem}.weight", tuple(one["shape"]), one["bits"])
         for stem, one in about["integers"].items()
@@ -139,9 +136,7 @@ def read_packed(folder: Path) -> Stitched:
     return Stitched(model.eval(), integers, half, {}, _levels(about["levels"]))
 
 
-def _unpack(
-    tensors: dict[str, Tensor], name: str, shape: tuple[int, int], bits: int
-) -> Integers:
+def _unpack(tensors: dict[str, Tensor], name: str, shape: tuple[int, int], bits: int) -> Integers:
     """One weight's integers; its three tensors are taken out of `tensors`."""
     import torch
 

@@ -1,0 +1,118 @@
+"""Keeps the run folder true to the study: front, status, table, report, and the models worth keeping."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import time
+from importlib import metadata
+
+import numpy as np
+
+from autoprune.evaluate import Evaluated
+from autoprune.files import write_json
+from autoprune.front import Measurement, Trial
+from autoprune.prepare import Prepared
+from autoprune.repair import Costs
+from autoprune.report import write_csv, write_report
+from autoprune.run import FRONT, RunFolder, Standing, front_record, standing
+from autoprune.study import Study
+
+PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "datasets", "openvino")
+
+PROTOCOL = (
+    "Median of 15 calls, batch {batch}, {sequence} tokens, one thread, the original and the "
+    "candidate in turn; meanwhile every other worker of the machine waits. The ratio of the two "
+    "medians is multiplied by the original's median, measured once before the trials. The bars are "
+    "the 10th and 90th percentile."
+)
+
+
+class Ledger:
+    """What is written of one run while and after it is searched."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        prepared: Prepared,
+        study: Study,
+        costs: Costs,
+        *,
+        reference_ms: float,
+        wanted: int,
+    ) -> None:
+        self.run, self.prepared, self.study, self.costs = run, prepared, study, costs
+        self.config, self.reference_ms, self.wanted = run.config(), reference_ms, wanted
+        self.budget = self.config.limits()
+        self.started = time.monotonic()
+        self.before = float(run.about().get("seconds", 0.0))
+        self._note_facts()
+
+    def keep(self, trial: Trial, result: object) -> None:
+        """Keep the model of a trial; `sum_up` drops those that leave the front."""
+        if isinstance(result, Evaluated):
+            self.run.keep_artifact(trial.number, result.artifact, self.prepared.setting.config)
+
+    def standing(self) -> Standing:
+        labels = self.prepared.setting.task.validation.labels
+        majority = 100.0 * float(np.bincount(labels).max()) / len(labels)
+        original = self.prepared.inputs.original_bytes
+        reference = Measurement(original, self.reference_ms, majority)
+        return standing(self.study.trials(), self.budget, reference, rows=len(labels))
+
+    def sum_up(self, *, state: str, in_flight: int = 0) -> Standing:
+        """Bring `front.json`, `status.json`, the table and the report up to date."""
+        now = self.standing()
+        seconds = round(self.before + time.monotonic() - self.started, 1)
+        about = self.run.about() | {"seconds": seconds}
+        record = front_record(about, self.costs, now, self.budget, state=state)
+        write_json(self.run.path / FRONT, record)
+        self._drop_artifacts(now)
+        done = sum(not one.is_baseline for one in now.trials)
+        self.run.status(
+            state, trials=done, planned=self.wanted, in_flight=in_flight, seconds=seconds,
+            failed=sum(one.failure is not None for one in now.trials), front=record["front"],
+            best=record["best"], knee=record["knee"], hypervolume=now.hypervolume,
+        )  # fmt: skip
+        if state != "running":
+            self.run.note(seconds=seconds)
+            write_csv(record, self.run.path / "front.csv")
+            write_report(record, self.run.path / "report.html")
+        return now
+
+    def _drop_artifacts(self, now: Standing) -> None:
+        """Models that are neither on the front, nor a baseline, nor a point to ship."""
+        wanted = {one.number for one in now.front} | {t.number for t in now.trials if t.is_baseline}
+        wanted |= {one.number for one in (now.best, now.knee) if one is not None}
+        for folder in (self.run.path / "trials").glob("[0-9]*"):
+            if int(folder.name) not in wanted:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _note_facts(self) -> None:
+        """What the report says of the run, in `run.json`."""
+        inputs, config, task = self.prepared.inputs, self.config, self.prepared.setting.task
+        facts = {
+            "name": self.run.path.name,
+            "folder": str(self.run.path),
+            "model": config.model or "all-MiniLM-L6-v2 (built-in demo)",
+            "dataset": inputs.dataset,
+            "target": config.target,
+            "sampler": config.sampler,
+            "seed": config.seed,
+            "budget": {"size_bytes": self.budget.size_bytes, "latency_ms": self.budget.latency_ms},
+            "budget_text": str(self.budget),
+            "metric": "accuracy",
+            "validation_rows": len(task.validation),
+            "test_rows": len(task.test),
+            "planned_trials": self.wanted,
+            "versions": {name: metadata.version(name) for name in PACKAGES},
+            "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
+            "protocol": PROTOCOL.format(batch=config.batch, sequence=config.sequence),
+            "recipe": vars(self.prepared.recipe),
+            "model_hash": self.prepared.model_hash,
+            "data_hash": inputs.data_hash,
+            "space": inputs.space_name,
+            "labels": list(task.label_names),
+        }
+        kinds = {unit.name: unit.kind for unit in self.prepared.setting.units}
+        self.run.note(facts=facts, kinds=kinds)

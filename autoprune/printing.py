@@ -1,0 +1,58 @@
+"""A plan and a result as lines for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autoprune.budget import Budget, megabytes
+from autoprune.front import Trial
+from autoprune.run import Config
+
+if TYPE_CHECKING:
+    from autoprune.inputs import Inputs
+    from autoprune.search import Summary
+
+
+def plan_lines(config: Config, inputs: Inputs, smallest_bytes: int) -> list[str]:
+    """What will be done, before it is."""
+    model = config.model or "all-MiniLM-L6-v2 (built-in demo)"
+    task = inputs.task
+    return [
+        f"Model     {model}  {megabytes(inputs.original_bytes)} as {config.target}",
+        f"Data      {inputs.dataset}  train {len(task.train)}, validation {len(task.validation)}, "
+        f"test {len(task.test)}; {len(task.label_names)} classes",
+        f"Space     {inputs.space_name}  {len(inputs.units)} units; smallest "
+        f"{smallest_bytes / 1e6:.2f} MB; budget {config.limits()}",
+        f"Plan      4 baselines, {config.trials} trials, {config.workers or 'no'} Ray workers, "
+        f"sampler {config.sampler}, seed {config.seed}; Ctrl-C is safe",
+    ]
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """The baselines, the points to ship, and what to do next."""
+    now, budget = summary.now, summary.budget
+    lines = [f"{'Baselines':24}{'size':>9}  {'latency':>9}  {'accuracy':>8}  {'test':>6}"]
+    lines += [_row(one, one.name or "", budget) for one in now.trials if one.is_baseline]
+    lines.append(f"Best within {budget}")
+    shown = [(now.best, "best"), (now.knee, "knee")]
+    lines += [_row(one, f"#{one.number} {tag}", budget) for one, tag in shown if one is not None]
+    done = sum(not one.is_baseline for one in now.trials)
+    lines.append(
+        f"Front     {len(now.front)} of {done} trials and the baselines; hypervolume "
+        f"{now.hypervolume:.3f} (reference {now.reference.size_bytes / 1e6:.1f} MB, "
+        f"{now.reference.latency_ms:.1f} ms, {now.reference.accuracy:.1f} %)"
+    )
+    lines.append(f"Report    {summary.run / 'report.html'}")
+    if now.best is not None:
+        lines.append(f"Export    autoprune export {summary.run} --trial best -o model-{now.best.number}")
+    return lines
+
+
+def _row(one: Trial, label: str, budget: Budget) -> str:
+    m = one.measurement
+    if m is None:
+        return f"  {label:22}failed: {one.failure}"
+    test = f"{one.test_accuracy:.1f}" if one.test_accuracy is not None else ""
+    over = "" if budget.allows(m.size_bytes, m.latency_ms) else "  over budget"
+    size = f"{m.size_bytes / 1e6:.2f} MB"
+    return f"  {label:22}{size:>9}  {m.latency_ms:6.2f} ms  {m.accuracy:8.1f}  {test:>6}{over}"

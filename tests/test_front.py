@@ -1,0 +1,236 @@
+"""The front, the points to ship and the hypervolume, against definitions and closed forms.
+
+Objectives are drawn from small integers, so that ties and equal trials are common.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+import hypothesis
+import hypothesis.strategies as some
+import pytest
+
+from autoprune.budget import Budget
+from autoprune.front import Measurement, Trial, best, dominates, front, hypervolume, knee, within
+from autoprune.space import Candidate
+
+quick = hypothesis.settings(deadline=None, max_examples=60)
+NOTHING = Candidate(())
+REFERENCE = Measurement(6, 6.0, 94.0)
+
+
+def trial(
+    number: int, size: int, accuracy: float, *, latency: float = 1.0, kl: float = 1.0, name: str | None = None
+) -> Trial:
+    return Trial(number, NOTHING, Measurement(size, latency, accuracy, kl), name=name)
+
+
+def measured(one: Trial) -> Measurement:
+    assert one.measurement is not None
+    return one.measurement
+
+
+measurements = some.builds(
+    Measurement,
+    some.integers(1, 7),
+    some.integers(0, 7).map(float),
+    some.integers(92, 100).map(float),
+    some.sampled_from([0.1, 0.2, 0.3, math.nan]),
+)
+
+
+@some.composite
+def many(draw: some.DrawFn) -> list[Trial]:
+    """Trials as a run has them: some failed, some are baselines."""
+    found = draw(some.lists(measurements | some.none(), max_size=12))
+    baselines = draw(some.sets(some.integers(0, 11), max_size=3))
+    return [Trial(k, NOTHING, m, name="one" if k in baselines else None) for k, m in enumerate(found)]
+
+
+def better_somewhere(a: Measurement, b: Measurement) -> bool:
+    return a.size_bytes < b.size_bytes or a.latency_ms < b.latency_ms or a.accuracy > b.accuracy
+
+
+# ---- the front ----------------------------------------------------------------------------------
+
+
+@quick
+@hypothesis.given(many())
+def test_the_front_is_what_no_other_dominates(trials: list[Trial]) -> None:
+    """By definition: b is out if some a is better somewhere and b is better than a nowhere."""
+    done = [one for one in trials if one.measurement is not None]
+    slow = {
+        b.number
+        for b in done
+        if not any(
+            better_somewhere(measured(a), measured(b)) and not better_somewhere(measured(b), measured(a))
+            for a in done
+        )
+    }
+    members = front(trials)
+    assert {one.number for one in members} == slow
+    assert len(members) == len(slow)
+
+
+@quick
+@hypothesis.given(many())
+def test_members_do_not_dominate_each_other_and_dominate_all_else(trials: list[Trial]) -> None:
+    members = front(trials)
+    assert not any(dominates(measured(a), measured(b)) for a in members for b in members)
+    for one in trials:
+        if one.measurement is not None and one not in members:
+            assert any(dominates(measured(a), one.measurement) for a in members)
+
+
+@quick
+@hypothesis.given(many(), some.integers())
+def test_the_order_of_the_trials_does_not_matter(trials: list[Trial], seed: int) -> None:
+    mixed = random.Random(seed).sample(trials, len(trials))
+    budget = Budget(4, 5.0)
+    assert front(mixed) == front(trials)
+    assert best(mixed, budget, rows=100) == best(trials, budget, rows=100)
+    assert hypervolume(mixed, REFERENCE) == pytest.approx(hypervolume(trials, REFERENCE), abs=1e-12)
+
+
+def test_ties_stay_and_are_sorted_by_number() -> None:
+    trials = [trial(2, 5, 90), trial(0, 9, 91), trial(1, 5, 90), trial(3, 5, 89)]
+    assert [one.number for one in front(trials)] == [1, 2, 0]
+
+
+def test_failed_trials_are_on_no_front_and_within_no_budget() -> None:
+    failed = Trial(0, NOTHING, failure="out of memory")
+    assert front([failed]) == within([failed], Budget()) == []
+    assert best([failed], Budget(), rows=10) is knee([failed]) is None
+    assert hypervolume([failed], REFERENCE) == 0.0
+
+
+# ---- hypervolume --------------------------------------------------------------------------------
+
+
+def counted(trials: Sequence[Trial]) -> float:
+    """Share of the unit cells between the reference and the ideal that some trial dominates."""
+    low, high = int(REFERENCE.accuracy), 100
+    cells = [(i, j, k) for i in range(6) for j in range(6) for k in range(low, high)]
+    points = [measured(one) for one in trials if one.measurement is not None]
+    hit = [
+        any(m.size_bytes <= i and m.latency_ms <= j and m.accuracy >= k + 1 for m in points)
+        for i, j, k in cells
+    ]
+    return sum(hit) / len(cells)
+
+
+@quick
+@hypothesis.given(many())
+def test_hypervolume_is_the_share_of_cells_dominated(trials: list[Trial]) -> None:
+    assert hypervolume(trials, REFERENCE) == pytest.approx(counted(trials), abs=1e-12)
+
+
+@quick
+@hypothesis.given(many())
+def test_hypervolume_is_the_fronts_alone_and_no_trial_lowers_it(trials: list[Trial]) -> None:
+    values = [hypervolume(trials[:k], REFERENCE) for k in range(len(trials) + 1)]
+    assert all(a <= b + 1e-12 for a, b in zip(values, values[1:], strict=False))
+    assert hypervolume(front(trials), REFERENCE) == pytest.approx(values[-1], abs=1e-12)
+    assert 0.0 <= values[-1] <= 1.0
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 9])
+def test_hypervolume_of_a_staircase_is_its_closed_form(n: int) -> None:
+    """Steps (k, 1 ms, k %) for k of 1..n cover n (n + 1) / 2 of a box of (n + 1) * 2 * (n + 1)."""
+    base = 100.0 - (n + 1)
+    stairs = [trial(k, k, base + k) for k in range(1, n + 1)]
+    assert len(front(stairs)) == n
+    assert hypervolume(stairs, Measurement(n + 1, 2.0, base)) == pytest.approx(n / (4 * (n + 1)))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 9])
+def test_hypervolume_of_stairs_in_three_directions_is_its_closed_form(n: int) -> None:
+    """Steps (i, j ms, i + j - 1 %) for i, j of 1..n cover n^3 of a box of (n + 1)^2 * 2n."""
+    base = 100.0 - 2 * n
+    corners = [(i, j) for i in range(1, n + 1) for j in range(1, n + 1)]
+    stairs = [trial(k, i, base + i + j - 1, latency=float(j)) for k, (i, j) in enumerate(corners)]
+    assert len(front(stairs)) == n * n
+    reference = Measurement(n + 1, n + 1.0, base)
+    assert hypervolume(stairs, reference) == pytest.approx(n**2 / (2 * (n + 1) ** 2))
+
+
+def test_the_ideal_fills_the_box_and_the_reference_nothing() -> None:
+    ideal = trial(0, 0, 100.0, latency=0.0)
+    assert hypervolume([ideal], REFERENCE) == 1.0
+    assert hypervolume([Trial(0, NOTHING, REFERENCE)], REFERENCE) == 0.0
+    assert hypervolume([ideal], Measurement(6, 6.0, 100.0)) == 0.0  # no box
+
+
+# ---- the points to ship -------------------------------------------------------------------------
+
+
+def chosen(trials: Sequence[Trial], *, rows: int, budget: Budget = Budget()) -> int | None:  # noqa: B008
+    one = best(trials, budget, rows=rows)
+    return None if one is None else one.number
+
+
+def test_best_is_the_nearest_to_the_teacher_within_a_standard_error() -> None:
+    """At 90 % of 100 rows the error is 100 sqrt(0.9 * 0.1 / 100) = 3 points; of 10,000 rows 0.3."""
+    trials = [trial(0, 9, 90, kl=0.5), trial(1, 9, 87.1, kl=0.2), trial(2, 9, 86.9, kl=0.1)]
+    assert chosen(trials, rows=100) == 1
+    assert chosen(trials, rows=10_000) == 0
+    assert chosen(trials, rows=10) == 2
+
+
+def test_best_at_100_percent_has_no_error_and_takes_equals_by_kl_then_size_then_number() -> None:
+    trials = [trial(0, 9, 100, kl=0.5), trial(1, 9, 99.9, kl=0.1)]
+    assert chosen(trials, rows=5) == 0
+    trials += [trial(4, 5, 100, kl=0.5), trial(3, 5, 100, kl=0.5)]
+    assert chosen(trials, rows=5) == 3
+    assert chosen([*trials, trial(5, 9, 100, kl=0.4)], rows=5) == 5
+
+
+def test_best_keeps_to_the_budget_and_the_error_is_that_of_what_fits() -> None:
+    trials = [trial(0, 20, 99, kl=0.0), trial(1, 9, 80, kl=0.3), trial(2, 9, 79, kl=0.2)]
+    trials += [trial(3, 9, 98, latency=7.0, kl=0.0)]
+    assert chosen(trials, rows=1000, budget=Budget(10, 5.0)) == 2
+    assert chosen(trials, rows=1000, budget=Budget(9)) == 3
+    assert chosen(trials, rows=1000, budget=Budget(8)) is None
+
+
+def test_best_is_never_a_baseline() -> None:
+    baseline = trial(0, 1, 99, kl=0.0, name="uniform 8-bit")
+    assert chosen([baseline], rows=100) is None
+    assert chosen([baseline, trial(1, 9, 50)], rows=100) == 1
+
+
+def test_an_unknown_kl_is_the_last_choice() -> None:
+    trials = [trial(0, 1, 90, kl=math.nan), trial(1, 9, 90, kl=7.0), trial(2, 2, 90, kl=math.nan)]
+    assert chosen(trials, rows=100) == 1
+    assert chosen(trials[::2], rows=100) == 0
+
+
+@quick
+@hypothesis.given(many(), some.integers(1, 5), some.integers(1, 1000))
+def test_best_is_a_trial_of_the_search_within_the_budget(trials: list[Trial], size: int, rows: int) -> None:
+    budget = Budget(size, 5.0)
+    fit = [one for one in within(trials, budget) if not one.is_baseline]
+    one = best(trials, budget, rows=rows)
+    assert (one in fit) if fit else (one is None)
+    if one is not None:
+        top = max(measured(other).accuracy for other in fit) / 100
+        assert measured(one).accuracy >= 100 * (top - math.sqrt(top * (1 - top) / rows)) - 1e-9
+
+
+def test_the_knee_is_the_farthest_above_the_line_with_log_size() -> None:
+    """Above the line by 0, 0.15, 0.10, 0; were size not a logarithm the third would win."""
+    trials = [trial(0, 1, 50), trial(1, 2, 70), trial(2, 8, 92.5), trial(3, 16, 100)]
+    assert knee(trials) == trials[1]
+    assert knee(trials[::-1]) == trials[1]
+    larger = [trial(one.number, 1000 * measured(one).size_bytes, measured(one).accuracy) for one in trials]
+    assert knee(larger) == larger[1]
+
+
+def test_the_knee_of_few_or_equal_members() -> None:
+    assert knee([]) is None
+    assert knee([trial(4, 3, 90)]) == trial(4, 3, 90)
+    assert knee([trial(0, 9, 99), trial(1, 3, 90)]) == trial(1, 3, 90)  # both on the line: the smaller
+    assert knee([trial(0, 3, 90), trial(1, 3, 90)]) == trial(0, 3, 90)
