@@ -25,7 +25,7 @@ from autoprune.run import FRONT, RUN, STATUS, Config, RunFolder, read_record
 if TYPE_CHECKING:
     from autoprune.inputs import Inputs
 
-DEMO_DEFAULTS = {"trials": 20, "finetune_steps": 24, "max_length": 64}
+DEMO_DEFAULTS = {"trials": 20, "finetune_steps": 16, "max_length": 64}
 """What a search without MODEL asks for where the user says nothing: about five minutes on 2 cores."""
 
 
@@ -88,7 +88,7 @@ _SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                  help="Start no trial after this many seconds."),
     click.option("--sampler", help="tpe, nsga2, random or gp.  [default: tpe]"),
     click.option("--finetune-steps", type=click.IntRange(min=0),
-                 help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 24]"),
+                 help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 16]"),
     click.option("--teacher-epochs", type=click.FloatRange(min=0, min_open=True),
                  help="Passes over the data where the model's head is missing.  [default: 1]"),
     click.option("--teacher-rate", type=click.FloatRange(min=0, min_open=True),

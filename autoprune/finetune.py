@@ -27,14 +27,25 @@ from autoprune.compress.integers import Integers
 from autoprune.stitch import Stitched
 from autoprune.task import Encoded, Task
 
-LABEL_SHARE = 0.25
+LABEL_SHARE = 0.05
 """Weight of the labels' cross-entropy beside the teacher's KL, whose weight is one."""
 
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises; after them it falls as a cosine."""
 
 NEAR = 0.49
-"""Of a scale: how far from its code's value a trained weight may start (0.5 is the next code)."""
+"""Of a scale: how far from its code's value a trained weight may start (0.5 is the next code).
+Nearer to the code (0) fewer codes turn: 0.049 nats were left of 0.056 against 0.046 (MiniLM, 5.2 MB)."""
+
+GUARD_ROWS = 256
+"""Training rows that are not trained on: a fine-tune that does them harm is undone."""
+
+REFERENCE_KL = 0.05
+"""Divergence (nats a row) before training at which the recipe's learning rate is taken as it is.
+
+Few steps of small batches do harm of their own, which grows with the square of the rate: 24 steps at
+3e-5 put 0.003 nats between the teacher and an 8-bit copy of it that was within 0.00001. So the rate
+falls with the root of what there is to mend: at 0.015 nats 3e-5 made things worse, 1e-5 better."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,7 @@ def finetune(
     step_room: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
     device: torch.device | None = None,
 ) -> Stitched:
-    """A trained copy of a stitched model, rounded as it will be stored.
+    """A trained copy of a stitched model, rounded as it will be stored; itself where that was worse.
 
     Args:
         data: training rows; teacher_logits [n k] are the teacher's on them.
@@ -105,19 +116,24 @@ def finetune(
         device: where to train; the result comes back on the CPU.
 
     Raises:
-        FloatingPointError: when the loss is no longer finite.
+        FloatingPointError: when the loss is no longer finite, or was not to begin with.
     """
     if recipe.steps == 0:
         return stitched
     where = device or torch.device("cpu")
+    teacher = torch.from_numpy(teacher_logits)
+    guard, training = _parted(data)
+    before = _divergence_on(guard, stitched.model, task, data, teacher, step_room)
+    if not math.isfinite(before):
+        raise FloatingPointError(f"divergence from the teacher is {before} before the fine-tune")
     student = _trainable(stitched).to(where)
     parameters = [p for p in student.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=0.0)
+    rate = recipe.learning_rate * min(1.0, math.sqrt(before / REFERENCE_KL))
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, recipe.steps))
-    teacher = torch.from_numpy(teacher_logits)
     labels = torch.from_numpy(data.labels)
     rng = np.random.default_rng(seed)
-    batches = task.random_batches(data, recipe.batch_size, recipe.steps, rng)
+    batches = task.random_batches(training, recipe.batch_size, recipe.steps, rng)
     for step, (rows, batch) in enumerate(batches):
         with step_room():
             inputs = {name: torch.from_numpy(x).to(where) for name, x in batch.items()}
@@ -131,7 +147,38 @@ def finetune(
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
-    return _settled(student.cpu(), stitched)
+    settled = _settled(student.cpu(), stitched)
+    after = _divergence_on(guard, settled.model, task, data, teacher, step_room)
+    return settled if after < before else stitched
+
+
+def _parted(data: Encoded) -> tuple[NDArray[np.int64], Encoded]:
+    """Numbers of the guard rows, the last ones, and the rows to train on; few rows serve as both."""
+    kept = len(data) - GUARD_ROWS
+    if kept < GUARD_ROWS:
+        return np.arange(len(data)), data
+    return np.arange(kept, len(data)), data.first(kept)
+
+
+def _divergence_on(
+    rows: NDArray[np.int64],
+    model: nn.Module,
+    task: Task,
+    data: Encoded,
+    teacher: Float[Tensor, "n k"],
+    step_room: Callable[[], contextlib.AbstractContextManager[object]],
+) -> float:
+    """Mean KL(teacher || model) of the given rows, nats."""
+    total = 0.0
+    for chosen in np.array_split(rows[np.argsort(data.lengths[rows], kind="stable")], -(-len(rows) // 32)):
+        with step_room(), torch.inference_mode():
+            inputs = {name: torch.from_numpy(x) for name, x in task.batch(data, chosen).items()}
+            logits = model(**inputs).logits.log_softmax(-1)
+            gap = nn.functional.kl_div(
+                logits, teacher[chosen].log_softmax(-1), log_target=True, reduction="sum"
+            )
+            total += float(gap)
+    return total / len(rows)
 
 
 def rate_share(step: int, steps: int) -> float:

@@ -183,7 +183,7 @@ class Finetune(_Strict):
 
     steps: Annotated[int, pydantic.Field(ge=0)] = 60
     batch_size: Annotated[int, pydantic.Field(ge=1)] = 32
-    learning_rate: Annotated[float, pydantic.Field(gt=0.0)] = 1e-4
+    learning_rate: Annotated[float, pydantic.Field(gt=0.0)] = 3e-5
 
 
 class SpaceFile(_Strict):
@@ -209,11 +209,16 @@ def read_space(path: Path) -> SpaceFile:
     try:
         return SpaceFile.model_validate(data)
     except pydantic.ValidationError as error:
-        lines = [_explain(dict(one)) for one in error.errors()]
+        lines = [_explain(dict(one)) for one in error.errors() if not _follows(dict(one))]
         plural = "error" if len(lines) == 1 else "errors"
         raise AutopruneError(
             f"space file {path} has {len(lines)} {plural}:\n  " + "\n  ".join(lines)
         ) from error
+
+
+def _follows(error: Mapping[str, object]) -> bool:
+    """Whether an error only says that a list is empty once its wrong entries are left out."""
+    return error["type"] == "too_short" and bool(error["input"])
 
 
 def _explain(error: Mapping[str, object]) -> str:

@@ -38,6 +38,11 @@ class Encoded:
         """Tokens of each row [n]."""
         return np.diff(self.starts)
 
+    def first(self, count: int) -> Encoded:
+        """The first `count` rows."""
+        end = self.starts[count]
+        return Encoded(self.ids[:end], self.types[:end], self.starts[: count + 1], self.labels[:count])
+
 
 @dataclass(frozen=True)
 class Task:

@@ -55,7 +55,7 @@ class Unit:
         return bool(self.cols)
 
     def kept(self, ratio: float) -> int:
-        """Output features that stay: whole blocks, rounded to `keep_multiple`; never none, nor more than all."""
+        """Output features that stay: whole blocks, rounded to `keep_multiple`, never none; or all."""
         total = self.rows[0].rows
         step = max(self.block, self.keep_multiple)
         return total if ratio == 0 else min(total, max(step, round(total * (1 - ratio) / step) * step))

