@@ -9,7 +9,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
@@ -18,15 +18,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autoprune.errors import AutopruneError
+from autoprune.options import DEMO_DEFAULTS, SEARCH_OPTIONS, with_options
 from autoprune.printing import plan_lines, summary_lines
 from autoprune.progress import Progress
 from autoprune.run import FRONT, RUN, STATUS, Config, RunFolder, read_record
 
 if TYPE_CHECKING:
     from autoprune.inputs import Inputs
-
-DEMO_DEFAULTS = {"trials": 20, "finetune_steps": 16, "max_length": 64}
-"""What a search without MODEL asks for where the user says nothing: about five minutes on 2 cores."""
 
 
 @contextlib.contextmanager
@@ -72,58 +70,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
 
 
-_SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
-    click.option("--budget", multiple=True, metavar="LIMIT",
-                 help="Size (20MB, 8MiB) or latency (5ms) not to exceed; repeat for both."),
-    click.option("--dataset", help="A csv/tsv/json/jsonl/parquet file, a folder, or a hub id."),
-    click.option("--text-column", "text_columns", multiple=True,
-                 help="Column of text; give twice for pairs. Found by convention if not given."),
-    click.option("--label-column", help="Column of labels. Found by convention if not given."),
-    click.option("--group-by", help="Column whose rows stay together when splits are made."),
-    click.option("--space", help="Search space: auto, a shipped name, or a YAML file.  [default: auto]"),
-    click.option("--target", help="What the model will run on: openvino or packed.  [default: openvino]"),
-    click.option("--trials", type=click.IntRange(min=1),
-                 help="Trials to run, baselines not counted.  [default: 100; demo: 20]"),
-    click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-                 help="Start no trial after this many seconds."),
-    click.option("--sampler", help="tpe, nsga2, random or gp.  [default: tpe]"),
-    click.option("--finetune-steps", type=click.IntRange(min=0),
-                 help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 16]"),
-    click.option("--teacher-epochs", type=click.FloatRange(min=0, min_open=True),
-                 help="Passes over the data where the model's head is missing.  [default: 1]"),
-    click.option("--teacher-rate", type=click.FloatRange(min=0, min_open=True),
-                 help="Learning rate of that fit.  [default: 1e-4]"),
-    click.option("--batch", type=click.IntRange(min=1), help="Batch that latency is timed at.  [default: 1]"),
-    click.option("--sequence", type=click.IntRange(min=1),
-                 help="Tokens that latency is timed at.  [default: 128]"),
-    click.option("--max-length", type=click.IntRange(min=4),
-                 help="Tokens a row is cut at.  [default: 128; demo: 64]"),
-    click.option("--calibration-rows", type=click.IntRange(min=8),
-                 help="Training rows that statistics are taken from.  [default: 512]"),
-    click.option("--workers", type=click.IntRange(min=0),
-                 help="Ray workers; 0 runs trials in this process.  [default: one a core]"),
-    click.option("--gpus-per-trial", type=click.FloatRange(min=0), help="GPUs of a worker.  [default: 0]"),
-    click.option("--cpus-per-trial", type=click.FloatRange(min=0), help="CPUs of a worker.  [default: 1]"),
-    click.option("--address", help="A running Ray cluster: auto, or ray://HOST:PORT."),
-    click.option("--storage", help="Database URL for the study, instead of study.db in the run folder."),
-    click.option("--revision", help="Revision of a model from a hub."),
-    click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that a hub model brings."),
-    click.option("--seed", type=int, help="Seed of splits, search and fine-tunes.  [default: 0]"),
-]  # fmt: skip
-
-
-def _with(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
-    def apply(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return apply
-
-
 @main.command()
 @click.argument("model", required=False)
-@_with(_SEARCH_OPTIONS)
+@with_options(SEARCH_OPTIONS)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME-LIMIT]"
 )

@@ -31,14 +31,16 @@ from autoprune.ledger import Ledger
 from autoprune.measure import Timing
 from autoprune.prepare import Prepared, prepare
 from autoprune.progress import Progress, Update
-from autoprune.repair import Cost, Costs, repair, uniform_pruning, warm_starts
+from autoprune.repair import Cost, Costs, repair
 from autoprune.run import FRONT, STUDY, UNITS, Config, RunFolder, Standing
 from autoprune.space import Candidate, Level
+from autoprune.starts import baselines, first_candidates
 from autoprune.study import Study
+from autoprune.targets import get_target
 from autoprune.workers import Outcome, Pool, open_pool
 
 WARM_STARTS = 8
-"""Candidates taken from the repair's ladder of sizes before the sampler is asked."""
+"""Candidates taken from the repair's ladders of sizes before the sampler is asked."""
 
 
 @dataclass(frozen=True)
@@ -215,19 +217,11 @@ class _Search:
             parts=dict(result.parts) if result else {},
         )
 
-    def baselines(self) -> dict[str, Candidate]:
-        """The models every run is compared with, by name."""
-        pruned = uniform_pruning(self.space, self.costs, limit_bytes=self.budget.size_bytes)
-        named = {
-            ORIGINAL: self.space.untouched(),
-            "uniform 8-bit": self.space.uniform(Level(0.0, 8)),
-            "uniform 4-bit": self.space.uniform(Level(0.0, 4)),
-        }
-        return named | ({"uniform pruning": pruned} if pruned is not None else {})
-
     def _run_baselines(self) -> None:
         have = {one.name for one in self.study.trials()}
-        todo = {name: one for name, one in self.baselines().items() if name not in have}
+        limit = self.budget.size_bytes
+        named = baselines(self.space, self.costs, limit_bytes=limit)
+        todo = {name: one for name, one in named.items() if name not in have}
         names = list(todo)
 
         def done(key: int, result: Any) -> None:
@@ -245,9 +239,8 @@ class _Search:
         """Ask, evaluate, tell, until enough are finished or the time is up."""
         finished = [one for one in self.study.trials() if not one.is_baseline]
         done_before, flying = len(finished), dict[int, Candidate]()
-        ladder = warm_starts(self.space, self.costs, limit_bytes=self.budget.size_bytes, count=WARM_STARTS)
         tried = {one.candidate for one in self.study.trials()}
-        starts = [one for one in ladder if one not in tried]
+        starts = [one for one in self._starts() if one not in tried]
         begun, failed = done_before, sum(one.failure is not None for one in finished)
         with self.progress.bar("Search", self.wanted) as bar:
             while True:
@@ -272,6 +265,12 @@ class _Search:
                         f"{failed} of {done} trials failed, the last with: {trial.failure}; "
                         f"see {self.run.path / FRONT}"
                     )
+
+    def _starts(self) -> list[Candidate]:
+        fast = get_target(self.config.target).fast_bits
+        return first_candidates(
+            self.space, self.costs, fast_bits=fast, limit_bytes=self.budget.size_bytes, count=WARM_STARTS
+        )
 
     def _out_of_time(self) -> bool:
         limit = self.config.timeout_s

@@ -116,6 +116,13 @@ class SearchSpace:
         """The original model."""
         return Candidate(tuple((one.unit, UNTOUCHED) for one in self.units))
 
+    def only(self, bits: frozenset[int]) -> SearchSpace:
+        """The same units with no other bits than these and float."""
+        kept = bits | {FLOAT_BITS}
+        return SearchSpace(
+            tuple(Choices(u.unit, u.ratios, tuple(b for b in u.bits if b in kept)) for u in self.units)
+        )
+
     def check(self, candidate: Candidate) -> None:
         """Raise `AutopruneError` where a candidate is not one of this space."""
         if [name for name, _ in candidate.items] != [one.unit for one in self.units]:

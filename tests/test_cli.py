@@ -47,7 +47,9 @@ def refused(arguments: Sequence[object], *, code: int = 2) -> str:
 
 
 def test_a_missing_data_file_is_named(reviews: Path) -> None:
-    message = refused(["search", reviews.parent, "--dataset", reviews.parent / "absent.csv", "--budget", "9MB"])
+    message = refused(
+        ["search", reviews.parent, "--dataset", reviews.parent / "absent.csv", "--budget", "9MB"]
+    )
     assert "absent.csv" in message
     assert "does not exist" in message
 
@@ -80,9 +82,7 @@ def test_a_pickled_model_is_refused(tmp_path: Path, reviews: Path) -> None:
 
 
 def test_a_column_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path, reviews: Path) -> None:
-    message = refused(
-        ["search", tmp_path, "--dataset", reviews, "--budget", "9MB", "--text-column", "body"]
-    )
+    message = refused(["search", tmp_path, "--dataset", reviews, "--budget", "9MB", "--text-column", "body"])
     assert "body" in message
     assert "text" in message
     assert "label" in message
@@ -105,7 +105,9 @@ def test_an_unknown_sampler_target_or_space_lists_those_that_exist() -> None:
 
 def test_an_unreachable_budget_ends_with_3_and_the_smallest_reachable_size() -> None:
     message = refused(["search", "--budget", "2MB"], code=3)
-    assert "budget 2.0 MB cannot be met: the smallest candidate of bert.yaml on this model is 4.39 MB" in message
+    assert (
+        "budget 2.0 MB cannot be met: the smallest candidate of bert.yaml on this model is 4.39 MB" in message
+    )
     assert "Raise --budget" in message
 
 
@@ -117,7 +119,11 @@ def test_three_mistakes_in_a_space_file_are_all_named_at_once(tmp_path: Path) ->
     space.write_text(text, encoding="utf-8")
     message = refused(["search", "--space", space, "--budget", "20MB"])
     assert "mine.yaml has 3 errors" in message
-    for where in ("units.attention.prune.ratios", "units.position_embeddings.quantize.bits", "finetune.steps"):
+    for where in (
+        "units.attention.prune.ratios",
+        "units.position_embeddings.quantize.bits",
+        "finetune.steps",
+    ):
         assert where in message
 
 

@@ -1,0 +1,35 @@
+"""What every run begins with: the models it is compared with, and the first candidates."""
+
+from __future__ import annotations
+
+import itertools
+
+from autoprune.front import ORIGINAL
+from autoprune.repair import Costs, uniform_pruning, warm_starts
+from autoprune.space import Candidate, Level, SearchSpace
+
+
+def baselines(space: SearchSpace, costs: Costs, *, limit_bytes: int | None) -> dict[str, Candidate]:
+    """The models every run is compared with, by name; over the limit or not."""
+    pruned = uniform_pruning(space, costs, limit_bytes=limit_bytes)
+    named = {
+        ORIGINAL: space.untouched(),
+        "uniform 8-bit": space.uniform(Level(0.0, 8)),
+        "uniform 4-bit": space.uniform(Level(0.0, 4)),
+    }
+    return named | ({"uniform pruning": pruned} if pruned is not None else {})
+
+
+def first_candidates(
+    space: SearchSpace,
+    costs: Costs,
+    *,
+    fast_bits: frozenset[int],
+    limit_bytes: int | None,
+    count: int,
+) -> list[Candidate]:
+    """Two ladders of sizes in turn: bits that the target computes with fast, and any bits."""
+    spaces = ([space.only(fast_bits)] if fast_bits else []) + [space]
+    ladders = [warm_starts(one, costs, limit_bytes=limit_bytes, count=count // len(spaces)) for one in spaces]
+    turns = itertools.zip_longest(*ladders)
+    return list(dict.fromkeys(one for turn in turns for one in turn if one is not None))
