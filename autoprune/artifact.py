@@ -84,7 +84,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     """
     try:
         about = read_json(folder / ABOUT)
-        hashes = dict(about["sha256"])
+        hashes, _ = dict(about["sha256"]), about["target"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AutopruneError(
             f"{folder} is no exported model: {ABOUT} is missing or damaged ({error})"

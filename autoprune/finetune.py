@@ -128,8 +128,8 @@ def finetune(
         raise FloatingPointError(f"divergence from the teacher is {before} before the fine-tune")
     student = _trainable(stitched).to(where)
     parameters = [p for p in student.parameters() if p.requires_grad]
-    rate = recipe.learning_rate * min(1.0, math.sqrt(before / REFERENCE_KL))
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
+    rate = recipe.learning_rate * min(1.0, math.sqrt(max(0.0, before) / REFERENCE_KL))
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0, fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, recipe.steps))
     labels = torch.from_numpy(data.labels)
     rng = np.random.default_rng(seed)

@@ -14,6 +14,7 @@ import torch
 import transformers
 from torch import nn
 
+import autoprune.targets.openvino  # noqa: F401  before OpenVINO itself, to keep its reports off
 from autoprune.calibrate import Statistics, calibrate
 from autoprune.library import Library
 from autoprune.space import Candidate, Level, SearchSpace, read_space

@@ -69,6 +69,14 @@ def test_dense_codes_come_back_from_exactly_the_bytes_they_need(bits: int, count
 
 
 @every_width
+def test_a_stream_of_another_length_is_refused(bits: int) -> None:
+    packed = pack_dense(random_codes(16, bits), bits)
+    for wrong in (packed[:-1], np.append(packed, np.uint8(0))):
+        with pytest.raises(ValueError, match=f"do not hold 16 codes of {bits} bits"):
+            unpack_dense(wrong, bits, 16)
+
+
+@every_width
 def test_dense_packing_is_one_little_endian_number(bits: int) -> None:
     codes = random_codes(37, bits)
     number = sum(int(code) << (bits * place) for place, code in enumerate(codes))

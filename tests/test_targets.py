@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +18,12 @@ import torch
 from conftest import Tiny, logits, make_tiny
 
 from autoprune.errors import AutopruneError
-from autoprune.measure import logits_of
+from autoprune.measure import Timing, logits_of, time_interleaved
 from autoprune.space import UNTOUCHED, Candidate, Level
 from autoprune.stitch import Stitched
 from autoprune.targets import NAMES, Runner, Target, get_target, size_on_disk
 from autoprune.targets.packed import read_packed, torch_runner
-from autoprune.task import Batch
+from autoprune.task import Batch, Encoded
 
 NEEDED_BESIDE = {"openvino": (), "packed": ("config.json",)}
 SIZE_TOLERANCE = 0.005
@@ -218,9 +222,55 @@ def test_a_target_takes_the_other_family_too(name: str, tmp_path: Path) -> None:
     assert np.abs(got - wanted).max() <= EXACT * wanted.std()
 
 
+def test_openvino_reports_nothing_over_the_network() -> None:
+    code = (
+        "import sys; from autoprune.targets import get_target; get_target('openvino'); import openvino;"
+        "assert not [name for name in sys.modules if name.startswith('openvino_telemetry.')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_openvino_refuses_a_weight_that_its_graph_lacks(tiny_bert: Tiny, tmp_path: Path) -> None:
     stitched = tiny_bert.stitched(Level(0.0, 4))
     lost = {"bert.nowhere": next(iter(stitched.integers.values()))}
     broken = Stitched(stitched.model, lost, frozenset(), {}, stitched.levels)
     with pytest.raises(AutopruneError, match=r"no weight self\.bert\.nowhere\.weight"):
         get_target("openvino").save(broken, tmp_path, tiny_bert.task.batch(tiny_bert.task.test, [0]))
+
+
+# ---- measuring ----------------------------------------------------------------------------------
+
+
+def test_logits_come_in_the_order_of_the_rows(tiny_bert: Tiny) -> None:
+    data = tiny_bert.task.validation
+    together = logits_of(torch_runner(tiny_bert.model), tiny_bert.task, data)
+    for row in range(len(data)):
+        alone = logits(tiny_bert.model, tiny_bert.task.batch(data, [row])).numpy()[0]
+        assert np.abs(together[row] - alone).max() <= 1e-5
+
+
+def test_no_rows_are_an_error(tiny_bert: Tiny) -> None:
+    none = Encoded(np.empty(0, np.int32), np.empty(0, np.uint8), np.zeros(1, np.int64), np.empty(0, np.int64))
+    with pytest.raises(ValueError, match="no rows to evaluate"):
+        logits_of(torch_runner(tiny_bert.model), tiny_bert.task, none)
+
+
+def test_timing_takes_turns_and_tells_the_slower_from_the_faster(example: Batch) -> None:
+    calls: list[str] = []
+
+    def runner(name: str, seconds: float) -> Runner:
+        def run(batch: Batch) -> np.ndarray[Any, Any]:
+            calls.append(name)
+            time.sleep(seconds)
+            return np.zeros((2, 3), np.float32)
+
+        return run
+
+    timing = time_interleaved(runner("slow", 0.02), runner("fast", 0.005), example, pairs=6, warm_up=1)
+    assert calls[2:] == ["fast", "slow", "slow", "fast"] * 3
+    assert 20 <= timing.low_ms <= timing.median_ms <= timing.high_ms
+    assert 5 <= timing.original_ms < timing.median_ms
+
+
+def test_a_scaled_time_is_as_if_the_original_took_the_reference() -> None:
+    assert Timing(10.0, 8.0, 12.0, 20.0).scaled(40.0) == (20.0, 16.0, 24.0)

@@ -21,7 +21,9 @@ def pack_dense(codes: Bytes, bits: int) -> Bytes:
 
 
 def unpack_dense(packed: Bytes, bits: int, count: int) -> Bytes:
-    """The first `count` codes of a stream (inverse of `pack_dense`)."""
+    """The `count` codes of a stream (inverse of `pack_dense`); a stream of another length is refused."""
+    if len(packed) != -(-count * bits // 8):
+        raise ValueError(f"{len(packed)} bytes do not hold {count} codes of {bits} bits")
     spread = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
     return np.packbits(spread, axis=1, bitorder="little").reshape(count)
 

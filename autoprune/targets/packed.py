@@ -107,6 +107,7 @@ def read_packed(folder: Path) -> Stitched:
     Raises:
         AutopruneError: when a file is missing, damaged, or does not fit its config.
     """
+    import torch
     import transformers
     from safetensors import SafetensorError, safe_open
 
@@ -119,21 +120,31 @@ def read_packed(folder: Path) -> Stitched:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise AutopruneError(f"{path} is not a packed model that can be read: {error}") from error
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    maker: Any = transformers.AutoModelForSequenceClassification
-    model = maker.from_config(config, trust_remote_code=False)
-    integers = {
-        stem: _unpack(tensors, f"{stem}.weight", tuple(one["shape"]), one["bits"])
-        for stem, one in about["integers"].items()
-    }
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        model = transformers.AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=torch.float32, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise AutopruneError(f"{folder / 'config.json'} describes no model: {error}") from error
+    try:
+        integers = {
+            stem: _unpack(tensors, f"{stem}.weight", tuple(one["shape"]), one["bits"])
+            for stem, one in about["integers"].items()
+        }
+        state = {f"{stem}.weight": one.dequantize() for stem, one in integers.items()}
+        levels = _levels(about["levels"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise AutopruneError(f"{path}: its integers do not fit their description: {error!r}") from error
     half = frozenset(
         name.removesuffix(".weight") for name, t in tensors.items()
         if t.dtype.itemsize == 2 and name.endswith(".weight")
     )  # fmt: skip
-    state = {f"{stem}.weight": one.dequantize() for stem, one in integers.items()}
     state |= {name: t.float() for name, t in tensors.items()}
-    _fill_(model, state, path)
-    return Stitched(model.eval(), integers, half, {}, _levels(about["levels"]))
+    _fill_(model.eval(), state, path)
+    return Stitched(model, integers, half, {}, levels)
 
 
 def _unpack(tensors: dict[str, Tensor], name: str, shape: tuple[int, int], bits: int) -> Integers:
@@ -153,18 +164,30 @@ def _unpack(tensors: dict[str, Tensor], name: str, shape: tuple[int, int], bits:
 
 
 def _fill_(model: Any, state: dict[str, Tensor], path: Path) -> None:
-    """Give the model's Linear and Embedding modules the file's shapes, then load strictly."""
+    """Give the model's Linear modules the file's shapes, load strictly, and see that it runs."""
+    import torch
+
     from autoprune.stitch import replace_
 
     own = model.state_dict()
-    for name, tensor in state.items():
-        stem, _, last = name.rpartition(".")
-        if last == "weight" and name in own and own[name].shape != tensor.shape:
-            replace_(model, stem, tensor, state.get(f"{stem}.bias"))
+    if unlike := sorted(own.keys() ^ state.keys()):
+        where = "not in the file" if unlike[0] in own else "not in the model"
+        raise AutopruneError(f"{path} does not fit the config beside it: {unlike[0]} is {where}")
     try:
+        for name, tensor in state.items():
+            stem, _, last = name.rpartition(".")
+            resized = last == "weight" and tensor.ndim == 2 and own[name].shape != tensor.shape
+            if resized and isinstance(model.get_submodule(stem), torch.nn.Linear):
+                replace_(model, stem, tensor, state.get(f"{stem}.bias"))
         model.load_state_dict(state, strict=True)
+        with torch.inference_mode():
+            shape = tuple(model(input_ids=torch.zeros(1, 2, dtype=torch.int64)).logits.shape)
     except RuntimeError as error:
         raise AutopruneError(f"{path} does not fit the config beside it: {error}") from error
+    if shape != (1, model.config.num_labels):
+        raise AutopruneError(
+            f"{path} gives {shape[-1]} logits; its config has {model.config.num_labels} labels"
+        )
 
 
 def _levels(data: dict[str, list[float]]) -> Any:
