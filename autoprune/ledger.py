@@ -5,10 +5,13 @@ from __future__ import annotations
 import platform
 import shutil
 import time
+from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 
+from autoprune.budget import Budget
 from autoprune.evaluate import Evaluated
 from autoprune.files import write_json
 from autoprune.front import Measurement, Trial
@@ -26,6 +29,16 @@ PROTOCOL = (
     "medians is multiplied by the original's median, measured once before the trials. The bars are "
     "the 10th and 90th percentile."
 )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a search ended."""
+
+    run: Path
+    state: str
+    now: Standing
+    budget: Budget
 
 
 class Ledger:

@@ -1,4 +1,4 @@
-"""A plan and a result as lines for people."""
+"""A plan, a run under way, and a result, as lines for people."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from autoprune.budget import Budget, megabytes
 from autoprune.front import Trial
-from autoprune.run import Config
+from autoprune.run import Config, Standing
 
 if TYPE_CHECKING:
     from autoprune.inputs import Inputs
-    from autoprune.search import Summary
+    from autoprune.ledger import Summary
 
 
 def plan_lines(config: Config, inputs: Inputs, smallest_bytes: int) -> list[str]:
@@ -46,6 +46,26 @@ def summary_lines(summary: Summary) -> list[str]:
     if now.best is not None:
         lines.append(f"Export    autoprune export {summary.run} --trial best -o model-{now.best.number}")
     return lines
+
+
+def standing_note(now: Standing, failed: int) -> str:
+    """How the search stands, in a few words."""
+    note = f"front {len(now.front)}  hypervolume {now.hypervolume:.3f}"
+    if now.best is not None and now.best.measurement is not None:
+        m = now.best.measurement
+        note += f"  best {m.accuracy:.1f} @ {megabytes(m.size_bytes)}"
+    return note + (f"  {failed} failed" if failed else "")
+
+
+def trial_line(one: Trial) -> str:
+    """What one trial came to."""
+    m = one.measurement
+    if m is None:
+        return f"#{one.number} failed: {one.failure}"
+    return (
+        f"#{one.number:<4d}{m.size_bytes / 1e6:6.2f} MB {m.latency_ms:7.2f} ms  {m.accuracy:5.2f} %  "
+        f"{one.seconds:5.1f} s"
+    )
 
 
 def _row(one: Trial, label: str, budget: Budget) -> str:

@@ -9,11 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from autoprune.budget import Budget, megabytes
 from autoprune.errors import BudgetError, FailedTrialsError
 from autoprune.evaluate import (
     BuildUnit,
@@ -27,9 +24,10 @@ from autoprune.evaluate import (
 from autoprune.files import write_json, written_whole
 from autoprune.front import ORIGINAL, Trial
 from autoprune.inputs import Inputs, check_budget, read_inputs
-from autoprune.ledger import Ledger
+from autoprune.ledger import Ledger, Summary
 from autoprune.measure import Timing
 from autoprune.prepare import Prepared, prepare
+from autoprune.printing import standing_note, trial_line
 from autoprune.progress import Progress, Update
 from autoprune.repair import Cost, Costs, repair
 from autoprune.run import FRONT, STUDY, UNITS, Config, RunFolder, Standing
@@ -41,16 +39,6 @@ from autoprune.workers import Outcome, Pool, open_pool
 
 WARM_STARTS = 8
 """Candidates taken from the repair's ladders of sizes before the sampler is asked."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a search ended."""
-
-    run: Path
-    state: str
-    now: Standing
-    budget: Budget
 
 
 def plan(config: Config) -> tuple[Inputs, int]:
@@ -277,22 +265,11 @@ class _Search:
         return limit is not None and time.monotonic() - self.started > limit
 
     def _say(self, trial: Trial, now: Standing, bar: Update, failed: int) -> None:
-        """The bar's note, and a line for a trial that failed or where there is no bar."""
+        """Move the bar; a line for a trial that failed, and for each where there is no bar."""
         done = sum(not one.is_baseline for one in now.trials)
-        top = now.best
-        note = f"front {len(now.front)}  hypervolume {now.hypervolume:.3f}"
-        if top is not None and top.measurement is not None:
-            note += f"  best {top.measurement.accuracy:.1f} @ {megabytes(top.measurement.size_bytes)}"
-        note += f"  {failed} failed" if failed else ""
-        m = trial.measurement
-        bar(done, note)
-        if m is None:
-            self.progress.line(f"#{trial.number} failed: {trial.failure}")
-        elif not self.progress.live:
-            self.progress.line(
-                f"[{done}/{self.wanted}] #{trial.number:<4d}{m.size_bytes / 1e6:6.2f} MB "
-                f"{m.latency_ms:7.2f} ms  {m.accuracy:5.2f} %  {trial.seconds:5.1f} s   {note}"
-            )
+        bar(done, standing_note(now, failed))
+        if trial.failure is not None or not self.progress.live:
+            self.progress.line(f"[{done}/{self.wanted}] {trial_line(trial)}   {standing_note(now, failed)}")
 
     # ---- after ----------------------------------------------------------------------------------
 

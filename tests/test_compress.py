@@ -25,6 +25,7 @@ from autoprune.compress.integers import (
 from autoprune.compress.packing import Bytes, pack_dense, pack_openvino, unpack_dense
 from autoprune.compress.removal import refit, removal_order
 from autoprune.compress.rounding import round_compensated
+from autoprune.library import make_variants
 from autoprune.space import Level
 from autoprune.stitch import replace_
 from autoprune.units import Unit
@@ -174,6 +175,32 @@ def test_on_correlated_inputs_its_output_error_is_the_lower(bits: int, seed: int
     (one,) = round_compensated(weight, moment_of(x), bits=[bits], group_size=64)
     nearest = round_nearest(weight, bits=bits, group_size=64)
     assert output_error(weight - one.dequantize(), x) < output_error(weight - nearest.dequantize(), x)
+
+
+@every_width
+def test_it_is_optimal_brain_quantization_in_the_order_of_the_columns(bits: int) -> None:
+    weight, moment = drawn(12, 64), moment_of(correlated(300, 64))
+    (one,) = round_compensated(weight, moment, bits=[bits], group_size=16)
+    wanted = brain_quantized(weight, moment, bits, size=16)
+    assert (one.dequantize() == wanted).float().mean() > 0.99  # a tie may fall to either side
+    torch.testing.assert_close(one.dequantize(), wanted, rtol=0, atol=float(one.scale.max()) * 1.01)
+
+
+def brain_quantized(weight: Tensor, moment: Tensor, bits: int, *, size: int) -> Tensor:
+    """Column by column, each error spread over all later columns, H^-1 updated by elimination."""
+    left, out = weight.double(), torch.empty_like(weight)
+    hessian = moment.double() + 0.01 * moment.diagonal().double().mean() * torch.eye(len(moment))
+    inverse = torch.linalg.inv(hessian)
+    top = torch.tensor([float(2**bits - 1)])
+    for j in range(weight.shape[1]):
+        if j % size == 0:
+            group = left[:, j : j + size].float()
+            scale, zero = choose_scale(group, top, moment.diagonal()[j : j + size])
+        code = ((left[:, j] / scale).round() + zero).clamp(0, float(top))
+        out[:, j] = (code - zero) * scale
+        left = left - torch.outer(left[:, j] - out[:, j], inverse[j] / inverse[j, j])
+        inverse = inverse - torch.outer(inverse[:, j], inverse[j]) / inverse[j, j]
+    return out
 
 
 def test_several_widths_at_once_equal_one_at_a_time() -> None:
@@ -375,6 +402,16 @@ def test_what_a_higher_ratio_keeps_a_lower_ratio_keeps_too(tiny: Tiny, kind: str
         kept.append(set(kept_rows(tiny, model, unit).tolist()))
         assert len(kept[-1]) == unit.kept(ratio)
     assert all(fewer <= more for more, fewer in itertools.pairwise(kept))
+
+
+@pytest.mark.parametrize("kind", ["attention", "feed_forward"])
+def test_what_is_kept_matters_more_than_what_is_removed(tiny: Tiny, kind: str) -> None:
+    unit = tiny.unit(kind)
+    keep = kept_rows(tiny, tiny.stitched_as(tiny.with_levels(**{kind: Level(0.5, 32)})).model, unit)
+    rest = torch.tensor(sorted(set(range(unit.rows[0].rows)) - set(keep.tolist())))
+    damage = [make_variants(unit, rows, tiny.model, tiny.statistics)[1][32] for rows in (keep, rest)]
+    assert damage[0] < damage[1]
+    assert damage[0] == tiny.library.build(unit, 0.5)[32]
 
 
 def kept_rows(tiny: Tiny, model: nn.Module, unit: Unit) -> Tensor:
