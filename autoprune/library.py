@@ -27,8 +27,17 @@ from autoprune.files import content_key, written_whole
 from autoprune.space import FLOAT_BITS, Level
 from autoprune.units import Unit, Weight
 
-VERSION = 1
+VERSION = 2
 """Raised when variants come out differently; old files are then no longer found."""
+
+REMOVAL_FACTOR = 6.0
+"""How much more removing heads or neurons harms than the same error of rounding would.
+
+The prediction takes tokens as independent. Errors of rounding nearly are; what a removed neuron
+leaves out points the same way in every token of a row, so it adds up. Over 46 candidates of MiniLM
+on reviews, measured KL was 1.2 to 1.5 times the predicted for rounding and 6.6 to 8.5 times for
+removal; with that told apart the rank correlation of predicted and measured KL rose from 0.90 to 0.99.
+"""
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,7 @@ def make_variants(
                 tensors[f"{stem}.codes"] = variant.integers.codes.contiguous()
                 tensors[f"{stem}.scale"] = variant.integers.scale.contiguous()
                 tensors[f"{stem}.zero"] = variant.integers.zero.contiguous()
-            damage[bits] += harm
+            damage[bits] += harm + (REMOVAL_FACTOR - 1) * made[FLOAT_BITS][1]
     return {name: tensor.clone() for name, tensor in tensors.items()}, damage
 
 
