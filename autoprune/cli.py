@@ -25,6 +25,7 @@ from autoprune.run import FRONT, RUN, STATUS, Config, RunFolder, read_record
 
 if TYPE_CHECKING:
     from autoprune.inputs import Inputs
+    from autoprune.pool import Pool
 
 
 @contextlib.contextmanager
@@ -103,24 +104,34 @@ def _search(config: Config, output: Path | None, dry_run: bool, as_json: bool, q
     from autoprune.samplers import check_sampler
 
     check_sampler(config.sampler)
+    if dry_run:
+        _plan(config)
+        click.echo(json.dumps(asdict(config), indent=1))
+        return
+    from autoprune.search import open_workers
+
+    with open_workers(config) as pool:
+        inputs = _plan(config)
+        path = output or _free_folder(inputs.name, config.budget)
+        run = RunFolder.create(path, config, f"autoprune {shlex.join(sys.argv[1:])}")
+        _go(run, inputs, pool, config.trials, as_json, quiet)
+
+
+def _plan(config: Config) -> Inputs:
+    """Load what was named, check it, and print what will be done."""
     from autoprune.search import plan
 
     inputs, smallest = plan(config)
     click.echo("\n".join(plan_lines(config, inputs, smallest)), err=True)
-    if dry_run:
-        click.echo(json.dumps(asdict(config), indent=1))
-        return
-    path = output or _free_folder(inputs.name, config.budget)
-    run = RunFolder.create(path, config, f"autoprune {shlex.join(sys.argv[1:])}")
-    _go(run, inputs, config.trials, as_json, quiet)
+    return inputs
 
 
-def _go(run: RunFolder, inputs: Inputs, trials: int, as_json: bool, quiet: bool) -> None:
+def _go(run: RunFolder, inputs: Inputs, pool: Pool, trials: int, as_json: bool, quiet: bool) -> None:
     """Search in a run folder, print how it ended, and let the folder go."""
     from autoprune.search import search as run_search
 
     try:
-        summary = run_search(run, inputs, Progress(quiet=quiet), trials=trials)
+        summary = run_search(run, inputs, pool, Progress(quiet=quiet), trials=trials)
     finally:
         run.close()
     if as_json:
@@ -164,14 +175,12 @@ def resume(
             given: dict[str, Any] = {} if workers is None else {"workers": workers}
             config = replace(config, trials=wanted, timeout_s=timeout_s, **given)
             folder.note(config=asdict(config))
-            from autoprune.search import plan
+            from autoprune.search import open_workers
 
-            inputs, smallest = plan(config)
-            click.echo("\n".join(plan_lines(config, inputs, smallest)), err=True)
-        except BaseException:
+            with open_workers(config) as pool:
+                _go(folder, _plan(config), pool, wanted, as_json, quiet)
+        finally:
             folder.close()
-            raise
-        _go(folder, inputs, wanted, as_json, quiet)
 
 
 def _wanted(run: Path, trials: str | None, before: int) -> int:

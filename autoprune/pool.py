@@ -46,6 +46,9 @@ class Pool(Protocol):
     def free(self) -> int:
         """How many more jobs can be submitted before one waits for another to end."""
 
+    def start(self, context: Mapping[str, object]) -> None:
+        """Give the workers what they need; for a pool that was made without. Before any job."""
+
     def submit(self, key: int, job: Job) -> None:
         """Hand in a job; it waits its turn when all workers are busy."""
 
@@ -67,12 +70,17 @@ class SerialPool(Pool):
 
     size = 1
 
-    def __init__(self, factory: Factory, context: Mapping[str, object]) -> None:
+    def __init__(self, factory: Factory, context: Mapping[str, object] | None = None) -> None:
+        self._factory = factory
+        self._queue: deque[Task] = deque()
+        if context is not None:
+            self.start(context)
+
+    def start(self, context: Mapping[str, object]) -> None:
         try:
-            self._work = factory(context)
+            self._work = self._factory(context)
         except Exception as error:
             raise factory_error(error) from error
-        self._queue: deque[Task] = deque()
 
     @property
     def free(self) -> int:

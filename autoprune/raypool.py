@@ -43,7 +43,8 @@ log = logging.getLogger(__name__)
 class RayPool(Pool):
     """Workers in processes of Ray, each with its share of cores and GPUs.
 
-    The constructor returns when the first worker is ready; the others join while `next` waits. The
+    `start`, or the constructor where it is given the context, returns when the first worker is ready;
+    the others join while `next` waits. Until then they import what the factory needs. The
     context is stored once, and every worker sees the same memory: **its numpy arrays are read-only,
     but `torch.from_numpy` makes a tensor that can be written to, and a write changes the data of
     all workers. A worker copies what it trains.** `cpus_per_worker` is also the number of OpenMP
@@ -59,7 +60,7 @@ class RayPool(Pool):
     def __init__(
         self,
         factory: Factory,
-        context: Mapping[str, object],
+        context: Mapping[str, object] | None = None,
         *,
         workers: int,
         cpus_per_worker: float = 1,
@@ -80,13 +81,21 @@ class RayPool(Pool):
         self._local = address is None
         self._ray, self._disconnect = connect(address, math.ceil(workers * cpus_per_worker))
         try:
-            self._context = self._ray.put(dict(context))
             self._slots = [self._hire() for _ in range(workers)]
-            while not any(slot.stage == "idle" for slot in self._slots):
-                self._step(_LOOK_SECONDS)
+            for slot in self._slots:  # imports what the factory needs while the driver prepares
+                slot.actor.fetch.remote(self._factory)
+            if context is not None:
+                self.start(context)
         except BaseException:
             self.close()
             raise
+
+    def start(self, context: Mapping[str, object]) -> None:
+        self._context = self._ray.put(dict(context))
+        for slot in self._slots:  # until now nobody listened for room
+            slot.since = time.monotonic()
+        while not any(slot.stage == "idle" for slot in self._slots):
+            self._step(_LOOK_SECONDS)
 
     @property
     def free(self) -> int:
@@ -226,6 +235,9 @@ class _Worker:
     def hello(self) -> str:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group
         return f"{socket.gethostname()}:{os.getpid()}"
+
+    def fetch(self, factory: Factory) -> None:
+        """Ray has imported the factory's module to call this."""
 
     def start(self, factory: Factory, context: Mapping[str, object]) -> None:
         self._work = factory(context)

@@ -47,7 +47,18 @@ def plan(config: Config) -> tuple[Inputs, int]:
     return inputs, check_budget(inputs, config.limits())
 
 
-def search(run: RunFolder, inputs: Inputs, progress: Progress, *, trials: int) -> Summary:
+def open_workers(config: Config) -> Pool:
+    """The workers of a search; they import what they need while the driver reads its inputs."""
+    return open_pool(
+        make_worker,
+        workers=config.workers,
+        gpus_per_worker=config.gpus_per_trial,
+        cpus_per_worker=config.cpus_per_trial,
+        address=config.address,
+    )
+
+
+def search(run: RunFolder, inputs: Inputs, pool: Pool, progress: Progress, *, trials: int) -> Summary:
     """Run or go on with a search until `trials` trials are finished, baselines not counted.
 
     Raises:
@@ -60,16 +71,8 @@ def search(run: RunFolder, inputs: Inputs, progress: Progress, *, trials: int) -
     if not (run.path / "tokenizer").is_dir():
         with written_whole(run.path / "tokenizer") as temporary:
             inputs.loaded.tokenizer.save_pretrained(temporary)
-    pool = open_pool(
-        make_worker,
-        {"setting": prepared.setting},
-        workers=config.workers,
-        gpus_per_worker=config.gpus_per_trial,
-        cpus_per_worker=config.cpus_per_trial,
-        address=config.address,
-    )
-    with pool:
-        return _Search(run, config, prepared, pool, progress, trials).go()
+    pool.start({"setting": prepared.setting})
+    return _Search(run, config, prepared, pool, progress, trials).go()
 
 
 class _Search:
@@ -304,5 +307,4 @@ def remake(run: RunFolder, number: int, progress: Progress) -> None:
     inputs = read_inputs(config)
     prepared = prepare(config, inputs, progress)
     with open_pool(make_worker, {"setting": prepared.setting}, workers=0) as pool:
-        one = _Search(run, config, prepared, pool, progress, config.trials)
-        one.remake(number)
+        _Search(run, config, prepared, pool, progress, config.trials).remake(number)

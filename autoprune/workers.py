@@ -15,7 +15,7 @@ __all__ = ["TRIES", "Factory", "Job", "Outcome", "Pool", "RayPool", "SerialPool"
 
 def open_pool(
     factory: Factory,
-    context: Mapping[str, object],
+    context: Mapping[str, object] | None = None,
     *,
     workers: int,
     gpus_per_worker: float = 0,
