@@ -114,6 +114,11 @@ def candidate_seed(seed: int, candidate: Candidate) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
+def device_count() -> int:
+    """CUDA devices of this machine."""
+    return torch.cuda.device_count()
+
+
 class _Worker:
     """Teacher, library and target of one process."""
 

@@ -54,7 +54,7 @@ class Config:
     max_length: int = 128
     calibration_rows: int = 512
     workers: int = 2
-    gpus_per_trial: float = 0.0
+    gpus_per_trial: float | None = None
     cpus_per_trial: float = 1.0
     address: str | None = None
     storage: str | None = None

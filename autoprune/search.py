@@ -7,7 +7,7 @@ and their measurements back, and keeps the run folder true.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -19,6 +19,7 @@ from autoprune.evaluate import (
     Score,
     TimeOriginal,
     candidate_seed,
+    device_count,
     make_worker,
 )
 from autoprune.files import write_json, written_whole
@@ -48,11 +49,18 @@ def plan(config: Config) -> tuple[Inputs, int]:
 
 
 def open_workers(config: Config) -> Pool:
-    """The workers of a search; they import what they need while the driver reads its inputs."""
+    """The workers of a search; they import what they need while the driver reads its inputs.
+
+    Where the user does not say, the GPUs of this machine are shared out among them.
+    """
+    gpus = config.gpus_per_trial
+    if gpus is None:
+        have = device_count() if config.address is None else 0
+        gpus = min(1.0, have / max(1, config.workers))
     return open_pool(
         make_worker,
         workers=config.workers,
-        gpus_per_worker=config.gpus_per_trial,
+        gpus_per_worker=gpus,
         cpus_per_worker=config.cpus_per_trial,
         address=config.address,
     )
@@ -158,20 +166,25 @@ class _Search:
         write_json(self.run.path / UNITS, costs.as_json())
         return costs
 
-    def _all(
-        self, jobs: Sequence[object], done: Callable[[int, Any], None], bar: Update | None = None
-    ) -> None:
-        """Run jobs that must all succeed."""
+    def _each(self, jobs: Sequence[object], bar: Update | None = None) -> Iterator[Outcome]:
+        """Run jobs; their outcomes as they come, whose key is the job's place."""
         for key, job in enumerate(jobs):
             self.pool.submit(key, job)
         for count in range(1, len(jobs) + 1):
             outcome = self.pool.next()
             assert outcome is not None
+            yield outcome
+            if bar is not None:
+                bar(count, "")
+
+    def _all(
+        self, jobs: Sequence[object], done: Callable[[int, Any], None], bar: Update | None = None
+    ) -> None:
+        """Run jobs that must all succeed."""
+        for outcome in self._each(jobs, bar):
             if outcome.failure is not None:
                 raise RuntimeError(f"{type(jobs[outcome.key]).__name__} failed: {outcome.failure}")
             done(outcome.key, outcome.result)
-            if bar is not None:
-                bar(count, "")
 
     def _time_original(self) -> float:
         """The original's latency on the target, measured once a run."""
@@ -214,16 +227,13 @@ class _Search:
         named = baselines(self.space, self.costs, limit_bytes=limit)
         todo = {name: one for name, one in named.items() if name not in have}
         names = list(todo)
-
-        def done(key: int, result: Any) -> None:
-            outcome = Outcome(key, result, None, "", sum(result.parts.values()))
-            trial = self.study.add(self._trial(todo[names[key]], outcome, names[key]))
-            if names[key] != ORIGINAL:
-                self.ledger.keep(trial, result)
-
         if todo:
             with self.progress.bar("Baselines", len(todo)) as bar:
-                self._all([self._job(one) for one in todo.values()], done, bar)
+                for outcome in self._each([self._job(one) for one in todo.values()], bar):
+                    name = names[outcome.key]
+                    trial = self.study.add(self._trial(todo[name], outcome, name))
+                    if name != ORIGINAL:
+                        self.ledger.keep(trial, outcome.result)
         self.ledger.sum_up(state="running")
 
     def _run_trials(self) -> None:
