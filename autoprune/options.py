@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-DEMO_DEFAULTS = {"trials": 20, "finetune_steps": 16, "max_length": 64}
+DEMO_DEFAULTS = {"trials": 16, "finetune_steps": 12, "max_length": 64}
 """What a search without MODEL asks for where the user says nothing: about five minutes on 2 cores."""
 
 SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
@@ -21,12 +21,12 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--space", help="Search space: auto, a shipped name, or a YAML file.  [default: auto]"),
     click.option("--target", help="What the model will run on: openvino or packed.  [default: openvino]"),
     click.option("--trials", type=click.IntRange(min=1),
-                 help="Trials to run, baselines not counted.  [default: 100; demo: 20]"),
+                 help="Trials to run, baselines not counted.  [default: 100; demo: 16]"),
     click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
                  help="Start no trial after this many seconds."),
     click.option("--sampler", help="tpe, nsga2, random or gp.  [default: tpe]"),
     click.option("--finetune-steps", type=click.IntRange(min=0),
-                 help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 16]"),
+                 help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 12]"),
     click.option("--teacher-epochs", type=click.FloatRange(min=0, min_open=True),
                  help="Passes over the data where the model's head is missing.  [default: 1]"),
     click.option("--teacher-rate", type=click.FloatRange(min=0, min_open=True),
