@@ -40,6 +40,9 @@ Nearer to the code (0) fewer codes turn: 0.049 nats were left of 0.056 against 0
 GUARD_ROWS = 256
 """Training rows that are not trained on: a fine-tune that does them harm is undone."""
 
+NEGLIGIBLE_KL = 3e-4
+"""Divergence (nats a row) below which there is nothing to mend, and a fine-tune is left out."""
+
 REFERENCE_KL = 0.05
 """Divergence (nats a row) before training at which the recipe's learning rate is taken as it is.
 
@@ -108,7 +111,7 @@ def finetune(
     step_room: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
     device: torch.device | None = None,
 ) -> Stitched:
-    """A trained copy of a stitched model, rounded as it will be stored; itself where that was worse.
+    """A trained copy of a stitched model, rounded as it will be stored; itself where that is no better.
 
     Args:
         data: training rows; teacher_logits [n k] are the teacher's on them.
@@ -126,6 +129,8 @@ def finetune(
     before = _divergence_on(guard, stitched.model, task, data, teacher, step_room)
     if not math.isfinite(before):
         raise FloatingPointError(f"divergence from the teacher is {before} before the fine-tune")
+    if before < NEGLIGIBLE_KL:
+        return stitched
     student = _trainable(stitched).to(where)
     parameters = [p for p in student.parameters() if p.requires_grad]
     rate = recipe.learning_rate * min(1.0, math.sqrt(max(0.0, before) / REFERENCE_KL))
