@@ -38,7 +38,7 @@ def summary_lines(summary: Summary) -> list[str]:
     lines += [_row(one, f"#{one.number} {tag}", budget) for one, tag in shown if one is not None]
     done = sum(not one.is_baseline for one in now.trials)
     lines.append(
-        f"Front     {len(now.front)} of {done} trials and the baselines; hypervolume "
+        f"Front     {len(now.front)} points of {done} trials and {len(now.trials) - done} baselines; hypervolume "
         f"{now.hypervolume:.3f} (reference {now.reference.size_bytes / 1e6:.1f} MB, "
         f"{now.reference.latency_ms:.1f} ms, {now.reference.accuracy:.1f} %)"
     )
