@@ -37,10 +37,11 @@ def summary_lines(summary: Summary) -> list[str]:
     shown = [(now.best, "best"), (now.knee, "knee")]
     lines += [_row(one, f"#{one.number} {tag}", budget) for one, tag in shown if one is not None]
     done = sum(not one.is_baseline for one in now.trials)
+    at = now.reference
     lines.append(
-        f"Front     {len(now.front)} points of {done} trials and {len(now.trials) - done} baselines; hypervolume "
-        f"{now.hypervolume:.3f} (reference {now.reference.size_bytes / 1e6:.1f} MB, "
-        f"{now.reference.latency_ms:.1f} ms, {now.reference.accuracy:.1f} %)"
+        f"Front     {len(now.front)} points of {done} trials and {len(now.trials) - done} baselines; "
+        f"hypervolume {now.hypervolume:.3f} (reference {at.size_bytes / 1e6:.1f} MB, "
+        f"{at.latency_ms:.1f} ms, {at.accuracy:.1f} %)"
     )
     lines.append(f"Report    {summary.run / 'report.html'}")
     if now.best is not None:
