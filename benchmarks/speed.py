@@ -71,6 +71,7 @@ def main() -> None:
         rows.append({"candidate": name, "size_bytes": size, **vars(timing), "times_faster": ratio})
         print(f"{name:32}{size / 1e6:8.2f}{timing.median_ms:9.2f}{timing.original_ms:10.2f}{ratio:14.2f}")
     if given.output is not None:
+        given.output.parent.mkdir(parents=True, exist_ok=True)
         about = {
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": f"{platform.machine()}, 1 thread, CPU",
