@@ -107,7 +107,10 @@ class Room:
         self._inside = ""
 
     def __del__(self) -> None:
-        self._close()
+        try:  # noqa: SIM105 (at exit every imported module may be gone already)
+            self._close()
+        except AttributeError:
+            pass  # `os` is None: the process ends, and the kernel closes the descriptors
 
 
 _ROOMS: weakref.WeakSet[Room] = weakref.WeakSet()
