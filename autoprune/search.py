@@ -226,15 +226,20 @@ class _Search:
         limit = self.budget.size_bytes
         named = baselines(self.space, self.costs, limit_bytes=limit)
         todo = {name: one for name, one in named.items() if name not in have}
-        names = list(todo)
         if todo:
+            waiting, came = list(todo.items()), dict[int, Outcome]()
             with self.progress.bar("Baselines", len(todo)) as bar:
                 for outcome in self._each([self._job(one) for one in todo.values()], bar):
-                    name = names[outcome.key]
-                    trial = self.study.add(self._trial(todo[name], outcome, name))
-                    if name != ORIGINAL:
-                        self.ledger.keep(trial, outcome.result)
+                    came[outcome.key] = outcome
+                    # Recorded in their order, whichever ends first: the original is trial 0.
+                    while (place := len(todo) - len(waiting)) in came:
+                        self._record_baseline(*waiting.pop(0), came[place])
         self.ledger.sum_up(state="running")
+
+    def _record_baseline(self, name: str, candidate: Candidate, outcome: Outcome) -> None:
+        trial = self.study.add(self._trial(candidate, outcome, name))
+        if name != ORIGINAL:
+            self.ledger.keep(trial, outcome.result)
 
     def _run_trials(self) -> None:
         """Ask, evaluate, tell, until enough are finished or the time is up."""

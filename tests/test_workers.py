@@ -170,7 +170,7 @@ class TestContract:
         assert made.free == made.size
 
     def test_an_exception_costs_the_job_alone(self, made: Pool, caplog: pytest.LogCaptureFixture) -> None:
-        with caplog.at_level(logging.DEBUG, "autoprune.workers"):
+        with caplog.at_level(logging.DEBUG, "autoprune.pool"):
             made.submit(0, ("fail", "bad\nvalue"))
             made.submit(1, ("square", 3))
             outcomes = drain(made)
