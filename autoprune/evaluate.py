@@ -27,6 +27,7 @@ from autoprune.front import Measurement
 from autoprune.library import Library
 from autoprune.measure import Timing, logits_of, time_interleaved
 from autoprune.quiet import default_room
+from autoprune.repair import is_untouched
 from autoprune.space import Candidate
 from autoprune.stitch import Stitched, stitch
 from autoprune.targets import Runner, get_target, size_on_disk
@@ -170,7 +171,7 @@ class _Worker:
         with self.room.busy():
             stitched = stitch(self.teacher, self.setting.units, job.candidate, self.library)
         clock.lap("stitch")
-        if stitched.integers or stitched.half or _is_pruned(job.candidate):
+        if not is_untouched(job.candidate):
             stitched = finetune(
                 stitched,
                 self.task,
@@ -265,7 +266,3 @@ def _teacher(setting: Setting) -> torch.nn.Module:
     state = {name: torch.from_numpy(array) for name, array in setting.state.items()}
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval()  # type: ignore[no-any-return]
-
-
-def _is_pruned(candidate: Candidate) -> bool:
-    return any(level.ratio > 0 for _, level in candidate.items)

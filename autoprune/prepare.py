@@ -49,7 +49,8 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     """Fit the teacher if its head is missing, calibrate, and gather what workers need."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     model, task = _teacher(config, inputs, progress)
-    key = content_key(VERSION, _state_hash(model), inputs.data_hash, config.max_length,
+    model_hash = _state_hash(model)
+    key = content_key(VERSION, model_hash, inputs.data_hash, config.max_length,
                       config.calibration_rows, config.seed)  # fmt: skip
     paths = [weight.path for unit in inputs.units for weight in unit.weights]
     steps = inputs.file.finetune.steps if config.finetune_steps is None else config.finetune_steps
@@ -72,7 +73,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
         batch=config.batch,
         sequence=config.sequence,
     )
-    return Prepared(inputs, model, setting, recipe, _state_hash(model))
+    return Prepared(inputs, model, setting, recipe, model_hash)
 
 
 def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Module, Task]:
