@@ -56,6 +56,8 @@ class Trial:
     seconds: float = 0.0
     worker: str = ""
     seed: int = 0
+    rung: int = 1
+    """How long it was fine-tuned: 0 not at all, 1 briefly, 2 longer."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """Seconds of each stage of the trial: stitch, finetune, save, accuracy, latency."""
 

@@ -14,9 +14,9 @@ from torch import nn
 
 from autoprune import data, demo, teacher
 from autoprune.budget import Budget, megabytes
+from autoprune.costs import Cost, Costs
 from autoprune.errors import AutopruneError, BudgetError
 from autoprune.files import cache_folder, content_key, read_json, write_json
-from autoprune.repair import Cost, Costs
 from autoprune.run import Config
 from autoprune.space import UNTOUCHED, Candidate, SearchSpace, SpaceFile, read_space
 from autoprune.stitch import Stitched

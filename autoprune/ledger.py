@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from autoprune.budget import Budget
+from autoprune.costs import Costs
 from autoprune.evaluate import Evaluated
 from autoprune.files import write_json
 from autoprune.front import Measurement, Trial
 from autoprune.prepare import Prepared
-from autoprune.repair import Costs
 from autoprune.report import write_csv, write_report
 from autoprune.run import FRONT, RunFolder, Standing, front_record, standing
 from autoprune.study import Study

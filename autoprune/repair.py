@@ -1,7 +1,4 @@
-"""What candidates cost by prediction, and how one over the budget is brought under it.
-
-Plain numbers, no model: a candidate's size is a sum over its units, and so is its predicted damage.
-"""
+"""How a candidate over the size limit is brought under it. Plain numbers, no model."""
 
 from __future__ import annotations
 
@@ -9,67 +6,9 @@ import math
 import random
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from typing import Any
 
+from autoprune.costs import Costs
 from autoprune.space import UNTOUCHED, Candidate, Level, SearchSpace
-
-
-@dataclass(frozen=True)
-class Cost:
-    """One unit at one level: bytes in the target's file, and predicted damage (nats a row)."""
-
-    size_bytes: int
-    damage: float = 0.0
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Every unit at every level, and the bytes that no level changes."""
-
-    fixed_bytes: int
-    levels: Mapping[str, Mapping[Level, Cost]]
-
-    def size_bytes(self, candidate: Candidate) -> int:
-        """Predicted bytes of a candidate's files."""
-        return self.fixed_bytes + sum(self.levels[u][level].size_bytes for u, level in candidate.items)
-
-    def damage(self, candidate: Candidate) -> float:
-        """Predicted divergence from the teacher, nats a row, units taken one by one."""
-        return sum(self.levels[u][level].damage for u, level in candidate.items)
-
-    def smallest(self, space: SearchSpace) -> Candidate:
-        """The candidate of fewest bytes; of equal ones the least damaging."""
-        return Candidate(
-            tuple(
-                (one.unit, min(one.levels(), key=lambda level: self._order(one.unit, level)))
-                for one in space.units
-            )
-        )
-
-    def _order(self, unit: str, level: Level) -> tuple[int, float]:
-        cost = self.levels[unit][level]
-        return cost.size_bytes, cost.damage
-
-    def as_json(self) -> dict[str, Any]:
-        """For `units.json`; `from_json` reads it back."""
-        units = {
-            unit: [[level.ratio, level.bits, cost.size_bytes, cost.damage] for level, cost in table.items()]
-            for unit, table in self.levels.items()
-        }
-        return {"fixed_bytes": self.fixed_bytes, "levels [ratio, bits, size_bytes, damage]": units}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Costs:
-        """Inverse of `as_json`."""
-        units = data["levels [ratio, bits, size_bytes, damage]"]
-        return cls(
-            int(data["fixed_bytes"]),
-            {
-                unit: {Level(float(r), int(b)): Cost(int(n), float(d)) for r, b, n, d in rows}
-                for unit, rows in units.items()
-            },
-        )
 
 
 def repair(

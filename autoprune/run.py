@@ -20,10 +20,10 @@ from typing import Any, Self
 import filelock
 
 from autoprune.budget import Budget, parse_budget
+from autoprune.costs import Costs
 from autoprune.errors import AutopruneError
 from autoprune.files import read_json, write_json, written_whole
 from autoprune.front import Measurement, Trial, best, front, hypervolume, knee, within
-from autoprune.repair import Costs
 
 RUN, STATUS, FRONT, UNITS, STUDY = "run.json", "status.json", "front.json", "units.json", "study.db"
 HOLDER = ".holder.json"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from autoprune.costs import Costs
 from autoprune.errors import BudgetError, FailedTrialsError
 from autoprune.evaluate import (
     BuildUnit,
@@ -30,7 +31,7 @@ from autoprune.measure import Timing
 from autoprune.prepare import Prepared, prepare
 from autoprune.printing import standing_note, trial_line
 from autoprune.progress import Progress, Update
-from autoprune.repair import Cost, Costs, repair
+from autoprune.repair import repair
 from autoprune.run import FRONT, STUDY, UNITS, Config, RunFolder, Standing
 from autoprune.space import Candidate, Level
 from autoprune.starts import baselines, first_candidates
@@ -155,14 +156,7 @@ class _Search:
 
         with self.progress.bar(f"Library: variants of {len(units)} units", len(units)) as bar:
             self._all([BuildUnit(unit) for unit in units.values()], done, bar)
-        sizes = self.prepared.inputs.sizes
-        costs = Costs(
-            sizes.fixed_bytes,
-            {
-                unit: {lv: Cost(cost.size_bytes, damage[unit][lv]) for lv, cost in table.items()}
-                for unit, table in sizes.levels.items()
-            },
-        )
+        costs = self.prepared.inputs.sizes.with_damage(damage)
         write_json(self.run.path / UNITS, costs.as_json())
         return costs
 

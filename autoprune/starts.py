@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 
+from autoprune.costs import Costs
 from autoprune.front import ORIGINAL
-from autoprune.repair import Costs, uniform_pruning, warm_starts
+from autoprune.repair import uniform_pruning, warm_starts
 from autoprune.space import Candidate, Level, SearchSpace
 
 

@@ -11,7 +11,8 @@ import hypothesis
 import hypothesis.strategies as some
 import pytest
 
-from autoprune.repair import Cost, Costs, is_untouched, repair, uniform_pruning, warm_starts
+from autoprune.costs import Cost, Costs
+from autoprune.repair import is_untouched, repair, uniform_pruning, warm_starts
 from autoprune.space import UNTOUCHED, Candidate, Choices, Level, SearchSpace
 
 quick = hypothesis.settings(deadline=None, max_examples=60)

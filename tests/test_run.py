@@ -22,11 +22,11 @@ import pytest
 
 from autoprune import errors
 from autoprune.budget import Budget
+from autoprune.costs import Cost, Costs
 from autoprune.errors import AutopruneError
 from autoprune.files import content_key, file_hash, read_json, write_json, written_whole
 from autoprune.front import Measurement, Trial
 from autoprune.progress import Progress
-from autoprune.repair import Cost, Costs
 from autoprune.report.schema import Front, TrialRow, read_front
 from autoprune.run import FRONT, RUN, STATUS, Config, RunFolder, front_record, read_record, standing
 from autoprune.space import UNTOUCHED, Candidate, Level
