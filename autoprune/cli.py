@@ -191,7 +191,8 @@ def _wanted(run: Path, trials: str | None, before: int) -> int:
         raise AutopruneError(f"--trials {trials!r}: give a number, or +N for N more")
     have = 0
     if trials.startswith("+") and (run / FRONT).is_file():
-        have = sum(one["name"] is None for one in read_record(run / FRONT)["trials"])
+        tried = read_record(run / FRONT)["trials"]
+        have = sum(one["name"] is None and one["rung"] == 0 for one in tried)
     return int(trials) + have
 
 
@@ -269,3 +270,24 @@ def spaces() -> None:
 
     for path in sorted(spaces_folder().glob("*.yaml")):
         click.echo(f"{path.stem:12}{path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+
+
+@main.command()
+@click.argument("what", required=False)
+@click.option("--space", help="Search space: auto, a shipped name, or a YAML file.  [default: auto]")
+@click.option("--target", help="What the model will run on: openvino or packed.  [default: openvino]")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def inspect(what: str | None, space: str | None, target: str | None, as_json: bool) -> None:
+    """Say what the library of variants holds, or what WHAT is made of. Nothing is searched.
+
+    WHAT is a model folder or hub id (its units, their bytes at every level, the smallest it can get), `demo`
+    for the built-in demo's model, or a run folder.
+
+    \b
+    autoprune inspect ./my-bert --target packed
+    """
+    from autoprune.inspection import lines_of, record_of
+
+    with _reported():
+        record = record_of(what, space=space, target=target)
+        click.echo(json.dumps(record, indent=1) if as_json else "\n".join(lines_of(record)))

@@ -28,6 +28,7 @@ from autoprune.library import Library
 from autoprune.measure import Timing, logits_of, time_interleaved
 from autoprune.quiet import default_room
 from autoprune.repair import is_untouched
+from autoprune.sensitivity import measure_sensitivity
 from autoprune.space import Candidate
 from autoprune.stitch import Stitched, stitch
 from autoprune.targets import Runner, get_target, size_on_disk
@@ -59,18 +60,32 @@ class Setting:
     key: str
     batch: int
     sequence: int
+    sensitivity_rows: int
+    seed: int
 
 
 @dataclass(frozen=True)
 class BuildUnit:
-    """Job: make all variants of a unit. Result: damage by ratio, then bits."""
+    """Job: make all variants of a unit. Result: None."""
 
     unit: Unit
 
 
 @dataclass(frozen=True)
-class TimeOriginal:
-    """Job: the original's latency with nothing else running. Result: a `Timing`."""
+class Sense:
+    """Job: what each variant of some units harms. Result: a `Sensitivity`."""
+
+    units: tuple[Unit, ...]
+
+
+@dataclass(frozen=True)
+class TimeCandidate:
+    """Job: an untrained candidate timed in turn with the original; None is the original itself.
+
+    Result: a `Timing`, taken with nothing else running.
+    """
+
+    candidate: Candidate | None
 
 
 @dataclass(frozen=True)
@@ -139,12 +154,18 @@ class _Worker:
     def __call__(self, job: object) -> object:
         match job:
             case BuildUnit(unit):
+                for ratio in unit.ratios:
+                    with self.room.busy():
+                        self.library.build(unit, ratio)
+                return None
+            case Sense(units):
+                rows, seed = self.setting.sensitivity_rows, self.setting.seed
                 with self.room.busy():
-                    return {ratio: self.library.build(unit, ratio) for ratio in unit.ratios}
-            case TimeOriginal():
-                original = self.original()
-                with self.room.alone():
-                    return time_interleaved(original, original, self.timing_batch, pairs=TIMING_PAIRS)
+                    return measure_sensitivity(
+                        self.teacher, units, self.library, self.task, self.task.train, rows=rows, seed=seed
+                    )
+            case TimeCandidate(candidate):
+                return self.time_candidate(candidate)
             case Evaluate():
                 return self.evaluate(job)
             case Score(artifact):
@@ -163,6 +184,17 @@ class _Worker:
                     self.target.save(plain, temporary, self.example)
             self._original = self.target.load(path)
         return self._original
+
+    def time_candidate(self, candidate: Candidate | None) -> Timing:
+        """A candidate's milliseconds as stitched from the library."""
+        if candidate is None:
+            return self._time(self.original())
+        with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
+            with self.room.busy():
+                stitched = stitch(self.teacher, self.setting.units, candidate, self.library)
+                self.target.save(stitched, Path(name), self.example)
+                run = self.target.load(Path(name))
+            return self._time(run)
 
     def evaluate(self, job: Evaluate) -> Evaluated:
         """Stitch, fine-tune, save, and measure what was saved."""

@@ -17,6 +17,9 @@ DIRECTIONS = ("minimize", "minimize", "maximize")
 ORIGINAL = "original"
 """Name of the baseline that is the uncompressed model."""
 
+SAME_SIZE = 1.01
+"""A model up to this much larger than another counts as being of its size."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -102,14 +105,24 @@ def best(trials: Iterable[Trial], budget: Budget, *, rows: int) -> Trial | None:
     within one standard error of the highest count as equally accurate (the one-standard-error
     rule: Breiman et al., Classification and Regression Trees, 1984, section 3.4.3), and of those
     the least divergence from the teacher wins, which is far less noisy.
+
+    A trial that a uniform baseline of its size beats is not offered; where all are beaten, the
+    baseline is.
     """
-    fit = finished(one for one in within(trials, budget) if not one.is_baseline)
+    allowed = finished(within(trials, budget))
+    plain = [(one, m) for one, m in allowed if one.is_baseline and one.name != ORIGINAL]
+    fit = [(one, m) for one, m in allowed if not one.is_baseline and not _beaten(m, plain)] or plain
     if not fit:
         return None
     top = max(m.accuracy for _, m in fit) / 100.0
     error = 100.0 * math.sqrt(max(top * (1.0 - top), 0.0) / max(rows, 1))
     near = [(one, m) for one, m in fit if m.accuracy >= 100.0 * top - error]
     return min(near, key=lambda pair: (_rank(pair[1].kl), pair[1].size_bytes, pair[0].number))[0]
+
+
+def _beaten(one: Measurement, plain: Sequence[tuple[Trial, Measurement]]) -> bool:
+    """Whether a uniform baseline of the same size, or a smaller one, is more accurate."""
+    return any(m.size_bytes <= SAME_SIZE * one.size_bytes and m.accuracy > one.accuracy for _, m in plain)
 
 
 def _rank(kl: float) -> float:

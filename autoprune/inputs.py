@@ -80,7 +80,7 @@ def read_inputs(config: Config) -> Inputs:
     file, space_name = find_space(config.space, loaded.model)
     units = find_units(loaded.model, file, source=space_name)
     space = search_space(units, bits=target.bits)
-    sizes = _sizes(loaded.model, units, space, target, task)
+    sizes = sizes_of(loaded.model, units, space, target, task)
     name = "demo-minilm" if is_demo else Path(source.rstrip("/")).name or "model"
     return Inputs(
         name, task, loaded, file, space_name, units, space, sizes, splits.fingerprint, splits.name
@@ -114,7 +114,9 @@ def find_space(name: str, model: nn.Module) -> tuple[SpaceFile, str]:
     return read_space(path), path.name
 
 
-def _sizes(model: nn.Module, units: Sequence[Unit], space: SearchSpace, target: Target, task: Task) -> Costs:
+def sizes_of(
+    model: nn.Module, units: Sequence[Unit], space: SearchSpace, target: Target, task: Task
+) -> Costs:
     """Bytes of every unit at every level on the target; fixed bytes from really saving the model.
 
     The original is saved once for each config and target; its size does not depend on its weights.

@@ -17,11 +17,16 @@ from autoprune.evaluate import Evaluated
 from autoprune.files import write_json
 from autoprune.front import Measurement, Trial
 from autoprune.prepare import Prepared
+from autoprune.record import front_record
 from autoprune.report import write_csv, write_report
-from autoprune.run import FRONT, RunFolder, Standing, front_record, standing
+from autoprune.run import FRONT, RunFolder, Standing, standing
+from autoprune.schedule import is_candidate
 from autoprune.study import Study
 
 PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "datasets", "openvino")
+
+EVALUATION = ("finetune", "save", "accuracy", "latency")
+"""Parts of a trial that train or measure it; size is measured by saving."""
 
 PROTOCOL = (
     "Median of 15 calls, batch {batch}, {sequence} tokens, one thread, the original and the "
@@ -53,12 +58,15 @@ class Ledger:
         *,
         reference_ms: float,
         wanted: int,
+        sizes: tuple[float, float],
     ) -> None:
         self.run, self.prepared, self.study, self.costs = run, prepared, study, costs
+        self.sizes = sizes
         self.config, self.reference_ms, self.wanted = run.config(), reference_ms, wanted
         self.budget = self.config.limits()
         self.started = time.monotonic()
         self.before = float(run.about().get("seconds", 0.0))
+        self.estimates: list[tuple[float, float]] = []
         self._note_facts()
 
     def keep(self, trial: Trial, result: object) -> None:
@@ -73,17 +81,20 @@ class Ledger:
         reference = Measurement(original, self.reference_ms, majority)
         return standing(self.study.trials(), self.budget, reference, rows=len(labels))
 
-    def sum_up(self, *, state: str, in_flight: int = 0) -> Standing:
+    def sum_up(self, *, state: str, in_flight: int = 0, seconds_left: float | None = None) -> Standing:
         """Bring `front.json`, `status.json`, the table and the report up to date."""
         now = self.standing()
         seconds = round(self.before + time.monotonic() - self.started, 1)
         about = self.run.about() | {"seconds": seconds}
-        record = front_record(about, self.costs, now, self.budget, state=state)
+        record = front_record(about, self.costs, now, self.budget, sizes=self.sizes, state=state)
         write_json(self.run.path / FRONT, record)
         self._drop_artifacts(now)
-        done = sum(not one.is_baseline for one in now.trials)
+        if seconds_left is not None:
+            self.estimates.append((time.monotonic() - self.started, seconds_left))
         self.run.status(
-            state, trials=done, planned=self.wanted, in_flight=in_flight, seconds=seconds,
+            state, trials=sum(is_candidate(one) for one in now.trials), planned=self.wanted,
+            trained=sum(one.rung > 0 and not one.is_baseline for one in now.trials),
+            in_flight=in_flight, seconds=seconds, seconds_left=seconds_left,
             failed=sum(one.failure is not None for one in now.trials), front=record["front"],
             best=record["best"], knee=record["knee"], hypervolume=now.hypervolume,
         )  # fmt: skip
@@ -92,6 +103,27 @@ class Ledger:
             write_csv(record, self.run.path / "front.csv")
             write_report(record, self.run.path / "report.html")
         return now
+
+    def close_trials(self, stopped_by: str, seconds: float, waited: float) -> None:
+        """Note how the trials ended, what share of their time the driver took, and how the estimate held.
+
+        seconds: from the first trial to the last; waited: of these, what the driver waited for workers.
+        The rest of a trial's time that is neither training nor evaluation is stitching and packing.
+        """
+        trials = [one for one in self.study.trials() if one.parts and not one.is_baseline]
+        whole = sum(one.seconds for one in trials)
+        spent = sum(one.parts.get(name, 0.0) for one in trials for name in EVALUATION)
+        end = time.monotonic() - self.started
+        begun = end - seconds
+        half = min(self.estimates, key=lambda pair: abs(pair[0] - begun - seconds / 2), default=None)
+        self.run.note(
+            stopped_by=stopped_by,
+            driver_share=round((seconds - waited) / max(seconds, 1e-9), 4),
+            overhead_share=round(1 - spent / whole, 4) if whole else None,
+            time_left_at_half=None
+            if half is None
+            else {"said": round(half[1], 1), "was": round(end - half[0], 1)},
+        )
 
     def _drop_artifacts(self, now: Standing) -> None:
         """Models that are neither on the front, nor a baseline, nor a point to ship."""
@@ -128,4 +160,4 @@ class Ledger:
             "labels": list(task.label_names),
         }
         kinds = {unit.name: unit.kind for unit in self.prepared.setting.units}
-        self.run.note(facts=facts, kinds=kinds)
+        self.run.note(facts=facts, kinds=kinds, library_key=self.prepared.setting.key)

@@ -2,19 +2,23 @@
 
 One file holds a unit at one ratio for all its bit-widths, since they share the removal and the
 Cholesky factors. It is named after everything it depends on, so files of several models, data
-sets and versions live side by side, and workers of a machine share them (memory-mapped).
+sets and versions live side by side, and workers of a machine share them (memory-mapped). The folder
+is kept within a limit (`shelf`): a file that had to go, or is damaged, is made again.
 """
 
 from __future__ import annotations
 
-import json
+import logging
+import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -24,11 +28,14 @@ from autoprune.compress.removal import refit, removal_order
 from autoprune.compress.rounding import round_compensated
 from autoprune.errors import AutopruneError
 from autoprune.files import content_key, written_whole
+from autoprune.shelf import LIMIT_VARIABLE, VERSION, Note, limit_bytes, make_room, touch
 from autoprune.space import FLOAT_BITS, Level
 from autoprune.units import Unit, Weight
 
-VERSION = 2
-"""Raised when variants come out differently; old files are then no longer found."""
+log = logging.getLogger(__name__)
+
+# RuntimeError: torch opens the file once more by its name, which another process may have removed.
+_UNREADABLE = (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError)
 
 REMOVAL_FACTOR = 6.0
 """How much more removing heads or neurons harms than the same error of rounding would.
@@ -61,7 +68,11 @@ class Variant:
 
 
 class Library:
-    """Variants of one teacher's units under one calibration."""
+    """Variants of one teacher's units under one calibration.
+
+    limit: bytes that all files of the folder may take, of whatever model; from the environment or
+    20 GB where None.
+    """
 
     def __init__(
         self,
@@ -70,9 +81,13 @@ class Library:
         statistics: Mapping[str, Statistics],
         *,
         key: str,
+        limit: int | None = None,
     ) -> None:
         self._folder, self._teacher, self._statistics, self._key = folder, teacher, statistics, key
+        self._limit = limit_bytes() if limit is None else limit
         self._orders: dict[str, Tensor] = {}
+        self._made: set[Path] = set()
+        self._is_cramped = False
 
     def path(self, unit: Unit, ratio: float) -> Path:
         """File of a unit at a ratio, whether it is there or not."""
@@ -81,37 +96,49 @@ class Library:
 
     def build(self, unit: Unit, ratio: float) -> dict[int, float]:
         """Make the file if it is not there; returns the predicted damage at each bit-width."""
-        path = self.path(unit, ratio)
-        if not path.exists():
-            keep = self._kept_rows(unit, ratio) if unit.prunable and ratio > 0 else None
-            tensors, damage = make_variants(unit, keep, self._teacher, self._statistics)
-            with written_whole(path) as temporary:
-                save_file(tensors, temporary, metadata={"damage": json.dumps(damage)})
-        with safe_open(path, "pt") as file:
-            return {int(b): d for b, d in json.loads(file.metadata()["damage"]).items()}
+        file = self._found(unit, ratio) or self._make(unit, ratio)
+        return dict(file.note.damage)
 
     def variants(self, unit: Unit, level: Level) -> dict[str, Variant]:
         """Each matrix of the unit at a level, by module path."""
         if level.ratio not in unit.ratios or level.bits not in unit.bits:
             raise AutopruneError(f"{unit.name} has no level {level}")
-        self.build(unit, level.ratio)
-        with safe_open(self.path(unit, level.ratio), "pt") as file:
-            names = set(file.keys())
+        file = self._found(unit, level.ratio)
+        if file is not None:
+            try:
+                return file.variants(unit, level.bits)
+            except _UNREADABLE as error:
+                log.warning("%s is damaged (%s) and is made again", self.path(unit, level.ratio), error)
+        return self._make(unit, level.ratio).variants(unit, level.bits)
 
-            def read(name: str) -> Tensor | None:
-                return file.get_tensor(name) if name in names else None
+    def _found(self, unit: Unit, ratio: float) -> _File | None:
+        """The file, open; None where it is not there or is damaged."""
+        path = self.path(unit, ratio)
+        touch(path)
+        try:
+            return _File(path)
+        except _UNREADABLE as error:
+            if path.exists():
+                log.warning("%s is damaged (%s) and is made again", path, error)
+            return None
 
-            out = {}
-            for one in unit.weights:
-                stem = f"{one.path}@{level.bits}"
-                weight, codes = read(f"{one.path}.weight"), read(f"{stem}.codes")
-                scale, zero = read(f"{stem}.scale"), read(f"{stem}.zero")
-                integers = None
-                if codes is not None and scale is not None and zero is not None:
-                    integers = Integers(codes, scale, zero, level.bits)
-                assert weight is not None
-                out[one.path] = Variant(weight, read(f"{stem}.bias"), integers, level.bits)
-        return out
+    def _make(self, unit: Unit, ratio: float) -> _File:
+        """Write the file and make room for it."""
+        path = self.path(unit, ratio)
+        keep = self._kept_rows(unit, ratio) if unit.prunable and ratio > 0 else None
+        tensors, damage = make_variants(unit, keep, self._teacher, self._statistics)
+        sums = {name: _checksum(tensor) for name, tensor in tensors.items()}
+        note = Note(VERSION, self._key, unit.name, unit.kind, ratio, unit.bits, time.time(), damage, sums)
+        with written_whole(path) as temporary:
+            save_file(tensors, temporary, metadata=note.metadata())
+            file = _File(temporary)  # open before it has its name, by which another process may remove it
+        removed = make_room(self._folder, limit=self._limit, keep=path)
+        if not self._is_cramped and self._made.intersection(removed):
+            self._is_cramped = True
+            log.warning("the library's limit of %d bytes is less than is in use, so variants are made "
+                        "over and over: raise %s", self._limit, LIMIT_VARIABLE)  # fmt: skip
+        self._made.add(path)
+        return file
 
     def _kept_rows(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
         """Rows that stay, in order. One order of removal serves all ratios, so they nest."""
@@ -129,6 +156,47 @@ class Library:
         order = self._orders[unit.name]
         blocks = order[len(order) - unit.kept(ratio) // unit.block :].sort().values
         return (blocks[:, None] * unit.block + torch.arange(unit.block)).reshape(-1)
+
+
+class _File:
+    """An open file, memory-mapped: it can be read on when its name is gone.
+
+    safetensors has no checksum of what follows its header, and a flipped bit there would be measured
+    as if it were the model's. So each tensor is compared with its sum in the note as it is read: those
+    of a whole MiniLM take 0.03 s, a trial takes many seconds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        file: Any = safe_open(path, "pt")
+        note = Note.from_metadata(file.metadata())
+        if note is None:
+            raise ValueError("it has no note")
+        self.note, self._file = note, file
+
+    def variants(self, unit: Unit, bits: int) -> dict[str, Variant]:
+        """Each matrix of the file's unit in `bits`, by module path."""
+        out = {}
+        for one in unit.weights:
+            stem = f"{one.path}@{bits}"
+            weight = self._tensor(f"{one.path}.weight")
+            bias = self._tensor(f"{stem}.bias") if one.has_bias else None
+            integers = None
+            if bits < 16:
+                codes, scale, zero = (self._tensor(f"{stem}.{part}") for part in ("codes", "scale", "zero"))
+                integers = Integers(codes, scale, zero, bits)
+            out[one.path] = Variant(weight, bias, integers, bits)
+        return out
+
+    def _tensor(self, name: str) -> Tensor:
+        tensor: Tensor = self._file.get_tensor(name)
+        if _checksum(tensor) != self.note.sums[name]:
+            raise ValueError(f"{name} is not what was written")
+        return tensor
+
+
+def _checksum(tensor: Tensor) -> int:
+    """CRC-32 of a tensor's type, shape and bytes."""
+    return zlib.crc32(tensor.numpy().data, zlib.crc32(f"{tensor.dtype} {tuple(tensor.shape)}".encode()))
 
 
 def make_variants(

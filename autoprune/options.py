@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-DEMO_DEFAULTS = {"trials": 16, "finetune_steps": 12, "max_length": 64}
+DEMO_DEFAULTS = {"trials": 24, "finetune_steps": 12, "max_length": 64}
 """What a search without MODEL asks for where the user says nothing: about five minutes on 2 cores."""
 
 SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
@@ -21,10 +21,12 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--space", help="Search space: auto, a shipped name, or a YAML file.  [default: auto]"),
     click.option("--target", help="What the model will run on: openvino or packed.  [default: openvino]"),
     click.option("--trials", type=click.IntRange(min=1),
-                 help="Trials to run, baselines not counted.  [default: 100; demo: 16]"),
+                 help="Candidates to try, baselines not counted.  [default: 100; demo: 24]"),
     click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
                  help="Start no trial after this many seconds."),
-    click.option("--sampler", help="tpe, nsga2, random or gp.  [default: tpe]"),
+    click.option("--patience", type=click.IntRange(min=1), metavar="N",
+                 help="Stop when N candidates together brought under 0.1 % of hypervolume."),
+    click.option("--sampler", help="autoprune, tpe, nsga2, random or gp.  [default: autoprune]"),
     click.option("--finetune-steps", type=click.IntRange(min=0),
                  help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 12]"),
     click.option("--teacher-epochs", type=click.FloatRange(min=0, min_open=True),

@@ -10,9 +10,9 @@ import logging
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from autoprune.errors import AutopruneError
 
@@ -105,6 +105,33 @@ class Task:
     key: int
     job: Job
     tries: int = 0
+
+
+def run_each(
+    pool: Pool, jobs: Sequence[Job], bar: Callable[[int, str], None] | None = None
+) -> Iterator[Outcome]:
+    """Run jobs on an idle pool; their outcomes as they come, whose key is the job's place."""
+    for key, job in enumerate(jobs):
+        pool.submit(key, job)
+    for count in range(1, len(jobs) + 1):
+        outcome = pool.next()
+        assert outcome is not None
+        yield outcome
+        if bar is not None:
+            bar(count, "")
+
+
+def run_all(
+    pool: Pool,
+    jobs: Sequence[Job],
+    done: Callable[[int, Any], None],
+    bar: Callable[[int, str], None] | None = None,
+) -> None:
+    """Run jobs that must all succeed; `done` gets each one's place and result."""
+    for outcome in run_each(pool, jobs, bar):
+        if outcome.failure is not None:
+            raise RuntimeError(f"{type(jobs[outcome.key]).__name__} failed: {outcome.failure}")
+        done(outcome.key, outcome.result)
 
 
 Report = tuple[object | None, str | None, str, float]  # result, failure, traceback, seconds

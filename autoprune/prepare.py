@@ -30,6 +30,9 @@ from autoprune.task import Encoded, Task
 
 log = logging.getLogger(__name__)
 
+SENSITIVITY_ROWS = 256
+"""Training rows whose gradients tell what a variant harms: its standard error is 9 % with 256."""
+
 VERSION = 1
 """Raised when a cached teacher, its statistics or logits would come out differently."""
 
@@ -72,6 +75,8 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
         key=key,
         batch=config.batch,
         sequence=config.sequence,
+        sensitivity_rows=SENSITIVITY_ROWS,
+        seed=config.seed,
     )
     return Prepared(inputs, model, setting, recipe, model_hash)
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from autoprune.inputs import Inputs
     from autoprune.ledger import Summary
 
+RUNGS = ("untrained", "brief", "longer")
+"""How long a trial was fine-tuned, in a word."""
+
 
 def plan_lines(config: Config, inputs: Inputs, smallest_bytes: int) -> list[str]:
     """What will be done, before it is."""
@@ -36,10 +39,12 @@ def summary_lines(summary: Summary) -> list[str]:
     lines.append(f"Best within {budget}")
     shown = [(now.best, "best"), (now.knee, "knee")]
     lines += [_row(one, f"#{one.number} {tag}", budget) for one, tag in shown if one is not None]
-    done = sum(not one.is_baseline for one in now.trials)
+    tried = [one for one in now.trials if not one.is_baseline]
+    done = sum(one.rung == 0 for one in tried)
     at = now.reference
     lines.append(
-        f"Front     {len(now.front)} points of {done} trials and {len(now.trials) - done} baselines; "
+        f"Front     {len(now.front)} points of {done} candidates, {len(tried) - done} of them trained, and "
+        f"{len(now.trials) - len(tried)} baselines; "
         f"hypervolume {now.hypervolume:.3f} (reference {at.size_bytes / 1e6:.1f} MB, "
         f"{at.latency_ms:.1f} ms, {at.accuracy:.1f} %)"
     )
@@ -49,13 +54,25 @@ def summary_lines(summary: Summary) -> list[str]:
     return lines
 
 
-def standing_note(now: Standing, failed: int) -> str:
+def standing_note(now: Standing, failed: int, seconds_left: float) -> str:
     """How the search stands, in a few words."""
     note = f"front {len(now.front)}  hypervolume {now.hypervolume:.3f}"
     if now.best is not None and now.best.measurement is not None:
         m = now.best.measurement
         note += f"  best {m.accuracy:.1f} @ {megabytes(m.size_bytes)}"
-    return note + (f"  {failed} failed" if failed else "")
+    return note + (f"  {failed} failed" if failed else "") + f"  {duration(seconds_left)} left"
+
+
+def duration(seconds: float) -> str:
+    """A time for people, no more exact than it is known.
+
+    >>> duration(45), duration(400), duration(5400)
+    ('45 s', '7 min', '1 h 30 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def trial_line(one: Trial) -> str:
@@ -65,7 +82,7 @@ def trial_line(one: Trial) -> str:
         return f"#{one.number} failed: {one.failure}"
     return (
         f"#{one.number:<4d}{m.size_bytes / 1e6:6.2f} MB {m.latency_ms:7.2f} ms  {m.accuracy:5.2f} %  "
-        f"{one.seconds:5.1f} s"
+        f"{RUNGS[one.rung]:9} {one.seconds:5.1f} s"
     )
 
 

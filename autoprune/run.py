@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import socket
 import time
@@ -20,7 +19,6 @@ from typing import Any, Self
 import filelock
 
 from autoprune.budget import Budget, parse_budget
-from autoprune.costs import Costs
 from autoprune.errors import AutopruneError
 from autoprune.files import read_json, write_json, written_whole
 from autoprune.front import Measurement, Trial, best, front, hypervolume, knee, within
@@ -44,7 +42,8 @@ class Config:
     target: str = "openvino"
     trials: int = 100
     timeout_s: float | None = None
-    sampler: str = "tpe"
+    patience: int | None = None
+    sampler: str = "autoprune"
     seed: int = 0
     finetune_steps: int | None = None
     teacher_epochs: float = 1.0
@@ -197,63 +196,3 @@ def standing(trials: Sequence[Trial], budget: Budget, reference: Measurement, *,
         hypervolume(trials, reference),
         reference,
     )
-
-
-def front_record(
-    about: Mapping[str, Any], costs: Costs, now: Standing, budget: Budget, *, state: str
-) -> dict[str, Any]:
-    """The content of `front.json`: the run, its units, every trial, and the front."""
-    members = {one.number for one in now.front}
-    fit = {one.number for one in within(now.trials, budget)}
-    untouched = {name: next(iter(table.values())) for name, table in costs.levels.items()}
-    return {
-        "version": 1,
-        "run": dict(about["facts"])
-        | {"state": state, "started": about["started"], "command": about["command"]}
-        | {"seconds": about.get("seconds", 0.0)},
-        "units": [
-            {"name": name, "kind": about["kinds"].get(name, ""), "size_bytes": cost.size_bytes}
-            for name, cost in untouched.items()
-        ],
-        "trials": [_trial_record(one, costs, members, fit) for one in now.trials],
-        "front": [one.number for one in now.front],
-        "best": None if now.best is None else now.best.number,
-        "knee": None if now.knee is None else now.knee.number,
-        "hypervolume": now.hypervolume,
-        "hypervolume_reference": dict(
-            zip(("size_bytes", "latency_ms", "accuracy"), now.reference.objectives(), strict=True)
-        ),
-    }
-
-
-def _trial_record(one: Trial, costs: Costs, members: set[int], fit: set[int]) -> dict[str, Any]:
-    m = one.measurement
-    names: tuple[str, ...] = (
-        "size_bytes",
-        "latency_ms",
-        "latency_low_ms",
-        "latency_high_ms",
-        "accuracy",
-        "kl",
-    )
-    names += ("raw_latency_ms", "raw_original_ms")
-    return {
-        "number": one.number,
-        "name": one.name,
-        "state": "COMPLETE" if m is not None else "FAIL",
-        "failure": one.failure,
-        "levels": {u: {"ratio": lv.ratio, "bits": lv.bits} for u, lv in one.candidate.items},
-        "unit_bytes": {u: costs.levels[u][lv].size_bytes for u, lv in one.candidate.items},
-        **{name: None if m is None else _finite(getattr(m, name)) for name in names},
-        "predicted_size_bytes": one.predicted_size_bytes,
-        "test_accuracy": one.test_accuracy,
-        "seconds": one.seconds,
-        "parts": dict(one.parts),
-        "worker": one.worker,
-        "on_front": one.number in members,
-        "within_budget": one.number in fit,
-    }
-
-
-def _finite(x: float) -> float | None:
-    return None if isinstance(x, float) and not math.isfinite(x) else x

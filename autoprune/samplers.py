@@ -1,34 +1,37 @@
-"""Optuna's samplers, every proposal repaired, and our trials as Optuna stores them. No torch.
+"""Our own sampler and Optuna's: what is tried next. No torch.
 
-A sampler here has no memory: for every trial one of Optuna's samplers is made anew with a seed
-from (run seed, trial number). A proposal so depends on the trials before it, its number and the
-run's seed alone, and a run that was cut and resumed goes on as if it had not been.
+A sampler here has no memory: a proposal depends on the trials before it, its number and the run's
+seed alone (Optuna's are made anew for every trial), and a run that was cut and resumed goes on as if
+it had not been.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.util
 import math
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
-from autoprune import front
+from autoprune.aim import Aim, Records
 from autoprune.errors import AutopruneError
-from autoprune.front import Measurement, Trial
+from autoprune.front import Trial
+from autoprune.frozen import candidate_of, distributions_of
+from autoprune.solver import Problem
 from autoprune.space import Candidate, SearchSpace
 
-SAMPLERS = ("tpe", "nsga2", "random", "gp")
+OURS = "autoprune"
+"""Our own sampler: see `aim`."""
+
+SAMPLERS = (OURS, "tpe", "nsga2", "random", "gp")
 """Names a user may choose from."""
 
 POPULATION = 20
@@ -36,17 +39,6 @@ POPULATION = 20
 
 STARTUP_TRIALS = 10
 """Trials at random before TPE and GP fit a model (Optuna's own default for both)."""
-
-DIRECTIONS = [StudyDirection[one.upper()] for one in front.DIRECTIONS]
-"""As Optuna types them."""
-
-OBJECTIVES = ("size_bytes", "latency_ms", "accuracy")
-"""A trial's values, in the order of `front.DIRECTIONS`."""
-
-_TRIAL_FIELDS = tuple(
-    one.name for one in dataclasses.fields(Trial) if one.name not in ("number", "candidate", "measurement")
-)
-_EXTRA_FIELDS = tuple(one.name for one in dataclasses.fields(Measurement) if one.name not in OBJECTIVES)
 
 Repair = Callable[[Candidate, AbstractSet[Candidate], int], Candidate]
 """(proposed, seen, seed) -> a candidate within the budget that is not in `seen`."""
@@ -179,102 +171,75 @@ def _enter_generation(inner: NSGAIISampler, study: optuna.Study, trial: FrozenTr
         inner.get_parent_population(study, generation)
 
 
-# ---- a trial as Optuna stores it ----------------------------------------------------------------
+class AimedSampler(BaseSampler):
+    """Our own: the proposal that should add most to the front, by what finished trials taught.
 
-
-def distributions_of(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """Parameters of a trial as Optuna describes them, in the order of `Candidate.params`."""
-    pairs: dict[str, BaseDistribution] = {}
-    for one in space.units:
-        ratios = tuple(float(ratio) for ratio in one.ratios)
-        pairs[f"{one.unit}.ratio"] = CategoricalDistribution(ratios)
-        pairs[f"{one.unit}.bits"] = CategoricalDistribution(tuple(int(b) for b in one.bits))
-    return pairs
-
-
-def candidate_of(params: Mapping[str, Any], space: SearchSpace) -> Candidate:
-    """The candidate of a trial's parameters, whatever their order."""
-    keys = [f"{one.unit}.{part}" for one in space.units for part in ("ratio", "bits")]
-    return Candidate.from_params({key: params[key] for key in keys})
-
-
-def freeze(trial: Trial, space: SearchSpace) -> FrozenTrial:
-    """The trial as Optuna stores it; what has no column of its own goes to `user_attrs`.
-
-    A measurement whose size or latency is not above zero, or any objective of which is not a
-    finite number, makes a failed trial that says so: Optuna would keep an infinite value as good
-    and fail NaN without a cause.
+    history: all finished trials, in order of number; flying: candidates in flight. Both are read at
+    each proposal, never written, as is `seen`. repair: what to fall back on where `aim` has nothing
+    new, which is when nearly all that fits was tried.
     """
-    fault = _fault(trial)
-    done = trial.measurement if fault is None else None
-    trial = dataclasses.replace(trial, failure=fault)
-    notes = {key: _plain(getattr(trial, key)) for key in _TRIAL_FIELDS}
-    if done is not None:
-        notes |= {key: _plain(getattr(done, key)) for key in _EXTRA_FIELDS}
-    frozen = create_trial(
-        state=TrialState.FAIL if done is None else TrialState.COMPLETE,
-        values=None if done is None else done.objectives(),
-        params=dict(trial.candidate.params()),
-        distributions=distributions_of(space),
-        user_attrs=notes,
-    )
-    frozen.datetime_start = datetime.now() - timedelta(seconds=max(0.0, trial.seconds))
-    return frozen
+
+    def __init__(
+        self,
+        *,
+        space: SearchSpace,
+        aim: Aim,
+        seed: int,
+        repair: Repair,
+        seen: AbstractSet[Candidate],
+        history: Sequence[Trial],
+        flying: Mapping[int, Candidate],
+    ) -> None:
+        self._space, self._aim, self._seed, self._repair = space, aim, seed, repair
+        self._seen, self._history, self._flying = seen, history, flying
+        self._distributions = distributions_of(space)
+        self._known: list[tuple[Any, float, float]] = []
+        self._read = 0
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._distributions
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        seed = trial_seed(self._seed, trial.number)
+        problem = self._aim.problem
+        flying = [problem.chosen(one) for one in self._flying.values()]
+        units = len(problem.units)
+        found = self._aim.propose(
+            self._records(), np.reshape(flying, (-1, units)).astype(np.intp), self._seen, seed
+        )
+        if found is None:
+            found = self._repair(problem.candidate(_random(problem, seed)), self._seen, seed)
+        self._space.check(found)  # Optuna would replace a wrong level without a word
+        return dict(found.params())
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        raise RuntimeError(f"{param_name} was asked for outside of the search space")
+
+    def _records(self) -> Records:
+        """What the untrained trials measured: their divergence is what the solver predicts."""
+        for one in self._history[self._read :]:
+            m = one.measurement
+            if m is not None and one.rung == 0 and math.isfinite(m.kl):
+                self._known.append((self._aim.problem.chosen(one.candidate), max(m.kl, 0.0), m.latency_ms))
+        self._read = len(self._history)
+        units = len(self._aim.problem.units)
+        chosen = np.array([one[0] for one in self._known], np.intp).reshape(-1, units)
+        rest = np.array([one[1:] for one in self._known], np.float64).reshape(-1, 2)
+        return Records(chosen, rest[:, 0].copy(), rest[:, 1].copy())
 
 
-def inherit(frozen: FrozenTrial, asked: FrozenTrial) -> None:
-    """Give a trial to store what only the asked one knows: its start, and its generation.
-
-    The generation is all that a sampler must find again after a resume. What TPE and GP note of a
-    running trial, the proposal that others shall avoid, ends with it.
-    """
-    frozen.datetime_start = asked.datetime_start
-    frozen.system_attrs = {key: one for key, one in asked.system_attrs.items() if key.endswith(":generation")}
-
-
-def accuracy_key(number: int) -> str:
-    """Under which the study's attributes keep a trial's test accuracy, known after it ended."""
-    return f"test_accuracy:{number}"
-
-
-def thaw(frozen: FrozenTrial, space: SearchSpace, later: Mapping[str, Any]) -> Trial:
-    """The trial that was stored (inverse of `freeze`), with what `later` has of it."""
-    notes = {key: one for key, one in frozen.user_attrs.items() if one is not None}
-    if accuracy_key(frozen.number) in later:
-        notes["test_accuracy"] = later[accuracy_key(frozen.number)]
-    measurement = None
-    if frozen.state == TrialState.COMPLETE:
-        size, latency, accuracy = frozen.values
-        extra = {key: notes[key] for key in _EXTRA_FIELDS if key in notes}
-        measurement = Measurement(int(size), latency, accuracy, **extra)
-    return Trial(
-        frozen.number,
-        candidate_of(frozen.params, space),
-        measurement,
-        **{key: notes[key] for key in _TRIAL_FIELDS if key in notes},
-    )
-
-
-def _fault(trial: Trial) -> str | None:
-    """Why a trial failed, or None."""
-    if trial.failure is not None or trial.measurement is None:
-        return trial.failure or "no measurement"
-    for key in OBJECTIVES:
-        value = getattr(trial.measurement, key)
-        if not isinstance(value, numbers.Real) or not math.isfinite(value):
-            return f"{key} is {value!r}, not a finite number"
-        if key != "accuracy" and value <= 0:
-            return f"{key} is {value!r}, not above zero"
-    return None
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it: NumPy's numbers as Python's, None for what is not finite."""
-    if isinstance(value, Mapping):
-        pairs = {str(key): _plain(one) for key, one in value.items()}
-        return {key: one for key, one in pairs.items() if one is not None}
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value) if math.isfinite(value) else None
-    return value
+def _random(problem: Problem, seed: int) -> NDArray[np.intp]:
+    """A level for every unit, at random [u]."""
+    counts = np.array([len(one) for one in problem.levels])
+    drawn: NDArray[np.intp] = np.random.default_rng(seed).integers(counts).astype(np.intp)
+    return drawn

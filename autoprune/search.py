@@ -1,4 +1,4 @@
-"""The search: prepare, build the library, run baselines and trials on workers, sum up.
+"""The search: prepare, measure what variants cost, run baselines and trials on workers, sum up.
 
 Knows no model family, no runtime and no storage: it moves candidates from the study to the workers
 and their measurements back, and keeps the run folder true.
@@ -7,44 +7,41 @@ and their measurements back, and keeps the run folder true.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from dataclasses import replace
 
-from autoprune.costs import Costs
+from autoprune.aim import Aim
 from autoprune.errors import BudgetError, FailedTrialsError
-from autoprune.evaluate import (
-    BuildUnit,
-    Evaluate,
-    Evaluated,
-    Score,
-    TimeOriginal,
-    candidate_seed,
-    device_count,
-    make_worker,
-)
+from autoprune.evaluate import Evaluate, Evaluated, Score, candidate_seed, device_count, make_worker
 from autoprune.files import write_json, written_whole
 from autoprune.front import ORIGINAL, Trial
+from autoprune.groundwork import build_library, measured_costs, time_original
 from autoprune.inputs import Inputs, check_budget, read_inputs
 from autoprune.ledger import Ledger, Summary
-from autoprune.measure import Timing
+from autoprune.pool import run_all, run_each
 from autoprune.prepare import Prepared, prepare
 from autoprune.printing import standing_note, trial_line
 from autoprune.progress import Progress, Update
-from autoprune.repair import repair
-from autoprune.run import FRONT, STUDY, UNITS, Config, RunFolder, Standing
-from autoprune.space import Candidate, Level
+from autoprune.repair import is_untouched, repair
+from autoprune.run import FRONT, STUDY, UNITS, Config, RunFolder
+from autoprune.rungs import LONGER
+from autoprune.samplers import OURS
+from autoprune.schedule import Plan, Schedule, Work, is_candidate
+from autoprune.shelf import limit_bytes
+from autoprune.solver import Problem
+from autoprune.space import Candidate
 from autoprune.starts import baselines, first_candidates
 from autoprune.study import Study
 from autoprune.targets import get_target
 from autoprune.workers import Outcome, Pool, open_pool
 
 WARM_STARTS = 8
-"""Candidates taken from the repair's ladders of sizes before the sampler is asked."""
+"""Candidates from the repair's ladders of sizes before one of Optuna's samplers is asked."""
 
 
 def plan(config: Config) -> tuple[Inputs, int]:
     """Load what was named and check that the budget can be met; bytes of the smallest candidate."""
+    limit_bytes()  # a limit of the library that is none is said now, not by every worker
     inputs = read_inputs(config)
     return inputs, check_budget(inputs, config.limits())
 
@@ -100,8 +97,11 @@ class _Search:
         self.progress, self.wanted = progress, trials
         self.space, self.budget = prepared.inputs.space, config.limits()
         self.started = time.monotonic()
-        self.costs = self._build_library()
-        self.reference_ms = self._time_original()
+        build_library(prepared, pool, progress)
+        self.reference_ms = self._original_ms()
+        self.costs = measured_costs(prepared, pool, progress, self.reference_ms)
+        write_json(run.path / UNITS, self.costs.as_json())
+        self.aim = Aim.of(Problem.of(self.space, self.costs), self.budget)
         self.study = Study(
             run.path / STUDY,
             self.space,
@@ -110,9 +110,16 @@ class _Search:
             repair=self._repair,
             storage=config.storage,
             name=run.path.name if config.storage else "autoprune",
+            aim=self.aim,
         )
         self.ledger = Ledger(
-            run, prepared, self.study, self.costs, reference_ms=self.reference_ms, wanted=trials
+            run,
+            prepared,
+            self.study,
+            self.costs,
+            reference_ms=self.reference_ms,
+            wanted=trials,
+            sizes=(self.aim.low_bytes, self.aim.high_bytes),
         )
 
     def go(self) -> Summary:
@@ -141,65 +148,26 @@ class _Search:
         finally:
             self.study.close()
 
-    # ---- before the trials ----------------------------------------------------------------------
-
-    def _build_library(self) -> Costs:
-        """Every unit's variants on disk, and their predicted damage beside their bytes."""
-        units = {unit.name: unit for unit in self.prepared.setting.units}
-        names = list(units)
-        damage: dict[str, dict[Level, float]] = {}
-
-        def done(key: int, result: Any) -> None:
-            damage[names[key]] = {
-                Level(r, b): harm for r, by_bits in result.items() for b, harm in by_bits.items()
-            }
-
-        with self.progress.bar(f"Library: variants of {len(units)} units", len(units)) as bar:
-            self._all([BuildUnit(unit) for unit in units.values()], done, bar)
-        costs = self.prepared.inputs.sizes.with_damage(damage)
-        write_json(self.run.path / UNITS, costs.as_json())
-        return costs
-
-    def _each(self, jobs: Sequence[object], bar: Update | None = None) -> Iterator[Outcome]:
-        """Run jobs; their outcomes as they come, whose key is the job's place."""
-        for key, job in enumerate(jobs):
-            self.pool.submit(key, job)
-        for count in range(1, len(jobs) + 1):
-            outcome = self.pool.next()
-            assert outcome is not None
-            yield outcome
-            if bar is not None:
-                bar(count, "")
-
-    def _all(
-        self, jobs: Sequence[object], done: Callable[[int, Any], None], bar: Update | None = None
-    ) -> None:
-        """Run jobs that must all succeed."""
-        for outcome in self._each(jobs, bar):
-            if outcome.failure is not None:
-                raise RuntimeError(f"{type(jobs[outcome.key]).__name__} failed: {outcome.failure}")
-            done(outcome.key, outcome.result)
-
-    def _time_original(self) -> float:
+    def _original_ms(self) -> float:
         """The original's latency on the target, measured once a run."""
         known = self.run.about().get("original_ms")
-        if known is not None:
-            return float(known)
-        found: list[Timing] = []
-        self._all([TimeOriginal()], lambda _, timing: found.append(timing))
-        self.run.note(original_ms=found[0].median_ms)
-        return found[0].median_ms
+        if known is None:
+            known = time_original(self.pool)
+            self.run.note(original_ms=known)
+        return float(known)
 
     def _repair(self, one: Candidate, seen: AbstractSet[Candidate], seed: int) -> Candidate:
         return repair(one, seen, seed, space=self.space, costs=self.costs, limit_bytes=self.budget.size_bytes)
 
     # ---- trials ---------------------------------------------------------------------------------
 
-    def _job(self, candidate: Candidate) -> Evaluate:
+    def _job(self, candidate: Candidate, rung: int) -> Evaluate:
+        recipe = self.prepared.recipe
+        steps = recipe.steps * (0, 1, LONGER)[rung]
         seed = candidate_seed(self.config.seed, candidate)
-        return Evaluate(candidate, self.prepared.recipe, seed, self.reference_ms)
+        return Evaluate(candidate, replace(recipe, steps=steps), seed, self.reference_ms)
 
-    def _trial(self, candidate: Candidate, outcome: Outcome, name: str | None = None) -> Trial:
+    def _trial(self, candidate: Candidate, rung: int, outcome: Outcome, name: str | None = None) -> Trial:
         """What an outcome says of a candidate; `number` is the study's to give."""
         result = outcome.result if isinstance(outcome.result, Evaluated) else None
         return Trial(
@@ -212,8 +180,13 @@ class _Search:
             seconds=round(outcome.seconds, 3),
             worker=outcome.worker,
             seed=candidate_seed(self.config.seed, candidate),
+            rung=rung,
             parts=dict(result.parts) if result else {},
         )
+
+    def _baseline_rung(self, candidate: Candidate) -> int:
+        """Baselines get the brief fine-tune that trials get; there is none for the original."""
+        return 0 if is_untouched(candidate) or not self.prepared.recipe.steps else 1
 
     def _run_baselines(self) -> None:
         have = {one.name for one in self.study.trials()}
@@ -223,7 +196,8 @@ class _Search:
         if todo:
             waiting, came = list(todo.items()), dict[int, Outcome]()
             with self.progress.bar("Baselines", len(todo)) as bar:
-                for outcome in self._each([self._job(one) for one in todo.values()], bar):
+                jobs = [self._job(one, self._baseline_rung(one)) for one in todo.values()]
+                for outcome in run_each(self.pool, jobs, bar):
                     came[outcome.key] = outcome
                     # Recorded in their order, whichever ends first: the original is trial 0.
                     while (place := len(todo) - len(waiting)) in came:
@@ -231,57 +205,68 @@ class _Search:
         self.ledger.sum_up(state="running")
 
     def _record_baseline(self, name: str, candidate: Candidate, outcome: Outcome) -> None:
-        trial = self.study.add(self._trial(candidate, outcome, name))
+        trial = self.study.add(self._trial(candidate, self._baseline_rung(candidate), outcome, name))
         if name != ORIGINAL:
             self.ledger.keep(trial, outcome.result)
 
     def _run_trials(self) -> None:
         """Ask, evaluate, tell, until enough are finished or the time is up."""
-        finished = [one for one in self.study.trials() if not one.is_baseline]
-        done_before, flying = len(finished), dict[int, Candidate]()
-        tried = {one.candidate for one in self.study.trials()}
-        starts = [one for one in self._starts() if one not in tried]
-        begun, failed = done_before, sum(one.failure is not None for one in finished)
+        schedule, flying = Schedule(self.study, self._plan(), self._starts()), dict[int, Work]()
+        begun, waited = time.monotonic(), 0.0
         with self.progress.bar("Search", self.wanted) as bar:
             while True:
-                while self.pool.free and begun < self.wanted and not self._out_of_time():
-                    asked = self.study.ask(starts.pop(0) if starts else None)
-                    flying[asked.token] = asked.candidate
-                    self.pool.submit(asked.token, self._job(asked.candidate))
-                    begun += 1
+                while self.pool.free and (work := schedule.next()) is not None:
+                    flying[work.token] = work
+                    self.pool.submit(work.token, self._job(work.candidate, work.rung))
                 if not flying:
                     break
+                pause = time.monotonic()
                 outcome = self.pool.next(timeout=1.0)
+                waited += time.monotonic() - pause
                 if outcome is None:
                     continue
-                trial = self.study.tell(outcome.key, self._trial(flying.pop(outcome.key), outcome))
-                failed += trial.failure is not None
+                work = flying.pop(outcome.key)
+                trial = self.study.tell(work.token, self._trial(work.candidate, work.rung, outcome))
+                schedule.done(work)
                 self.ledger.keep(trial, outcome.result)
-                now = self.ledger.sum_up(state="running", in_flight=len(flying))
-                self._say(trial, now, bar, failed)
-                done = sum(not one.is_baseline for one in now.trials)
-                if done >= 6 and failed > done / 2:
-                    raise FailedTrialsError(
-                        f"{failed} of {done} trials failed, the last with: {trial.failure}; "
-                        f"see {self.run.path / FRONT}"
-                    )
+                self._say(trial, schedule.seconds_left(self.pool.size), len(flying), bar)
+        self.ledger.close_trials(schedule.stopped_by, time.monotonic() - begun, waited)
+
+    def _plan(self) -> Plan:
+        limit = self.config.timeout_s
+        return Plan(
+            budget=self.budget,
+            wanted=self.wanted,
+            steps=self.prepared.recipe.steps,
+            rows=len(self.prepared.setting.task.validation),
+            sizes=(self.aim.low_bytes, self.aim.high_bytes),
+            patience=self.config.patience,
+            deadline=None if limit is None else self.started + limit,
+        )
 
     def _starts(self) -> list[Candidate]:
+        """First candidates for Optuna's samplers; ours begins with the solver's."""
+        if self.config.sampler == OURS:
+            return []
         fast = get_target(self.config.target).fast_bits
         return first_candidates(
             self.space, self.costs, fast_bits=fast, limit_bytes=self.budget.size_bytes, count=WARM_STARTS
         )
 
-    def _out_of_time(self) -> bool:
-        limit = self.config.timeout_s
-        return limit is not None and time.monotonic() - self.started > limit
-
-    def _say(self, trial: Trial, now: Standing, bar: Update, failed: int) -> None:
-        """Move the bar; a line for a trial that failed, and for each where there is no bar."""
-        done = sum(not one.is_baseline for one in now.trials)
-        bar(done, standing_note(now, failed))
+    def _say(self, trial: Trial, seconds_left: float, in_flight: int, bar: Update) -> None:
+        """Sum up after a trial; a line for one that failed, and for each where there is no bar."""
+        now = self.ledger.sum_up(state="running", in_flight=in_flight, seconds_left=seconds_left)
+        tried = [one for one in now.trials if is_candidate(one)]
+        failed = sum(one.failure is not None for one in now.trials if not one.is_baseline)
+        note = standing_note(now, failed, seconds_left)
+        bar(len(tried), note)
         if trial.failure is not None or not self.progress.live:
-            self.progress.line(f"[{done}/{self.wanted}] {trial_line(trial)}   {standing_note(now, failed)}")
+            self.progress.line(f"[{len(tried)}/{self.wanted}] {trial_line(trial)}   {note}")
+        if len(tried) >= 6 and sum(one.failure is not None for one in tried) > len(tried) / 2:
+            raise FailedTrialsError(
+                f"{failed} of {len(tried)} trials failed, the last with: {trial.failure}; "
+                f"see {self.run.path / FRONT}"
+            )
 
     # ---- after ----------------------------------------------------------------------------------
 
@@ -294,15 +279,19 @@ class _Search:
         jobs = [Score(None if one.name == ORIGINAL else self._weights(one)) for one in todo]
         if todo:
             with self.progress.bar("Test scores of finalists and baselines", len(todo)) as bar:
-                self._all(
-                    jobs, lambda k, result: self.study.update(todo[k].number, test_accuracy=result), bar
+                run_all(
+                    self.pool,
+                    jobs,
+                    lambda k, result: self.study.update(todo[k].number, test_accuracy=result),
+                    bar,
                 )
 
     def _weights(self, trial: Trial) -> bytes:
         """A trial's packed model; made again, the same, where it was not kept."""
         path = self.run.artifact(trial.number) / "model.safetensors"
         if not path.is_file():
-            self._all([self._job(trial.candidate)], lambda _, result: self.ledger.keep(trial, result))
+            job = self._job(trial.candidate, trial.rung)
+            run_all(self.pool, [job], lambda _, result: self.ledger.keep(trial, result))
         return path.read_bytes()
 
 

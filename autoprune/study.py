@@ -11,19 +11,21 @@ import json
 import math
 import sqlite3
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprune import samplers
+from autoprune import frozen
+from autoprune.aim import Aim
 from autoprune.errors import AutopruneError, StoppedError
 from autoprune.front import Trial
-from autoprune.samplers import SAMPLERS, Repair
+from autoprune.samplers import OURS, SAMPLERS, AimedSampler, Repair, RepairedSampler, check_sampler
 from autoprune.space import Candidate, SearchSpace
 
 __all__ = ["SAMPLERS", "Asked", "Study"]
@@ -47,7 +49,7 @@ class Study:
     """Ask for candidates, tell what they gave, read all of it back.
 
     path: the SQLite file, made if absent. storage: a database URL instead of it. name: which
-    study of that database. repair: see `samplers.Repair`.
+    study of that database. repair: see `samplers.Repair`. aim: what our own sampler needs.
 
     Raises:
         AutopruneError: for a sampler that does not exist or cannot run, a database that is
@@ -64,12 +66,15 @@ class Study:
         repair: Repair,
         storage: str | None = None,
         name: str = "autoprune",
+        aim: Aim | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._space, self._distributions = space, samplers.distributions_of(space)
+        self._space, self._distributions = space, frozen.distributions_of(space)
         self._seen: set[Candidate] = set()
         self._open: dict[int, Candidate] = {}
-        own = samplers.RepairedSampler(sampler, space=space, seed=seed, repair=repair, seen=self._seen)
+        self._history: list[Trial] = []
+        self._scores: dict[int, float] = {}
+        own = self._sampler(sampler, seed, repair, aim)
         url, self._where = _database(path, storage)
         try:
             self._durable, self._engine = _open_study(url, self._where, name)
@@ -78,10 +83,23 @@ class Study:
         except _OPENING as error:
             raise AutopruneError(_unreadable(self._where, error)) from error
         self._memory = optuna.create_study(
-            directions=samplers.DIRECTIONS, sampler=own, pruner=optuna.pruners.NopPruner()
+            directions=frozen.DIRECTIONS, sampler=own, pruner=optuna.pruners.NopPruner()
         )
         self._memory.add_trials(finished)
-        self._seen.update(samplers.candidate_of(one.params, space) for one in finished)
+        self._history += [frozen.thaw(one, space, self._durable.user_attrs) for one in finished]
+        self._seen.update(one.candidate for one in self._history)
+
+    def _sampler(self, name: str, seed: int, repair: Repair, aim: Aim | None) -> BaseSampler:
+        """The sampler by name; it looks at what the study knows and never changes it."""
+        check_sampler(name)
+        if name != OURS:
+            return RepairedSampler(name, space=self._space, seed=seed, repair=repair, seen=self._seen)
+        if aim is None:
+            raise AutopruneError(f"sampler {OURS} needs predicted costs; none were given")
+        return AimedSampler(
+            space=self._space, aim=aim, seed=seed, repair=repair, seen=self._seen,
+            history=self._history, flying=self._open,
+        )  # fmt: skip
 
     def ask(self, candidate: Candidate | None = None) -> Asked:
         """The next candidate, or the given one (a warm start), which may have been tried before.
@@ -95,7 +113,7 @@ class Study:
             self._memory.enqueue_trial(dict(candidate.params()))
         try:
             trial = self._memory.ask(self._distributions)
-            found = samplers.candidate_of(trial.params, self._space)
+            found = frozen.candidate_of(trial.params, self._space)
             if candidate is None and found in self._seen:
                 raise AutopruneError("no candidate of this search space is left to try")
         except AutopruneError:
@@ -124,10 +142,10 @@ class Study:
         if trial.candidate != self._open[token]:
             raise AutopruneError(f"token {token} was asked with another candidate than told")
         asked = self._memory.get_trials(deepcopy=False)[token]
-        frozen = samplers.freeze(trial, self._space)
-        samplers.inherit(frozen, asked)
-        done = self._write(frozen)
-        self._memory.tell(token, frozen.values, frozen.state)
+        stored = frozen.freeze(trial, self._space)
+        frozen.inherit(stored, asked)
+        done = self._write(stored)
+        self._memory.tell(token, stored.values, stored.state)
         del self._open[token]
         return done
 
@@ -137,9 +155,9 @@ class Study:
         Samplers learn from it, except that it belongs to no generation of NSGA-II.
         """
         self._space.check(trial.candidate)
-        frozen = samplers.freeze(trial, self._space)
-        done = self._write(frozen)
-        self._memory.add_trial(frozen)
+        stored = frozen.freeze(trial, self._space)
+        done = self._write(stored)
+        self._memory.add_trial(stored)
         self._seen.add(trial.candidate)
         return done
 
@@ -151,20 +169,22 @@ class Study:
         Raises:
             AutopruneError: where no trial has this number, or the accuracy is not finite.
         """
-        numbers = [one.number for one in self._finished()]
-        if number not in numbers:
-            raise AutopruneError(f"there is no trial {number}; {len(numbers)} are finished")
+        if number not in {one.number for one in self._history}:
+            raise AutopruneError(f"there is no trial {number}; {len(self._history)} are finished")
         if not math.isfinite(test_accuracy):
             raise AutopruneError(f"test accuracy of trial {number} is {test_accuracy}")
         try:
-            self._durable.set_user_attr(samplers.accuracy_key(number), float(test_accuracy))
+            self._durable.set_user_attr(frozen.accuracy_key(number), float(test_accuracy))
         except StorageInternalError as error:
             raise StoppedError(_unwritable(self._where, error)) from error
+        self._scores[number] = float(test_accuracy)
 
     def trials(self) -> list[Trial]:
-        """All finished trials from the database, in order of number."""
-        later = self._durable.user_attrs
-        return [samplers.thaw(one, self._space, later) for one in self._finished()]
+        """All finished trials, in order of number."""
+        return [
+            one if one.number not in self._scores else replace(one, test_accuracy=self._scores[one.number])
+            for one in self._history
+        ]
 
     def close(self) -> None:
         """Close the database. Nothing is lost without it."""
@@ -174,12 +194,14 @@ class Study:
         trials = self._durable.get_trials(deepcopy=False)
         return [one for one in trials if one.state.is_finished()]
 
-    def _write(self, frozen: FrozenTrial) -> Trial:
+    def _write(self, stored: FrozenTrial) -> Trial:
         try:
-            self._durable.add_trial(frozen)
+            self._durable.add_trial(stored)
         except StorageInternalError as error:
             raise StoppedError(_unwritable(self._where, error)) from error
-        return samplers.thaw(self._durable.get_trials(deepcopy=False)[-1], self._space, {})
+        done = frozen.thaw(self._durable.get_trials(deepcopy=False)[-1], self._space, {})
+        self._history.append(done)
+        return done
 
 
 # ---- the database -------------------------------------------------------------------------------
@@ -212,7 +234,7 @@ def _open_study(url: sqlalchemy.URL, where: str, name: str) -> tuple[optuna.Stud
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     kept = optuna.storages.RDBStorage(text, engine_kwargs=options)
     study = optuna.create_study(
-        storage=kept, study_name=name, directions=samplers.DIRECTIONS, load_if_exists=True
+        storage=kept, study_name=name, directions=frozen.DIRECTIONS, load_if_exists=True
     )
     return study, kept.engine
 
@@ -249,12 +271,12 @@ def _check_space(study: optuna.Study, space: SearchSpace, where: str) -> None:
     """Raise where the study is of another search space; note the space in a new one."""
     now = json.dumps([[one.unit, list(one.ratios), list(one.bits)] for one in space.units])
     before = study.user_attrs.get("space")
-    ours = study.directions == samplers.DIRECTIONS
+    ours = study.directions == frozen.DIRECTIONS
     if ours and before is None and not study.get_trials(deepcopy=False):
         with warnings.catch_warnings():
             # Names of the objectives are for dashboards alone; nothing here relies on them.
             warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names(list(samplers.OBJECTIVES))
+            study.set_metric_names(list(frozen.OBJECTIVES))
         study.set_user_attr("space", now)
     elif not ours or before != now:
         raise AutopruneError(

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
-from collections.abc import Iterator
+import os
+import random
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +17,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import Tiny, logits
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from autoprune import shelf
 from autoprune.calibrate import Statistics, calibrate
 from autoprune.errors import AutopruneError
-from autoprune.library import Library
+from autoprune.library import Library, Variant
 from autoprune.measure import logits_of
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Level
 from autoprune.stitch import Stitched, replace_
@@ -245,7 +253,7 @@ def test_a_file_that_is_there_is_used_and_not_written_again(tiny_bert: Tiny, tmp
     assert second.build(unit, 0.5) == damage
     second.variants(unit, Level(0.5, 4))
     after = first.path(unit, 0.5).stat()
-    assert (after.st_mtime_ns, after.st_ino) == (stat.st_mtime_ns, stat.st_ino)
+    assert (after.st_size, after.st_ino) == (stat.st_size, stat.st_ino)
     assert [path.name for path in tmp_path.iterdir()] == [first.path(unit, 0.5).name]
 
 
@@ -265,15 +273,278 @@ def test_two_processes_may_build_the_same_variants_at_once(tmp_path: Path) -> No
 
 
 def small_library(folder: Path) -> tuple[Library, Unit]:
-    """A library that another process can be sent without the rest of a model."""
+    """A library that another process can be sent without the rest of a model, and its one unit."""
+    library, units = several(folder, ratios=(0.0, 0.25, 0.5, 0.75), count=1)
+    return library, units[0]
+
+
+def several(
+    folder: Path, *, limit: int | None = None, ratios: tuple[float, ...] = (0.0,), count: int = 4
+) -> tuple[Library, list[Unit]]:
+    """The same with several units of equal size."""
     torch.manual_seed(0)
-    teacher = nn.ModuleDict({"a": nn.Linear(64, 256), "b": nn.Linear(256, 64)})
-    rows, cols = (Weight("a", 256, 64, True),), (Weight("b", 64, 256, True),)
-    ratios = (0.0, 0.25, 0.5, 0.75)
-    unit = Unit("u", "u", rows, cols, 1, 64, 64, ratios, (2, 4, 8, FLOAT_BITS))
-    seen = {name: Statistics(torch.eye(i), torch.zeros(i), torch.ones(o), 1.0)
-            for name, i, o in (("a", 64, 256), ("b", 256, 64))}  # fmt: skip
-    return Library(folder, teacher, seen, key="k"), unit
+    teacher, units, seen = nn.ModuleDict(), [], {}
+    for k in range(count):
+        a, b = ("a", "b") if k == 0 else (f"a{k}", f"b{k}")
+        for name, i, o in ((a, 64, 256), (b, 256, 64)):
+            teacher[name] = nn.Linear(i, o)
+            seen[name] = Statistics(torch.eye(i), torch.zeros(i), torch.ones(o), 1.0)
+        rows, cols = (Weight(a, 256, 64, True),), (Weight(b, 64, 256, True),)
+        units.append(Unit(f"u{k}", "u", rows, cols, 1, 64, 64, ratios, (2, 4, 8, FLOAT_BITS)))
+    return Library(folder, teacher, seen, key="k", limit=limit), units
+
+
+# ---- the library's folder -----------------------------------------------------------------------
+
+
+def total_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def equal(one: Mapping[str, Variant], other: Mapping[str, Variant]) -> bool:
+    """Whether variants are the same to the last bit."""
+    return one.keys() == other.keys() and all(
+        torch.equal(mine.weight, other[path].weight)
+        and torch.equal(mine.value(), other[path].value())
+        and torch.equal(mine.bias, other[path].bias)  # type: ignore[arg-type]
+        for path, mine in one.items()
+    )
+
+
+def test_the_limit_is_read_as_a_budget_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(shelf.LIMIT_VARIABLE, raising=False)
+    assert shelf.limit_bytes() == 20_000_000_000
+    for text, expected in (("", 20 * 10**9), ("500MB", 500_000_000), (" 1.5 GiB ", 3 * 2**29)):
+        monkeypatch.setenv(shelf.LIMIT_VARIABLE, text)
+        assert shelf.limit_bytes() == expected
+
+
+@pytest.mark.parametrize("text", ["5ms", "lots", "20", "0GB", "-3MB"])
+def test_a_limit_that_is_no_size_is_refused_with_what_is_allowed(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(shelf.LIMIT_VARIABLE, text)
+    with pytest.raises(AutopruneError, match=f"AUTOPRUNE_LIBRARY_LIMIT='{text}' is no size; .* 20GB"):
+        small_library(tmp_path)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 50), min_size=1, max_size=12),
+    order=st.randoms(use_true_random=False),
+    limit=st.integers(1, 200),
+)
+def test_files_go_in_the_order_of_their_last_use_and_no_more_than_needed(
+    sizes: list[int], order: random.Random, limit: int
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = [folder / f"{k:024x}.safetensors" for k in range(len(sizes))]
+        order.shuffle(paths)
+        for age, (path, size) in enumerate(zip(paths, sizes, strict=True)):  # the first is the oldest
+            path.write_bytes(b"x" * size)
+            os.utime(path, (1000 + age, 1000 + age))
+        keep = order.choice(paths)
+        removed = shelf.make_room(folder, limit=limit, keep=keep)
+        assert removed == [path for path in paths if path != keep][: len(removed)]
+        assert sorted(folder.iterdir()) == sorted(set(paths) - set(removed))
+        if sum(sizes) <= limit:
+            assert not removed
+        else:
+            assert total_bytes(folder) <= 0.9 * limit or [keep] == list(folder.iterdir())
+            last = sizes[paths.index(removed[-1])] if removed else 0
+            assert total_bytes(folder) + last > 0.9 * limit
+
+
+def test_what_is_not_the_librarys_is_never_removed_nor_counted(tmp_path: Path) -> None:
+    strangers = [tmp_path / "notes.txt", tmp_path / "model.safetensors", tmp_path / ".hidden"]
+    for path in strangers:
+        path.write_bytes(b"x" * 10**6)
+    library, unit = small_library(tmp_path)
+    library._limit = 1
+    library.build(unit, 0.5)
+    assert all(path.exists() for path in strangers)
+    assert {one.path for one in shelf.holdings(tmp_path)} == {library.path(unit, 0.5)}
+
+
+def test_a_killed_writers_leftovers_go_after_an_hour_and_a_living_ones_stay(tmp_path: Path) -> None:
+    library, unit = small_library(tmp_path)
+    for name, hours in (("old", 1.1), ("new", 0.9)):
+        leftover = tmp_path / f".{library.path(unit, 0.5).name}.{name}"
+        leftover.mkdir()
+        (leftover / library.path(unit, 0.5).name).write_bytes(b"half a file")
+        then = time.time() - hours * 3600
+        os.utime(leftover, (then, then))
+    assert [one.size_bytes for one in shelf.leftovers(tmp_path)] == [11, 11]
+    library.build(unit, 0.0)
+    assert [one.path.name.rpartition(".")[2] for one in shelf.leftovers(tmp_path)] == ["new"]
+
+
+def test_the_folder_stays_within_its_limit_and_keeps_what_was_used_last(tmp_path: Path) -> None:
+    library, units = several(tmp_path / "measured", count=1)
+    library.build(units[0], 0.0)
+    one = total_bytes(tmp_path / "measured")
+    limit = int(3.5 * one)  # 90 % of which is three files
+    library, units = several(tmp_path / "limited", limit=limit, count=5)
+    paths = [library.path(unit, 0.0) for unit in units]
+    for k in range(3):
+        library.build(units[k], 0.0)
+        os.utime(paths[k], (1000 + k, 1000 + k))
+    library.variants(units[0], Level(0.0, 4))  # reading makes the oldest the newest
+    for k in (3, 4):
+        library.build(units[k], 0.0)
+        assert total_bytes(tmp_path / "limited") <= limit
+    assert [path.exists() for path in paths] == [True, False, False, True, True]
+
+
+def test_variants_made_again_are_the_same_and_those_in_use_outlive_their_file(tmp_path: Path) -> None:
+    library, units = several(tmp_path, limit=1, count=2)
+    levels = [Level(0.0, bits) for bits in units[0].bits]
+    mapped = [library.variants(units[0], level) for level in levels]
+    first = [{p: replace(v, weight=v.weight.clone()) for p, v in one.items()} for one in mapped]
+    damage = library.build(units[0], 0.0)
+    library.build(units[1], 0.0)
+    assert not library.path(units[0], 0.0).exists()  # a limit below one file holds just that one
+    assert library.path(units[1], 0.0).exists()
+    assert all(equal(one, other) for one, other in zip(mapped, first, strict=True))
+    again = [library.variants(units[0], level) for level in levels]
+    assert all(equal(one, other) for one, other in zip(again, first, strict=True))
+    assert library.build(units[0], 0.0) == damage
+
+
+def test_a_limit_that_makes_variants_over_and_over_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    library, units = several(tmp_path, limit=1)
+    for unit in (*units, *units):
+        library.build(unit, 0.0)
+    assert [one.levelname for one in caplog.records] == ["WARNING"]
+    assert "raise AUTOPRUNE_LIBRARY_LIMIT" in caplog.text
+
+
+def spoil(path: Path, how: str) -> None:
+    """Do to a file what a bad disk does."""
+    data = bytearray(path.read_bytes())
+    header = int.from_bytes(data[:8], "little")
+    match how:
+        case "empty":
+            data.clear()
+        case "cut short":
+            del data[-1]
+        case "cut in the header":
+            del data[header // 2 :]
+        case "length":
+            data[3] ^= 0x40
+        case "note":
+            data[data.index(b"u0")] ^= 1
+        case "name":
+            data[data.index(b"@4.codes") + 1] ^= 1
+        case "tensors":
+            for k in range(8 + header, len(data), 256):
+                data[k] ^= 1
+    path.write_bytes(bytes(data))
+
+
+DAMAGES = ["empty", "cut short", "cut in the header", "length", "note", "name", "tensors"]
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_file_is_made_again(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    library, unit = small_library(tmp_path)
+    level = Level(0.5, 4)
+    whole = library.variants(unit, level)
+    path = library.path(unit, 0.5)
+    spoiled = tmp_path / "spoiled"
+    spoiled.write_bytes(path.read_bytes())
+    spoil(spoiled, how)
+    os.replace(spoiled, path)  # a new file: `whole` is mapped from the old one
+    assert equal(library.variants(unit, level), whole)
+    assert "is made again" in caplog.text
+    caplog.clear()
+    assert equal(library.variants(unit, level), whole)
+    assert not caplog.records
+
+
+def test_any_byte_may_flip_and_the_variants_are_right(tmp_path: Path) -> None:
+    library, unit = small_library(tmp_path)
+    level = Level(0.75, 2)
+    damage, whole = library.build(unit, 0.75), library.variants(unit, level)
+    path = library.path(unit, 0.75)
+    data = path.read_bytes()
+    header = 8 + int.from_bytes(data[:8], "little")
+    for place in (*range(0, header, 41), *range(header, len(data), len(data) // 40)):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << (place % 8)
+        (tmp_path / "flipped").write_bytes(flipped)
+        os.replace(tmp_path / "flipped", path)
+        assert equal(library.variants(unit, level), whole), place
+        assert library.build(unit, 0.75) == damage, place
+
+
+def test_a_file_that_goes_just_before_it_is_opened_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    library, unit = small_library(tmp_path)
+    whole = library.variants(unit, Level(0.5, 4))
+    monkeypatch.setattr("autoprune.library.touch", lambda path: path.unlink())
+    assert equal(library.variants(unit, Level(0.5, 4)), whole)
+    assert not caplog.records
+
+
+def test_a_new_file_that_goes_before_its_writer_reads_it_is_still_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, unit = small_library(tmp_path)
+    whole = library.variants(unit, Level(0.5, 4))
+    library.path(unit, 0.5).unlink()
+    monkeypatch.setattr("autoprune.library.make_room", lambda folder, *, limit, keep: [keep.unlink()])
+    assert equal(library.variants(unit, Level(0.5, 4)), whole)
+    assert not library.path(unit, 0.5).exists()
+
+
+def test_workers_that_drive_out_each_others_files_all_get_the_right_variants(tmp_path: Path) -> None:
+    library, units = several(tmp_path / "shared", limit=1)
+    alone, _ = several(tmp_path / "alone")
+    right = [[digest(alone, unit, bits) for bits in (4, FLOAT_BITS)] for unit in units]
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(3, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        found = pool.starmap(read_in_turn, [(library, units, start) for start in range(3)], chunksize=1)
+    assert all(one == right for turns in found for one in turns)
+    library.build(units[0], 0.0)
+    assert {one.path for one in shelf.holdings(tmp_path / "shared")} == {library.path(units[0], 0.0)}
+
+
+def read_in_turn(library: Library, units: list[Unit], start: int) -> list[list[list[int]]]:
+    """What a worker reads that goes through all units several times, from its own start."""
+    turns = []
+    for _ in range(5):
+        found = {}
+        for k in range(len(units)):
+            unit = units[(start + k) % len(units)]
+            found[unit.name] = [digest(library, unit, bits) for bits in (4, FLOAT_BITS)]
+        turns.append([found[unit.name] for unit in units])
+    return turns
+
+
+def digest(library: Library, unit: Unit, bits: int) -> int:
+    """One number for all of a unit's variants in `bits`."""
+    found = library.variants(unit, Level(0.0, bits)).values()
+    return zlib.crc32(
+        b"".join(x.numpy().tobytes() for v in found for x in (v.value(), v.bias) if x is not None)
+    )
+
+
+def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
+    library, unit = small_library(tmp_path)
+    before = time.time()
+    damage = library.build(unit, 0.25)
+    (held,) = shelf.holdings(tmp_path)
+    note = held.note
+    assert note is not None
+    assert (note.version, note.key, note.unit, note.kind) == (shelf.VERSION, "k", "u0", "u")
+    assert (note.ratio, note.bits, note.damage) == (0.25, unit.bits, damage)
+    assert before <= note.made <= time.time()
+    assert held.size_bytes == held.path.stat().st_size
+    assert not held.problem
 
 
 # ---- stitching ----------------------------------------------------------------------------------

@@ -20,9 +20,11 @@ import pytest
 
 from autoprune.errors import AutopruneError
 from autoprune.report import write_csv, write_report
-from autoprune.report.page import embedded
+from autoprune.report.page import embedded, render
+from autoprune.report.rungs import agreements, ladder
 from autoprune.report.schema import read_front
-from autoprune.report.tables import causes, gains
+from autoprune.report.sensitivity import extremes, held, predicted
+from autoprune.report.tables import causes, gains, provenance
 from autoprune.report.text import DASH
 from autoprune.report.verdict import notes, verdict
 
@@ -31,6 +33,7 @@ HOSTILE = ("<img src=x onerror=window.hacked=1>", "</script><script>window.hacke
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 FLAGS += ["--disable-component-update", "--no-first-run"]
 MB = 1_000_000
+RUNGS = ["long", "brief", "untrained"]
 
 
 # ---- a front that looks like one of a small encoder on reviews ----------------------------------
@@ -149,7 +152,48 @@ def _finish(rows: list[Json], units: list[Json], planned: int) -> Json:
 
 @pytest.fixture(scope="module")
 def front() -> Json:
+    """As a run without rungs or predictions wrote it: none of the optional fields."""
     return synthetic()
+
+
+def climbed(front: Json) -> Json:
+    """The same front with rungs: every third trial promoted once, two of them twice."""
+    new = copy.deepcopy(front)
+    levels = []
+    for k, unit in enumerate(new["units"]):
+        for ratio in (0.0, 0.25) if "encoder" in unit["name"] else (0.0,):
+            for bits in (32, 8, 4, 3):
+                damage = 0.0 if bits == 32 and not ratio else (k + 1) * (1e-3 * ratio + 0.01 * 4.0**-bits)
+                size = round(unit["size_bytes"] * (1 - ratio) * bits / 32)
+                levels.append([unit["name"], ratio, bits, size, damage, 0.9 * (1 - ratio)])
+    for row in new["trials"]:
+        fixed = {"rung": 0, "promoted_from": None}
+        row |= {**fixed, "predicted_kl": None if row["kl"] is None else 0.8 * row["kl"] + 1e-5}
+    done = [row for row in new["trials"] if row["state"] == "COMPLETE" and row["name"] is None]
+    brief = [_promoted(row, len(new["trials"]) + k) for k, row in enumerate(done[::3])]
+    long = [_promoted(row, len(new["trials"]) + len(brief) + k) for k, row in enumerate(brief[:2])]
+    new["trials"] += brief + long
+    counts = ((0, 0, 38, 6.1), (1, 16, len(brief), 31.0), (2, 120, 2, None))
+    new["rungs"] = [
+        dict(zip(("rung", "steps", "trials", "mean_seconds"), one, strict=True)) for one in counts
+    ]
+    new["agreement"] = [
+        {"lower": 0, "upper": 1, "kendall_tau": 0.83, "pairs": len(brief), "low": False},
+        {"lower": 1, "upper": 2, "kendall_tau": None, "pairs": 2, "low": False},
+    ]
+    new["sensitivity"] = {"levels": levels, "spearman": 0.97, "pairs": 38}
+    new["run"] |= {"stopped_by": "patience", "driver_share": 0.004, "overhead_share": 0.031}
+    return {**new, "kl_hypervolume": 0.5821}
+
+
+def _promoted(row: Json, number: int) -> Json:
+    changes = {"number": number, "rung": row["rung"] + 1, "promoted_from": row["number"]}
+    return {**copy.deepcopy(row), **changes, "kl": 0.5 * row["kl"], "on_front": False}
+
+
+@pytest.fixture(scope="module")
+def modern(front: Json) -> Json:
+    return climbed(front)
 
 
 def hostile(front: Json) -> Json:
@@ -167,6 +211,10 @@ def hostile(front: Json) -> Json:
         for field in ("levels", "unit_bytes"):
             if old in trial[field]:
                 trial[field][script + "\u2028"] = trial[field].pop(old)
+    for row in bad.get("sensitivity", {}).get("levels", ()):
+        row[0] = script + "\u2028" if row[0] == old else image if row[0] == "pooler" else row[0]
+    if "rungs" in bad:
+        bad["run"]["stopped_by"] = image
     return bad
 
 
@@ -224,6 +272,76 @@ def test_gain_is_against_trials_of_no_more_bytes(front: Json) -> None:
     assert {one.cause for one in causes(read)} == {"OutOfMemoryError", "loss is NaN at step 31"}
 
 
+def test_most_and_least_sensitive_are_named_at_the_bits_nearest_to_four(modern: Json) -> None:
+    said = extremes(read_front(modern))
+    assert said == (
+        "At 4 bits with nothing removed, pooler is the most sensitive (5.9\u00d710\u207b\u2074 nats a row) "
+        "and embeddings the least (3.9\u00d710\u207b\u2075)."
+    )
+    rows = [row for row in modern["sensitivity"]["levels"] if row[2] not in (3, 4)]
+    without = changed(modern, sensitivity={"levels": rows, "spearman": None, "pairs": 1})
+    assert extremes(read_front(without)).startswith("At 8 bits with nothing removed, pooler")
+    one = changed(modern, sensitivity={"levels": rows[:2]})
+    assert extremes(read_front(one)) == ""
+
+
+@pytest.mark.parametrize(
+    ("spearman", "pairs", "said"),
+    [
+        (0.97, 40, "Over 40 untrained trials predicted and measured divergence rank alike: Spearman 0.97."),
+        (0.6, 40, "rank partly alike: Spearman 0.60."),
+        (-0.2, 40, "rank differently: Spearman \u22120.20."),
+        (None, 40, "cannot be compared by rank: too many are tied."),
+        (1.0, 2, "2 untrained trials measured: too few to tell how well the prediction holds."),
+        (None, 0, "No untrained trial measured: too few"),
+    ],
+)
+def test_how_well_the_prediction_held(modern: Json, spearman: float | None, pairs: int, said: str) -> None:
+    given = {"levels": [], "spearman": spearman, "pairs": pairs}
+    assert said in held(read_front(changed(modern, sensitivity=given)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "low", "said"),
+    [
+        ({"kendall_tau": 0.83, "pairs": 17}, False, "Ranks by KL untrained agree with those after the brief"),
+        ({"kendall_tau": 0.4, "pairs": 17}, False, "agree only in part with those after the brief"),
+        ({"kendall_tau": -0.1, "pairs": 9}, True, "Kendall\u2019s tau \u22120.10 over 9 candidates), so the"),
+        ({"kendall_tau": -0.1, "pairs": 9}, True, "Ranks flip between rungs"),
+        ({"kendall_tau": None, "pairs": 2}, False, "2 candidates were measured both untrained and after"),
+        ({"kendall_tau": None, "pairs": 1}, False, "1 candidate was measured both"),
+        ({"kendall_tau": None, "pairs": 5}, False, "cannot be compared: too many are tied"),
+    ],
+)
+def test_agreement_of_rungs_in_words(modern: Json, fields: Json, low: bool, said: str) -> None:
+    given = [{"lower": 0, "upper": 1, "low": low, **fields}]
+    (sentence,) = agreements(read_front(changed(modern, agreement=given)))
+    assert said in sentence.text
+    assert sentence.low is low
+    none = [{"lower": 0, "upper": 1, "kendall_tau": None, "pairs": 0, "low": False}]
+    assert agreements(read_front(changed(modern, agreement=none))) == []
+
+
+def test_provenance_tells_what_ended_the_run(front: Json, modern: Json) -> None:
+    told = {name: value.replace("\u00a0", " ") for name, value in provenance(read_front(modern))}
+    assert told["Stopped by"] == "patience: no more progress"
+    assert told["Driver"] == "0.4 % of the wall time spent thinking"
+    assert told["Overhead"] == "3.1 % of the trials\u2019 time neither training nor evaluation"
+    assert told["KL hypervolume"] == "0.5821 in bytes and log KL"
+    new = {"Stopped by", "Driver", "Overhead", "KL hypervolume"}
+    assert not new & dict(provenance(read_front(front))).keys()
+
+
+def test_a_front_without_the_new_fields_has_no_new_sections(front: Json) -> None:
+    null = dict.fromkeys(("rungs", "agreement", "sensitivity", "kl_hypervolume"))
+    for one in (front, changed(front, **null)):
+        read = read_front(one)
+        assert (ladder(read), agreements(read), predicted(read), extremes(read), held(read)) == (
+            [], [], False, "", "",
+        )  # fmt: skip
+        assert not re.search('id="(rungs-title|sensitivity-title|heat|scatter)"', render(one))
+
+
 # ---- the files ----------------------------------------------------------------------------------
 
 
@@ -235,7 +353,7 @@ def test_embedded_json_is_inert() -> None:
 
 def test_five_hundred_trials_fit(tmp_path: Path) -> None:
     for units in (15, 49):
-        write_report(synthetic(500, units), tmp_path / "report.html")
+        write_report(climbed(synthetic(500, units)), tmp_path / "report.html")
         assert (tmp_path / "report.html").stat().st_size <= 1.5 * MB
 
 
@@ -269,6 +387,17 @@ def test_nan_is_nothing_and_a_wrong_file_is_named(front: Json, tmp_path: Path) -
 def test_csv_reads_back(front: Json, tmp_path: Path) -> None:
     write_csv(front, tmp_path / "front.csv")
     check_csv((tmp_path / "front.csv").read_bytes().decode(), front)
+
+
+def test_csv_has_rung_and_prediction(front: Json, modern: Json, tmp_path: Path) -> None:
+    write_csv(modern, tmp_path / "front.csv")
+    rows = list(csv.DictReader((tmp_path / "front.csv").read_text().splitlines()))
+    for row, trial in zip(rows, modern["trials"], strict=True):
+        assert int(row["rung"]) == trial["rung"]
+        assert (float(row["predicted_kl"]) if row["predicted_kl"] else None) == trial["predicted_kl"]
+    write_csv(front, tmp_path / "front.csv")
+    rows = list(csv.DictReader((tmp_path / "front.csv").read_text().splitlines()))
+    assert {(row["rung"], row["predicted_kl"]) for row in rows} == {("", "")}
 
 
 def check_csv(text: str, front: Json) -> None:
@@ -355,6 +484,7 @@ def test_page_shows_the_chosen_trial(visit: Callable[[Json], Any], front: Json) 
     )
     assert page.locator("#map tbody tr").count() == 15
     assert page.locator("#chart .point").count() == 42
+    assert page.locator("#heat, #scatter, #rungs-title, #trials button[data-key=rung]").count() == 0
     assert "2 failed" in page.inner_text("#legend")
 
 
@@ -401,14 +531,16 @@ def test_saved_files_are_those_of_the_run(visit: Callable[[Json], Any], front: J
     page = visit(front)
     assert json.loads(saved(page, "#save-json")) == front
     check_csv(saved(page, "#save-csv"), front)
-    bad = hostile(front)
+    bad = hostile(climbed(front))
     page = visit(bad)
     assert json.loads(saved(page, "#save-json")) == bad
     assert "'=cmd" in saved(page, "#save-csv")
 
 
-def test_hostile_names_are_text(visit: Callable[[Json], Any], front: Json) -> None:
-    page = visit(hostile(front))
+def test_hostile_names_are_text(visit: Callable[[Json], Any], modern: Json) -> None:
+    page = visit(hostile(modern))
+    for cell in page.locator("#heat tbody tr > td:nth-child(2)").all():
+        cell.hover()
     for key in page.locator("#trials .pick").all()[:15]:
         key.click()
     page.wait_for_timeout(100)
@@ -419,9 +551,104 @@ def test_hostile_names_are_text(visit: Callable[[Json], Any], front: Json) -> No
         assert name in page.inner_text("body")
     assert HOSTILE[0] in page.inner_text("#trials")
     assert HOSTILE[1] in page.inner_text("#map")
+    assert set(HOSTILE) <= {one.strip() for one in page.locator("#heat tbody th").all_inner_texts()}
 
 
 def test_a_run_with_nothing_measured_opens(visit: Callable[[Json], Any], front: Json) -> None:
     page = visit(changed(front, {"state": "running"}, trials=[], best=None, knee=None, front=[]))
     assert page.inner_text("h1") == "No trial has finished yet"
     assert "No trial has these two measurements yet" in page.inner_text("#chart")
+
+
+def test_damage_is_shaded_told_and_walked_by_keys(visit: Callable[[Json], Any], modern: Json) -> None:
+    page = visit(modern)
+    levels = modern["sensitivity"]["levels"]
+    assert page.locator("#heat td[aria-label]").count() == len(levels)
+    heads = page.locator("#heat thead tr").all()
+    assert [one.inner_text().split() for one in heads] == [
+        ["Rows", "removed", "none", "25", "%"], ["Bits", *2 * ["32", "8", "4", "3"]],
+    ]  # fmt: skip
+    names = [one["name"] for one in modern["units"]]
+    assert page.locator("#heat tbody th").all_text_contents() == names
+    first = page.locator("#heat td[tabindex='0']")
+    assert first.count() == 1
+    assert first.inner_text() == "0"
+    first.focus()
+    for key in ("ArrowDown", "End", "ArrowLeft"):
+        page.keyboard.press(key)
+    unit, _, _, size, damage, _ = next(row for row in levels if row[:3] == [names[1], 0.25, 4])
+    told = page.inner_text("#tip").replace("\u00a0", " ").splitlines()
+    shown = f"{damage:.2g}" if damage >= 1e-3 else f"{damage:.1e}".split("e")[0]
+    assert told[:2] == [unit, "4 bits, 25 % of rows removed"]
+    assert told[2].startswith(f"damage {shown}")
+    assert told[3] == f"{size / 1e3:.1f} kB, 0.675 ms"
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#tip")
+    page.keyboard.press("ArrowUp")
+    assert page.locator("#heat td:focus").count() == 1
+
+
+def test_shades_follow_damage_in_light_and_dark(visit: Callable[[Json], Any], modern: Json) -> None:
+    page = visit(modern)
+    cells = page.locator("#heat tbody tr:nth-child(2) td.heat")
+    for theme, sign in (("light", -1), ("dark", 1)):
+        page.emulate_media(color_scheme=theme)
+        colours = [one.evaluate("(node) => getComputedStyle(node).backgroundColor") for one in cells.all()]
+        bright = [sum(map(float, re.findall(r"[\d.]+", one.replace("srgb", ""))[:3])) for one in colours]
+        damage = [row[4] for row in modern["sensitivity"]["levels"] if row[0] == modern["units"][1]["name"]]
+        order = sorted(range(len(bright)), key=lambda k: damage[1:][k])
+        values = [sign * bright[k] for k in order]
+        assert values == sorted(values)
+        assert values[0] < values[-1]
+
+
+def test_scatter_has_untrained_trials_then_all(visit: Callable[[Json], Any], modern: Json) -> None:
+    page = visit(modern)
+    untrained = page.locator("#scatter .point").count()
+    assert untrained == 38
+    assert page.locator("#scatter-legend li").count() == 0
+    page.check("#scatter-all")
+    assert page.locator("#scatter .point").count() == len([t for t in modern["trials"] if t["kl"]]) - 3
+    assert [one.split()[0] for one in page.locator("#scatter-legend li").all_inner_texts()] == [
+        "untrained", "brief", "long",
+    ]  # fmt: skip
+    point = page.locator("#scatter .point.r2").first
+    point.focus()
+    assert "predicted" in page.inner_text("#tip")
+    page.keyboard.press("Enter")
+    number = point.get_attribute("aria-label").split(",")[0]
+    assert page.inner_text("#card h3").lower() == number
+    assert "selected" in point.get_attribute("class")
+    older = [{**one, "rung": None, "promoted_from": None} for one in modern["trials"]]
+    page = visit(changed(modern, trials=older))
+    assert page.locator("#scatter .point").count() > untrained
+    assert not page.is_visible("#scatter-all")
+
+
+def test_rungs_in_table_card_and_section(visit: Callable[[Json], Any], modern: Json) -> None:
+    page = visit(modern)
+    page.click("#trials button[data-key=rung]")
+    page.click("#trials button[data-key=rung]")
+    column = rows_of(page, 8)
+    first = modern["trials"][-2]
+    assert column[0] == f"long from #{first['promoted_from']}"
+    assert [one.split()[0] for one in column] == sorted((one.split()[0] for one in column), key=RUNGS.index)
+    page.locator("#trials .pick").first.click()
+    page.click("#card .pick")
+    assert page.inner_text("#card h3") == f"Trial {first['promoted_from']}"
+    label = page.locator(f"#chart .point[aria-label^='trial {first['number']},']").get_attribute("aria-label")
+    assert label.endswith(f"long from #{first['promoted_from']}")
+    section = page.locator("section[aria-labelledby=rungs-title]")
+    assert section.locator("tbody tr").count() == 3
+    assert section.locator(".warning").count() == 0
+    flipped = [{"lower": 0, "upper": 1, "kendall_tau": 0.2, "pairs": 13, "low": True}]
+    page = visit(changed(modern, agreement=flipped))
+    assert "promoted more" in page.inner_text("section[aria-labelledby=rungs-title] .warning")
+
+
+def test_new_sections_fit_a_narrow_page(visit: Callable[[Json], Any], modern: Json) -> None:
+    page = visit(modern)
+    for wide in (1200, 390):
+        page.set_viewport_size({"width": wide, "height": 900})
+        page.wait_for_timeout(50)
+        assert page.evaluate("document.documentElement.scrollWidth") <= wide

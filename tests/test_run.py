@@ -27,8 +27,9 @@ from autoprune.errors import AutopruneError
 from autoprune.files import content_key, file_hash, read_json, write_json, written_whole
 from autoprune.front import Measurement, Trial
 from autoprune.progress import Progress
+from autoprune.record import front_record
 from autoprune.report.schema import Front, TrialRow, read_front
-from autoprune.run import FRONT, RUN, STATUS, Config, RunFolder, front_record, read_record, standing
+from autoprune.run import FRONT, RUN, STATUS, Config, RunFolder, read_record, standing
 from autoprune.space import UNTOUCHED, Candidate, Level
 
 quick = hypothesis.settings(deadline=None, max_examples=40)
@@ -350,7 +351,7 @@ TRIALS = [
 def record() -> dict[str, Any]:
     budget = Budget(9000)
     now = standing(TRIALS, budget, REFERENCE, rows=10_000)
-    return front_record(ABOUT, COSTS, now, budget, state="finished")
+    return front_record(ABOUT, COSTS, now, budget, sizes=SIZES, state="finished")
 
 
 def test_the_record_has_the_documented_keys_and_is_strict_json() -> None:
@@ -409,7 +410,7 @@ def test_the_report_reads_the_record() -> None:
 
 def test_a_record_without_trials_is_read_too() -> None:
     now = standing([], Budget(), REFERENCE, rows=0)
-    found = read_front(front_record(ABOUT, COSTS, now, Budget(), state="running"))
+    found = read_front(front_record(ABOUT, COSTS, now, Budget(), sizes=SIZES, state="running"))
     assert (found.best, found.knee, found.front, found.hypervolume) == (None, None, (), 0.0)
 
 

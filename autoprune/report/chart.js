@@ -9,7 +9,7 @@ const AXES = {
   accuracy: { name: "Accuracy on validation, %", of: (t) => t.accuracy, unit: 1, sign: -1,
     shown: format.percent,
     range: (t) => (known(t.error) ? [t.accuracy - t.error, t.accuracy + t.error] : null) },
-  kl: { name: "KL from the original, nats", of: (t) => t.kl, unit: 1, sign: 1, shown: format.kl },
+  kl: { name: "KL from the original, nats", of: (t) => t.kl, unit: 1, sign: 1, shown: format.nats },
 };
 
 const MARKS = {
@@ -193,7 +193,8 @@ function drawChart(host, trials, options) {
   const limits = budgetMarks(options.budget, x, y, box, scales);
   const marks = inside.map((p) => {
     p.node = shape("g", { class: "point " + p.role, transform: `translate(${p.x} ${p.y})`, role: "button",
-      tabindex: "-1", "aria-label": `${label(p.trial)}, ${x.shown(x.of(p.trial))}, ${y.shown(y.of(p.trial))}` },
+      tabindex: "-1", "aria-label": [label(p.trial), x.shown(x.of(p.trial)), y.shown(y.of(p.trial)),
+        known(p.trial.rung) ? rungText(p.trial) : null].filter(Boolean).join(", ") },
     shape("circle", { class: "halo", r: 13 }), shape("path", { class: "mark", d: MARKS[p.role] }));
     return p.node;
   });

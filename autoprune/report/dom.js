@@ -24,6 +24,9 @@ const shape = (tag, attributes, ...children) =>
 const byId = (id) => document.getElementById(id);
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 
+const raised = (power) => String(Number(power)).replaceAll(/[-0-9]/g, (one) =>
+  "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"["-0123456789".indexOf(one)]);
+
 const format = {
   size: (bytes) => (known(bytes) ? (bytes / 1e6).toFixed(1) + SPACE + "MB" : DASH),
   bytes(bytes) {
@@ -38,12 +41,24 @@ const format = {
   },
   percent: (value) => (known(value) ? value.toFixed(1) + SPACE + "%" : DASH),
   share: (value) => (known(value) ? (100 * value).toFixed(1) + SPACE + "%" : DASH),
-  kl: (value) => (known(value) ? (value === 0 ? "0" : value.toPrecision(2)) : DASH),
+  nats(value) {
+    if (!known(value)) return DASH;
+    if (value === 0 || Math.abs(value) >= 99.5) return value.toFixed(0);
+    if (Math.abs(value) >= 1e-3) return value.toPrecision(2);
+    const [digits, power] = value.toExponential(1).split("e");
+    return `${digits}\u00d710${raised(power)}`;
+  },
   seconds: (value) => (known(value) ? value.toFixed(value < 10 ? 1 : 0) + SPACE + "s" : DASH),
 };
 
 const shorten = (text, most) => (text.length > most ? text.slice(0, most - 1) + "\u2026" : text);
 const label = (trial) => (trial.name === null ? "trial " + trial.number : trial.name);
+
+// How long a trial was trained; rungs.py has the same words.
+const RUNGS = ["untrained", "brief", "long"];
+const rungName = (rung) => (known(rung) ? RUNGS[rung] ?? "rung " + rung : null);
+const rungText = (trial) => (known(trial.rung) ? rungName(trial.rung) +
+  (known(trial.promoted_from) ? " from #" + trial.promoted_from : "") : DASH);
 
 // The inverse of `pack` in rows.py: the front as front.json has it.
 function unpack(data) {
@@ -56,7 +71,13 @@ function unpack(data) {
     });
     return one;
   });
-  return { ...data.front, trials };
+  const whole = { ...data.front, trials };
+  if (whole.sensitivity?.levels) {
+    const rows = whole.sensitivity.levels.map(([unit, ...rest]) =>
+      [typeof unit === "number" ? names[unit] : unit, ...rest]);
+    whole.sensitivity = { ...whole.sensitivity, levels: rows };
+  }
+  return whole;
 }
 
 // The same rows as `write_csv` in rows.py.

@@ -18,12 +18,14 @@ import jinja2
 import markupsafe
 
 from autoprune.report.rows import FIELDS, Json, pack
+from autoprune.report.rungs import agreements, ladder
 from autoprune.report.schema import Front, clean, read_front
+from autoprune.report.sensitivity import extremes, held, predicted
 from autoprune.report.tables import causes, gains, provenance
 from autoprune.report.text import printable, shell_word, standard_error, write_text
 from autoprune.report.verdict import figures, has_budget, notes, verdict
 
-SCRIPTS = ("dom.js", "chart.js", "report.js", "table.js")
+SCRIPTS = ("dom.js", "chart.js", "heat.js", "scatter.js", "report.js", "table.js")
 """Inlined in this order."""
 
 
@@ -52,6 +54,12 @@ def render(front: Mapping[str, object]) -> str:
         gains=gains(read),
         causes=causes(read),
         provenance=provenance(read),
+        ladder=ladder(read),
+        agreements=agreements(read),
+        mapped=bool(read.sensitivity and read.sensitivity.levels),
+        predicted=predicted(read),
+        extremes=extremes(read),
+        held=held(read),
         command=printable(read.run.command),
         policy=_policy(style, script),
         style=markupsafe.Markup(style),

@@ -28,7 +28,7 @@ const ROLES = { best: "best in the budget", knee: "knee of the front", front: "o
   dominated: "dominated", original: "original model", baseline: "uniform baseline", failed: "failed" };
 if (!known(run.budget?.size_bytes) && !known(run.budget?.latency_ms)) ROLES.best = "best";
 
-const state = { x: "size", y: "accuracy", zoom: false, selected: null, points: [], focus: 0,
+const state = { x: "size", y: "accuracy", zoom: false, selected: null, points: [], predicted: [], focus: 0,
   sort: "number", descending: false };
 
 // ---- the chart ------------------------------------------------------------------------------
@@ -113,11 +113,32 @@ function markSelected() {
     p.node.setAttribute("aria-pressed", String(i === k));
   });
   if (state.points.length) rove(Math.max(k, 0));
+  for (const p of state.predicted) {
+    p.node.classList.toggle("selected", p.trial === state.selected);
+    p.node.setAttribute("aria-pressed", String(p.trial === state.selected));
+  }
   for (const row of byId("trials").querySelectorAll("tbody tr")) {
     const on = row.dataset.key === String(trials.indexOf(state.selected));
     row.classList.toggle("selected", on);
     row.querySelector("button").setAttribute("aria-pressed", String(on));
   }
+}
+
+// ---- the prediction ---------------------------------------------------------------------------
+
+function showSensitivity() {
+  if (byId("heat")) drawHeat(byId("heat"), front.sensitivity.levels, data.names);
+}
+
+function showScatter() {
+  if (!byId("scatter")) return;
+  const all = byId("scatter-all");
+  const { drawn, left, more } = predictedOf(trials, all.checked);
+  all.closest("label").hidden = !more;
+  state.predicted = drawScatter(byId("scatter"), drawn, select);
+  byId("scatter-legend").replaceChildren(...scatterLegend(drawn));
+  byId("scatter-note").textContent = left ? `${left} with a divergence of 0 not drawn.` : "";
+  markSelected();
 }
 
 function select(trial) {
@@ -144,7 +165,9 @@ function showCard(trial) {
       pair("Latency", format.latency(trial.latency_ms), spread),
       pair("Validation", format.percent(trial.accuracy), error),
       pair("Test", format.percent(trial.test_accuracy)),
-      pair("KL", format.kl(trial.kl), known(trial.kl) ? "nats" : null),
+      pair("KL", format.nats(trial.kl), known(trial.kl) ? "nats" : null),
+      known(trial.predicted_kl) ? pair("Predicted KL", format.nats(trial.predicted_kl), "nats") : null,
+      known(trial.rung) ? pair("Training", rungName(trial.rung), promotedFrom(trial)) : null,
       pair("Evaluated in", format.seconds(trial.seconds), trial.worker ? "on " + trial.worker : null)),
   ];
   if (trial.role === "failed") {
@@ -155,6 +178,15 @@ function showCard(trial) {
       el("div", { class: "command" }, el("code", { id: "export" }, text), copyButton(text)));
   }
   byId("card").replaceChildren(...parts);
+}
+
+// The trial of the same candidate at the rung below, to go to.
+function promotedFrom(trial) {
+  const from = trials.find((t) => t.name === null && t.number === trial.promoted_from);
+  if (!from) return null;
+  const go = el("button", { type: "button", class: "pick" }, `from #${from.number}`);
+  go.addEventListener("click", () => select(from));
+  return go;
 }
 
 function standing(trial) {

@@ -16,7 +16,7 @@ Json = Mapping[str, object]
 FIELDS = (
     *("number", "name", "state", "failure", "size_bytes", "predicted_size_bytes"),
     *("latency_ms", "latency_low_ms", "latency_high_ms", "accuracy", "kl", "test_accuracy"),
-    *("seconds", "worker", "on_front", "within_budget"),
+    *("seconds", "worker", "on_front", "within_budget", "rung", "predicted_kl"),
 )
 """Columns of a trial; those of its units (ratio, bits, bytes) follow."""
 
@@ -72,7 +72,8 @@ def pack(front: Json) -> dict[str, object]:
     """The same front in less space: a unit's name once, and each distinct level once.
 
     A trial's `levels` become indices into `levels`, -1 where it has none; its `unit_bytes` become
-    a list with null where it has none. The page turns this back into `front.json`.
+    a list with null where it has none. A unit of `sensitivity` becomes its index in `names`. The
+    page turns this back into `front.json`.
     """
     names = unit_names(front)
     seen: dict[tuple[tuple[str, object], ...], int] = {}
@@ -84,7 +85,19 @@ def pack(front: Json) -> dict[str, object]:
         index = [-1 if key is None else seen.setdefault(key, len(seen)) for key in keys]
         packed.append({**trial, "levels": index, "unit_bytes": [sizes.get(name) for name in names]})
     levels = [dict(key) for key in seen]
-    return {"front": {**front, "trials": packed}, "names": names, "levels": levels}
+    short = {**front, "trials": packed, **_short_sensitivity(front, names)}
+    return {"front": short, "names": names, "levels": levels}
+
+
+def _short_sensitivity(front: Json, names: list[str]) -> Json:
+    """`sensitivity` with numbers for the units that are in `names`; nothing where there is none."""
+    given = cast(Json | None, front.get("sensitivity"))
+    if not given:
+        return {}
+    index: dict[str, object] = {name: k for k, name in enumerate(names)}
+    rows = cast(Iterable[list[object]], given.get("levels") or ())
+    short = [[index.get(str(row[0]), row[0]), *row[1:]] for row in rows]
+    return {"sensitivity": {**given, "levels": short}} if "levels" in given else {}
 
 
 def _unit_cells(trial: Json, names: list[str]) -> list[object]:

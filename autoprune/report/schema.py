@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import pydantic
 
@@ -51,6 +52,9 @@ class Run(_Frozen):
     model_hash: str = ""
     data_hash: str = ""
     space: str = ""
+    stopped_by: str = ""
+    driver_share: float | None = None
+    overhead_share: float | None = None
 
 
 class TrialRow(_Frozen):
@@ -72,6 +76,9 @@ class TrialRow(_Frozen):
     worker: str = ""
     on_front: bool = False
     within_budget: bool = False
+    rung: int | None = None
+    promoted_from: int | None = None
+    predicted_kl: float | None = None
 
     @property
     def label(self) -> str:
@@ -92,6 +99,50 @@ class Reference(_Frozen):
     accuracy: float | None = None
 
 
+class Rung(_Frozen):
+    """How long the trials of a rung were trained; 0 is not at all."""
+
+    rung: int
+    steps: int | None = None
+    trials: int = 0
+    mean_seconds: float | None = None
+
+
+class Agreement(_Frozen):
+    """How the ranks by KL of `pairs` candidates agree between two rungs.
+
+    `low` where the search promoted more of them because of it.
+    """
+
+    lower: int
+    upper: int
+    kendall_tau: float | None = None
+    pairs: int = 0
+    low: bool = False
+
+
+class UnitLevel(NamedTuple):
+    """One unit at one level: predicted damage in nats a row."""
+
+    unit: str
+    ratio: float
+    bits: int
+    size_bytes: int | None = None
+    damage: float | None = None
+    latency_ms: float | None = None
+
+
+class Sensitivity(_Frozen):
+    """Predicted damage of every unit at every level.
+
+    `spearman` is the rank correlation of predicted and measured KL over `pairs` untrained trials.
+    """
+
+    levels: tuple[UnitLevel, ...] = ()
+    spearman: float | None = None
+    pairs: int = 0
+
+
 class Front(_Frozen):
     """All of `front.json` that the report computes with."""
 
@@ -102,6 +153,10 @@ class Front(_Frozen):
     knee: int | None = None
     hypervolume: float | None = None
     hypervolume_reference: Reference = Reference()
+    kl_hypervolume: float | None = None
+    rungs: tuple[Rung, ...] | None = None
+    agreement: tuple[Agreement, ...] | None = None
+    sensitivity: Sensitivity | None = None
 
     @property
     def searched(self) -> list[TrialRow]:

@@ -7,10 +7,12 @@ const COLUMNS = [
   { key: "latency", name: "Latency", of: (t) => t.latency_ms, show: (t) => format.latency(t.latency_ms) },
   { key: "accuracy", name: "Validation", of: (t) => t.accuracy, show: (t) => format.percent(t.accuracy) },
   { key: "test", name: "Test", of: (t) => t.test_accuracy, show: (t) => format.percent(t.test_accuracy) },
-  { key: "kl", name: "KL, nats", of: (t) => t.kl, show: (t) => format.kl(t.kl) },
+  { key: "kl", name: "KL, nats", of: (t) => t.kl, show: (t) => format.nats(t.kl) },
+  ...(trials.some((t) => known(t.rung)) ? [
+    { key: "rung", name: "Rung", of: (t) => t.rung, show: (t) => rungText(t) }] : []),
   { key: "seconds", name: "Took", of: (t) => t.seconds, show: (t) => format.seconds(t.seconds) },
 ];
-const TEXT_COLUMNS = ["number", "role"];
+const TEXT_COLUMNS = ["number", "role", "rung"];
 
 // What is unknown comes last in either direction; baselines come before trials of the same value.
 function sorted() {
@@ -75,6 +77,7 @@ function startControls() {
     state.zoom = event.target.checked;
     showChart();
   });
+  byId("scatter-all")?.addEventListener("change", showScatter);
   byId("save-csv").addEventListener("click", () =>
     save("front.csv", "text/csv", csvText(front, data.fields, data.names)));
   byId("save-json").addEventListener("click", () =>
@@ -91,6 +94,7 @@ function redrawOnResize() {
     if (now === width || now === 0) return;
     width = now;
     showChart();
+    showScatter();
   }).observe(byId("chart"));
 }
 
@@ -98,6 +102,8 @@ startControls();
 drawLegend();
 showTable();
 showChart();
+showSensitivity();
+showScatter();
 const firstShown = ["best", "knee", "front", "dominated", "baseline", "original", "failed"]
   .map((role) => trials.find((t) => t.role === role)).find(Boolean);
 if (firstShown) select(firstShown);

@@ -10,8 +10,15 @@ from dataclasses import dataclass
 from autoprune.budget import megabytes
 from autoprune.front import ORIGINAL
 from autoprune.report.schema import Front, TrialRow
-from autoprune.report.text import duration, milliseconds, percent, points
+from autoprune.report.text import duration, milliseconds, percent, points, share
 from autoprune.report.verdict import accuracy_on, budget_text, split_of
+
+STOPPED = {
+    "trials": "the number of trials asked for",
+    "time": "the time limit",
+    "patience": "patience: no more progress",
+}
+"""What ended a run, by its word in `front.json`."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +120,14 @@ def provenance(front: Front) -> list[tuple[str, str]]:
         ("Seed", "" if run.seed is None else str(run.seed)),
         ("Started", run.started),
         ("Duration", "" if run.seconds is None else duration(run.seconds)),
+        ("Stopped by", STOPPED.get(run.stopped_by, run.stopped_by)),
+        ("Driver", _share_of(run.driver_share, "the wall time spent thinking")),
+        ("Overhead", _share_of(run.overhead_share, "the trials\u2019 time neither training nor evaluation")),
         ("Run folder", run.folder),
         ("Machine", run.machine),
         ("Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
         ("Hypervolume", _hypervolume(front)),
+        ("KL hypervolume", _kl_hypervolume(front)),
     ]
     return [(name, value) for name, value in pairs if value]
 
@@ -145,6 +156,14 @@ def _rows(front: Front) -> str:
     run = front.run
     pairs = ((run.validation_rows, "validation"), (run.test_rows, "test"))
     return ", ".join(f"{count:,} {name}" for count, name in pairs if count)
+
+
+def _share_of(value: float | None, whole: str) -> str:
+    return "" if value is None else f"{share(value)} of {whole}"
+
+
+def _kl_hypervolume(front: Front) -> str:
+    return "" if front.kl_hypervolume is None else f"{front.kl_hypervolume:.4f} in bytes and log KL"
 
 
 def _hypervolume(front: Front) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 from autoprune.files import written_whole
 
 DASH, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
+RAISED = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
+"""Digits of an exponent."""
 
 
 def percent(value: float | None) -> str:
@@ -55,6 +57,31 @@ def duration(seconds: float | None) -> str:
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
+
+
+def nats(value: float | None) -> str:
+    """A divergence with two digits, as a power of ten where it is small.
+
+    >>> nats(0.0123), nats(0.00040469), nats(3.4e-9), nats(0.0)
+    ('0.012', '4.0×10⁻⁴', '3.4×10⁻⁹', '0')
+    """
+    if value is None:
+        return DASH
+    if value == 0 or abs(value) >= 99.5:
+        return f"{value:,.0f}".replace("-", MINUS)
+    if abs(value) >= 1e-3:
+        return f"{value:#.2g}".rstrip(".").replace("-", MINUS)
+    digits, power = f"{value:.1e}".split("e")
+    return f"{digits}{TIMES}10{str(int(power)).translate(RAISED)}".replace("-", MINUS)
+
+
+def share(value: float) -> str:
+    """A share of one, in percent.
+
+    >>> share(0.004).replace("\N{NO-BREAK SPACE}", " "), share(0.0003).replace("\N{NO-BREAK SPACE}", " ")
+    ('0.4 %', 'less than 0.1 %')
+    """
+    return percent(100.0 * value) if value == 0 or value >= 0.0005 else f"less than {percent(0.1)}"
 
 
 def plural(count: int, noun: str) -> str:

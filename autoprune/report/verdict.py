@@ -169,6 +169,8 @@ def _unfinished(front: Front) -> str:
     run = front.run
     done = sum(one.measured for one in front.searched)
     told = f"{done} of {plural(run.planned_trials, 'trial')} measured"
+    if done > run.planned_trials:
+        told = f"{plural(done, 'trial')} measured"
     if run.state == "running":
         return f"The run is not finished: {told}. This page is a picture of the moment."
     if run.state == "stopped":

@@ -1,0 +1,294 @@
+"""What the library holds, what a model is made of, what a run weighs: records, and lines for people.
+
+A record is plain data, the same that `--json` prints, and the lines are made from it alone. Only the
+record of a model needs torch.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autoprune import shelf
+from autoprune.costs import Costs
+from autoprune.errors import AutopruneError
+from autoprune.files import cache_folder
+from autoprune.run import RUN, UNITS, read_record
+from autoprune.space import Choices, Level, SearchSpace
+
+DEMO = "demo"
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+def record_of(what: str | None, *, space: str | None = None, target: str | None = None) -> dict[str, Any]:
+    """The record of the library (None), a run folder, a model folder or hub id, or the demo's model.
+
+    Raises:
+        AutopruneError: when `what` is none of these, or `space` or `target` is given without a model.
+    """
+    path = Path(what) if what is not None else None
+    is_run = path is not None and (path / RUN).is_file()
+    if (path is None or is_run) and (space or target):
+        raise AutopruneError("--space and --target are for a model; the library and a run have their own")
+    if path is None:
+        return library_record(cache_folder() / "library", limit_bytes=shelf.limit_bytes())
+    if is_run:
+        return run_record(path)
+    is_demo = what == DEMO and not path.exists()
+    is_model = (path / "config.json").is_file() or (not path.exists() and _HUB_ID.fullmatch(str(what)))
+    if not is_demo and not is_model:
+        raise AutopruneError(
+            f"{what!r} is no run folder (with {RUN}), no model folder (with config.json and "
+            f"model.safetensors), no hub id and not {DEMO!r}. Without it, the library is inspected"
+        )
+    return model_record(None if is_demo else what, space=space or "auto", target=target or "openvino")
+
+
+def lines_of(record: Mapping[str, Any]) -> list[str]:
+    """A record for people."""
+    lines = {"library": _library_lines, "run": _run_lines, "model": _model_lines}
+    return lines[record["what"]](record)
+
+
+# ---- the library --------------------------------------------------------------------------------
+
+
+def library_record(folder: Path, *, limit_bytes: int) -> dict[str, Any]:
+    """What lies in the library's folder, by `stat` and by what each file says of itself."""
+    files = shelf.holdings(folder)
+    current = [one for one in files if one.note is not None and one.note.version == shelf.VERSION]
+    keys = dict.fromkeys(one.note.key for one in current if one.note is not None)
+    models = [
+        {"key": key} | _summed([one for one in current if one.note is not None and one.note.key == key])
+        for key in keys
+    ]
+    bad = [one for one in files if one.problem]
+    return {
+        "what": "library",
+        "folder": str(folder),
+        "limit_bytes": limit_bytes,
+        **_weighed(files),
+        "models": sorted(models, key=lambda one: -one["used"]),
+        "other_versions": _weighed([one for one in files if not one.problem and one not in current]),
+        "unreadable": [
+            {"file": one.path.name, "size_bytes": one.size_bytes, "problem": one.problem} for one in bad
+        ],
+        "unfinished": _weighed(shelf.leftovers(folder)),
+    }
+
+
+def _weighed(files: Sequence[shelf.Held]) -> dict[str, Any]:
+    used = max((one.used for one in files), default=None)
+    return {"files": len(files), "size_bytes": sum(one.size_bytes for one in files), "used": used}
+
+
+def _summed(files: Sequence[shelf.Held]) -> dict[str, Any]:
+    """Units, variants and bytes of files with a note. A variant is a unit at a ratio and a bit-width."""
+    notes = [one.note for one in files if one.note is not None]
+    variants = sum(len(note.bits) for note in notes)
+    return {"units": len({note.unit for note in notes}), "variants": variants, **_weighed(files)}
+
+
+def _library_lines(record: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"Library   {record['folder']}",
+        f"Holds     {_size(record['size_bytes'])} in {record['files']} files; limit "
+        f"{_size(record['limit_bytes'])} ({shelf.LIMIT_VARIABLE})",
+    ]
+    if record["models"]:
+        lines.append(f"{'Model and data':26}{'units':>6}{'variants':>10}{'files':>7}{'size':>11}  last used")
+    for one in record["models"]:
+        lines.append(
+            f"  {one['key']:24}{one['units']:6}{one['variants']:10}{one['files']:7}"
+            f"{_size(one['size_bytes']):>11}  {_when(one['used'])}"
+        )
+    old, unfinished = record["other_versions"], record["unfinished"]
+    if old["files"]:
+        lines.append(
+            f"Outdated  {old['files']} files, {_size(old['size_bytes'])}, last used {_when(old['used'])}: "
+            "made by another version of autoprune, not used by this one"
+        )
+    if unfinished["files"]:
+        lines.append(
+            f"Unfinished  {unfinished['files']} files, {_size(unfinished['size_bytes'])}: being written, "
+            "or left by a killed process and removed an hour later"
+        )
+    for one in record["unreadable"]:
+        lines.append(f"Unreadable  {one['file']}, {_size(one['size_bytes'])}: {one['problem']}")
+    return lines
+
+
+# ---- a run --------------------------------------------------------------------------------------
+
+
+def run_record(path: Path) -> dict[str, Any]:
+    """Bytes of a run's units at every level, and what the library holds of them.
+
+    Raises:
+        AutopruneError: when the run has no such table yet, or one that this version cannot read.
+    """
+    about = read_record(path / RUN)
+    if not (path / UNITS).is_file():
+        raise AutopruneError(f"run {path} has no {UNITS} yet: it stopped before its library was built")
+    try:
+        costs = Costs.from_json(read_record(path / UNITS))
+        space = SearchSpace(tuple(_choices(name, table) for name, table in costs.levels.items()))
+        facts, kinds = dict(about["facts"]), dict(about["kinds"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise AutopruneError(
+            f"{path / UNITS} or {path / RUN} is damaged, or of another version of autoprune ({error!r})"
+        ) from error
+    return {
+        "what": "run",
+        "run": str(path),
+        **{name: facts.get(name) for name in ("model", "target", "space")},
+        **_units_record(costs, space, kinds),
+        "library": _library_of(about.get("library_key")),
+    }
+
+
+def _choices(unit: str, levels: Iterable[Level]) -> Choices:
+    known = list(levels)
+    return Choices(unit, tuple({one.ratio for one in known}), tuple({one.bits for one in known}))
+
+
+def _library_of(key: object) -> dict[str, Any] | None:
+    """What the library holds under a key; None where a run does not say its key."""
+    if not isinstance(key, str):
+        return None
+    files = shelf.holdings(cache_folder() / "library")
+    return {"key": key} | _summed([one for one in files if one.note is not None and one.note.key == key])
+
+
+def _run_lines(record: Mapping[str, Any]) -> list[str]:
+    held = record["library"]
+    lines = [f"Run       {record['run']}", *_head_lines(record)]
+    if held is None:
+        lines.append("Library   the run does not say which variants are its own")
+    else:
+        have = sum(len(one["levels"]) for one in record["units"])
+        lines.append(
+            f"Library   {held['variants']} variants of {held['units']} units, {_size(held['size_bytes'])} "
+            f"under {held['key']}; the run takes {have}"
+        )
+    return lines + _units_lines(record)
+
+
+# ---- a model ------------------------------------------------------------------------------------
+
+
+def model_record(source: str | None, *, space: str, target: str) -> dict[str, Any]:
+    """Units, levels and bytes of a model as a search would find them; no data is needed."""
+    from autoprune.survey import survey
+
+    found = survey(source, space=space, target=target)
+    return {
+        "what": "model",
+        "model": "all-MiniLM-L6-v2 (built-in demo)" if source is None else source,
+        "target": target,
+        "space": found.space_name,
+        "labels": found.labels,
+        "has_head": found.has_head,
+        **_units_record(found.sizes, found.space, found.kinds),
+        "left_alone": [{"path": path, "size_bytes": size} for path, size in found.left_alone.items()],
+    }
+
+
+def _model_lines(record: Mapping[str, Any]) -> list[str]:
+    head = f"{record['labels']} labels" + ("" if record["has_head"] else ", head not trained yet")
+    rest = record["fixed_bytes"] - sum(one["size_bytes"] for one in record["left_alone"])
+    lines = [*_head_lines(record), *_units_lines(record)]
+    lines.append(f"Left alone, {_size(record['fixed_bytes'])} in all ({head})")
+    groups: dict[str, list[int]] = {}
+    for one in record["left_alone"]:
+        groups.setdefault(_collapsed(one["path"]), []).append(one["size_bytes"])
+    for path, sizes in groups.items():
+        lines.append(f"  {_times(path, len(sizes)):52}{_size(sum(sizes)):>10}")
+    lines.append(f"  {'the rest of the files: graph, headers':52}{_size(rest):>10}")
+    return lines
+
+
+# ---- units, of a model or a run -----------------------------------------------------------------
+
+
+def _units_record(costs: Costs, space: SearchSpace, kinds: Mapping[str, str]) -> dict[str, Any]:
+    smallest = costs.smallest(space)
+    return {
+        "original_bytes": costs.size_bytes(space.untouched()),
+        "smallest_bytes": costs.size_bytes(smallest),
+        "fixed_bytes": costs.fixed_bytes,
+        "units": [
+            {
+                "name": one.unit,
+                "kind": kinds.get(one.unit, ""),
+                "smallest": str(smallest[one.unit]),
+                "levels": [
+                    {"ratio": lv.ratio, "bits": lv.bits, "size_bytes": costs.levels[one.unit][lv].size_bytes}
+                    for lv in one.levels()
+                ],
+            }
+            for one in space.units
+        ],
+    }
+
+
+def _head_lines(record: Mapping[str, Any]) -> list[str]:
+    levels = sum(len(one["levels"]) for one in record["units"])
+    return [
+        f"Model     {record['model']}  {_size(record['original_bytes'])} as {record['target']}",
+        f"Space     {record['space']}  {len(record['units'])} units, {levels} variants",
+        f"Smallest  {_size(record['smallest_bytes'])}, every unit at its smallest",
+    ]
+
+
+def _units_lines(record: Mapping[str, Any]) -> list[str]:
+    """For each kind of equal units a table of bytes: a row a ratio, a column a number of bits."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for one in record["units"]:
+        groups.setdefault((_collapsed(one["name"]), str(one["levels"])), []).append(one)
+    lines = []
+    for (name, _), units in groups.items():
+        sizes = {(lv["ratio"], lv["bits"]): lv["size_bytes"] for lv in units[0]["levels"]}
+        ratios, bits = (sorted({level[k] for level in sizes}) for k in (0, 1))
+        title = _times(name, len(units))
+        lines.append(
+            f"{title}  {_size(max(sizes.values()))}, at the smallest {_size(min(sizes.values()))} "
+            f"({units[0]['smallest']})" + (", each" if len(units) > 1 else "")
+        )
+        lines.append(f"  {'ratio':>5}" + "".join(f"{f'{b} bits':>11}" for b in reversed(bits)))
+        for ratio in ratios:
+            row = [_size(sizes[ratio, b]) for b in reversed(bits)]
+            lines.append(f"  {ratio:5g}" + "".join(f"{text:>11}" for text in row))
+    return lines
+
+
+def _collapsed(path: str) -> str:
+    """A path with its numbers left out, for what comes once a layer.
+
+    >>> _collapsed("encoder.layer.3.attention")
+    'encoder.layer.*.attention'
+    """
+    return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", path)
+
+
+def _times(name: str, count: int) -> str:
+    return name if count == 1 else f"{name} x{count}"
+
+
+def _size(size_bytes: int) -> str:
+    """Bytes for people; a unit may weigh kilobytes and a library gigabytes.
+
+    >>> _size(20_000_000_000), _size(4_391_234), _size(1_536)
+    ('20.00 GB', '4.39 MB', '1.5 kB')
+    """
+    for unit, name in ((10**9, "GB"), (10**6, "MB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.2f} {name}"
+    return f"{size_bytes / 1e3:.1f} kB"
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

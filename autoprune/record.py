@@ -1,0 +1,149 @@
+"""What `front.json` says: plain data from the trials, for the report and for other programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from autoprune.budget import Budget
+from autoprune.costs import Costs
+from autoprune.front import Trial, finished, within
+from autoprune.run import Standing
+from autoprune.rungs import LONGER, agreement
+from autoprune.space import Candidate
+from autoprune.volume import kl_area
+
+
+def front_record(
+    about: Mapping[str, Any],
+    costs: Costs,
+    now: Standing,
+    budget: Budget,
+    *,
+    sizes: tuple[float, float],
+    state: str,
+) -> dict[str, Any]:
+    """The content of `front.json`: the run, its units, every trial, and the front.
+
+    sizes: bytes between which the hypervolume in (bytes, log KL) is taken.
+    """
+    members = {one.number for one in now.front}
+    fit = {one.number for one in within(now.trials, budget)}
+    untouched = {name: next(iter(table.values())) for name, table in costs.levels.items()}
+    steps = int(about["facts"]["recipe"]["steps"])
+    first = {(one.candidate, one.rung): one.number for one in reversed(now.trials)}
+    return {
+        "version": 1,
+        "run": dict(about["facts"])
+        | {"state": state, "started": about["started"], "command": about["command"]}
+        | {"seconds": about.get("seconds", 0.0)}
+        | {name: about[name] for name in ("stopped_by", "driver_share", "overhead_share") if name in about},
+        "units": [
+            {"name": name, "kind": about["kinds"].get(name, ""), "size_bytes": cost.size_bytes}
+            for name, cost in untouched.items()
+        ],
+        "trials": [
+            _trial_record(one, costs, members, fit) | {"promoted_from": _lower(one, first)}
+            for one in now.trials
+        ],
+        "front": [one.number for one in now.front],
+        "best": None if now.best is None else now.best.number,
+        "knee": None if now.knee is None else now.knee.number,
+        "hypervolume": now.hypervolume,
+        "hypervolume_reference": dict(
+            zip(("size_bytes", "latency_ms", "accuracy"), now.reference.objectives(), strict=True)
+        ),
+        "kl_hypervolume": kl_hypervolume(now.trials, sizes),
+        "rungs": [_rung_record(now.trials, rung, steps) for rung in range(3)],
+        "agreement": [_agreement_record(now.trials, lower, upper) for lower, upper in ((0, 1), (1, 2))],
+        "sensitivity": {
+            "levels": [
+                [unit, level.ratio, level.bits, cost.size_bytes, cost.damage, cost.latency_ms]
+                for unit, table in costs.levels.items()
+                for level, cost in table.items()
+            ],
+            **_prediction(now.trials, costs),
+        },
+    }
+
+
+def _lower(one: Trial, first: Mapping[tuple[Candidate, int], int]) -> int | None:
+    """Number of the same candidate's trial at the nearest lower rung."""
+    lower = (first.get((one.candidate, rung)) for rung in range(one.rung - 1, -1, -1))
+    return None if one.is_baseline else next((number for number in lower if number is not None), None)
+
+
+def kl_hypervolume(trials: Sequence[Trial], sizes: tuple[float, float]) -> float:
+    """Share of the box of bytes (between `sizes`) and log KL that all trials dominate."""
+    done = [m for _, m in finished(trials) if not math.isnan(m.kl)]
+    size, kl = np.array([float(m.size_bytes) for m in done]), np.array([m.kl for m in done])
+    return kl_area(size, kl, low=sizes[0], high=sizes[1])
+
+
+def _rung_record(trials: Sequence[Trial], rung: int, steps: int) -> dict[str, Any]:
+    at = [one for one in trials if one.rung == rung and not one.is_baseline]
+    seconds = [one.seconds for one in at]
+    return {
+        "rung": rung,
+        "steps": steps * (0, 1, LONGER)[rung],
+        "trials": len(at),
+        "mean_seconds": round(sum(seconds) / len(seconds), 2) if seconds else None,
+    }
+
+
+def _agreement_record(trials: Sequence[Trial], lower: int, upper: int) -> dict[str, Any]:
+    found = agreement(trials, lower, upper)
+    return asdict(found) | {"low": found.low}
+
+
+def _prediction(trials: Sequence[Trial], costs: Costs) -> dict[str, Any]:
+    """How well the divergence of untrained trials was predicted: the rank correlation (Spearman)."""
+    pairs = [
+        (costs.damage(one.candidate), m.kl)
+        for one, m in finished(trials)
+        if one.rung == 0 and not one.is_baseline and math.isfinite(m.kl)
+    ]
+    if len(pairs) < 3:
+        return {"spearman": None, "pairs": len(pairs)}
+    rho = float(spearmanr(*zip(*pairs, strict=True)).statistic)
+    return {"spearman": rho if math.isfinite(rho) else None, "pairs": len(pairs)}
+
+
+def _trial_record(one: Trial, costs: Costs, members: set[int], fit: set[int]) -> dict[str, Any]:
+    m = one.measurement
+    names: tuple[str, ...] = (
+        "size_bytes",
+        "latency_ms",
+        "latency_low_ms",
+        "latency_high_ms",
+        "accuracy",
+        "kl",
+    )
+    names += ("raw_latency_ms", "raw_original_ms")
+    return {
+        "number": one.number,
+        "name": one.name,
+        "state": "COMPLETE" if m is not None else "FAIL",
+        "failure": one.failure,
+        "levels": {u: {"ratio": lv.ratio, "bits": lv.bits} for u, lv in one.candidate.items},
+        "unit_bytes": {u: costs.levels[u][lv].size_bytes for u, lv in one.candidate.items},
+        **{name: None if m is None else _finite(getattr(m, name)) for name in names},
+        "predicted_size_bytes": one.predicted_size_bytes,
+        "predicted_kl": costs.damage(one.candidate),
+        "rung": one.rung,
+        "test_accuracy": one.test_accuracy,
+        "seconds": one.seconds,
+        "parts": dict(one.parts),
+        "worker": one.worker,
+        "on_front": one.number in members,
+        "within_budget": one.number in fit,
+    }
+
+
+def _finite(x: float) -> float | None:
+    return None if isinstance(x, float) and not math.isfinite(x) else x

@@ -1,0 +1,146 @@
+"""What a free worker does next: train what is promising, try something new, train a finalist; or stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprune.budget import Budget
+from autoprune.front import Trial, finished
+from autoprune.rungs import FINALISTS, LONGER, SHARE, Key, finalist, promotion
+from autoprune.space import Candidate
+from autoprune.study import Study
+from autoprune.volume import kl_area
+
+GAIN = 1e-3
+"""Relative growth of the hypervolume below which `patience` candidates have brought nothing."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A candidate to evaluate at a rung; `token` goes back to the study with its result."""
+
+    token: int
+    candidate: Candidate
+    rung: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How far a search goes.
+
+    wanted: candidates to try. steps: of the brief fine-tune; with 0 nothing is ever trained. rows: of
+    validation. patience: candidates without gain after which it stops. deadline: by time.monotonic().
+    sizes: the smallest and the largest size that count, in bytes.
+    """
+
+    budget: Budget
+    wanted: int
+    steps: int
+    rows: int
+    sizes: tuple[float, float]
+    patience: int | None = None
+    deadline: float | None = None
+
+
+class Schedule:
+    """One driver's choices. What it knows of the past it reads from the study."""
+
+    def __init__(self, study: Study, plan: Plan, starts: Sequence[Candidate]) -> None:
+        self._study, self._plan = study, plan
+        trials = study.trials()
+        self._begun: set[Key] = {(one.candidate, one.rung) for one in trials}
+        tried = {one.candidate for one in trials}
+        self._starts = [one for one in starts if one not in tried]
+        self._candidates = sum(is_candidate(one) for one in trials)
+        self._finalists = 0
+        self._flying: dict[int, int] = {}
+        self.stopped_by = "trials"
+
+    def next(self) -> Work | None:
+        """What to begin now; None where all is begun, or the time is up."""
+        if self._plan.deadline is not None and time.monotonic() > self._plan.deadline:
+            self.stopped_by = "time"
+            return None
+        trials = self._study.trials()
+        if self._plan.steps and (found := promotion(trials, self._begun, self._plan.budget)) is not None:
+            return self._work(found, 1)
+        if self._candidates < self._plan.wanted and not self._out_of_patience(trials):
+            self._candidates += 1
+            return self._work(self._starts.pop(0) if self._starts else None, 0)
+        if self._plan.steps and self._finalists < FINALISTS:
+            one = finalist(trials, self._begun, self._plan.budget, rows=self._plan.rows)
+            if one is not None:
+                self._finalists += 1
+                return self._work(one, 2)
+        return None
+
+    def done(self, work: Work) -> None:
+        """That a piece of work has ended and its trial is told."""
+        del self._flying[work.token]
+
+    def seconds_left(self, workers: int) -> float:
+        """Estimate of the seconds until all is done, from what evaluations at each rung have taken."""
+        plan, trials = self._plan, self._study.trials()
+        new = 0 if self.stopped_by != "trials" else max(0, plan.wanted - self._candidates)
+        pace = pace_of(trials, plan.steps)
+        promoted = sum(one.rung == 1 and not one.is_baseline for one in trials)
+        tried = sum(is_candidate(one) for one in trials)
+        share = SHARE if tried < 12 else promoted / tried
+        late = max(0.0, share * tried - promoted)
+        trained = (new * share + late, FINALISTS - self._finalists) if plan.steps else (0.0, 0)
+        flying = sum(0.5 * pace[rung] for rung in self._flying.values())
+        work = flying + sum(n * one for n, one in zip((new, *trained), pace, strict=True))
+        left = work / max(1, workers)
+        if plan.deadline is not None:
+            left = min(left, max(0.0, plan.deadline - time.monotonic()) + flying)
+        return left
+
+    def _work(self, candidate: Candidate | None, rung: int) -> Work:
+        asked = self._study.ask(candidate)
+        self._begun.add((asked.candidate, rung))
+        self._flying[asked.token] = rung
+        return Work(asked.token, asked.candidate, rung)
+
+    def _out_of_patience(self, trials: Sequence[Trial]) -> bool:
+        if self._plan.patience is None or not is_idle(trials, self._plan.patience, self._plan.sizes):
+            return False
+        self.stopped_by = "patience"
+        return True
+
+
+def is_candidate(one: Trial) -> bool:
+    """Whether a trial counts as one of those asked for: baselines and promotions do not."""
+    return one.rung == 0 and not one.is_baseline
+
+
+def is_idle(trials: Sequence[Trial], patience: int, sizes: tuple[float, float]) -> bool:
+    """Whether the hypervolume in (bytes, log KL) has hardly grown since `patience` candidates ago."""
+    places = [k for k, one in enumerate(trials) if is_candidate(one)]
+    if len(places) <= patience:
+        return False
+    before = _area(trials[: places[-patience]], sizes)
+    return _area(trials, sizes) <= before * (1 + GAIN)
+
+
+def _area(trials: Sequence[Trial], sizes: tuple[float, float]) -> float:
+    done = [m for _, m in finished(trials) if not math.isnan(m.kl)]
+    size, kl = np.array([float(m.size_bytes) for m in done]), np.array([m.kl for m in done])
+    return kl_area(size, kl, low=sizes[0], high=sizes[1])
+
+
+def pace_of(trials: Sequence[Trial], steps: int) -> tuple[float, float, float]:
+    """Mean seconds of an evaluation at each rung over the last 20; a guess where none was seen.
+
+    A rung's first guess is the one below it plus half a second a step.
+    """
+    means: list[float] = []
+    for rung, trained in enumerate((0, steps, (LONGER - 1) * steps)):
+        seen = [one.seconds for one in trials if one.rung == rung and not one.is_baseline]
+        guess = (means[-1] if means else 8.0) + 0.5 * trained
+        means.append(sum(seen[-20:]) / len(seen[-20:]) if seen else guess)
+    return means[0], means[1], means[2]

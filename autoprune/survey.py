@@ -1,0 +1,90 @@
+"""What a model is made of, without data: its units, their bytes at every level, and what is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import transformers
+from torch import nn
+
+from autoprune import demo, inputs, teacher
+from autoprune.costs import Costs
+from autoprune.data import Rows, Splits
+from autoprune.errors import AutopruneError
+from autoprune.space import SearchSpace
+from autoprune.targets import get_target
+from autoprune.task import encode
+from autoprune.units import Unit, find_units, search_space
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A model's search space and sizes on a target.
+
+    sizes: as a search predicts them; what no unit holds is the rest of the original as really saved.
+    kinds: of the units, by name. left_alone: bytes of the modules that no unit compresses, by path.
+    """
+
+    space: SearchSpace
+    space_name: str
+    sizes: Costs
+    kinds: Mapping[str, str]
+    left_alone: Mapping[str, int]
+    labels: int
+    has_head: bool
+
+
+def survey(source: str | None, *, space: str, target: str) -> Survey:
+    """Take stock of a model folder or hub id, of the demo's model where None.
+
+    It gets as many labels as its config says; a search takes the data's, which can change a few bytes.
+
+    Raises:
+        AutopruneError: for whatever the user named that is not there or does not fit.
+    """
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    runtime = get_target(target)
+    where = str(demo.demo_model()) if source is None else source
+    labels = _labels(where)
+    loaded = teacher.load_pretrained(where, labels=labels)
+    file, space_name = inputs.find_space(space, loaded.model)
+    units = find_units(loaded.model, file, source=space_name)
+    choices = search_space(units, bits=runtime.bits)
+    rows = Rows((("one two three",) * 2,), (0, 1))  # a target saves a model by tracing it on a batch
+    task = encode(Splits(rows, rows, rows, ("0", "1"), "", ""), loaded.tokenizer, max_length=8)
+    return Survey(
+        choices,
+        space_name,
+        inputs.sizes_of(loaded.model, units, choices, runtime, task),
+        {unit.name: unit.kind for unit in units},
+        _left_alone(loaded.model, units),
+        labels,
+        loaded.has_head,
+    )
+
+
+def _labels(source: str) -> int:
+    """Labels of a model's own config."""
+    try:
+        return int(transformers.AutoConfig.from_pretrained(source).num_labels)
+    except (OSError, ValueError, KeyError) as error:
+        if Path(source).exists():
+            return 2  # loading the model will say what is wrong
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise AutopruneError(
+            f"model {source!r} is no folder here and could not be had from the hub: {reason}"
+        ) from error
+
+
+def _left_alone(model: nn.Module, units: Sequence[Unit]) -> dict[str, int]:
+    """Bytes of each module that has parameters and is in no unit."""
+    taken = {weight.path for unit in units for weight in unit.weights}
+    own = {
+        path: sum(one.numel() * one.element_size() for one in module.parameters(recurse=False))
+        for path, module in model.named_modules()
+        if path not in taken
+    }
+    return {path: size for path, size in own.items() if size}
