@@ -10,6 +10,8 @@ Letters: u units, l levels, n trials, m candidates, s points of a front, q point
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -19,7 +21,8 @@ from scipy.stats import qmc
 
 from autoprune.budget import Budget
 from autoprune.corrections import Features, Learned
-from autoprune.solver import Problem, sweep
+from autoprune.front import Trial, finished
+from autoprune.solver import Problem, solve, sweep
 from autoprune.space import Candidate
 from autoprune.volume import added_area, covers, kl_scale
 
@@ -46,6 +49,26 @@ class Records:
     chosen: Choice
     kl: Array
     latency_ms: Array
+
+    @classmethod
+    def of(cls, problem: Problem, trials: Iterable[Trial]) -> Records:
+        """Those of the untrained trials, whose divergence is what the solver predicts."""
+        done = [
+            (problem.chosen(one.candidate), max(m.kl, 0.0), m.latency_ms)
+            for one, m in finished(trials)
+            if one.rung == 0 and math.isfinite(m.kl)
+        ]
+        chosen = np.array([one[0] for one in done], np.intp).reshape(-1, len(problem.units))
+        rest = np.array([one[1:] for one in done], np.float64).reshape(-1, 2)
+        return cls(chosen, rest[:, 0].copy(), rest[:, 1].copy())
+
+    def joined(self, more: Records) -> Records:
+        """These, and more after them."""
+        return Records(
+            np.concatenate([self.chosen, more.chosen]),
+            np.concatenate([self.kl, more.kl]),
+            np.concatenate([self.latency_ms, more.latency_ms]),
+        )
 
 
 @dataclass(frozen=True)
@@ -75,11 +98,18 @@ class Aim:
         )
 
     def propose(
-        self, records: Records, flying: Choice, seen: AbstractSet[Candidate], seed: int
+        self,
+        records: Records,
+        flying: Choice,
+        seen: AbstractSet[Candidate],
+        *,
+        seed: int,
+        volume: bool,
     ) -> Candidate | None:
         """The candidate to try next, within the budget and not in `seen`; None where none was found.
 
         flying [m u]: candidates being evaluated now; they count as if they came out as predicted.
+        volume: whether gain in (bytes, milliseconds, log KL) counts beside that in (bytes, log KL).
         """
         rng = np.random.default_rng(seed)
         rows, predicted = self.features.rows(records.chosen)
@@ -99,12 +129,25 @@ class Aim:
         judge = drawn if seed % 2 else mean
         kl = judge.totals(pool)[2]
         known = self._points(np.concatenate([records.chosen, flying]), records, judge, speed)
-        gain = self._gain(np.stack([self._x(size), self._y(ms), kl_scale(kl)], 1), known)
+        gain = self._gain(np.stack([self._x(size), self._y(ms), kl_scale(kl)], 1), known, volume=volume)
         for k in np.argsort(-gain, kind="stable"):
             one = self.problem.candidate(pool[k])
             if one not in seen:
                 return one
         return None
+
+    def answer(self, records: Records, budget: Budget) -> Candidate | None:
+        """The least damaging candidate within any budget, by the solver and what trials taught.
+
+        None where no candidate is within it.
+        """
+        rows, predicted = self.features.rows(records.chosen)
+        learned = Learned.of(self.features, rows, predicted, records.kl)
+        problem = self.problem.with_damage(_masked(learned.damage(), self.problem))
+        speed = self._speed(records)
+        limit_ms = None if budget.latency_ms is None else budget.latency_ms / speed
+        found = solve(problem, limit_bytes=budget.size_bytes, limit_ms=limit_ms)
+        return None if found is None else problem.candidate(found)
 
     def _pool(self, mean: Problem, drawn: Problem, records: Records, rng: np.random.Generator) -> Choice:
         """Candidates to choose among [m u]: the solver's, and swaps in those that are best so far."""
@@ -158,14 +201,14 @@ class Aim:
     def _y(self, ms: Array) -> Array:
         return np.clip((ms - self.low_ms) / max(self.high_ms - self.low_ms, 1e-9), 0, 1)
 
-    def _gain(self, points: Array, known: Array) -> Array:
-        """Hypervolume that each point [m 3] adds to the known ones, in two and three dimensions."""
+    def _gain(self, points: Array, known: Array, *, volume: bool) -> Array:
+        """Hypervolume that each point [m 3] adds to the known ones, in two and maybe three dimensions."""
         plane = added_area(points[:, [0, 2]], known[:, [0, 2]])
-        if self.high_ms <= self.low_ms:
+        if not volume or self.high_ms <= self.low_ms:
             return plane
         open_points = self.lattice[~covers(known, self.lattice).any(0)]
-        volume: Array = covers(points, open_points).sum(1) / len(self.lattice)
-        return plane + volume
+        more: Array = covers(points, open_points).sum(1) / len(self.lattice)
+        return plane + more
 
 
 def _masked(damage: Array, problem: Problem) -> Array:

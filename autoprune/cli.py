@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoprune.budget import parse_budget
 from autoprune.errors import AutopruneError
+from autoprune.faults import reported
 from autoprune.options import DEMO_DEFAULTS, SEARCH_OPTIONS, with_options
 from autoprune.printing import plan_lines, summary_lines
 from autoprune.progress import Progress
@@ -26,34 +24,6 @@ from autoprune.run import FRONT, RUN, STATUS, Config, RunFolder, read_record
 if TYPE_CHECKING:
     from autoprune.inputs import Inputs
     from autoprune.pool import Pool
-
-
-@contextlib.contextmanager
-def _reported() -> Iterator[None]:
-    """Errors a user can cause become one line and an exit code; so do Ctrl-C and SIGTERM.
-
-    A signal raises KeyboardInterrupt wherever the driver is; where that is inside a compiled
-    extension it may come out as another exception, so what counts is that a signal came.
-    """
-    came: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        if len(came) == 1:  # a second one must not cut the saving short
-            raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    try:
-        yield
-    except AutopruneError as error:
-        click.echo(f"autoprune: {error}", err=True)
-        sys.exit(error.exit_code)
-    except BaseException:
-        if not came:
-            raise
-        click.echo("autoprune: stopped; finished trials are saved", err=True)
-        sys.exit(128 + came[0])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -90,7 +60,7 @@ def search(
     \b
     autoprune search ./my-bert --dataset reviews.csv --budget 20MB
     """
-    with _reported():
+    with reported():
         given = {name: value for name, value in given.items() if value not in (None, ())}
         if model is None:
             given = DEMO_DEFAULTS | given
@@ -126,12 +96,20 @@ def _plan(config: Config) -> Inputs:
     return inputs
 
 
-def _go(run: RunFolder, inputs: Inputs, pool: Pool, trials: int, as_json: bool, quiet: bool) -> None:
+def _go(
+    run: RunFolder,
+    inputs: Inputs,
+    pool: Pool,
+    trials: int,
+    as_json: bool,
+    quiet: bool,
+    new_budget: bool = False,
+) -> None:
     """Search in a run folder, print how it ended, and let the folder go."""
     from autoprune.search import search as run_search
 
     try:
-        summary = run_search(run, inputs, pool, Progress(quiet=quiet), trials=trials)
+        summary = run_search(run, inputs, pool, Progress(quiet=quiet), trials=trials, new_budget=new_budget)
     finally:
         run.close()
     if as_json:
@@ -152,7 +130,8 @@ def _free_folder(name: str, budget: tuple[str, ...]) -> Path:
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--trials", help="Trials in all, or +N for N more.  [default: what the run was asked for]")
+@click.option("--trials", help="Candidates in all, or +N for N more.  [default: what the run was asked for]")
+@click.option("--budget", multiple=True, metavar="LIMIT", help="Another limit; the solver answers it first.")
 @click.option("--workers", type=click.IntRange(min=0), help="Ray workers.  [default: as before]")
 @click.option(
     "--timeout", "timeout_s", type=float, metavar="SECONDS", help="Start no trial after this many seconds."
@@ -160,25 +139,36 @@ def _free_folder(name: str, budget: tuple[str, ...]) -> Path:
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def resume(
-    run: Path, trials: str | None, workers: int | None, timeout_s: float | None, as_json: bool, quiet: bool
+    run: Path,
+    trials: str | None,
+    budget: tuple[str, ...],
+    workers: int | None,
+    timeout_s: float | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
-    """Go on with RUN after Ctrl-C, a kill, or to run more trials.
+    """Go on with RUN after Ctrl-C, a kill, to run more trials, or under another budget.
 
     \b
     autoprune resume runs/demo-minilm-20MB --trials +50
     """
-    with _reported():
+    with reported():
         folder = RunFolder.open(run)
         try:
             config = folder.config()
             wanted = _wanted(run, trials, config.trials)
             given: dict[str, Any] = {} if workers is None else {"workers": workers}
+            new_budget = bool(budget) and budget != config.budget
+            if new_budget:
+                parse_budget(budget)
+                given["budget"] = budget
             config = replace(config, trials=wanted, timeout_s=timeout_s, **given)
-            folder.note(config=asdict(config))
             from autoprune.search import open_workers
 
             with open_workers(config) as pool:
-                _go(folder, _plan(config), pool, wanted, as_json, quiet)
+                inputs = _plan(config)  # a budget that cannot be met is refused before it is noted
+                folder.note(config=asdict(config))
+                _go(folder, inputs, pool, wanted, as_json, quiet, new_budget)
         finally:
             folder.close()
 
@@ -205,7 +195,7 @@ def status(run: Path, as_json: bool) -> None:
     \b
     autoprune status runs/demo-minilm-20MB
     """
-    with _reported():
+    with reported():
         now = read_record(run / STATUS)
         if as_json:
             click.echo(json.dumps(now, indent=1))
@@ -228,7 +218,7 @@ def report(run: Path, show: bool) -> None:
     """
     from autoprune.report import write_csv, write_report
 
-    with _reported():
+    with reported():
         record = read_record(run / FRONT)
         write_csv(record, run / "front.csv")
         write_report(record, run / "report.html")
@@ -240,22 +230,36 @@ def report(run: Path, show: bool) -> None:
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--trial", "which", default="best", show_default=True, help="best, knee, or a trial's number.")
+@click.option(
+    "--budget",
+    multiple=True,
+    metavar="LIMIT",
+    help="The best within this limit instead: the solver's answer is made and measured first.",
+)
 @click.option("--target", help="openvino or packed.  [default: the run's]")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write; must not exist."
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def export(run: Path, which: str, target: str | None, output: Path, quiet: bool) -> None:
+def export(
+    run: Path, which: str, budget: tuple[str, ...], target: str | None, output: Path, quiet: bool
+) -> None:
     """Write a trial's model, ready to ship.
 
     \b
     autoprune export runs/demo-minilm-20MB --trial best -o minilm-20MB
+    autoprune export runs/demo-minilm-20MB --budget 8MB -o minilm-8MB
     """
-    with _reported():
+    with reported():
         chosen = target or str(read_record(run / RUN)["config"]["target"])
         from autoprune.export import export as run_export
 
-        done = run_export(run, which=which, target=chosen, folder=output, progress=Progress(quiet=quiet))
+        if budget and which != "best":
+            raise AutopruneError(f"--budget chooses the trial itself: leave out --trial {which}")
+        limit = parse_budget(budget) if budget else None
+        done = run_export(
+            run, which=which, budget=limit, target=chosen, folder=output, progress=Progress(quiet=quiet)
+        )
         click.echo(
             f"{done.folder}: trial {done.trial['number']} for {chosen}, {done.size_bytes} bytes "
             f"({done.size_bytes / 1e6:.2f} MB) of graph and weights\n"
@@ -288,6 +292,6 @@ def inspect(what: str | None, space: str | None, target: str | None, as_json: bo
     """
     from autoprune.inspection import lines_of, record_of
 
-    with _reported():
+    with reported():
         record = record_of(what, space=space, target=target)
         click.echo(json.dumps(record, indent=1) if as_json else "\n".join(lines_of(record)))

@@ -113,7 +113,7 @@ class Learned:
         rows, ratio = rows[use], measured[use] / predicted[use]
         noise = NOISE * np.maximum(ratio, 1.0) + UNSEEN / predicted[use]
         spread = rows * features.scales
-        factor: Array = np.linalg.cholesky(spread @ spread.T + np.diag(noise**2))
+        factor = np.linalg.cholesky(spread @ spread.T + np.diag(noise**2)).astype(np.float64)
         return cls(features, rows, ratio - 1.0, noise, factor)
 
     def damage(self, rng: np.random.Generator | None = None) -> Array:

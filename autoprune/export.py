@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from autoprune.artifact import write_artifact
-from autoprune.errors import AutopruneError
+from autoprune.budget import Budget
+from autoprune.errors import AutopruneError, BudgetError
+from autoprune.front import best
 from autoprune.progress import Progress
 from autoprune.run import FRONT, Config, RunFolder, read_record
-from autoprune.search import remake
+from autoprune.search import answer, remake
 from autoprune.targets.packed import read_packed
 from autoprune.task import Batch
 
@@ -46,14 +48,18 @@ def find_trial(record: dict[str, Any], which: str) -> dict[str, Any]:
     return dict(trials[int(which)])
 
 
-def export(path: Path, *, which: str, target: str, folder: Path, progress: Progress) -> Exported:
-    """Write a trial's model for a target.
+def export(
+    path: Path, *, which: str, budget: Budget | None, target: str, folder: Path, progress: Progress
+) -> Exported:
+    """Write a trial's model for a target: the one named, or the best within a budget of its own.
 
     Models on the front are kept in the run folder; another is made again from the run's settings,
     which gives the same model, since a trial's seed follows from the run's and its candidate.
     """
     if folder.exists():
         raise AutopruneError(f"{folder} already exists and is kept as it is; give another -o")
+    if budget is not None:
+        which = _best_within(path, budget, progress)
     record = read_record(path / FRONT)
     trial = find_trial(record, which)
     source = path / "trials" / f"{trial['number']:04d}"
@@ -93,6 +99,19 @@ def export(path: Path, *, which: str, target: str, folder: Path, progress: Progr
         about=about,
     )
     return Exported(folder, trial, size)
+
+
+def _best_within(path: Path, budget: Budget, progress: Progress) -> str:
+    """Number of the best trial within a budget, once the solver's answer to it is among the trials."""
+    rows = int(read_record(path / FRONT)["run"]["validation_rows"])
+    run = RunFolder.open(path)
+    try:
+        found = best(answer(run, budget, progress), budget, rows=rows)
+    finally:
+        run.close()
+    if found is None:
+        raise BudgetError(f"no trial is within {budget}, nor is what the solver predicted to be")
+    return str(found.number)
 
 
 def _example(tokenizer: Path) -> Batch:

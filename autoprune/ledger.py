@@ -13,14 +13,16 @@ import numpy as np
 
 from autoprune.budget import Budget
 from autoprune.costs import Costs
-from autoprune.evaluate import Evaluated
+from autoprune.evaluate import Evaluated, candidate_seed
 from autoprune.files import write_json
 from autoprune.front import Measurement, Trial
+from autoprune.pool import Outcome
 from autoprune.prepare import Prepared
 from autoprune.record import front_record
 from autoprune.report import write_csv, write_report
 from autoprune.run import FRONT, RunFolder, Standing, standing
 from autoprune.schedule import is_candidate
+from autoprune.space import Candidate
 from autoprune.study import Study
 
 PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "datasets", "openvino")
@@ -68,6 +70,23 @@ class Ledger:
         self.before = float(run.about().get("seconds", 0.0))
         self.estimates: list[tuple[float, float]] = []
         self._note_facts()
+
+    def trial_of(self, candidate: Candidate, rung: int, outcome: Outcome, name: str | None = None) -> Trial:
+        """What an outcome says of a candidate; `number` is the study's to give."""
+        result = outcome.result if isinstance(outcome.result, Evaluated) else None
+        return Trial(
+            number=-1,
+            candidate=candidate,
+            measurement=result.measurement if result else None,
+            failure=outcome.failure,
+            name=name,
+            predicted_size_bytes=self.costs.size_bytes(candidate),
+            seconds=round(outcome.seconds, 3),
+            worker=outcome.worker,
+            seed=candidate_seed(self.config.seed, candidate),
+            rung=rung,
+            parts=dict(result.parts) if result else {},
+        )
 
     def keep(self, trial: Trial, result: object) -> None:
         """Keep the model of a trial; `sum_up` drops those that leave the front."""

@@ -6,11 +6,14 @@ and their measurements back, and keeps the run folder true.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from autoprune.aim import Aim
+from autoprune.aim import Aim, Records
+from autoprune.budget import Budget
 from autoprune.errors import BudgetError, FailedTrialsError
 from autoprune.evaluate import Evaluate, Evaluated, Score, candidate_seed, device_count, make_worker
 from autoprune.files import write_json, written_whole
@@ -64,8 +67,18 @@ def open_workers(config: Config) -> Pool:
     )
 
 
-def search(run: RunFolder, inputs: Inputs, pool: Pool, progress: Progress, *, trials: int) -> Summary:
+def search(
+    run: RunFolder,
+    inputs: Inputs,
+    pool: Pool,
+    progress: Progress,
+    *,
+    trials: int,
+    new_budget: bool = False,
+) -> Summary:
     """Run or go on with a search until `trials` trials are finished, baselines not counted.
+
+    new_budget: whether the run was searched under another one; the solver answers it first.
 
     Raises:
         BudgetError: when no finished trial is within the budget.
@@ -78,7 +91,7 @@ def search(run: RunFolder, inputs: Inputs, pool: Pool, progress: Progress, *, tr
         with written_whole(run.path / "tokenizer") as temporary:
             inputs.loaded.tokenizer.save_pretrained(temporary)
     pool.start({"setting": prepared.setting})
-    return _Search(run, config, prepared, pool, progress, trials).go()
+    return _Search(run, config, prepared, pool, progress, trials).go(new_budget=new_budget)
 
 
 class _Search:
@@ -122,10 +135,12 @@ class _Search:
             sizes=(self.aim.low_bytes, self.aim.high_bytes),
         )
 
-    def go(self) -> Summary:
+    def go(self, *, new_budget: bool) -> Summary:
         """All stages, in order; what a stage finds done is not done again."""
         try:
             self._run_baselines()
+            if new_budget:
+                self.answer(self.budget)
             self._run_trials()
             self._score_finalists()
             now = self.ledger.sum_up(state="finished")
@@ -140,6 +155,260 @@ class _Search:
                 f"go on with: autoprune resume {self.run.path} --trials +50"
             )
         return Summary(self.run.path, "finished", now, self.budget)
+
+    def answer(self, budget: Budget) -> None:
+        """Make and measure the solver's candidate for a budget, trained as trials are, if it is new."""
+        found = self.aim.answer(Records.of(self.aim.problem, self.study.trials()), budget)
+        if found is None:
+            raise BudgetError(f"no candidate is predicted to be within {budget}")
+        rung = 1 if self.prepared.recipe.steps else 0
+        if any(one.candidate == found and one.rung >= rung for one in self.study.trials()):
+            return
+        asked = self.study.ask(found)
+        with self.progress.bar(f"The solver's answer to {budget}", 1) as bar:
+            for outcome in run_each(self.pool, [self._job(found, rung)], bar):
+                trial = self.study.tell(asked.token, self.ledger.trial_of(found, rung, outcome))
+                self.ledger.sum_up(state="finished")
+                self.ledger.keep(trial, outcome.result)
+
+    def remake(self, number: int) -> None:
+        """Make a finished trial's model again."""
+        self._weights({one.number: one for one in self.study.trials()}[number])
+
+    def _original_ms(self) -> float:
+        """The original's latency on the target, measured once a run."""
+        known = self.run.about().get("original_ms")
+        if known is None:
+            known = time_original(self.pool)
+            self.run.note(original_ms=known)
+        return float(known)
+
+    def _repair(self, one: Candidate, seen: AbstractSet[Candidate], seed: int) -> Candidate:
+        return repair(one, seen, seed, space=self.space, costs=self.costs, limit_bytes=self.budget.size_bytes)
+
+    # ---- trials ---------------------------------------------------------------------------------
+
+    def _job(self, candidate: Candidate, rung: int) -> Evaluate:
+        recipe = self.prepared.recipe
+        steps = recipe.steps * (0, 1, LONGER)[rung]
+        seed = candidate_seed(self.config.seed, candidate)
+        return Evaluate(candidate, replace(recipe, steps=steps), seed, self.reference_ms)
+
+    def _baseline_rung(self, candidate: Candidate) -> int:
+        """Baselines get the brief fine-tune that trials get; there is none for the original."""
+        return 0 if is_untouched(candidate) or not self.prepared.recipe.steps else 1
+
+    def _run_baselines(self) -> None:
+        have = {one.name for one in self.study.trials()}
+        limit = self.budget.size_bytes
+        named = baselines(self.space, self.costs, limit_bytes=limit)
+        todo = {name: one for name, one in named.items() if name not in have}
+        if todo:
+            waiting, came = list(todo.items()), dict[int, Outcome]()
+            with self.progress.bar("Baselines", len(todo)) as bar:
+                jobs = [self._job(one, self._baseline_rung(one)) for one in todo.values()]
+                for outcome in run_each(self.pool, jobs, bar):
+                    came[outcome.key] = outcome
+                    # Recorded in their order, whichever ends first: the original is trial 0.
+                    while (place := len(todo) - len(waiting)) in came:
+                        self._record_baseline(*waiting.pop(0), came[place])
+        self.ledger.sum_up(state="running")
+
+    def _record_baseline(self, name: str, candidate: Candidate, outcome: Outcome) -> None:
+        trial = self.study.add(self.ledger.trial_of(candidate, self._baseline_rung(candidate), outcome, name))
+        if name != ORIGINAL:
+            self.ledger.keep(trial, outcome.result)
+
+    def _run_trials(self) -> None:
+        """Ask, evaluate, tell, until enough are finished or the time is up."""
+        # Optuna's samplers begin with the repair's ladders of sizes; ours begins with the solver's.
+        starts = [] if self.config.sampler == OURS else first_candidates(
+            self.space, self.costs, fast_bits=get_target(self.config.target).fast_bits,
+            limit_bytes=self.budget.size_bytes, count=WARM_STARTS,
+        )  # fmt: skip
+        schedule, flying = Schedule(self.study, self._plan(), starts), dict[int, Work]()
+        begun, waited = time.monotonic(), 0.0
+        with self.progress.bar("Search", self.wanted) as bar:
+            while True:
+                while self.pool.free and (work := schedule.next()) is not None:
+                    flying[work.token] = work
+                    self.pool.submit(work.token, self._job(work.candidate, work.rung))
+                if not flying:
+                    break
+                pause = time.monotonic()
+                outcome = self.pool.next(timeout=1.0)
+                waited += time.monotonic() - pause
+                if outcome is None:
+                    continue
+                work = flying.pop(outcome.key)
+                trial = self.study.tell(work.token, self.ledger.trial_of(work.candidate, work.rung, outcome))
+                schedule.done(work)
+                self.ledger.keep(trial, outcome.result)
+                self._say(trial, schedule.seconds_left(self.pool.size), len(flying), bar)
+        self.ledger.close_trials(schedule.stopped_by, time.monotonic() - begun, waited)
+
+    def _plan(self) -> Plan:
+        limit = self.config.timeout_s
+        return Plan(
+            budget=self.budget,
+            wanted=self.wanted,
+            steps=self.prepared.recipe.steps,
+            rows=len(self.prepared.setting.task.validation),
+            sizes=(self.aim.low_bytes, self.aim.high_bytes),
+            patience=self.config.patience,
+            deadline=None if limit is None else self.started + limit,
+        )
+
+    def _say(self, trial: Trial, seconds_left: float, in_flight: int, bar: Update) -> None:
+        """Sum up after a trial; a line for one that failed, and for each where there is no bar."""
+        now = self.ledger.sum_up(state="running", in_flight=in_flight, seconds_left=seconds_left)
+        tried = [one for one in now.trials if is_candidate(one)]
+        failed = sum(one.failure is not None for one in now.trials if not one.is_baseline)
+        note = standing_note(now, failed, seconds_left)
+        bar(len(tried), note)
+        if trial.failure is not None or not self.progress.live:
+            self.progress.line(f"[{len(tried)}/{self.wanted}] {trial_line(trial)}   {note}")
+        if len(tried) >= 6 and sum(one.failure is not None for one in tried) > len(tried) / 2:
+            raise FailedTrialsError(
+                f"{failed} of {len(tried)} trials failed, the last with: {trial.failure}; "
+                f"see {self.run.path / FRONT}"
+            )
+
+    # ---- after ----------------------------------------------------------------------------------
+
+    def _score_finalists(self) -> None:
+        """Accuracy on test, once, of the baselines and the points to ship."""
+        now = self.ledger.standing()
+        points = [one for one in (now.best, now.knee) if one is not None]
+        finalists = {one.number: one for one in [*points, *(t for t in now.trials if t.is_baseline)]}
+        todo = [one for one in finalists.values() if one.test_accuracy is None and one.measurement]
+        jobs = [Score(None if one.name == ORIGINAL else self._weights(one)) for one in todo]
+        if todo:
+            with self.progress.bar("Test scores of finalists and baselines", len(todo)) as bar:
+                run_all(
+                    self.pool,
+                    jobs,
+                    lambda k, result: self.study.update(todo[k].number, test_accuracy=result),
+                    bar,
+                )
+
+    def _weights(self, trial: Trial) -> bytes:
+        """A trial's packed model; made again, the same, where it was not kept."""
+        path = self.run.artifact(trial.number) / "model.safetensors"
+        if not path.is_file():
+            job = self._job(trial.candidate, trial.rung)
+            run_all(self.pool, [job], lambda _, result: self.ledger.keep(trial, result))
+        return path.read_bytes()
+
+
+def answer(run: RunFolder, budget: Budget, progress: Progress) -> Sequence[Trial]:
+    """Make and measure the solver's best candidate for a budget in a run that has trials; all trials.
+
+    Raises:
+        BudgetError: when no candidate can meet the budget.
+    """
+    with _in_this_process(run, budget, progress) as one:
+        one.answer(budget)
+        return one.study.trials()
+
+
+def remake(run: RunFolder, number: int, progress: Progress) -> None:
+    """Make the model of a finished trial again and keep it in the run folder."""
+    with _in_this_process(run, Budget(), progress) as one:
+        one.remake(number)
+
+
+@contextlib.contextmanager
+def _in_this_process(run: RunFolder, budget: Budget, progress: Progress) -> Iterator[_Search]:
+    """A run taken up without workers, for a model or two; the budget is checked first."""
+    config = run.config()
+    inputs = read_inputs(config)
+    check_budget(inputs, budget)
+    prepared = prepare(config, inputs, progress)
+    with open_pool(make_worker, {"setting": prepared.setting}, workers=0) as pool:
+        one = _Search(run, config, prepared, pool, progress, config.trials)
+        try:
+            yield one
+        finally:
+            one.study.close()
+
+
+class _Search:
+    """One driver at work on one run."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        config: Config,
+        prepared: Prepared,
+        pool: Pool,
+        progress: Progress,
+        trials: int,
+    ) -> None:
+        self.run, self.config, self.prepared, self.pool = run, config, prepared, pool
+        self.progress, self.wanted = progress, trials
+        self.space, self.budget = prepared.inputs.space, config.limits()
+        self.started = time.monotonic()
+        build_library(prepared, pool, progress)
+        self.reference_ms = self._original_ms()
+        self.costs = measured_costs(prepared, pool, progress, self.reference_ms)
+        write_json(run.path / UNITS, self.costs.as_json())
+        self.aim = Aim.of(Problem.of(self.space, self.costs), self.budget)
+        self.study = Study(
+            run.path / STUDY,
+            self.space,
+            sampler=config.sampler,
+            seed=config.seed,
+            repair=self._repair,
+            storage=config.storage,
+            name=run.path.name if config.storage else "autoprune",
+            aim=self.aim,
+        )
+        self.ledger = Ledger(
+            run,
+            prepared,
+            self.study,
+            self.costs,
+            reference_ms=self.reference_ms,
+            wanted=trials,
+            sizes=(self.aim.low_bytes, self.aim.high_bytes),
+        )
+
+    def go(self, *, new_budget: bool) -> Summary:
+        """All stages, in order; what a stage finds done is not done again."""
+        try:
+            self._run_baselines()
+            if new_budget:
+                self.answer(self.budget)
+            self._run_trials()
+            self._score_finalists()
+            now = self.ledger.sum_up(state="finished")
+        except BaseException:
+            self.ledger.sum_up(state="stopped")
+            raise
+        finally:
+            self.study.close()
+        if now.best is None:
+            raise BudgetError(
+                f"no trial of {len(now.trials)} is within {self.budget}; "
+                f"go on with: autoprune resume {self.run.path} --trials +50"
+            )
+        return Summary(self.run.path, "finished", now, self.budget)
+
+    def answer(self, budget: Budget) -> None:
+        """Make and measure the solver's candidate for a budget, trained as trials are, if it is new."""
+        found = self.aim.answer(Records.of(self.aim.problem, self.study.trials()), budget)
+        if found is None:
+            raise BudgetError(f"no candidate is predicted to be within {budget}")
+        rung = 1 if self.prepared.recipe.steps else 0
+        if any(one.candidate == found and one.rung >= rung for one in self.study.trials()):
+            return
+        asked = self.study.ask(found)
+        with self.progress.bar(f"The solver's answer to {budget}", 1) as bar:
+            for outcome in run_each(self.pool, [self._job(found, rung)], bar):
+                trial = self.study.tell(asked.token, self.ledger.trial_of(found, rung, outcome))
+                self.ledger.sum_up(state="finished")
+                self.ledger.keep(trial, outcome.result)
 
     def remake(self, number: int) -> None:
         """Make a finished trial's model again."""
@@ -205,13 +474,18 @@ class _Search:
         self.ledger.sum_up(state="running")
 
     def _record_baseline(self, name: str, candidate: Candidate, outcome: Outcome) -> None:
-        trial = self.study.add(self._trial(candidate, self._baseline_rung(candidate), outcome, name))
+        trial = self.study.add(self.ledger.trial_of(candidate, self._baseline_rung(candidate), outcome, name))
         if name != ORIGINAL:
             self.ledger.keep(trial, outcome.result)
 
     def _run_trials(self) -> None:
         """Ask, evaluate, tell, until enough are finished or the time is up."""
-        schedule, flying = Schedule(self.study, self._plan(), self._starts()), dict[int, Work]()
+        # Optuna's samplers begin with the repair's ladders of sizes; ours begins with the solver's.
+        starts = [] if self.config.sampler == OURS else first_candidates(
+            self.space, self.costs, fast_bits=get_target(self.config.target).fast_bits,
+            limit_bytes=self.budget.size_bytes, count=WARM_STARTS,
+        )  # fmt: skip
+        schedule, flying = Schedule(self.study, self._plan(), starts), dict[int, Work]()
         begun, waited = time.monotonic(), 0.0
         with self.progress.bar("Search", self.wanted) as bar:
             while True:
@@ -226,7 +500,7 @@ class _Search:
                 if outcome is None:
                     continue
                 work = flying.pop(outcome.key)
-                trial = self.study.tell(work.token, self._trial(work.candidate, work.rung, outcome))
+                trial = self.study.tell(work.token, self.ledger.trial_of(work.candidate, work.rung, outcome))
                 schedule.done(work)
                 self.ledger.keep(trial, outcome.result)
                 self._say(trial, schedule.seconds_left(self.pool.size), len(flying), bar)
@@ -293,6 +567,25 @@ class _Search:
             job = self._job(trial.candidate, trial.rung)
             run_all(self.pool, [job], lambda _, result: self.ledger.keep(trial, result))
         return path.read_bytes()
+
+
+def answer(run: RunFolder, budget: Budget, progress: Progress) -> Sequence[Trial]:
+    """Make and measure the solver's best candidate for a budget in a run that has trials; all trials.
+
+    Raises:
+        BudgetError: when no candidate can meet the budget.
+    """
+    config = run.config()
+    inputs = read_inputs(config)
+    check_budget(inputs, budget)
+    prepared = prepare(config, inputs, progress)
+    with open_pool(make_worker, {"setting": prepared.setting}, workers=0) as pool:
+        one = _Search(run, config, prepared, pool, progress, config.trials)
+        try:
+            one.answer(budget)
+            return one.study.trials()
+        finally:
+            one.study.close()
 
 
 def remake(run: RunFolder, number: int, progress: Progress) -> None:

@@ -24,11 +24,12 @@ from autoprune.costs import Costs
 from autoprune.front import Trial
 from autoprune.space import Candidate, Choices, Level, SearchSpace
 
-TARGETS = 5
-"""Sizes, spread by a constant factor over the range compared. Ten or three do worse after 100 trials."""
+TARGETS, OFFSPRING = 20, 2
+"""Sizes, spread by a constant factor over the range compared, and lambda.
 
-OFFSPRING = 4
-"""Lambda. EvoPress takes 8 to 128; at 20 trials a size, more would leave two generations."""
+Of ten settings tried on the digits the best but one, by at most 0.004: what it scored in (bytes, log KL)
+after 100 trials was 0.43 with 5 sizes and 4 offspring, 0.47 with 10 and 2, 0.49 with these.
+"""
 
 MOST_SWITCHES = 3
 

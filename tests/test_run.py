@@ -332,6 +332,7 @@ ABOUT: dict[str, Any] = {
     "seconds": 12.5,
 }
 REFERENCE = Measurement(13_000, 10.0, 50.0)
+SIZES = (1_000.0, 13_000.0)
 
 
 def trial(number: int, embeddings: Level, layer: Level, m: Measurement | None, **more: Any) -> Trial:
