@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from autoprune.budget import Budget
-from autoprune.corrections import Features, Learned
+from autoprune.corrections import Features, Learned, Taught
 from autoprune.front import Trial, finished
 from autoprune.solver import Problem, solve, sweep
 from autoprune.space import Candidate
@@ -35,8 +35,8 @@ SIZES = 32
 PRICES = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
 """Prices of latency the solver is asked at: in log-KL's worth of the whole range of milliseconds."""
 
-SWAPS = 96
-"""Candidates made by moving bytes from one unit to another."""
+ROUNDS, BEST, COPIES = 3, 24, 32
+"""Rounds of local search: so many of the best candidates are each changed so many times."""
 
 LATTICE = 2048
 """Points by which volume in three dimensions is counted (Sobol', the first 2^11)."""
@@ -112,25 +112,14 @@ class Aim:
         volume: whether gain in (bytes, milliseconds, log KL) counts beside that in (bytes, log KL).
         """
         rng = np.random.default_rng(seed)
-        rows, predicted = self.features.rows(records.chosen)
-        learned = Learned.of(self.features, rows, predicted, records.kl)
-        mean = self.problem.with_damage(_masked(learned.damage(), self.problem))
-        drawn = self.problem.with_damage(_masked(learned.damage(rng), self.problem))
-        speed = self._speed(records)
-        pool = self._pool(mean, drawn, records, rng)
-        size, ms, _ = self.problem.totals(pool)
-        ms = ms * speed
-        fits = size <= self.high_bytes
-        if self.budget.latency_ms is not None:
-            fits &= ms <= self.budget.latency_ms
-        if not fits.any():
-            return None
-        pool, size, ms = pool[fits], size[fits], ms[fits]
-        judge = drawn if seed % 2 else mean
-        kl = judge.totals(pool)[2]
-        known = self._points(np.concatenate([records.chosen, flying]), records, judge, speed)
-        gain = self._gain(np.stack([self._x(size), self._y(ms), kl_scale(kl)], 1), known, volume=volume)
-        for k in np.argsort(-gain, kind="stable"):
+        learned = Learned.of(self.features, records.chosen, records.kl)
+        taught = learned.mean()
+        judge = _Judge(self, taught, records, flying, volume)
+        pool = judge.fitting(self._pool(taught, records, judge, rng))
+        for _ in range(ROUNDS):
+            best = pool[np.argsort(-judge.gain(pool), kind="stable")[:BEST]]
+            pool = np.unique(np.concatenate([best, judge.fitting(self._changed(best, rng))]), axis=0)
+        for k in np.argsort(-judge.gain(pool), kind="stable"):
             one = self.problem.candidate(pool[k])
             if one not in seen:
                 return one
@@ -141,42 +130,39 @@ class Aim:
 
         None where no candidate is within it.
         """
-        rows, predicted = self.features.rows(records.chosen)
-        learned = Learned.of(self.features, rows, predicted, records.kl)
-        problem = self.problem.with_damage(_masked(learned.damage(), self.problem))
-        speed = self._speed(records)
+        taught = Learned.of(self.features, records.chosen, records.kl).mean()
+        problem, speed = self._with(taught), self._speed(records)
         limit_ms = None if budget.latency_ms is None else budget.latency_ms / speed
         found = solve(problem, limit_bytes=budget.size_bytes, limit_ms=limit_ms)
         return None if found is None else problem.candidate(found)
 
-    def _pool(self, mean: Problem, drawn: Problem, records: Records, rng: np.random.Generator) -> Choice:
-        """Candidates to choose among [m u]: the solver's, and swaps in those that are best so far."""
-        # Half a step of jitter, so that a size that was tried is not asked for again.
+    def _with(self, taught: Taught) -> Problem:
+        """The problem with what was learned of its damages."""
+        damage = np.where(np.isfinite(self.problem.damage), taught.damage(), np.inf)
+        return self.problem.with_damage(damage)
+
+    def _pool(self, taught: Taught, records: Records, judge: _Judge, rng: np.random.Generator) -> Choice:
+        """Candidates to begin with [m u]: the solver's, and the front that was measured."""
+        # Jitter, so that a size that was tried is not asked for again.
         steps = (np.arange(SIZES) + rng.random(SIZES)) / SIZES
         targets = self.low_bytes + (self.high_bytes - self.low_bytes) * steps**1.5
         targets[-1] = self.high_bytes
         span = self.high_ms - self.low_ms
-        found = []
-        for problem in (mean, drawn):
-            middle = np.median(problem.totals(sweep(problem, targets, np.zeros(1)))[2])
-            prices = np.asarray(PRICES if span > 0 else PRICES[:1]) * middle * 3 / max(span, 1e-9)
-            found.append(sweep(problem, targets, prices))
-        made = np.concatenate(found)
-        return np.unique(np.concatenate([made, self._swapped(mean, records, made, rng)]), axis=0)
+        prices = np.asarray(PRICES if span > 0 else PRICES[:1])
+        found = [records.chosen[_front(judge.known[: len(records.kl)])]]
+        for problem in (self.problem, self._with(taught)):
+            middle = float(np.median(problem.totals(sweep(problem, targets, np.zeros(1)))[2]))
+            found.append(sweep(problem, targets, prices * middle * 3 / max(span, 1e-9)))
+        return np.unique(np.concatenate(found), axis=0).astype(np.intp)
 
-    def _swapped(self, problem: Problem, records: Records, made: Choice, rng: np.random.Generator) -> Choice:
-        """Random members of the front with a unit's level changed, and another's to make room."""
-        size, _, _ = problem.totals(records.chosen)
-        order = np.lexsort((records.kl, size))
-        best_so_far = np.minimum.accumulate(records.kl[order]) if len(order) else records.kl
-        front = records.chosen[order[records.kl[order] <= best_so_far]] if len(order) else made
-        base = front[rng.integers(len(front), size=SWAPS)]
-        units = len(problem.units)
-        counts = np.array([len(one) for one in problem.levels])
-        out = base.copy()
+    def _changed(self, base: Choice, rng: np.random.Generator) -> Choice:
+        """Copies of candidates with one or two units at another level [m u]: two may keep the size."""
+        out = np.repeat(base, COPIES, axis=0)
+        counts = np.array([len(one) for one in self.problem.levels])
+        each = np.arange(len(out))
         for _ in range(2):
-            unit = rng.integers(units, size=SWAPS)
-            out[np.arange(SWAPS), unit] = (rng.random(SWAPS) * counts[unit]).astype(np.intp)
+            unit = rng.integers(len(counts), size=len(out))
+            out[each, unit] = (rng.random(len(out)) * counts[unit]).astype(np.intp)
         return out
 
     def _speed(self, records: Records) -> float:
@@ -186,33 +172,60 @@ class Aim:
         known &= predicted > 0
         return float(np.median(records.latency_ms[known] / predicted[known])) if known.any() else 1.0
 
-    def _points(self, chosen: Choice, records: Records, judge: Problem, speed: float) -> Array:
-        """Where trials lie, and where those in flight should, in the unit box [n 3]; 1 is worst."""
-        size, ms, kl = judge.totals(chosen)
-        ms = ms * speed
-        n = len(records.kl)
-        kl[:n] = records.kl
-        ms[:n] = np.where(np.isfinite(records.latency_ms), records.latency_ms, ms[:n])
-        return np.stack([self._x(size), self._y(ms), kl_scale(kl)], 1)
-
     def _x(self, size: Array) -> Array:
         return np.clip((size - self.low_bytes) / (self.high_bytes - self.low_bytes), 0, 1)
 
     def _y(self, ms: Array) -> Array:
         return np.clip((ms - self.low_ms) / max(self.high_ms - self.low_ms, 1e-9), 0, 1)
 
-    def _gain(self, points: Array, known: Array, *, volume: bool) -> Array:
-        """Hypervolume that each point [m 3] adds to the known ones, in two and maybe three dimensions."""
-        plane = added_area(points[:, [0, 2]], known[:, [0, 2]])
-        if not volume or self.high_ms <= self.low_ms:
+
+class _Judge:
+    """Says what a candidate would add, by what was learned, to the trials there are.
+
+    known [n+m 3]: where trials lie and where those in flight should, in the unit cube; 1 is worst.
+    """
+
+    def __init__(self, aim: Aim, taught: Taught, records: Records, flying: Choice, volume: bool) -> None:
+        self.aim, self.taught = aim, taught
+        self.speed = aim._speed(records)
+        self.volume = volume and aim.high_ms > aim.low_ms
+        self.known = self._points(np.concatenate([records.chosen, flying]))
+        n = len(records.kl)
+        self.known[:n, 2] = kl_scale(records.kl)
+        timed = np.isfinite(records.latency_ms)
+        self.known[:n, 1] = np.where(timed, aim._y(records.latency_ms), self.known[:n, 1])
+        self.open = aim.lattice[~covers(self.known, aim.lattice).any(0)] if self.volume else aim.lattice[:0]
+
+    def fitting(self, chosen: Choice) -> Choice:
+        """Those within the budget, by predicted bytes and milliseconds."""
+        size, ms, _ = self.aim.problem.totals(chosen)
+        fits = size <= self.aim.high_bytes
+        if self.aim.budget.latency_ms is not None:
+            fits &= ms * self.speed <= self.aim.budget.latency_ms
+        return chosen[fits]
+
+    def gain(self, chosen: Choice) -> Array:
+        """Hypervolume that each [m] adds to the known ones, in two and maybe three dimensions."""
+        points = self._points(chosen)
+        plane = added_area(points[:, [0, 2]], self.known[:, [0, 2]])
+        if not self.volume:
             return plane
-        open_points = self.lattice[~covers(known, self.lattice).any(0)]
-        more: Array = covers(points, open_points).sum(1) / len(self.lattice)
+        more: Array = covers(points, self.open).sum(1) / len(self.aim.lattice)
         return plane + more
 
+    def _points(self, chosen: Choice) -> Array:
+        size, ms, _ = self.aim.problem.totals(chosen)
+        return np.stack(
+            [self.aim._x(size), self.aim._y(ms * self.speed), kl_scale(self.taught.kl(chosen))], 1
+        )
 
-def _masked(damage: Array, problem: Problem) -> Array:
-    return np.where(np.isfinite(problem.damage), damage, np.inf)
+
+def _front(points: Array) -> Choice:
+    """Numbers of the points [n 3] that are best of all not larger than they."""
+    order = np.lexsort((points[:, 2], points[:, 0]))
+    best = np.minimum.accumulate(points[order, 2]) if len(order) else points[:, 2]
+    members: Choice = order[points[order, 2] <= best].astype(np.intp)
+    return members
 
 
 def _eight_bit_bytes(problem: Problem) -> float:

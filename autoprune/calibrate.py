@@ -1,11 +1,11 @@
 """One pass over calibration batches: what each weight sees, and how much its output matters.
 
 Shapes: o output features, i input features, n calibration rows, v rows of an embedding.
-The predicted damage of changing W to W + D is 1/2 sum_o g_o (D C D^T)_oo a row, with C the second
-moment of the input and g the second moment of the loss gradient at the output: the Fisher
-information with independent tokens and a diagonal output side (K-FAC: Martens & Grosse, arXiv
-1503.05671, section 3). Labels are drawn from the teacher's own distribution, as the true Fisher
-information asks.
+Rounding and removal are compensated under the second moment of the input (C); rows to remove are
+chosen under that and g, the second moment of the loss gradient at the output: the Fisher information
+with independent tokens and a diagonal output side (K-FAC: Martens & Grosse, arXiv 1503.05671, section
+3), with labels drawn from the teacher's own distribution, as the true Fisher information asks. What a
+variant harms is measured by `sensitivity`, which takes no token as independent of another.
 """
 
 from __future__ import annotations

@@ -1,13 +1,19 @@
 """What finished trials teach about predicted damage. Plain numbers.
 
-A candidate's divergence is predicted as a sum of its units' damages. What that sum gets wrong is not
-random: one unit's rounding is worse than predicted, removal is worse everywhere. So each part of a
-unit's damage (what removal does, and what rounding adds to it) has a factor, one at first, and the
-factors are learned from measured divergence by Bayesian linear regression with nested priors: all
-units together, one unit, one unit at one width or ratio (Gelman and Hill, Data Analysis Using
-Regression and Multilevel/Hierarchical Models, 2007, chapter 12). Errors are taken as relative.
+A candidate's divergence is predicted as a sum of its units' damages. What that gets wrong is not
+random: large damage saturates, one unit's rounding is worse than predicted, removal is worse
+everywhere. So the logarithm of measured over predicted divergence is regressed on three kinds of
+feature: a parabola in the log of the prediction; the share of the damage that each part of each unit
+has (what removal does, and what rounding adds), with nested priors, all units together, one unit, one
+unit at one ratio or width (Gelman and Hill, Data Analysis Using Regression and Multilevel/Hierarchical
+Models, 2007, chapter 12); and which level each unit is at. Bayesian linear regression, in its dual form
+(Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, section 2.1).
 
-Letters: u units, l levels, n trials, p features.
+On 700 candidates of a small transformer the root mean square error of the logarithm fell from 0.57 to
+0.16 after 20 trials, 0.13 after 50 and 0.10 after 100; with factors on the damages alone it was 0.32,
+0.25 and 0.22. Products of two units' levels brought nothing (0.094 against 0.095).
+
+Letters: u units, l levels, n trials, m candidates, p features.
 """
 
 from __future__ import annotations
@@ -21,111 +27,137 @@ from autoprune.solver import Problem
 from autoprune.space import FLOAT_BITS, Level
 
 Array = NDArray[np.float64]
+Choice = NDArray[np.intp]
 
-SHARED, UNIT, LEVEL = 0.7, 0.3, 0.3
-"""Prior standard deviations of a factor: common to all units, of one unit, of one width or ratio."""
+TREND = (1.0, 0.3, 0.1)
+"""Prior standard deviations of the parabola's coefficients."""
 
-NOISE = 0.1
-"""Relative error of the prediction that no factor explains."""
+CENTRE = -4.0
+"""Log of the divergence at which the parabola has its middle: 0.02 nats."""
 
-UNSEEN = 5e-5
-"""Divergence (nats a row) that comes from the runtime's own rounding and no factor explains."""
+SHARED, PART, EFFECT = 0.7, 0.5, 0.1
+"""Prior standard deviations: of a part of the damage in all units, in one unit (and at one ratio or
+width of it), and of a unit being at a level."""
 
-LOWEST = 0.1
-"""A factor is never less: damage is not undone by a poor fit."""
+NOISE = 0.07
+"""Standard deviation of the logarithm that no feature explains."""
 
-MOST_TRIALS = 300
+MOST_TRIALS = 256
 """Trials learned from, the latest; the cost grows with the cube of their number."""
+
+LEAST = 1e-9
+"""Nats a row that a prediction is never below: a candidate of no predicted damage has a logarithm too."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """The parts of every unit's damage, and which factors each is multiplied by.
+    """The parts of every unit's damage, and what may be learned of each.
 
     removal, rounding [u l]: parts of the damage. slots [u l 2 3]: for either part (removal, rounding)
-    the numbers of its three factors: shared, of the unit, of the unit at this ratio or width.
-    scales [p]: prior standard deviations.
+    the numbers of its three features: shared, of the unit, of the unit at this ratio or width.
+    places [u l]: the number of the feature of being there. scales [p]: prior standard deviations.
     """
 
     removal: Array
     rounding: Array
     slots: NDArray[np.intp]
+    places: NDArray[np.intp]
     scales: Array
 
     @classmethod
     def of(cls, problem: Problem) -> Features:
         """Removal is what a level of the same ratio does at full precision; rounding is the rest."""
-        units, widest = problem.damage.shape
-        removal = np.zeros((units, widest))
-        slots = np.zeros((units, widest, 2, 3), np.intp)
-        scales = [SHARED, SHARED]
+        known = np.where(np.isfinite(problem.damage), problem.damage, 0.0)
+        removal = np.zeros_like(known)
+        slots = np.zeros((*known.shape, 2, 3), np.intp)
+        scales = [*TREND, SHARED, SHARED]
         for u, levels in enumerate(problem.levels):
             own = len(scales)
-            scales += [UNIT, UNIT]
             ratios = sorted({level.ratio for level in levels})
             widths = sorted({level.bits for level in levels})
-            first = len(scales)
-            scales += [LEVEL] * (len(ratios) + len(widths))
+            scales += [PART] * (2 + len(ratios) + len(widths))
             place = {level: k for k, level in enumerate(levels)}
             for k, level in enumerate(levels):
                 plain = place.get(Level(level.ratio, FLOAT_BITS), k)
-                removal[u, k] = min(problem.damage[u, plain], problem.damage[u, k])
-                by_ratio = first + ratios.index(level.ratio)
-                by_width = first + len(ratios) + widths.index(level.bits)
-                slots[u, k] = [[0, own, by_ratio], [1, own + 1, by_width]]
-        known = np.where(np.isfinite(problem.damage), problem.damage, 0.0)
-        removal = np.where(np.isfinite(problem.damage), removal, 0.0)
-        return cls(removal, known - removal, slots, np.asarray(scales))
+                removal[u, k] = min(known[u, plain], known[u, k])
+                by_ratio = own + 2 + ratios.index(level.ratio)
+                by_width = own + 2 + len(ratios) + widths.index(level.bits)
+                slots[u, k] = [[3, own, by_ratio], [4, own + 1, by_width]]
+        places = len(scales) + np.arange(known.size).reshape(known.shape)
+        every = np.concatenate([scales, np.full(known.size, EFFECT)])
+        return cls(removal, known - removal, slots, places, every)
 
-    def rows(self, chosen: NDArray[np.intp]) -> tuple[Array, Array]:
-        """Share of the predicted damage behind each factor [n p], and the damage [n]."""
+    def rows(self, chosen: Choice) -> tuple[Array, Array]:
+        """Features [n p] and predicted divergence [n] of candidates [n u]."""
         n, units = chosen.shape
         u = np.arange(units)
         parts = np.stack([self.removal[u, chosen], self.rounding[u, chosen]], axis=-1)  # [n u 2]
-        total = parts.sum((1, 2))
-        shares = parts / np.maximum(total, 1e-300)[:, None, None]
+        total = np.maximum(parts.sum((1, 2)), LEAST)
+        shares = (parts / total[:, None, None]).reshape(n, units * 2)
         out = np.zeros((n, len(self.scales)))
-        where = self.slots[u, chosen].reshape(n, units * 6)
-        np.add.at(out, (np.arange(n)[:, None], where), np.repeat(shares.reshape(n, units * 2), 3, axis=1))
+        each = np.arange(n)[:, None]
+        np.add.at(out, (each, self.slots[u, chosen].reshape(n, units * 6)), np.repeat(shares, 3, axis=1))
+        out[each, self.places[u, chosen]] = 1.0
+        out[:, :3] = _parabola(np.log(total))
         return out, total
 
-    def damage(self, changes: Array) -> Array:
-        """Damage of every unit at every level [u l] with the factors 1 + `changes` [p]."""
-        factors = np.maximum(1.0 + changes[self.slots].sum(-1), LOWEST)  # [u l 2]
-        out: Array = self.removal * factors[..., 0] + self.rounding * factors[..., 1]
+
+@dataclass(frozen=True)
+class Taught:
+    """Predictions with some weights [p] of the features."""
+
+    features: Features
+    weights: Array
+
+    def kl(self, chosen: Choice) -> Array:
+        """Divergence [m] of candidates [m u], nats a row."""
+        one = self.features
+        u = np.arange(chosen.shape[1])
+        removal, rounding = one.removal[u, chosen], one.rounding[u, chosen]
+        total = np.maximum((removal + rounding).sum(1), LEAST)
+        learned = self.weights[one.slots].sum(-1)[u, chosen]  # [m u 2]
+        shift = ((removal * learned[..., 0]) + (rounding * learned[..., 1])).sum(1) / total
+        shift += self.weights[one.places][u, chosen].sum(1)
+        shift += _parabola(np.log(total)) @ self.weights[:3]
+        out: Array = total * np.exp(shift)
+        return out
+
+    def damage(self) -> Array:
+        """Damage [u l] that sums to nearly the same, for a solver: each part with its own factor."""
+        factor = np.exp(np.clip(self.weights[self.features.slots].sum(-1), -2.0, 2.0))  # [u l 2]
+        out: Array = self.features.removal * factor[..., 0] + self.features.rounding * factor[..., 1]
         return out
 
 
 @dataclass(frozen=True)
 class Learned:
-    """The posterior of the factors after some trials."""
+    """The posterior of the weights after some trials."""
 
     features: Features
     rows: Array
-    gap: Array
-    noise: Array
+    target: Array
     cholesky: Array
 
     @classmethod
-    def of(cls, features: Features, rows: Array, predicted: Array, measured: Array) -> Learned:
-        """From shares [n p], predicted and measured divergence [n]; with none, the prior."""
-        use = np.flatnonzero((predicted > 0) & (measured > 0) & np.isfinite(measured))[-MOST_TRIALS:]
-        rows, ratio = rows[use], measured[use] / predicted[use]
-        noise = NOISE * np.maximum(ratio, 1.0) + UNSEEN / predicted[use]
+    def of(cls, features: Features, chosen: Choice, measured: Array) -> Learned:
+        """From candidates [n u] and their measured divergence [n]; with none, the prior."""
+        use = np.flatnonzero((measured > 0) & np.isfinite(measured))[-MOST_TRIALS:]
+        rows, predicted = features.rows(chosen[use])
         spread = rows * features.scales
-        factor = np.linalg.cholesky(spread @ spread.T + np.diag(noise**2)).astype(np.float64)
-        return cls(features, rows, ratio - 1.0, noise, factor)
+        covariance = spread @ spread.T + NOISE**2 * np.eye(len(use))
+        factor = np.linalg.cholesky(covariance).astype(np.float64)
+        return cls(features, rows, np.log(measured[use] / predicted), factor)
 
-    def damage(self, rng: np.random.Generator | None = None) -> Array:
-        """Damage [u l] at the posterior mean, or at one draw of the posterior.
+    def mean(self) -> Taught:
+        """At the posterior mean.
 
-        A draw is a prior draw, corrected by what the trials say of it (Matheron's rule: Wilson et
-        al., Efficiently sampling functions from Gaussian process posteriors, 2020, eq. 10).
+        Draws of the posterior instead (Thompson sampling) were tried and lost: on a small transformer,
+        after 100 trials, 0.574 of the hypervolume in (bytes, log KL) against 0.588.
         """
-        scales = self.features.scales
-        prior, target = np.zeros(len(scales)), self.gap
-        if rng is not None:
-            prior = scales * rng.standard_normal(len(scales))
-            target = self.gap - self.rows @ prior - self.noise * rng.standard_normal(len(self.gap))
-        weights = np.linalg.solve(self.cholesky.T, np.linalg.solve(self.cholesky, target))
-        return self.features.damage(prior + scales**2 * (self.rows.T @ weights))
+        weights = np.linalg.solve(self.cholesky.T, np.linalg.solve(self.cholesky, self.target))
+        return Taught(self.features, self.features.scales**2 * (self.rows.T @ weights))
+
+
+def _parabola(log_kl: Array) -> Array:
+    x = log_kl - CENTRE
+    return np.stack([np.ones_like(x), x, x * x], axis=-1)

@@ -14,7 +14,7 @@ from autoprune.budget import Budget
 from autoprune.costs import Costs
 from autoprune.front import Trial, finished, within
 from autoprune.run import Standing
-from autoprune.rungs import LONGER, agreement
+from autoprune.rungs import RUNG_STEPS, agreement
 from autoprune.space import Candidate
 from autoprune.volume import kl_area
 
@@ -90,7 +90,7 @@ def _rung_record(trials: Sequence[Trial], rung: int, steps: int) -> dict[str, An
     seconds = [one.seconds for one in at]
     return {
         "rung": rung,
-        "steps": steps * (0, 1, LONGER)[rung],
+        "steps": steps * RUNG_STEPS[rung],
         "trials": len(at),
         "mean_seconds": round(sum(seconds) / len(seconds), 2) if seconds else None,
     }

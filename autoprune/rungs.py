@@ -37,11 +37,12 @@ FEW = 5
 FINALISTS = 2
 """Trials trained longer at the end: the best, and the next that would be."""
 
-LONGER = 4
-"""Steps of rung 2, in those of rung 1."""
+RUNG_STEPS = (0, 1, 4)
+"""Fine-tuning steps at each rung, in those of the brief fine-tune."""
 
-NEGLIGIBLE_KL = 3e-4
-"""Divergence (nats a row) below which training has nothing to mend."""
+NEGLIGIBLE_KL = 1e-3
+"""Divergence (nats a row) below which training has little to mend: 48 steps took 0.00092 to 0.00086,
+while accuracy on 1,263 rows stayed within the noise (MiniLM at 13 MB)."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from autoprune.budget import Budget
 from autoprune.front import Trial, finished
-from autoprune.rungs import FINALISTS, LONGER, SHARE, Key, finalist, promotion
+from autoprune.rungs import FINALISTS, RUNG_STEPS, SHARE, Key, finalist, promotion
 from autoprune.space import Candidate
 from autoprune.study import Study
 from autoprune.volume import kl_area
@@ -136,11 +136,14 @@ def _area(trials: Sequence[Trial], sizes: tuple[float, float]) -> float:
 def pace_of(trials: Sequence[Trial], steps: int) -> tuple[float, float, float]:
     """Mean seconds of an evaluation at each rung over the last 20; a guess where none was seen.
 
-    A rung's first guess is the one below it plus half a second a step.
+    The guess adds the steps, each as long as those that were seen, to what an untrained one takes.
     """
+    trained = [one for one in trials if one.rung > 0 and one.parts.get("finetune", 0.0) > 1.0]
+    taken = [one.parts["finetune"] / (steps * RUNG_STEPS[one.rung]) for one in trained if steps]
+    step = sum(taken) / len(taken) if taken else 0.5
     means: list[float] = []
-    for rung, trained in enumerate((0, steps, (LONGER - 1) * steps)):
-        seen = [one.seconds for one in trials if one.rung == rung and not one.is_baseline]
-        guess = (means[-1] if means else 8.0) + 0.5 * trained
-        means.append(sum(seen[-20:]) / len(seen[-20:]) if seen else guess)
+    for times in RUNG_STEPS:
+        seen = [one.seconds for one in trials if one.rung == len(means) and not one.is_baseline][-20:]
+        guess = (means[0] if means else 8.0) + step * steps * times
+        means.append(sum(seen) / len(seen) if seen else guess)
     return means[0], means[1], means[2]

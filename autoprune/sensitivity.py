@@ -141,7 +141,7 @@ def weight_changes(unit: Unit, teacher: nn.Module, library: Library) -> dict[str
         for w in unit.weights
     }
     for k, level in enumerate(levels):
-        keep = library._kept_rows(unit, level.ratio) if unit.prunable and level.ratio > 0 else slice(None)
+        keep = library.kept_rows(unit, level.ratio) if unit.prunable else slice(None)
         for path, variant in library.variants(unit, level).items():
             is_col = path in {one.path for one in unit.cols}
             rows, columns = (slice(None), keep) if is_col else (keep, slice(None))

@@ -16,7 +16,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from autoprune.budget import parse_budget
 from autoprune.errors import AutopruneError
 
-VERSION = 3
+VERSION = 4
 """Raised when variants or their files come out differently; old files are then no longer found."""
 
 LIMIT_VARIABLE = "AUTOPRUNE_LIBRARY_LIMIT"
@@ -76,7 +76,6 @@ class Note:
     ratio: float
     bits: tuple[int, ...]
     made: float
-    damage: Mapping[int, float]
     sums: Mapping[str, int]
 
     def metadata(self) -> dict[str, str]:
@@ -88,6 +87,8 @@ class Note:
     def from_metadata(cls, found: Mapping[str, str] | None) -> Note | None:
         """Inverse of `metadata`; None where a file has no note, as before version 3.
 
+        What other versions said besides is left out, so that they are known as such.
+
         Raises:
             ValueError: when the note is not what was written.
         """
@@ -97,8 +98,8 @@ class Note:
         if found.get("crc32") != str(zlib.crc32(text.encode())):
             raise ValueError("its note is not what was written")
         data = json.loads(text)
-        damage = {int(bits): harm for bits, harm in data["damage"].items()}
-        return cls(**data | {"bits": tuple(data["bits"]), "damage": damage})
+        known = {one.name: data[one.name] for one in fields(cls)}
+        return cls(**known | {"bits": tuple(data["bits"])})
 
 
 @dataclass(frozen=True)

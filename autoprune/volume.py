@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-KL_FLOOR = 1e-4
-"""Nats a row below which a model is as good as the original: less is not worth a trial."""
+KL_FLOOR = 1e-5
+"""Nats a row below which a model is as good as the original: uniform 8-bit is about here."""
 
 KL_CEILING = 1.0
 """Nats a row at which nothing is left of the original; twice as bad counts the same."""
@@ -21,7 +21,7 @@ KL_CEILING = 1.0
 def kl_scale(kl: Array) -> Array:
     """Divergence (nats) on the scale that resolves the good end: its logarithm, 0 at the floor.
 
-    >>> kl_scale(np.array([1e-5, 1e-4, 1e-2, 1.0, 3.0])).tolist()
+    >>> kl_scale(np.array([1e-6, 1e-5, 10**-2.5, 1.0, 3.0])).round(3).tolist()
     [0.0, 0.0, 0.5, 1.0, 1.0]
     """
     scaled: Array = np.clip(np.log(np.maximum(kl, 1e-12) / KL_FLOOR) / np.log(KL_CEILING / KL_FLOOR), 0, 1)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,7 +97,9 @@ class Evaluator:
         self.teacher_logits = self._logits(worker.teacher)
         self.key = content_key(VERSION, LIBRARY_VERSION, worker.setting.key, rows, batch)
         self._path = cache_folder() / "benchmarks" / f"{self.key}.jsonl"
-        self._known = _read_lines(self._path)
+        self._known: dict[str, tuple[float, float, float]] = {}
+        self._read = 0
+        self._catch_up()
 
     @property
     def count(self) -> int:
@@ -108,6 +109,8 @@ class Evaluator:
     def measured(self, candidate: Candidate) -> tuple[float, float, float]:
         """KL in nats, accuracy in percent, and the seconds they took."""
         name = name_of(candidate)
+        if name not in self._known:
+            self._catch_up()
         if name not in self._known:
             self._fill(candidate)  # the library is made once for all searches, on nobody's time
             start = time.perf_counter()
@@ -119,6 +122,30 @@ class Evaluator:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([name, *self._known[name]]) + "\n")
         return self._known[name]
+
+    def _catch_up(self) -> None:
+        """Read what other processes wrote since the last look."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            lines = file.read().splitlines(keepends=True)
+        for line in lines:
+            if not line.endswith(b"\n"):  # being written, or a process was killed as it wrote
+                break
+            self._read += len(line)
+            try:
+                name, kl, percent, seconds = json.loads(line)
+            except ValueError:
+                continue
+            self._known[name] = kl, percent, seconds
+
+    @property
+    def blank_kl(self) -> float:
+        """KL of a model that answers every row with the mean of the teacher's answers, nats."""
+        odds = np.exp(self.teacher_logits - self.teacher_logits.max(-1, keepdims=True))
+        mean = np.log((odds / odds.sum(-1, keepdims=True)).mean(0))
+        return divergence(np.broadcast_to(mean, odds.shape), self.teacher_logits)
 
     def differs(self, candidate: Candidate) -> float:
         """Largest difference of logits from those of `stitch`: the short cut here must give 0."""
@@ -164,17 +191,6 @@ def candidate_named(name: str, space: SearchSpace) -> Candidate:
     levels = [(float(r), int(b)) for r, b in (one.split("x") for one in name.split())]
     pairs = zip(space.units, levels, strict=True)
     return Candidate(tuple((one.unit, Level(*level)) for one, level in pairs))
-
-
-def _read_lines(path: Path) -> dict[str, tuple[float, float, float]]:
-    known = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            name, kl, percent, seconds = json.loads(line)
-        except ValueError:  # a process was killed as it wrote
-            continue
-        known[name] = kl, percent, seconds
-    return known
 
 
 # ---- the two arenas -----------------------------------------------------------------------------

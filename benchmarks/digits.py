@@ -45,7 +45,8 @@ VERSION = 1
 
 def make() -> Path:
     """The folder with `model` and `data`, made if it is not there: half a minute on one core."""
-    path = cache_folder() / "benchmarks" / f"digits-{content_key(VERSION, SIZES, SPLITS, EPOCHS, JITTER, SMOOTHING)}"
+    key = content_key(VERSION, SIZES, SPLITS, EPOCHS, JITTER, SMOOTHING)
+    path = cache_folder() / "benchmarks" / f"digits-{key}"
     if not path.is_dir():
         transformers.utils.logging.disable_progress_bar()
         images, labels = load_digits(return_X_y=True)

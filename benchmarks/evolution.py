@@ -96,9 +96,7 @@ def fresh(
     return child
 
 
-def switched(
-    one: Candidate, space: SearchSpace, costs: Costs, limit: float, rng: random.Random
-) -> Candidate:
+def switched(one: Candidate, space: SearchSpace, costs: Costs, limit: float, rng: random.Random) -> Candidate:
     """One unit a step up, others a step down until the size is kept, and the room left spent."""
     up = rng.choice(space.units)
     raised = stepped(one, up, rng, more=False)

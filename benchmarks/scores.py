@@ -1,7 +1,8 @@
 """How good what a search has found is: dominated shares of boxes that are the same for every search.
 
 - plane: (bytes, log KL). The box runs from the bytes of the smallest candidate to those of the uniform
-  8-bit model, and from that model's KL to 1 nat; what lies beyond an edge counts as on it.
+  8-bit model, and from that model's KL to that of a model which has forgotten everything: one that
+  answers every row with the mean of the teacher's answers. What lies beyond an edge counts as on it.
 - speed: (bytes, ms, accuracy), from 0 bytes, 0 ms and 100 % to the original's bytes and milliseconds
   and the accuracy of always naming the commonest class.
 - trade: (bytes, ms, log KL), like `speed` with the plane's log KL for accuracy: without the noise of it.
@@ -21,7 +22,6 @@ from autoprune.front import Measurement, Trial, hypervolume
 from autoprune.space import Candidate, Level
 
 MEASURES = {"plane": "bytes, log KL", "speed": "bytes, ms, accuracy", "trade": "bytes, ms, log KL"}
-TOP_KL = 1.0
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,14 @@ class Ruler:
     low_bytes: int
     high_bytes: int
     floor_kl: float
+    top_kl: float
     reference: Measurement
 
     @classmethod
     def of(cls, arena: Arena) -> Ruler:
         """From the arena's anchors; the uniform 8-bit model is measured for its KL."""
         eight, _ = arena.evaluate(arena.space.uniform(Level(0.0, 8)))
-        return cls(*arena.range_bytes, eight.kl, arena.reference)
+        return cls(*arena.range_bytes, eight.kl, arena.evaluator.blank_kl, arena.reference)
 
     def score(self, measure: str, found: Iterable[Measurement]) -> float:
         """The share of a measure's box that was dominated."""
@@ -50,7 +51,7 @@ class Ruler:
 
     def _faith(self, kl: float) -> float:
         """1 at the floor of KL or below, 0 at the top or above, log KL between."""
-        share = math.log(TOP_KL / max(kl, self.floor_kl)) / math.log(TOP_KL / self.floor_kl)
+        share = math.log(self.top_kl / max(kl, self.floor_kl)) / math.log(self.top_kl / self.floor_kl)
         return max(share, 0.0)
 
     def _plane(self, found: Iterable[Measurement]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import openvino as ov
@@ -399,7 +399,9 @@ def test_what_a_higher_ratio_keeps_a_lower_ratio_keeps_too(tiny: Tiny, kind: str
     kept = []
     for ratio in unit.ratios:
         model = tiny.stitched_as(tiny.with_levels(**{kind: Level(ratio, 32)})).model
-        kept.append(set(kept_rows(tiny, model, unit).tolist()))
+        rows = kept_rows(tiny, model, unit)
+        assert torch.equal(rows, tiny.library.kept_rows(unit, ratio))
+        kept.append(set(rows.tolist()))
         assert len(kept[-1]) == unit.kept(ratio)
     assert all(fewer <= more for more, fewer in itertools.pairwise(kept))
 
@@ -409,9 +411,24 @@ def test_what_is_kept_matters_more_than_what_is_removed(tiny: Tiny, kind: str) -
     unit = tiny.unit(kind)
     keep = kept_rows(tiny, tiny.stitched_as(tiny.with_levels(**{kind: Level(0.5, 32)})).model, unit)
     rest = torch.tensor(sorted(set(range(unit.rows[0].rows)) - set(keep.tolist())))
-    damage = [make_variants(unit, rows, tiny.model, tiny.statistics)[1][32] for rows in (keep, rest)]
-    assert damage[0] < damage[1]
-    assert damage[0] == tiny.library.build(unit, 0.5)[32]
+    made = [make_variants(unit, rows, tiny.model, tiny.statistics) for rows in (keep, rest)]
+    harms = [sum(harm_at(tiny, tensors, one.path) for one in unit.cols) for tensors in made]
+    assert 0 < harms[0] < harms[1]
+    assert torch.equal(made[0]["keep"], tiny.library.kept_rows(unit, 0.5))
+    for path, variant in tiny.library.variants(unit, Level(0.5, 32)).items():
+        assert torch.equal(variant.value(), made[0][f"{path}.weight"])
+
+
+def harm_at(tiny: Tiny, tensors: Mapping[str, Tensor], path: str) -> float:
+    """sum_o g_o E[(D x + c)^2]_o of a matrix that lost columns, in double precision."""
+    module: nn.Linear = tiny.model.get_submodule(path)  # type: ignore[assignment]
+    seen = tiny.statistics[path]
+    moment, mean, gradient = (one.double() for one in (seen.moment, seen.mean, seen.gradient))
+    gap = -module.weight.detach().double()
+    gap[:, tensors["keep"]] += tensors[f"{path}.weight"].double()
+    moved = (tensors[f"{path}@32.bias"] - module.bias.detach()).double()
+    error = ((gap @ moment) * gap).sum(1) + 2 * moved * (gap @ mean) + moved.square()
+    return float(gradient @ error)
 
 
 def kept_rows(tiny: Tiny, model: nn.Module, unit: Unit) -> Tensor:

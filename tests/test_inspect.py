@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +109,10 @@ def test_every_file_is_counted_once_as_current_outdated_or_unreadable(tiny_bert:
     made = filled(tiny_bert, folder, ["key"])["key"]
     os.truncate(made[0], made[0].stat().st_size - 1)
     save_file({}, folder / f"{1:024x}.safetensors", metadata={"damage": "{}"})  # as before version 3
-    note = shelf.Note(shelf.VERSION - 1, "key", "u", "u", 0.0, (4,), 0.0, {}, {})
-    save_file({}, folder / f"{2:024x}.safetensors", metadata=note.metadata())
+    note = shelf.Note(3, "key", "u", "u", 0.0, (4,), 0.0, {})
+    said = json.dumps(asdict(note) | {"damage": {"4": 0.5}})  # as in version 3
+    metadata = {"autoprune": said, "crc32": str(zlib.crc32(said.encode()))}
+    save_file({}, folder / f"{2:024x}.safetensors", metadata=metadata)
     (folder / f".{3:024x}.safetensors.abc").mkdir()
     (folder / f".{3:024x}.safetensors.abc" / "half").write_bytes(b"12345")
     (folder / "stranger.txt").write_text("not ours")

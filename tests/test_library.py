@@ -168,29 +168,6 @@ def test_predicted_damage_of_a_small_change_is_of_the_measured_size(tiny: Tiny, 
 # ---- library ------------------------------------------------------------------------------------
 
 
-def test_damage_is_zero_at_32_bits_and_falls_with_every_bit_more(tiny: Tiny) -> None:
-    for unit in tiny.units:
-        damage = tiny.library.build(unit, 0.0)
-        assert set(damage) == set(unit.bits)
-        assert damage[FLOAT_BITS] == 0.0
-        by_bits = [damage[bits] for bits in sorted(unit.bits)]
-        assert by_bits == sorted(by_bits, reverse=True), unit.name
-        assert by_bits[0] > 10 * damage[8] > 0
-
-
-def test_damage_rises_with_the_ratio(tiny: Tiny) -> None:
-    for unit in tiny.units:
-        by_ratio = [tiny.library.build(unit, ratio)[FLOAT_BITS] for ratio in unit.ratios]
-        assert by_ratio == sorted(by_ratio), unit.name
-
-
-def test_predicted_damage_of_a_level_is_of_the_measured_size(tiny: Tiny) -> None:
-    for kind in ("word_embeddings", "attention", "feed_forward"):
-        predicted = tiny.library.build(tiny.unit(kind), 0.0)[6]
-        model = tiny.stitched_as(tiny.with_levels(**{kind: Level(0.0, 6)})).model
-        assert predicted / 4 < measured_harm(tiny, model) < predicted * 4, kind
-
-
 def test_an_untouched_variant_is_the_teachers_weight(tiny: Tiny) -> None:
     for unit in tiny.units:
         for path, variant in tiny.library.variants(unit, UNTOUCHED).items():
@@ -228,6 +205,39 @@ def test_a_level_that_a_unit_does_not_have_is_refused(tiny_bert: Tiny) -> None:
         tiny_bert.library.variants(unit, Level(0.0, 2))
 
 
+def test_rows_that_stay_are_all_where_none_are_removed(tiny: Tiny) -> None:
+    for unit in tiny.units:
+        assert torch.equal(tiny.library.kept_rows(unit, 0.0), torch.arange(unit.rows[0].rows))
+
+
+def test_rows_that_stay_are_those_of_the_variants_in_order(tiny: Tiny) -> None:
+    for unit in (one for one in tiny.units if one.prunable):
+        for ratio in unit.ratios:
+            keep = tiny.library.kept_rows(unit, ratio)
+            assert len(keep) == unit.kept(ratio)
+            assert (keep.diff() > 0).all()
+            variants = tiny.library.variants(unit, Level(ratio, FLOAT_BITS))
+            for one in unit.rows:
+                weight: Tensor = tiny.model.get_submodule(one.path).weight  # type: ignore[assignment]
+                assert torch.equal(variants[one.path].value(), weight[keep])
+
+
+def test_rows_that_stay_are_the_files_whoever_asks(tmp_path: Path) -> None:
+    library, unit = small_library(tmp_path)
+    keep = library.kept_rows(unit, 0.5)
+    seen = dict(library._statistics)
+    seen["b"] = replace(seen["b"], moment=torch.linspace(0.1, 100.0, 256).diag())  # others would be kept
+    folders = (tmp_path / "own", tmp_path)
+    own, shared = (Library(folder, library._teacher, seen, key="k") for folder in folders)
+    assert not torch.equal(own.kept_rows(unit, 0.5), keep)
+    assert torch.equal(shared.kept_rows(unit, 0.5), keep)
+
+
+def test_a_ratio_that_a_unit_does_not_have_is_refused(tiny_bert: Tiny) -> None:
+    with pytest.raises(AutopruneError, match=r"pooler.dense has no ratio 0.5"):
+        tiny_bert.library.kept_rows(tiny_bert.unit("pooler"), 0.5)
+
+
 def test_files_are_named_after_all_that_they_depend_on(tiny_bert: Tiny, tmp_path: Path) -> None:
     unit, other = tiny_bert.unit("attention"), tiny_bert.unit("feed_forward")
     make = {key: Library(tmp_path, tiny_bert.model, tiny_bert.statistics, key=key) for key in ("a", "b")}
@@ -247,10 +257,11 @@ def test_files_are_named_after_all_that_they_depend_on(tiny_bert: Tiny, tmp_path
 def test_a_file_that_is_there_is_used_and_not_written_again(tiny_bert: Tiny, tmp_path: Path) -> None:
     unit = tiny_bert.unit("attention")
     first = Library(tmp_path, tiny_bert.model, tiny_bert.statistics, key="k")
-    damage = first.build(unit, 0.5)
+    first.build(unit, 0.5)
     stat = first.path(unit, 0.5).stat()
     second = Library(tmp_path, tiny_bert.model, tiny_bert.statistics, key="k")
-    assert second.build(unit, 0.5) == damage
+    second.build(unit, 0.5)
+    second.kept_rows(unit, 0.5)
     second.variants(unit, Level(0.5, 4))
     after = first.path(unit, 0.5).stat()
     assert (after.st_size, after.st_ino) == (stat.st_size, stat.st_ino)
@@ -262,14 +273,14 @@ def test_two_processes_may_build_the_same_variants_at_once(tmp_path: Path) -> No
     jobs = [(unit, ratio) for ratio in unit.ratios for _ in range(2)]
     spawn = multiprocessing.get_context("spawn")
     with spawn.Pool(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        damages = pool.starmap(library.build, jobs, chunksize=1)
-    assert damages[0::2] == damages[1::2]
+        pool.starmap(library.build, jobs, chunksize=1)
     assert sorted(tmp_path.iterdir()) == sorted(library.path(unit, ratio) for ratio in unit.ratios)
     alone, _ = small_library(tmp_path / "alone")
     for ratio in unit.ratios:
         level = Level(ratio, 4)
         mine, theirs = alone.variants(unit, level), library.variants(unit, level)
-        assert all(torch.equal(theirs[path].value(), mine[path].value()) for path in ("a", "b"))
+        assert equal(theirs, mine)
+        assert torch.equal(library.kept_rows(unit, ratio), alone.kept_rows(unit, ratio))
 
 
 def small_library(folder: Path) -> tuple[Library, Unit]:
@@ -401,14 +412,12 @@ def test_variants_made_again_are_the_same_and_those_in_use_outlive_their_file(tm
     levels = [Level(0.0, bits) for bits in units[0].bits]
     mapped = [library.variants(units[0], level) for level in levels]
     first = [{p: replace(v, weight=v.weight.clone()) for p, v in one.items()} for one in mapped]
-    damage = library.build(units[0], 0.0)
     library.build(units[1], 0.0)
     assert not library.path(units[0], 0.0).exists()  # a limit below one file holds just that one
     assert library.path(units[1], 0.0).exists()
     assert all(equal(one, other) for one, other in zip(mapped, first, strict=True))
     again = [library.variants(units[0], level) for level in levels]
     assert all(equal(one, other) for one, other in zip(again, first, strict=True))
-    assert library.build(units[0], 0.0) == damage
 
 
 def test_a_limit_that_makes_variants_over_and_over_is_said_once(
@@ -422,7 +431,7 @@ def test_a_limit_that_makes_variants_over_and_over_is_said_once(
 
 
 def spoil(path: Path, how: str) -> None:
-    """Do to a file what a bad disk does."""
+    """Do to a file what a bad disk does; in a new file, as the old one may be mapped."""
     data = bytearray(path.read_bytes())
     header = int.from_bytes(data[:8], "little")
     match how:
@@ -441,7 +450,9 @@ def spoil(path: Path, how: str) -> None:
         case "tensors":
             for k in range(8 + header, len(data), 256):
                 data[k] ^= 1
-    path.write_bytes(bytes(data))
+    spoiled = path.with_name("spoiled")
+    spoiled.write_bytes(bytes(data))
+    os.replace(spoiled, path)
 
 
 DAMAGES = ["empty", "cut short", "cut in the header", "length", "note", "name", "tensors"]
@@ -452,11 +463,7 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, how: str, caplog: pytest.L
     library, unit = small_library(tmp_path)
     level = Level(0.5, 4)
     whole = library.variants(unit, level)
-    path = library.path(unit, 0.5)
-    spoiled = tmp_path / "spoiled"
-    spoiled.write_bytes(path.read_bytes())
-    spoil(spoiled, how)
-    os.replace(spoiled, path)  # a new file: `whole` is mapped from the old one
+    spoil(library.path(unit, 0.5), how)
     assert equal(library.variants(unit, level), whole)
     assert "is made again" in caplog.text
     caplog.clear()
@@ -464,10 +471,19 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, how: str, caplog: pytest.L
     assert not caplog.records
 
 
+@pytest.mark.parametrize("how", DAMAGES)
+def test_rows_of_a_damaged_file_are_right(tmp_path: Path, how: str) -> None:
+    library, unit = small_library(tmp_path)
+    keep, whole = library.kept_rows(unit, 0.5), library.variants(unit, Level(0.5, 4))
+    spoil(library.path(unit, 0.5), how)
+    assert torch.equal(library.kept_rows(unit, 0.5), keep)
+    assert equal(library.variants(unit, Level(0.5, 4)), whole)
+
+
 def test_any_byte_may_flip_and_the_variants_are_right(tmp_path: Path) -> None:
     library, unit = small_library(tmp_path)
     level = Level(0.75, 2)
-    damage, whole = library.build(unit, 0.75), library.variants(unit, level)
+    keep, whole = library.kept_rows(unit, 0.75), library.variants(unit, level)
     path = library.path(unit, 0.75)
     data = path.read_bytes()
     header = 8 + int.from_bytes(data[:8], "little")
@@ -477,7 +493,7 @@ def test_any_byte_may_flip_and_the_variants_are_right(tmp_path: Path) -> None:
         (tmp_path / "flipped").write_bytes(flipped)
         os.replace(tmp_path / "flipped", path)
         assert equal(library.variants(unit, level), whole), place
-        assert library.build(unit, 0.75) == damage, place
+        assert torch.equal(library.kept_rows(unit, 0.75), keep), place
 
 
 def test_a_file_that_goes_just_before_it_is_opened_is_made_again(
@@ -536,12 +552,12 @@ def digest(library: Library, unit: Unit, bits: int) -> int:
 def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
     library, unit = small_library(tmp_path)
     before = time.time()
-    damage = library.build(unit, 0.25)
+    library.build(unit, 0.25)
     (held,) = shelf.holdings(tmp_path)
     note = held.note
     assert note is not None
     assert (note.version, note.key, note.unit, note.kind) == (shelf.VERSION, "k", "u0", "u")
-    assert (note.ratio, note.bits, note.damage) == (0.25, unit.bits, damage)
+    assert (note.ratio, note.bits) == (0.25, unit.bits)
     assert before <= note.made <= time.time()
     assert held.size_bytes == held.path.stat().st_size
     assert not held.problem

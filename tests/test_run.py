@@ -31,6 +31,7 @@ from autoprune.record import front_record
 from autoprune.report.schema import Front, TrialRow, read_front
 from autoprune.run import FRONT, RUN, STATUS, Config, RunFolder, read_record, standing
 from autoprune.space import UNTOUCHED, Candidate, Level
+from autoprune.volume import KL_FLOOR
 
 quick = hypothesis.settings(deadline=None, max_examples=40)
 HOLD = """
@@ -325,7 +326,12 @@ COSTS = Costs(
     },
 )
 ABOUT: dict[str, Any] = {
-    "facts": {"name": "demo", "seed": 0, "budget": {"size_bytes": 9000, "latency_ms": None}},
+    "facts": {
+        "name": "demo",
+        "seed": 0,
+        "budget": {"size_bytes": 9000, "latency_ms": None},
+        "recipe": {"steps": 30},
+    },
     "kinds": {"embeddings": "embedding", "layer.0": "heads"},
     "started": "2026-01-01T00:00:00+00:00",
     "command": "autoprune search",
@@ -342,9 +348,9 @@ def trial(number: int, embeddings: Level, layer: Level, m: Measurement | None, *
 
 TRIALS = [
     trial(0, UNTOUCHED, UNTOUCHED, Measurement(13_000, 10.0, 90.0, 0.0), name="original"),
-    trial(1, Level(0.0, 8), UNTOUCHED, Measurement(7_100, 9.0, 89.0, 0.01, 8.5, 9.5, 8.8, 9.9)),
-    trial(2, UNTOUCHED, SMALL, Measurement(9_300, 9.5, 80.0)),
-    trial(3, Level(0.0, 8), SMALL, None, failure="out of memory", parts={"stitch": 0.5}),
+    trial(1, Level(0.0, 8), UNTOUCHED, Measurement(7_100, 9.0, 89.0, 0.01, 8.5, 9.5, 8.8, 9.9), rung=0),
+    trial(2, UNTOUCHED, SMALL, Measurement(9_300, 9.5, 80.0), rung=0),
+    trial(3, Level(0.0, 8), SMALL, None, failure="out of memory", parts={"stitch": 0.5}, rung=0),
     trial(4, Level(0.0, 8), SMALL, Measurement(3_400, 5.0, 85.0, math.inf), test_accuracy=84.0),
 ]
 
@@ -386,6 +392,53 @@ def test_the_record_says_who_is_on_the_front_in_the_budget_and_chosen() -> None:
     assert [one["state"] for one in found["trials"]] == ["COMPLETE"] * 3 + ["FAIL", "COMPLETE"]
     assert (found["best"], found["knee"]) == (1, 4)  # of two on the line the smaller is the knee
     assert found["hypervolume_reference"] == {"size_bytes": 13_000, "latency_ms": 10, "accuracy": 50}
+
+
+def test_the_record_says_what_each_rung_did_and_how_ranks_agree() -> None:
+    """Damage 0.01 and 0.2 were predicted of the two units; candidate k of three has k times that."""
+    levels = [(Level(0.0, 8), UNTOUCHED), (UNTOUCHED, SMALL), (Level(0.0, 8), SMALL)]
+    untrained = [
+        trial(k, *one, Measurement(5000 + k, 5.0, 80.0, kl), rung=0, seconds=2.0)
+        for k, (one, kl) in enumerate(zip(levels, (0.1, 0.2, 0.3), strict=True))
+    ]
+    trained = [
+        trial(3 + k, *one, Measurement(5000 + k, 5.0, 80.0, kl), rung=1, seconds=8.0)
+        for k, (one, kl) in enumerate(zip(levels, (0.03, 0.01, 0.02), strict=True))  # ranks 3 1 2
+    ]
+    longer = trial(6, *levels[1], Measurement(5001, 5.0, 81.0, 0.005), rung=2, seconds=31.0)
+    plain = trial(7, *levels[2], Measurement(5002, 5.0, 81.0, 0.5), rung=1, name="uniform 4-bit")
+    trials = [*untrained, *trained, longer, plain]
+    now = standing(trials, Budget(), REFERENCE, rows=100)
+    found = front_record(ABOUT, COSTS, now, Budget(), sizes=SIZES, state="running")
+    assert found["rungs"] == [
+        {"rung": 0, "steps": 0, "trials": 3, "mean_seconds": 2.0},
+        {"rung": 1, "steps": 30, "trials": 3, "mean_seconds": 8.0},
+        {"rung": 2, "steps": 120, "trials": 1, "mean_seconds": 31.0},
+    ]
+    tau, few = found["agreement"]
+    assert tau == {
+        "lower": 0, "upper": 1, "kendall_tau": pytest.approx(-1 / 3), "pairs": 3, "low": False,
+    }  # fmt: skip
+    assert (few["lower"], few["upper"], few["kendall_tau"], few["pairs"]) == (1, 2, None, 1)
+    assert [one["promoted_from"] for one in found["trials"]] == [None] * 3 + [0, 1, 2, 4, None]
+    assert [one["predicted_kl"] for one in found["trials"][:3]] == pytest.approx([0.01, 0.2, 0.21])
+    assert found["sensitivity"]["spearman"] == pytest.approx(1.0)
+    assert found["sensitivity"]["pairs"] == 3
+    assert ["layer.0", 0.5, 4, 300, 0.2, 0.0] in found["sensitivity"]["levels"]
+    assert len(found["sensitivity"]["levels"]) == 4
+    depth = math.log(0.005) / math.log(KL_FLOOR)  # of the box of 1,000 to 13,000 bytes
+    assert found["kl_hypervolume"] == pytest.approx((13_000 - 5_001) / 12_000 * depth, rel=1e-3)
+
+
+def test_one_candidate_trained_twice_as_long_comes_from_its_nearest_rung() -> None:
+    one = (Level(0.0, 8), SMALL)
+    m = Measurement(5000, 5.0, 80.0, 0.1)
+    trials = [trial(0, *one, m, rung=0), trial(1, *one, m, rung=2), trial(2, *one, m, rung=1)]
+    now = standing(trials, Budget(), REFERENCE, rows=100)
+    found = front_record(ABOUT, COSTS, now, Budget(), sizes=SIZES, state="running")
+    assert [row["promoted_from"] for row in found["trials"]] == [None, 2, 0]
+    assert found["sensitivity"]["spearman"] is None
+    assert found["agreement"][0]["kendall_tau"] is None
 
 
 def test_what_is_unknown_is_null() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -53,8 +54,7 @@ def changes(tiny: Tiny, unit: Unit, level: Level) -> dict[str, Tensor]:
     for path, variant in tiny.library.variants(unit, level).items():
         old = state[f"{path}.weight"]
         new, bias = old.clone(), state[f"{path}.bias"].clone() if variant.bias is not None else None
-        pruned = unit.prunable and level.ratio > 0
-        keep = tiny.library._kept_rows(unit, level.ratio) if pruned else torch.arange(unit.rows[0].rows)
+        keep = tiny.library.kept_rows(unit, level.ratio)
         if path in {one.path for one in unit.cols}:
             new = torch.zeros_like(old)
             new[:, keep] = variant.value()
@@ -122,6 +122,20 @@ def test_the_damage_of_a_small_change_is_its_measured_divergence(tiny: Tiny, fou
         student = logits_alone(model, tiny).log_softmax(-1)
         kl = float((teacher.exp() * (teacher - student)).sum(-1).mean())
         assert found.damage()[unit.name][Level(0.0, 8)] == pytest.approx(kl, rel=0.05)
+
+
+def test_damage_falls_with_every_bit_more(tiny: Tiny, found: Sensitivity) -> None:
+    for unit in tiny.units:
+        by_bits = [found.damage()[unit.name][Level(0.0, bits)] for bits in sorted(unit.bits)]
+        assert all(more > less for more, less in itertools.pairwise(by_bits)), unit.name
+        assert by_bits[0] > 10 * found.damage()[unit.name][Level(0.0, 8)] > 0
+
+
+def test_damage_rises_with_the_ratio(tiny: Tiny, found: Sensitivity) -> None:
+    for unit in tiny.units:
+        by_ratio = [found.damage()[unit.name][Level(ratio, FLOAT_BITS)] for ratio in unit.ratios]
+        assert by_ratio == sorted(by_ratio), unit.name
+        assert not unit.prunable or by_ratio[-1] > 2 * by_ratio[1] > 0
 
 
 def test_an_untouched_unit_does_nothing_at_all(tiny: Tiny, found: Sensitivity) -> None:

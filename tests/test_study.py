@@ -25,10 +25,16 @@ import numpy as np
 import optuna
 import pytest
 
+from autoprune import frozen as frozen_module
 from autoprune import samplers
 from autoprune import study as study_module
+from autoprune.aim import Aim
+from autoprune.budget import Budget
+from autoprune.costs import Cost, Costs
 from autoprune.errors import AutopruneError, StoppedError
 from autoprune.front import Measurement, Trial
+from autoprune.samplers import OURS
+from autoprune.solver import Problem
 from autoprune.space import Candidate, Choices, Level, SearchSpace
 from autoprune.study import SAMPLERS, Asked, Study
 
@@ -65,15 +71,27 @@ def measure(candidate: Candidate) -> Measurement:
     return Measurement(size_of(candidate), 1 + sum(kept) + kept[1] / 3, 90 - 3 * lost, kl=lost / 7)
 
 
+def foreseen(k: int, level: Level) -> Cost:
+    """What is predicted of a layer: the right size, and damage that is off by a factor of its own."""
+    size = round(1000 * (1 - level.ratio) * level.bits)
+    return Cost(size, (level.ratio + 2.0**-level.bits) / 3, 1 - level.ratio + 0.1 * (k == 1))
+
+
+COSTS = Costs(
+    0, {one.unit: {level: foreseen(k, level) for level in one.levels()} for k, one in enumerate(SPACE.units)}
+)
+
+
 def result(candidate: Candidate, number: int = 0) -> Trial:
     """What the toy gives; every seventh trial fails."""
     if number % 7 == 5:
-        return Trial(0, candidate, failure="out of memory", seconds=1.0)
-    return Trial(0, candidate, measure(candidate), seconds=1.0, worker="one", seed=number)
+        return Trial(0, candidate, failure="out of memory", seconds=1.0, rung=0)
+    return Trial(0, candidate, measure(candidate), seconds=1.0, worker="one", seed=number, rung=0)
 
 
 def open_study(path: Path, sampler: str = "random", seed: int = 0) -> Study:
-    return Study(path, SPACE, sampler=sampler, seed=seed, repair=repair)
+    aim = Aim.of(Problem.of(SPACE, COSTS), Budget(BUDGET_BYTES)) if sampler == OURS else None
+    return Study(path, SPACE, sampler=sampler, seed=seed, repair=repair, aim=aim)
 
 
 def step(study: Study) -> Trial:
@@ -81,7 +99,7 @@ def step(study: Study) -> Trial:
     number = len(study.trials())
     if number == 0:
         whole = SPACE.untouched()
-        return study.add(Trial(0, whole, measure(whole), name="original"))
+        return study.add(Trial(0, whole, measure(whole), name="original", rung=0))
     warm = SPACE.uniform(Level(0.25 * number, 4)) if number <= 2 else None
     asked = study.ask(warm)
     return study.tell(asked.token, result(asked.candidate, number))
@@ -98,9 +116,9 @@ def stored(path: Path) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name="autoprune", storage=f"sqlite:///{path}").get_trials()
 
 
-def fill_forever(path: str) -> None:
+def fill_forever(path: str, sampler: str) -> None:
     """Runs in a process that is killed; prints the number of each trial that was told."""
-    study = open_study(Path(path), "tpe")
+    study = open_study(Path(path), sampler)
     while True:
         sys.stdout.write(f"{step(study).number}\n")
         sys.stdout.flush()
@@ -196,8 +214,9 @@ class TestNsga2:
         assert [one.candidate for one in open_study(tmp_path / "cut.db").trials()] == uncut
 
 
-def test_tpe_learns_from_what_was_evaluated(tmp_path: Path) -> None:
-    """Once it has a model, TPE proposes more accurate ones than chance does."""
+@pytest.mark.parametrize("name", ["tpe", OURS])
+def test_it_learns_from_what_was_evaluated(name: str, tmp_path: Path) -> None:
+    """Once it has a model, a sampler proposes more accurate ones than chance does."""
 
     def accuracy(name: str) -> float:
         study = open_study(tmp_path / f"{name}.db", name)
@@ -205,16 +224,17 @@ def test_tpe_learns_from_what_was_evaluated(tmp_path: Path) -> None:
         done = [m.accuracy for one in study.trials()[30:] if (m := one.measurement)]
         return sum(done) / len(done)
 
-    assert accuracy("tpe") > accuracy("random")
+    assert accuracy(name) > accuracy("random")
 
 
-def test_kill_loses_no_told_trial(tmp_path: Path) -> None:
-    """SIGKILL at any time, four times: all that was told is there, nothing is RUNNING."""
+@pytest.mark.parametrize(("sampler", "times"), [("tpe", 2), (OURS, 4)])
+def test_kill_loses_no_told_trial(tmp_path: Path, sampler: str, times: int) -> None:
+    """SIGKILL at any time: all that was told is there, nothing is RUNNING."""
     path, draw = tmp_path / "study.db", random.Random(0)
-    code = f"import test_study; test_study.fill_forever({str(path)!r})"
+    code = f"import test_study; test_study.fill_forever({str(path)!r}, {sampler!r})"
     folders = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
-    for _ in range(4):
+    for _ in range(times):
         with subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env
         ) as child:
@@ -228,7 +248,7 @@ def test_kill_loses_no_told_trial(tmp_path: Path) -> None:
         assert [one.number for one in trials] == list(range(len(trials)))
         assert len(trials) in (told[-1] + 1, told[-1] + 2)  # written, not yet printed
     cut = [one.candidate for one in open_study(path).trials()]
-    assert cut == run(open_study(tmp_path / "uncut.db", "tpe"), len(cut))
+    assert cut == run(open_study(tmp_path / "uncut.db", sampler), len(cut))
 
 
 def test_a_full_disk_stops_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,9 +359,9 @@ def test_a_trial_comes_back_as_it_went(
 ) -> None:
     done = Measurement(size, latency, accuracy, kl=kl, latency_low_ms=low)
     one = Trial(-1, SPACE.untouched(), done, name=words, seed=seed, parts=parts, seconds=2.5)
-    assert repr(samplers.thaw(samplers.freeze(one, SPACE), SPACE, {})) == repr(one)
+    assert repr(frozen_module.thaw(frozen_module.freeze(one, SPACE), SPACE, {})) == repr(one)
     failed = replace(one, measurement=None, failure="no memory")
-    assert samplers.thaw(samplers.freeze(failed, SPACE), SPACE, {}) == failed
+    assert frozen_module.thaw(frozen_module.freeze(failed, SPACE), SPACE, {}) == failed
 
 
 def test_told_and_read_are_the_same(tmp_path: Path) -> None:
@@ -387,8 +407,10 @@ def test_repair_has_the_last_word_and_is_checked(tmp_path: Path) -> None:
 
 
 def test_samplers_that_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(AutopruneError, match="'best' does not exist; choose tpe, nsga2, random"):
+    with pytest.raises(AutopruneError, match="'best' does not exist; choose autoprune, tpe, nsga2, random"):
         open_study(tmp_path / "study.db", "best")
+    with pytest.raises(AutopruneError, match="sampler autoprune needs predicted costs"):
+        Study(tmp_path / "study.db", SPACE, sampler=OURS, seed=0, repair=repair)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(AutopruneError, match="'gp' needs torch and scipy: pip install"):
         open_study(tmp_path / "study.db", "gp")
@@ -498,8 +520,10 @@ def test_a_driver_killed_at_the_first_moment(tmp_path: Path) -> None:
 def test_the_study_imports_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib, test_study\n"
-        "run = test_study.run(test_study.open_study(pathlib.Path('study.db'), 'tpe'), 15)\n"
-        "assert len(run) == 15 and 'torch' not in sys.modules and 'scipy' not in sys.modules"
+        "for name in ('tpe', 'autoprune'):\n"
+        "    run = test_study.run(test_study.open_study(pathlib.Path(f'{name}.db'), name), 15)\n"
+        "    assert len(run) == 15\n"
+        "assert 'torch' not in sys.modules"
     )
     folders = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
