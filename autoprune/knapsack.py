@@ -22,11 +22,13 @@ from autoprune.prices import POINTS, Curve, Floats, Ints, price_curve, spread
 
 CAP = 8192
 """States that are kept exactly; more of them are thinned."""
-COARSE, FINE = {1: (2048, 1), 2: (256, 16)}, {1: (16384, 1), 2: (1024, 24)}
+COARSE, FINE = {1: (2048, 1), 2: (256, 16)}, {1: (32768, 1), 2: (768, 24)}
 """Bins of bytes and of milliseconds of the two rounds, by the number of limits: a front of 100 units of 25
 levels in under 2 s."""
 NEARBY = 6
 """A gap found at one point of the curve holds for as many points to either side."""
+ROUNDS = 3
+"""Times that a smaller gap is used to look again among the choices above the bound."""
 BEFORE = 16
 """Points before the one where milliseconds begin to cost, from which on their limit is looked after."""
 MS_BIN = 0.05
@@ -65,9 +67,7 @@ def near_front(costs: Floats, limits: Floats) -> Ints:
     if coarse.exact:
         return coarse.chosen
     found = [coarse.chosen, _fastest(costs, limits)]
-    found.append(
-        _front_of_one(costs[[1, 0, 2]], np.array([limits[1], np.inf]))
-    )  # holds the last of the front
+    found.append(_front_of_one(costs[[1, 0, 2]], np.array([limits[1], np.inf])))  # the front's last
     binding = np.flatnonzero(curve.milli > 0)
     start = int(binding[0]) if len(binding) else len(curve.byte)
     if start > 0:  # up to some size milliseconds are no matter
@@ -105,7 +105,6 @@ def near_best(costs: Floats, limits: Floats) -> Ints:
         fine = _within(costs, limits, prices, gap)
         found.append(fine.chosen)
         left = float(fine.sums.min(initial=gap))
-        if DEBUG: print(fine.exact, gap/bound[g], left/bound[g], MOST)
         if fine.exact or left >= gap:
             break
         gap = left
@@ -130,9 +129,8 @@ def _front_of_one(costs: Floats, limits: Floats) -> Ints:
 
 
 def _fastest(costs: Floats, limits: Floats) -> Ints:
-    """The front of bytes and milliseconds [n u]: where little fits, what fits."""
-    found = _front_of_one(costs[[0, 2, 1]], np.array([limits[0], np.inf]))
-    return found[costs[1, np.arange(costs.shape[1]), found].sum(1) <= limits[1] * (1 + EPSILON)]
+    """The front of bytes and milliseconds [n u], within the first limit: where little fits, what does."""
+    return _front_of_one(costs[[0, 2, 1]], np.array([limits[0], np.inf]))
 
 
 def _without_ms(costs: Floats) -> Floats:
@@ -160,8 +158,7 @@ def _decide(
         states = sums[:, kept]
         parent, level = np.divmod(kept, len(options))
         back.append((parent, options[level]))
-    chosen = np.zeros((states.shape[1], len(order)), np.int64)
-    return Found(_walk_back(chosen, order, back), states, exact)
+    return Found(_walk_back(states.shape[1], order, back), states, exact)
 
 
 def _sums(states: Floats, options: Floats, room: Floats) -> tuple[Floats, Ints]:
@@ -170,9 +167,9 @@ def _sums(states: Floats, options: Floats, room: Floats) -> tuple[Floats, Ints]:
     return sums, np.flatnonzero((sums[0] <= room[0]) & (sums[1] <= room[1]))
 
 
-def _walk_back(chosen: Ints, units: Ints, back: Sequence[tuple[Ints, Ints]]) -> Ints:
-    """The choices [n u] with the levels of these units, from the last states back to the first."""
-    chosen, at = chosen.copy(), np.arange(len(chosen))
+def _walk_back(count: int, units: Ints, back: Sequence[tuple[Ints, Ints]]) -> Ints:
+    """The choices [n u] of the last states, from those back to the first; units as they were decided."""
+    chosen, at = np.zeros((count, len(units)), np.int64), np.arange(count)
     for u, (parent, level) in zip(units[::-1], reversed(back), strict=True):
         chosen[:, u] = level[at]
         at = parent[at]
@@ -184,7 +181,8 @@ def _useful(costs: Floats) -> Ints:
     no_worse = (costs[:, :, None] <= costs[:, None, :]).all(0)
     equal = no_worse & no_worse.T
     better = (no_worse & ~equal) | np.triu(equal, 1)
-    return np.flatnonzero(np.isfinite(costs).all(0) & ~better.any(0))
+    kept: Ints = np.flatnonzero(np.isfinite(costs).all(0) & ~better.any(0))
+    return kept
 
 
 def _gaps(sums: Floats, limits: Floats, curve: Curve) -> Floats:
@@ -199,7 +197,7 @@ def _gaps(sums: Floats, limits: Floats, curve: Curve) -> Floats:
     gaps = np.zeros(len(curve.byte))
     np.maximum.at(gaps, bound.argmax(0), sums[2] - bound.max(0))
     padded = np.pad(gaps, NEARBY, mode="edge")
-    widest = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEARBY + 1).max(1)
+    widest: Floats = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEARBY + 1).max(1)
     return widest + EPSILON * np.abs(curve.bound)
 
 
@@ -246,19 +244,21 @@ def _least_of_each(cell: Ints, slack: Floats) -> Ints:
     return first[first >= 0]
 
 
-def _grid(sums: Floats, bins: int) -> tuple[Ints, Ints]:
-    """Row and column of states [2+ s] in an even grid over their bytes and milliseconds."""
+def _cells(sums: Floats, bins: tuple[int, int]) -> Ints:
+    """Cell of states [3 s] in an even grid over their bytes and milliseconds, rows of bytes [s]."""
     low = sums[:2].min(1, keepdims=True)
     width = np.maximum(np.ptp(sums[:2], axis=1, keepdims=True), 1e-300)
-    i, j = np.minimum((sums[:2] - low) / width * bins, bins - 1).astype(np.int64)
-    return i, j
+    number = np.array(bins)[:, None]
+    i, j = np.minimum((sums[:2] - low) / width * number, number - 1).astype(np.int64)
+    cells: Ints = i * bins[1] + j
+    return cells
 
 
 def _dominated(sums: Floats, bins: int = 64) -> NDArray[np.bool_]:
     """Whether a state of a lower row and column has no more damage: so for most dominated ones [s]."""
     if sums.shape[1] == 0:
         return np.zeros(0, bool)
-    i, j = _grid(sums, bins)
+    i, j = np.divmod(_cells(sums, (bins, bins)), bins)
     least = np.full((bins + 1, bins + 1), np.inf)
     np.minimum.at(least, (i + 1, j + 1), sums[2])
     least = np.minimum.accumulate(np.minimum.accumulate(least, 0), 1)
@@ -266,36 +266,34 @@ def _dominated(sums: Floats, bins: int = 64) -> NDArray[np.bool_]:
     return out
 
 
-MANY, ROUNDS, DEBUG, MOST, ORD = 16384, 4, 0, [0], 1
 def _within(costs: Floats, limits: Floats, prices: Floats, gap: float) -> Found:
-    """Choices [n u] within limits [2] of slack up to `gap` at these prices [2] of a byte and a ms.
+    """Choices within limits [2] of slack up to `gap` at these prices [2] of a byte and a millisecond.
 
     What is left of a limit counts as slack too, at its price. The least damaged choice is among them
-    when `gap` is what a known one is above the Lagrangian bound: exact unless more than 2 CAP are.
+    when `gap` is what a known one is above the Lagrangian bound. Sums [1 n] of slack in place of costs.
     """
     offered = np.isfinite(costs).all(0)
     total = np.where(offered, costs[2] + np.tensordot(prices, np.where(offered, costs[:2], 0.0), 1), np.inf)
     slack = total - total.min(1, keepdims=True)
+    options = [
+        np.intersect1d(_useful(costs[:, u]), np.flatnonzero(slack[u] <= gap)) for u in range(len(slack))
+    ]
     costs = np.where(slack <= gap, np.stack([costs[0], costs[1], slack]), np.inf)
-    least, most = costs[:2].min(2), costs[:2].min(2) + spread(costs)[:2]
-    order = np.argsort(ORD*(most - least)[0], kind="stable")
-    side = 128 if np.ptp(least[1]+0)  else 16384
-    exact = True
-    room = limits + EPSILON * np.abs(limits) - least.sum(1)
-    beyond = most.sum(1)
-    states, back = np.zeros((3, 1)), []
+    least, wide = costs[:2].min(2), spread(costs)[:2]
+    order = np.argsort(-wide[0], kind="stable")
+    room, beyond = limits + EPSILON * np.abs(limits) - least.sum(1), (least + wide).sum(1)
+    bins = (128, 128) if wide[1].any() else (2 * CAP, 1)
+    states, back, exact = np.zeros((3, 1)), [], True
     for u in order:
-        room, beyond = room + least[:, u], beyond - most[:, u]
-        options = _useful(costs[:, u])
-        sums, kept = _sums(states, costs[:, u, options], room)
-        unused = np.maximum(limits[:, None] - beyond[:, None] - sums[:2, kept], 0.0)
+        room, beyond = room + least[:, u], beyond - (least + wide)[:, u]
+        sums, kept = _sums(states, costs[:, u, options[u]], room)
+        unused = np.maximum((limits - beyond)[:, None] - sums[:2, kept], 0.0)
         kept = kept[sums[2, kept] + prices @ unused <= gap]
-        MOST[0] = max(MOST[0], len(kept))
-        if len(kept) > MANY:
-            i, j = _grid(sums[:, kept], side)
-            kept, exact = kept[_least_of_each(i * side + j, sums[2, kept])], False
+        if len(kept) > CAP:
+            kept, exact = kept[_least_of_each(_cells(sums[:, kept], bins), sums[2, kept])], False
         states = sums[:, kept]
-        parent, level = np.divmod(kept, len(options))
-        back.append((parent, options[level]))
-    chosen = _walk_back(np.zeros((states.shape[1], len(order)), np.int64), order, back)
-    return Found(chosen, states[2] + prices @ np.maximum(limits[:, None] - states[:2], 0), exact)
+        parent, level = np.divmod(kept, len(options[u]))
+        back.append((parent, options[u][level]))
+    chosen = _walk_back(states.shape[1], order, back)
+    left = states[2] + prices @ np.maximum(limits[:, None] - states[:2], 0.0)
+    return Found(chosen, left[None], exact)

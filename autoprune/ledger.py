@@ -18,9 +18,9 @@ from autoprune.files import write_json
 from autoprune.front import Measurement, Trial
 from autoprune.pool import Outcome
 from autoprune.prepare import Prepared
-from autoprune.record import front_record
+from autoprune.record import front_record, sensitivity_file
 from autoprune.report import write_csv, write_report
-from autoprune.run import FRONT, RunFolder, Standing, standing
+from autoprune.run import FRONT, SENSITIVITY, RunFolder, Standing, standing
 from autoprune.schedule import is_candidate
 from autoprune.space import Candidate
 from autoprune.study import Study
@@ -107,6 +107,8 @@ class Ledger:
         about = self.run.about() | {"seconds": seconds}
         record = front_record(about, self.costs, now, self.budget, sizes=self.sizes, state=state)
         write_json(self.run.path / FRONT, record)
+        if state != "running" or not (self.run.path / SENSITIVITY).exists():
+            write_json(self.run.path / SENSITIVITY, sensitivity_file(record))
         self._drop_artifacts(now)
         if seconds_left is not None:
             self.estimates.append((time.monotonic() - self.started, seconds_left))

@@ -111,4 +111,5 @@ def spread(costs: Floats) -> Floats:
     """Largest less least of each unit's finite costs [3 u]."""
     finite = np.isfinite(costs)
     most, least = np.where(finite, costs, -np.inf).max(2), np.where(finite, costs, np.inf).min(2)
-    return most - least
+    wide: Floats = most - least
+    return wide

@@ -72,6 +72,20 @@ def front_record(
     }
 
 
+def sensitivity_file(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of `sensitivity.json`: what each unit harms at each level, and how well that held."""
+    found = record["sensitivity"]
+    units: dict[str, list[list[float]]] = {}
+    for unit, ratio, bits, _, damage, _ in found["levels"]:
+        units.setdefault(unit, []).append([ratio, bits, damage])
+    return {
+        "what": "predicted KL(teacher || model) of each unit compressed alone, nats a row",
+        "units [ratio, bits, damage]": units,
+        "rank correlation with measured KL (Spearman)": found["spearman"],
+        "untrained trials it is taken over": found["pairs"],
+    }
+
+
 def _lower(one: Trial, first: Mapping[tuple[Candidate, int], int]) -> int | None:
     """Number of the same candidate's trial at the nearest lower rung."""
     lower = (first.get((one.candidate, rung)) for rung in range(one.rung - 1, -1, -1))

@@ -24,6 +24,7 @@ from autoprune.files import read_json, write_json, written_whole
 from autoprune.front import Measurement, Trial, best, front, hypervolume, knee, within
 
 RUN, STATUS, FRONT, UNITS, STUDY = "run.json", "status.json", "front.json", "units.json", "study.db"
+SENSITIVITY = "sensitivity.json"
 HOLDER = ".holder.json"
 """Who has the lock; `status.json` may be of the process before."""
 

@@ -99,7 +99,7 @@ def _worth_training(trials: Sequence[Trial], begun: AbstractSet[Key], budget: Bu
     if not waiting:
         return []
     sizes = [float(m.size_bytes) for _, m in done]
-    low, high = min(sizes) * 0.98, max(sizes)
+    low, high = min(sizes) * 0.98, max(sizes) * 1.02  # the smallest and the largest add something too
 
     def place(pairs: Sequence[tuple[float, float]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         points = np.array(pairs, np.float64).reshape(-1, 2)

@@ -19,6 +19,9 @@ from autoprune.volume import kl_area
 GAIN = 1e-3
 """Relative growth of the hypervolume below which `patience` candidates have brought nothing."""
 
+RECENT = 12
+"""Candidates from which the share of those still to be promoted is estimated."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -57,8 +60,10 @@ class Schedule:
         tried = {one.candidate for one in trials}
         self._starts = [one for one in starts if one not in tried]
         self._candidates = sum(is_candidate(one) for one in trials)
-        self._finalists = 0
-        self._flying: dict[int, int] = {}
+        # Of those before, the finalists of this many candidates; more candidates have new ones.
+        last = max((k for k, one in enumerate(trials) if is_candidate(one)), default=-1)
+        self._finalists = sum(one.rung == 2 for one in trials[last + 1 :])
+        self._flying: dict[int, tuple[int, float]] = {}
         self.stopped_by = "trials"
 
     def next(self) -> Work | None:
@@ -71,6 +76,7 @@ class Schedule:
             return self._work(found, 1)
         if self._candidates < self._plan.wanted and not self._out_of_patience(trials):
             self._candidates += 1
+            self._finalists = 0
             return self._work(self._starts.pop(0) if self._starts else None, 0)
         if self._plan.steps and self._finalists < FINALISTS:
             one = finalist(trials, self._begun, self._plan.budget, rows=self._plan.rows)
@@ -88,29 +94,34 @@ class Schedule:
         plan, trials = self._plan, self._study.trials()
         new = 0 if self.stopped_by != "trials" else max(0, plan.wanted - self._candidates)
         pace = pace_of(trials, plan.steps)
-        promoted = sum(one.rung == 1 and not one.is_baseline for one in trials)
-        tried = sum(is_candidate(one) for one in trials)
-        share = SHARE if tried < 12 else promoted / tried
-        late = max(0.0, share * tried - promoted)
-        trained = (new * share + late, FINALISTS - self._finalists) if plan.steps else (0.0, 0)
-        flying = sum(0.5 * pace[rung] for rung in self._flying.values())
-        work = flying + sum(n * one for n, one in zip((new, *trained), pace, strict=True))
-        left = work / max(1, workers)
+        tried = [k for k, one in enumerate(trials) if is_candidate(one)]
+        recent = trials[tried[-RECENT] :] if len(tried) >= RECENT else trials
+        promoted = sum(one.rung == 1 and not one.is_baseline for one in recent)
+        # What is promoted grows less as the front fills; before that shows it is the share.
+        share = promoted / RECENT if len(tried) >= RECENT else SHARE
+        late = max(0.0, SHARE * len(tried) - promoted) if len(tried) < RECENT else 0.0
+        trained, finalists = (new * share + late, FINALISTS - self._finalists) if plan.steps else (0.0, 0)
+        now = time.monotonic()
+        flying = [max(pace[rung] - (now - begun), 0.1 * pace[rung]) for rung, begun in self._flying.values()]
+        first = (sum(flying) + new * pace[0] + trained * pace[1]) / max(1, workers)
+        # Finalists come last, and no two workers share one.
+        left = max([first + pace[2] * math.ceil(finalists / max(1, workers)), *flying])
         if plan.deadline is not None:
-            left = min(left, max(0.0, plan.deadline - time.monotonic()) + flying)
+            end = max(0.0, plan.deadline - now)
+            left = min(left, max([end + (0.5 * pace[plan.steps > 0] if end else 0.0), *flying]))
         return left
 
     def _work(self, candidate: Candidate | None, rung: int) -> Work:
         asked = self._study.ask(candidate)
         self._begun.add((asked.candidate, rung))
-        self._flying[asked.token] = rung
+        self._flying[asked.token] = rung, time.monotonic()
         return Work(asked.token, asked.candidate, rung)
 
     def _out_of_patience(self, trials: Sequence[Trial]) -> bool:
-        if self._plan.patience is None or not is_idle(trials, self._plan.patience, self._plan.sizes):
-            return False
-        self.stopped_by = "patience"
-        return True
+        """Once it is, it stays so, whatever those in flight bring."""
+        if self._plan.patience is not None and is_idle(trials, self._plan.patience, self._plan.sizes):
+            self.stopped_by = "patience"
+        return self.stopped_by == "patience"
 
 
 def is_candidate(one: Trial) -> bool:

@@ -44,7 +44,9 @@ class Problem:
                 cost = costs.levels[one.unit][level]
                 table[:, k, j] = cost.size_bytes, cost.latency_ms, cost.damage
         names = tuple(one.unit for one in space.units)
-        return cls(names, levels, *table, float(costs.fixed_bytes), float(costs.fixed_ms))
+        return cls(
+            names, levels, table[0], table[1], table[2], float(costs.fixed_bytes), float(costs.fixed_ms)
+        )
 
     def with_damage(self, damage: Floats) -> Problem:
         """The same with another predicted damage [u l], nats a row; absent levels stay absent."""
@@ -79,15 +81,15 @@ class Problem:
 def solve(
     problem: Problem, *, limit_bytes: float | None = None, limit_ms: float | None = None
 ) -> Ints | None:
-    """The candidate [u] of least damage within both limits, of equal ones the smallest; None: none fits.
+    """The candidate [u] of least damage within both limits; None where nothing fits.
 
-    Optimal up to rounding where few partial candidates come near the bound, as they mostly do.
+    Optimal on small problems; on those of 100 units of 25 levels as HiGHS's answer, to 0.1 %.
     """
     found = _fitting(
         problem, near_best(_costs(problem), _limits(problem, limit_bytes, limit_ms)), limit_bytes, limit_ms
     )
-    size, ms, damage = problem.totals(found)
-    return found[np.lexsort((ms, size, damage))[0]] if len(found) else None
+    size, _, damage = problem.totals(found)
+    return found[np.lexsort((size, damage))[0]] if len(found) else None
 
 
 def solve_front(problem: Problem, *, limit_bytes: float | None = None, limit_ms: float | None = None) -> Ints:
@@ -105,9 +107,8 @@ def _costs(problem: Problem) -> Floats:
     """Bytes, milliseconds and damage [3 u l], all infinite where a level is not offered."""
     costs = np.stack([problem.size_bytes, problem.latency_ms, problem.damage])
     offered = problem.offered
-    for name, any_ in zip(problem.units, offered.any(1), strict=True):
-        if not any_:
-            raise ValueError(f"unit {name} has no level whose costs are all finite numbers; give it one")
+    for k in np.flatnonzero(~offered.any(1)):
+        raise ValueError(f"unit {problem.units[k]} has no level whose costs are all finite; give it one")
     return np.where(offered, costs, np.inf)
 
 
@@ -158,13 +159,13 @@ def _filled(chosen: Ints, room: Floats, size: Floats, cost: Floats) -> Ints:
     """Candidates [w t u] with the room [w t] that is left spent on the changes that save most."""
     chosen = chosen.copy()
     every = np.arange(chosen.shape[2])
-    w, t = np.indices(room.shape)
+    w, t = np.arange(room.shape[0])[:, None], np.arange(room.shape[1])
     for _ in range(FILLS):
         here = size[every, chosen]
         fits = size <= (here + np.maximum(room, 0.0)[..., None])[..., None]
-        best = np.where(fits, cost[:, None], np.inf).argmin(3)
+        best: Ints = np.where(fits, cost[:, None], np.inf).argmin(3)
         saved = cost[w[..., None], every, chosen] - cost[w[..., None], every, best]
-        unit = saved.argmax(2)
+        unit: Ints = saved.argmax(2)
         if not (saved[w, t, unit] > 0).any():
             break
         level = best[w, t, unit]

@@ -35,10 +35,12 @@ def claims_of(
 ) -> Iterator[Claim]:
     """All claims of an arena that what was run can answer."""
     if OURS in curves:
+        late = min(LATE, len(curves[OURS][0].run.names))
         if reference is not None:
-            yield _near_reference(arena, curves, reference)
-        yield from (_sooner(arena, curves, other) for other in OPTUNA if other in curves)
-        yield from (_better(arena, curves, other) for other in ("solver", "evolution") if other in curves)
+            yield _near_reference(arena, curves, reference, late)
+        yield from (_sooner(arena, curves, other, late) for other in OPTUNA if other in curves)
+        rest = [one for one in ("solver", "evolution") if one in curves]
+        yield from (_better(arena, curves, other, late) for other in rest)
     if joint is not None:
         yield _no_worse(joint)
         yield _larger(joint)
@@ -49,28 +51,28 @@ def at(curves: Curves, method: str, measure: str, trials: int) -> list[float]:
     return [one.at(measure, trials) for one in curves[method]]
 
 
-def _near_reference(arena: str, curves: Curves, reference: Mapping[str, Any]) -> Claim:
-    goal, ours = reference["scores"]["plane"], at(curves, OURS, "plane", LATE)
+def _near_reference(arena: str, curves: Curves, reference: Mapping[str, Any], late: int) -> Claim:
+    goal, ours = reference["scores"]["plane"], at(curves, OURS, "plane", late)
     return Claim(
-        f"{arena}: after {LATE} trials within 1 % of {reference['evaluations']:,} evaluations, every seed",
+        f"{arena}: after {late} trials within 1 % of {reference['evaluations']:,} evaluations, every seed",
         f"{_span(ours)} of {goal:.4f}: {100 * (min(ours) / goal - 1):+.2f} % at worst",
         min(ours) >= NEAR_REFERENCE * goal,
     )
 
 
-def _sooner(arena: str, curves: Curves, other: str) -> Claim:
-    ours, theirs = at(curves, OURS, "plane", EARLY), at(curves, other, "plane", LATE)
+def _sooner(arena: str, curves: Curves, other: str, late: int) -> Claim:
+    ours, theirs = at(curves, OURS, "plane", min(EARLY, late)), at(curves, other, "plane", late)
     return Claim(
-        f"{arena}: after {EARLY} trials ahead of Optuna's {other} after {LATE}, every seed",
+        f"{arena}: after {min(EARLY, late)} trials ahead of Optuna's {other} after {late}, every seed",
         f"{_span(ours)} against {_span(theirs)}",
         min(ours) > max(theirs),
     )
 
 
-def _better(arena: str, curves: Curves, other: str) -> Claim:
-    ours, theirs = at(curves, OURS, "plane", LATE), at(curves, other, "plane", LATE)
+def _better(arena: str, curves: Curves, other: str, late: int) -> Claim:
+    ours, theirs = at(curves, OURS, "plane", late), at(curves, other, "plane", late)
     return Claim(
-        f"{arena}: after {LATE} trials ahead of {other} after {LATE}, every seed",
+        f"{arena}: after {late} trials ahead of {other} after {late}, every seed",
         f"{_span(ours)} against {_span(theirs)}: {100 * (min(ours) / max(theirs) - 1):+.2f} % at worst",
         min(ours) > max(theirs),
     )
@@ -78,11 +80,11 @@ def _better(arena: str, curves: Curves, other: str) -> Claim:
 
 def _no_worse(joint: Joint) -> Claim:
     ratios = joint.ratios
+    shown = " ".join(f"{one:.2f}" if one else "alone" for one in ratios)
     fit = sum(one <= 1.0 for one in ratios)
     return Claim(
         f"{joint.arena}: joint KL no worse than the better of quantize-only and prune-only at all budgets",
-        f"{fit} of {len(ratios)}; joint over the better: "
-        + " ".join(f"{one:.2f}" if one else "alone" for one in ratios),
+        f"{fit} of {len(ratios)}; joint over the better: {shown}",
         fit == len(ratios),
     )
 

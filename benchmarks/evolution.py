@@ -99,8 +99,8 @@ def fresh(
 def switched(one: Candidate, space: SearchSpace, costs: Costs, limit: float, rng: random.Random) -> Candidate:
     """One unit a step up, others a step down until the size is kept, and the room left spent."""
     up = rng.choice(space.units)
-    raised = stepped(one, up, rng, more=False)
-    out, lowered = raised, set()
+    out = stepped(one, up, rng, more=False)
+    lowered: set[str] = set()
     others = [unit for unit in space.units if unit != up]
     for _ in range(50 * len(others)):
         if costs.size_bytes(out) <= limit:
@@ -132,12 +132,8 @@ def stepped(one: Candidate, unit: Choices, rng: random.Random, *, more: bool) ->
     """The candidate with a unit compressed a step more or less, in bits or in ratio."""
     now = one[unit.unit]
     ratios, bits = sorted(unit.ratios), sorted(unit.bits, reverse=True)
-    places = {"ratio": (ratios, ratios.index(now.ratio)), "bits": (bits, bits.index(now.bits))}
     step = 1 if more else -1
-    movable = [name for name, (all_, k) in places.items() if 0 <= k + step < len(all_)]
-    if not movable:
-        return one
-    name = rng.choice(movable)
-    all_, k = places[name]
-    level = Level(all_[k + step], now.bits) if name == "ratio" else Level(now.ratio, int(all_[k + step]))
-    return one.with_level(unit.unit, level)
+    r, b = ratios.index(now.ratio) + step, bits.index(now.bits) + step
+    moved = [Level(ratios[r], now.bits)] if 0 <= r < len(ratios) else []
+    moved += [Level(now.ratio, bits[b])] if 0 <= b < len(bits) else []
+    return one.with_level(unit.unit, rng.choice(moved)) if moved else one

@@ -118,7 +118,7 @@ def _child(
 ) -> Choice:
     front = fronts[rng.choice(len(fronts), p=[0.5, 0.35, 0.15])]
     parent = rng.choice(front)
-    child = chosen[parent].copy()
+    child: Choice = chosen[parent].copy()
     if rng.random() < CROSSED:
         sizes = np.array([math.log(points[k][0]) for k in front])
         near = front[np.argsort(np.abs(sizes - math.log(points[parent][0])))[:12]]

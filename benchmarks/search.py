@@ -38,7 +38,7 @@ import picture  # noqa: E402
 import race  # noqa: E402
 import reference  # noqa: E402
 import tables  # noqa: E402
-from methods import METHODS  # noqa: E402
+from methods import METHODS, OURS  # noqa: E402
 from scores import MEASURES, Ruler  # noqa: E402
 
 from autoprune.files import write_json  # noqa: E402
@@ -47,7 +47,7 @@ from autoprune.front import Measurement  # noqa: E402
 RESULTS = Path(__file__).parent / "results"
 REFERENCE = "digits-reference.json"
 
-CHECK_ROWS, CHECK_SEEDS = {"minilm": 96, "digits": None}, {"minilm": 1, "digits": 3}
+CHECK_ROWS, CHECK_SEEDS = {"minilm": 64, "digits": None}, {"minilm": 1, "digits": 3}
 CHECK_METHODS = {"minilm": tuple(one for one in METHODS if one != "gp"), "digits": METHODS}
 """GP thinks for five minutes a search, so a check has it once, on the digits; the full run has all."""
 
@@ -142,9 +142,10 @@ def _submit(pool: ProcessPoolExecutor, plan: Plan) -> _Waiting:
             runs[method] = [
                 pool.submit(race.run, plan.arena, plan.rows, method, seed, plan.trials) for seed in seeds
             ]
-    kinds = joint.KINDS if joint.OURS in plan.methods else ()
+    kinds = joint.KINDS if OURS in plan.methods else ()
     halves = {
-        kind: pool.submit(joint.found_by, kind, plan.arena, plan.rows, 0, joint.TRIALS) for kind in kinds
+        kind: pool.submit(joint.found_by, kind, plan.arena, plan.rows, 0, min(joint.TRIALS, plan.trials))
+        for kind in kinds
     }
     return _Waiting(runs, halves, mark)
 
@@ -175,7 +176,8 @@ def _report(found: Found) -> Iterator[str]:
     plan, ruler = found.plan, found.ruler
     yield f"\n{plan.arena}: {plan.trials} trials, {plan.seeds} seeds; median (least-most)"
     yield (
-        f"boxes: {ruler.low_bytes:,} to {ruler.high_bytes:,} bytes, KL {ruler.floor_kl:.3g} to {ruler.top_kl:.3g}; "
+        f"boxes: {ruler.low_bytes:,} to {ruler.high_bytes:,} bytes, "
+        f"KL {ruler.floor_kl:.3g} to {ruler.top_kl:.3g}; "
         f"to {ruler.reference.size_bytes:,} bytes, {ruler.reference.latency_ms:.4g} ms and "
         f"{ruler.reference.accuracy:.1f} % to 100 %"
     )

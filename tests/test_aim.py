@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import hypothesis
@@ -38,7 +38,6 @@ Array = NDArray[np.float64]
 Choice = NDArray[np.intp]
 
 quick = hypothesis.settings(deadline=None, max_examples=60)
-NONE = np.zeros((0, 0), np.intp)
 
 # ---- volume -------------------------------------------------------------------------------------
 
@@ -236,24 +235,27 @@ def test_a_prediction_is_the_sum_times_what_the_features_weigh() -> None:
     np.testing.assert_array_equal(places.sum(1), 5)  # each unit at one level
 
 
-def only_unit(toy: Toy, unit: int, factor: float) -> Toy:
-    """The same where one unit's damage, all of it, is `factor` times that predicted."""
-    damage = Problem.of(toy.space, toy.costs).damage.copy()
-    damage[unit] *= factor
-    return Toy(toy.space, toy.costs, toy.truth.with_damage(damage), toy.noise)
-
-
 @pytest.mark.parametrize("factor", [0.4, 1.0, 2.0, 3.0])
 def test_a_unit_that_is_worse_than_predicted_is_found_out(factor: float) -> None:
-    """Within a fifth after 150 candidates at random, at the middle of its levels as at the hardest."""
-    toy = only_unit(Toy.of(6), 2, factor)
+    """After 150 candidates at random, of new ones in which that unit does most of the damage."""
+    plain = Toy.of(6, spread=0.0)
+    unit = int(plain.truth.damage.mean(1).argmax())
+    damage = plain.truth.damage.copy()
+    damage[unit] *= factor
+    toy = replace(plain, truth=plain.truth.with_damage(damage))
     taught = learned(toy, toy.random(150, 1, 1e9)).mean()
-    mild = toy.space.uniform(Level(0.25, 8))
-    for level in (Level(0.5, 4), Level(0.75, 4), Level(0.75, 3)):
-        steps = toy.records([mild, mild.with_level("layer.2", level)]).chosen
-        now = np.diff(taught.kl(steps))[0]
-        before = np.diff(Problem.of(toy.space, toy.costs).totals(steps)[2])[0]
-        assert now / before == pytest.approx(factor, rel=0.2)
+    new = toy.records(toy.random(200, 77, 1e9))
+    share = plain.truth.damage[unit][new.chosen[:, unit]] / plain.truth.totals(new.chosen)[2]
+    heavy = share > 0.4
+    wrong = np.log(taught.kl(new.chosen) / new.kl)[heavy]
+    before = np.log(plain.truth.totals(new.chosen)[2] / new.kl)[heavy]
+    assert abs(np.median(wrong)) < 0.05
+    assert np.sqrt(np.mean(wrong**2)) < 0.1
+    assert factor == 1 or abs(np.median(before)) > 0.3
+    # What the solver is told, next to the other units: drawn to one, as priors do.
+    felt = np.where(plain.truth.damage > 1e-3, taught.damage() / np.maximum(plain.truth.damage, 1e-9), np.nan)
+    found = float(np.nanmedian(felt[unit]) / np.nanmedian(np.delete(felt, unit, 0)))
+    assert found == pytest.approx(factor, rel=0.2) if factor >= 1 else found < 0.7
 
 
 def test_a_truth_that_adds_up_is_recovered_and_so_is_one_that_saturates() -> None:
@@ -277,33 +279,13 @@ def test_a_bend_that_all_share_is_learned_from_few(seed: int) -> None:
     assert np.sqrt(np.mean(np.log(taught.kl(chosen[20:]) / measured[20:]) ** 2)) < 0.1
 
 
-def test_a_draw_is_reproducible_and_spreads_as_the_trials_leave_it_open() -> None:
-    toy = Toy.of(5)
-    few, many = learned(toy, toy.random(5, 1, 1e9)), learned(toy, toy.random(120, 1, 1e9))
-    new = toy.records(toy.random(40, 5, 1e9)).chosen
-
-    def drawn(one: Learned, seed: int) -> Array:
-        return np.log(one.draw(np.random.default_rng(seed)).kl(new))
-
-    np.testing.assert_array_equal(drawn(few, 3), drawn(few, 3))
-    assert np.abs(drawn(few, 3) - np.log(few.mean().kl(new))).max() > 0.01
-    assert np.abs(drawn(few, 3) - drawn(few, 4)).max() > 0.01
-    draws = [np.stack([drawn(one, seed) for seed in range(300)]) for one in (few, many)]
-    assert (draws[1].std(0) < draws[0].std(0)).all()
-    assert np.abs(draws[1].mean(0) - np.log(many.mean().kl(new))).max() < 0.05
-
-
 def test_the_posterior_is_that_of_the_weights_in_closed_form() -> None:
-    """The dual form against ridge regression's: precision S^-2 + R'R / noise^2; and its covariance."""
+    """The dual form against ridge regression's: precision S^-2 + R'R / noise^2."""
     toy = Toy.of(3)
     one = learned(toy, toy.random(40, 1, 1e9))
     precision = np.diag(one.features.scales**-2) + one.rows.T @ one.rows / corrections.NOISE**2
     mean = np.linalg.solve(precision, one.rows.T @ one.target / corrections.NOISE**2)
     np.testing.assert_allclose(one.mean().weights, mean, atol=1e-6)
-    draws = np.stack([one.draw(np.random.default_rng(seed)).weights for seed in range(4000)])
-    new, _ = one.features.rows(toy.records(toy.random(10, 5, 1e9)).chosen)
-    found = np.std(draws @ new.T, axis=0)
-    np.testing.assert_allclose(found, np.sqrt(np.diag(new @ np.linalg.solve(precision, new.T))), rtol=0.1)
 
 
 def test_bad_measurements_teach_nothing_and_only_the_latest_are_learned_from() -> None:
@@ -337,10 +319,9 @@ def test_a_proposal_is_new_allowed_and_within_the_size(volume: bool) -> None:
         assert toy.costs.size_bytes(one) <= limit
 
 
-def test_a_proposal_depends_on_trials_and_seed_alone_at_the_mean_not_on_their_order() -> None:
-    """A draw (odd seeds) takes an error for each trial in turn; the order is that of the numbers."""
+def test_a_proposal_depends_on_trials_and_seed_alone_not_on_the_order_of_trials() -> None:
     toy = Toy.of(6)
-    aim, tried = toy.aim(), toy.random(30, 1, 1e9)
+    aim, tried = toy.aim(), toy.random(12, 1, 1e9)
     flying = toy.records(tried[:2]).chosen
 
     def next_of(trials: Sequence[Candidate], seed: int) -> Candidate | None:
@@ -348,10 +329,7 @@ def test_a_proposal_depends_on_trials_and_seed_alone_at_the_mean_not_on_their_or
 
     firsts = [next_of(tried, seed) for seed in range(8)]
     assert firsts == [next_of(tried, seed) for seed in range(8)]
-    assert firsts[::2] == [next_of(tried[::-1], seed) for seed in range(0, 8, 2)]
-    mixed = random.Random(0).sample(tried, 30)
-    assert firsts[::2] == [next_of(mixed, seed) for seed in range(0, 8, 2)]
-    assert len(set(firsts)) > 4
+    assert firsts == [next_of(tried[::-1], seed) for seed in range(8)]
 
 
 def test_a_proposal_leaves_what_it_reads_alone() -> None:
@@ -403,3 +381,146 @@ def test_learning_beats_the_solver_alone_and_chance(seed: int) -> None:
     most = toy.area(aim, [aim.problem.candidate(one) for one in ideal])
     assert chance < solver < ours
     assert ours > solver + 0.3 * (most - solver)
+
+
+@pytest.mark.parametrize("volume", [False, True])
+def test_before_any_trial_proposals_lie_on_the_solvers_front(volume: bool) -> None:
+    """Damage within a twentieth of the least at their size; then spread over the sizes."""
+    toy = Toy.of(8)
+    aim = toy.aim(Budget(toy.costs.size_bytes(toy.space.uniform(Level(0.0, 8)))))
+    flying = np.zeros((0, 8), np.intp)
+    for seed in range(4):
+        one = aim.propose(toy.records([]), flying, frozenset(), seed=seed, volume=volume)
+        assert one is not None
+        best = solve(aim.problem, limit_bytes=toy.costs.size_bytes(one))
+        assert best is not None
+        assert toy.costs.damage(one) <= 1.05 * aim.problem.totals(best[None])[2][0]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_with_latency_counted_more_of_the_volume_is_reached(seed: int) -> None:
+    """In (bytes, milliseconds, log KL), after 15 trials each."""
+    toy = Toy.of(8, seed=seed)
+    aim = toy.aim()
+
+    def volume(found: Sequence[Candidate]) -> float:
+        size, ms, _ = aim.problem.totals(toy.records(found).chosen)
+        x = (size - aim.low_bytes) / (aim.high_bytes - aim.low_bytes)
+        y = (ms - aim.low_ms) / (aim.high_ms - aim.low_ms)
+        points = np.stack([x, y, kl_scale(toy.records(found).kl)], 1)
+        return float(covers(points, aim.lattice).any(0).mean())
+
+    plane, whole = (volume(proposals(toy, aim, 15, volume=one)) for one in (False, True))
+    assert plane < whole
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7])
+def test_a_limit_of_latency_is_kept_as_predicted_with_what_trials_taught(share: float) -> None:
+    """Measured milliseconds are 1.5 times those predicted; after a trial that is known."""
+    toy = Toy.of(5)
+    plain = toy.aim()
+    slow = 1.5
+    limit = slow * (plain.low_ms + share * (plain.high_ms - plain.low_ms))
+    aim = toy.aim(Budget(None, limit))
+    known = toy.records([toy.space.untouched()])
+    known = Records(known.chosen, known.kl, known.latency_ms * slow)
+    seen: set[Candidate] = set()
+    for seed in range(8):
+        one = aim.propose(known, np.zeros((0, 5), np.intp), seen, seed=seed, volume=True)
+        assert one is not None
+        assert slow * toy.costs.latency_ms(one) <= limit
+        seen.add(one)
+
+
+# ---- as a sampler of a study --------------------------------------------------------------------
+
+
+def repair_of(toy: Toy, limit: int | None) -> Repair:
+    def repair(one: Candidate, seen: AbstractSet[Candidate], seed: int) -> Candidate:
+        return repaired(one, seen, seed, space=toy.space, costs=toy.costs, limit_bytes=limit)
+
+    return repair
+
+
+def study_of(toy: Toy, path: Path, budget: Budget | None = None, *, seed: int = 0) -> Study:
+    aim = toy.aim(budget)
+    repair = repair_of(toy, aim.budget.size_bytes)
+    return Study(path, toy.space, sampler=OURS, seed=seed, repair=repair, aim=aim)
+
+
+def small_toy(units: int, ratios: Sequence[float], bits: Sequence[int]) -> Toy:
+    space = SearchSpace(tuple(Choices(f"layer.{k}", tuple(ratios), tuple(bits)) for k in range(units)))
+    costs = costs_of(space)
+    return Toy(space, costs, Problem.of(space, costs), 0.05)
+
+
+@pytest.mark.parametrize("tight", [False, True])
+def test_a_tiny_space_is_tried_out_completely_each_once_and_then_there_is_an_error(
+    tight: bool, tmp_path: Path
+) -> None:
+    toy = small_toy(2, (0.0, 0.5), (4, 8, 32))
+    every = [
+        Candidate(tuple(zip((one.unit for one in toy.space.units), levels, strict=True)))
+        for levels in itertools.product(*(tuple(one.levels()) for one in toy.space.units))
+    ]
+    limit = int(np.median([toy.costs.size_bytes(one) for one in every])) if tight else None
+    study = study_of(toy, tmp_path / "study.db", Budget(limit))
+    want = {one for one in every if limit is None or toy.costs.size_bytes(one) <= limit}
+    found = []
+    for k in range(len(want)):
+        asked = study.ask()
+        found.append(asked.candidate)
+        study.tell(asked.token, toy.trial(asked.candidate, k))
+    assert len(found) == len(set(found))
+    assert set(found) == want
+    with pytest.raises(AutopruneError, match="no candidate of this search space is left to try"):
+        study.ask()
+
+
+def test_many_workers_that_start_at_once_get_different_candidates(tmp_path: Path) -> None:
+    toy = Toy.of(5)
+    study = study_of(toy, tmp_path / "study.db")
+    asked = [study.ask() for _ in range(8)]
+    assert len({one.candidate for one in asked}) == 8
+    for one in asked[::-1]:
+        study.tell(one.token, toy.trial(one.candidate))
+    assert study.ask().candidate not in {one.candidate for one in asked}
+
+
+def test_it_learns_from_untrained_trials_alone(tmp_path: Path) -> None:
+    """Trained, failed and unmeasured trials leave the next proposal as it would be without them."""
+    toy = Toy.of(5)
+    base = toy.random(6, 3, 1e9)
+    trials = [toy.trial(one) for one in base]
+    measured = trials[0].measurement
+    assert measured is not None
+    others = [
+        replace(trials[0], rung=1, measurement=replace(measured, kl=5.0)),
+        replace(trials[1], measurement=None, failure="out of memory"),
+        replace(trials[2], measurement=replace(measured, kl=float("nan"))),
+    ]
+    problem = toy.aim().problem
+    known = Records.of(problem, [*trials, *others])
+    np.testing.assert_array_equal(known.chosen, Records.of(problem, trials).chosen)
+    np.testing.assert_array_equal(known.kl, Records.of(problem, trials).kl)
+    joined = Records.of(problem, trials[:2]).joined(Records.of(problem, trials[2:]))
+    np.testing.assert_array_equal(joined.kl, known.kl)
+
+
+def test_the_answer_to_a_budget_is_the_least_damage_by_what_was_learned() -> None:
+    toy = Toy.of(6, spread=1.0)
+    aim = toy.aim()
+    known = toy.records(toy.random(150, 1, 1e9))
+    limit = toy.costs.size_bytes(toy.space.uniform(Level(0.0, 4)))
+    untaught, taught = (aim.answer(one, Budget(limit)) for one in (toy.records([]), known))
+    assert untaught is not None
+    assert taught is not None
+    best = solve(aim.problem, limit_bytes=limit)
+    assert best is not None
+    assert untaught == aim.problem.candidate(best)
+    assert toy.costs.size_bytes(taught) <= limit
+    assert toy.kl(taught) <= 1.05 * toy.kl(untaught)
+    fast = aim.answer(known, Budget(limit, aim.low_ms * 1.3))
+    assert fast is not None
+    assert toy.costs.latency_ms(fast) <= aim.low_ms * 1.3
+    assert aim.answer(known, Budget(10)) is None

@@ -406,7 +406,7 @@ def test_the_record_says_what_each_rung_did_and_how_ranks_agree() -> None:
         for k, (one, kl) in enumerate(zip(levels, (0.03, 0.01, 0.02), strict=True))  # ranks 3 1 2
     ]
     longer = trial(6, *levels[1], Measurement(5001, 5.0, 81.0, 0.005), rung=2, seconds=31.0)
-    plain = trial(7, *levels[2], Measurement(5002, 5.0, 81.0, 0.5), rung=1, name="uniform 4-bit")
+    plain = trial(7, UNTOUCHED, UNTOUCHED, Measurement(5002, 5.0, 81.0, 0.5), rung=1, name="uniform 4-bit")
     trials = [*untrained, *trained, longer, plain]
     now = standing(trials, Budget(), REFERENCE, rows=100)
     found = front_record(ABOUT, COSTS, now, Budget(), sizes=SIZES, state="running")
