@@ -128,13 +128,35 @@ class Aim:
     def answer(self, records: Records, budget: Budget) -> Candidate | None:
         """The least damaging candidate within any budget, by the solver and what trials taught.
 
-        None where no candidate is within it.
+        It may be one of those that were tried. None where no candidate is within the budget.
         """
         taught = Learned.of(self.features, records.chosen, records.kl).mean()
-        problem, speed = self._with(taught), self._speed(records)
+        speed, rng = self._speed(records), np.random.default_rng(0)
         limit_ms = None if budget.latency_ms is None else budget.latency_ms / speed
-        found = solve(problem, limit_bytes=budget.size_bytes, limit_ms=limit_ms)
-        return None if found is None else problem.candidate(found)
+        found = [
+            solve(one, limit_bytes=budget.size_bytes, limit_ms=limit_ms)
+            for one in (self.problem, self._with(taught))
+        ]
+        pool = np.stack([one for one in found if one is not None]) if found[0] is not None else None
+        if pool is None:
+            return None
+        measured = {one.tobytes(): kl for one, kl in zip(records.chosen, records.kl, strict=True)}
+
+        def ranked(chosen: Choice) -> Choice:
+            """Those within the budget, least divergence first; measured where it was."""
+            size, ms, _ = self.problem.totals(chosen)
+            fits = size <= (math.inf if budget.size_bytes is None else budget.size_bytes)
+            fits &= ms <= (math.inf if limit_ms is None else limit_ms)
+            kept = np.unique(chosen[fits], axis=0)
+            kl = [measured.get(one.tobytes(), x) for one, x in zip(kept, taught.kl(kept), strict=True)]
+            order: Choice = kept[np.argsort(kl, kind="stable")]
+            return order
+
+        pool = ranked(np.concatenate([pool, records.chosen]).astype(np.intp))
+        for _ in range(ROUNDS):
+            best = pool[:BEST]
+            pool = ranked(np.concatenate([best, self._changed(best, rng)]))
+        return self.problem.candidate(pool[0])
 
     def _with(self, taught: Taught) -> Problem:
         """The problem with what was learned of its damages."""

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from arena import Arena
-from evolution import evolution
+from evolution import evolution, van_der_corput
 
 from autoprune.aim import Aim
 from autoprune.budget import Budget
@@ -78,15 +78,3 @@ def spread(problem: Problem, low: float, high: float, *, count: int) -> list[Can
     targets = low * (high / low) ** np.linspace(0, 1, count)
     places = np.unique(np.maximum(np.searchsorted(sizes, targets * (1 + 1e-12), side="right") - 1, 0))
     return [problem.candidate(front[k]) for k in places]
-
-
-def van_der_corput(count: int) -> list[int]:
-    """0 to count - 1 so that every beginning is spread evenly: the ends, then by halving.
-
-    >>> van_der_corput(5)
-    [4, 0, 2, 1, 3]
-    """
-    width = max(count - 1, 1).bit_length()
-    halved = [int(f"{k:0{width}b}"[::-1], 2) for k in range(1 << width)]
-    order = [k for k in halved if k < count - 1]
-    return [count - 1, *order] if count else []

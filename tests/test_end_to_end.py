@@ -87,8 +87,9 @@ def test_a_kill_loses_no_finished_trial_leaves_none_running_and_resume_finishes(
     assert len(run.numbers_before) >= 1
     assert {n: list(after[n].values) for n in run.numbers_before} == run.numbers_before
     assert {one.state.name for one in after} <= {"COMPLETE", "FAIL"}
-    trials = [one for one in run.record["trials"] if one["name"] is None]
-    assert len(trials) == TRIALS
+    tried = [one for one in run.record["trials"] if one["name"] is None and one["rung"] == 0]
+    assert len(tried) == TRIALS
+    assert len({json.dumps(one["levels"]) for one in tried}) == TRIALS
     assert run.record["run"]["state"] == "finished"
 
 
@@ -124,6 +125,31 @@ def test_only_models_of_the_front_baselines_and_points_to_ship_are_kept(run: Fin
     named = {one["number"] for one in run.record["trials"] if one["name"] not in (None, "original")}
     assert kept <= set(run.record["front"]) | named | {run.record["best"], run.record["knee"]}
     assert run.record["best"] in kept
+
+
+def test_some_candidates_are_trained_and_each_of_these_was_untrained_first(run: Finished) -> None:
+    trials = {one["number"]: one for one in run.record["trials"]}
+    trained = [one for one in trials.values() if one["name"] is None and one["rung"] > 0]
+    assert trained
+    for one in trained:
+        lower = trials[one["promoted_from"]]
+        assert lower["rung"] < one["rung"]
+        assert lower["levels"] == one["levels"]
+
+
+def test_the_sensitivity_is_written_and_was_right_about_the_order_of_trials(run: Finished) -> None:
+    record = json.loads((run.folder / "sensitivity.json").read_text(encoding="utf-8"))
+    assert len(record["units [ratio, bits, damage]"]) == 15
+    assert record["rank correlation with measured KL (Spearman)"] >= 0.7
+
+
+def test_another_budget_is_answered_without_a_search(run: Finished, tmp_path: Path) -> None:
+    before = len(stored(run.folder))
+    command = autoprune("export", run.folder, "--budget", "6MB", "-o", tmp_path / "six")
+    subprocess.run(command, check=True, env=run.environment, capture_output=True)
+    size = sum((tmp_path / "six" / name).stat().st_size for name in ("model.xml", "model.bin"))
+    assert 5_800_000 <= size <= 6_000_000
+    assert len(stored(run.folder)) <= before + 1
 
 
 SCORE = """
