@@ -24,7 +24,7 @@ from autoprune.corrections import Features, Learned, Taught
 from autoprune.front import Trial, finished
 from autoprune.solver import Problem, solve, sweep
 from autoprune.space import Candidate
-from autoprune.volume import added_area, covers, kl_scale
+from autoprune.volume import added_area, covers, kl_scale, size_scale
 
 Array = NDArray[np.float64]
 Choice = NDArray[np.intp]
@@ -34,6 +34,10 @@ SIZES = 32
 
 PRICES = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
 """Prices of latency the solver is asked at: in log-KL's worth of the whole range of milliseconds."""
+
+EDGE = 0.15
+"""Of the range of sizes: how far beyond a limit bytes still count, so that a candidate at the limit,
+which is what was asked for, adds something."""
 
 ROUNDS, BEST, COPIES = 3, 24, 32
 """Rounds of local search: so many of the best candidates are each changed so many times."""
@@ -80,22 +84,24 @@ class Aim:
     budget: Budget
     low_bytes: float
     high_bytes: float
+    edge_bytes: float
     low_ms: float
     high_ms: float
     lattice: Array
 
     @classmethod
     def of(cls, problem: Problem, budget: Budget) -> Aim:
-        """The range of sizes: from the smallest candidate to the limit, or to the largest of 8 bits."""
+        """The range of sizes: from the smallest candidate to the largest of 8 bits, or to a lower limit."""
         low = problem.fixed_bytes + float(problem.size_bytes.min(1).sum())
-        high = budget.size_bytes if budget.size_bytes is not None else _eight_bit_bytes(problem)
+        high = edge = _eight_bit_bytes(problem)
+        if budget.size_bytes is not None and budget.size_bytes < high:
+            high = float(budget.size_bytes)
+            edge = high + EDGE * (high - low)
         times = np.where(np.isfinite(problem.latency_ms), problem.latency_ms, np.nan)
         low_ms = problem.fixed_ms + float(np.nanmin(times, 1).sum())
         high_ms = problem.fixed_ms + float(np.nanmax(times, 1).sum())
         lattice = qmc.Sobol(3, seed=0).random(LATTICE)
-        return cls(
-            problem, Features.of(problem), budget, low, max(high, low * 1.01), low_ms, high_ms, lattice
-        )
+        return cls(problem, Features.of(problem), budget, low, high, edge, low_ms, high_ms, lattice)
 
     def propose(
         self,
@@ -195,7 +201,7 @@ class Aim:
         return float(np.median(records.latency_ms[known] / predicted[known])) if known.any() else 1.0
 
     def _x(self, size: Array) -> Array:
-        return np.clip((size - self.low_bytes) / (self.high_bytes - self.low_bytes), 0, 1)
+        return size_scale(size, self.low_bytes, self.edge_bytes)
 
     def _y(self, ms: Array) -> Array:
         return np.clip((ms - self.low_ms) / max(self.high_ms - self.low_ms, 1e-9), 0, 1)
