@@ -39,6 +39,12 @@ EDGE = 0.15
 """Of the range of sizes: how far beyond a limit bytes still count, so that a candidate at the limit,
 which is what was asked for, adds something."""
 
+DEAREST = 1e6
+"""Price of latency at which only milliseconds count: of what is within a tight limit, something is found."""
+
+MOST_STEPS = 100_000
+"""Levels that are looked at, at most, for what is left of a space that was nearly tried out."""
+
 ROUNDS, BEST, COPIES = 3, 24, 32
 """Rounds of local search: so many of the best candidates are each changed so many times."""
 
@@ -124,10 +130,35 @@ class Aim:
         pool = judge.fitting(self._pool(taught, records, judge, rng))
         for _ in range(ROUNDS):
             best = pool[np.argsort(-judge.gain(pool), kind="stable")[:BEST]]
-            pool = np.unique(np.concatenate([best, judge.fitting(self._changed(best, rng))]), axis=0)
+            pool = _distinct(np.concatenate([best, judge.fitting(self._changed(best, rng))]))
         for k in np.argsort(-judge.gain(pool), kind="stable"):
             one = self.problem.candidate(pool[k])
             if one not in seen:
+                return one
+        return None
+
+    def left(self, records: Records, seen: AbstractSet[Candidate], seed: int) -> Candidate | None:
+        """Any candidate within the budget that is not in `seen`, by going through all; None without."""
+        problem, rng = self.problem, np.random.default_rng(seed)
+        limit, limit_ms = self.budget.size_bytes, self.budget.latency_ms
+        limits = np.array([np.inf if one is None else one for one in (limit, limit_ms)])
+        costs = np.stack([problem.size_bytes, problem.latency_ms * self._speed(records)])
+        rest = np.cumsum(costs.min(2)[:, ::-1], 1)[:, ::-1]  # [2 u] of this unit and those after, at least
+        room = limits - [problem.fixed_bytes, problem.fixed_ms * self._speed(records)]
+        orders = [rng.permutation(len(one)) for one in problem.levels]
+        chosen = np.zeros(len(orders), np.intp)
+        waiting = [(0, int(k), room) for k in orders[0]]
+        for _ in range(MOST_STEPS):
+            if not waiting:
+                return None
+            u, k, room = waiting.pop()
+            after = rest[:, u + 1] if u + 1 < len(orders) else 0.0
+            if (costs[:, u, k] + after > room).any():
+                continue
+            chosen[u] = k
+            if u + 1 < len(orders):
+                waiting += [(u + 1, int(j), room - costs[:, u, k]) for j in orders[u + 1]]
+            elif (one := problem.candidate(chosen)) not in seen:
                 return one
         return None
 
@@ -174,14 +205,16 @@ class Aim:
         # Jitter, so that a size that was tried is not asked for again.
         steps = (np.arange(SIZES) + rng.random(SIZES)) / SIZES
         targets = self.low_bytes + (self.high_bytes - self.low_bytes) * steps**1.5
-        targets[-1] = self.high_bytes
+        targets[-1] = self.high_bytes if self.budget.size_bytes is None else self.budget.size_bytes
         span = self.high_ms - self.low_ms
-        prices = np.asarray(PRICES if span > 0 else PRICES[:1])
+        prices = np.asarray(PRICES if judge.volume else PRICES[:1])
+        if self.budget.latency_ms is not None:
+            prices = np.append(prices, DEAREST)
         found = [records.chosen[_front(judge.known[: len(records.kl)])]]
         for problem in (self.problem, self._with(taught)):
             middle = float(np.median(problem.totals(sweep(problem, targets, np.zeros(1)))[2]))
             found.append(sweep(problem, targets, prices * middle * 3 / max(span, 1e-9)))
-        return np.unique(np.concatenate(found), axis=0).astype(np.intp)
+        return _distinct(np.concatenate(found).astype(np.intp))
 
     def _changed(self, base: Choice, rng: np.random.Generator) -> Choice:
         """Copies of candidates with one or two units at another level [m u]: two may keep the size."""
@@ -222,12 +255,14 @@ class _Judge:
         self.known[:n, 2] = kl_scale(records.kl)
         timed = np.isfinite(records.latency_ms)
         self.known[:n, 1] = np.where(timed, aim._y(records.latency_ms), self.known[:n, 1])
+        self.front = self.known[_front(self.known)][:, [0, 2]]
         self.open = aim.lattice[~covers(self.known, aim.lattice).any(0)] if self.volume else aim.lattice[:0]
 
     def fitting(self, chosen: Choice) -> Choice:
         """Those within the budget, by predicted bytes and milliseconds."""
         size, ms, _ = self.aim.problem.totals(chosen)
-        fits = size <= self.aim.high_bytes
+        limit = self.aim.budget.size_bytes
+        fits = size <= (self.aim.high_bytes if limit is None else limit)
         if self.aim.budget.latency_ms is not None:
             fits &= ms * self.speed <= self.aim.budget.latency_ms
         return chosen[fits]
@@ -235,7 +270,7 @@ class _Judge:
     def gain(self, chosen: Choice) -> Array:
         """Hypervolume that each [m] adds to the known ones, in two and maybe three dimensions."""
         points = self._points(chosen)
-        plane = added_area(points[:, [0, 2]], self.known[:, [0, 2]])
+        plane = added_area(points[:, [0, 2]], self.front)
         if not self.volume:
             return plane
         more: Array = covers(points, self.open).sum(1) / len(self.aim.lattice)
@@ -246,6 +281,12 @@ class _Judge:
         return np.stack(
             [self.aim._x(size), self.aim._y(ms * self.speed), kl_scale(self.taught.kl(chosen))], 1
         )
+
+
+def _distinct(chosen: Choice) -> Choice:
+    """Candidates [m u], each once; `np.unique` of whole rows takes ten times as long."""
+    keys = chosen @ np.random.default_rng(0).integers(2**63, size=chosen.shape[1], dtype=np.int64)
+    return chosen[np.unique(keys, return_index=True)[1]]
 
 
 def _front(points: Array) -> Choice:

@@ -94,9 +94,10 @@ class Features:
         parts = np.stack([self.removal[u, chosen], self.rounding[u, chosen]], axis=-1)  # [n u 2]
         total = np.maximum(parts.sum((1, 2)), LEAST)
         shares = (parts / total[:, None, None]).reshape(n, units * 2)
-        out = np.zeros((n, len(self.scales)))
-        each = np.arange(n)[:, None]
-        np.add.at(out, (each, self.slots[u, chosen].reshape(n, units * 6)), np.repeat(shares, 3, axis=1))
+        p, each = len(self.scales), np.arange(n)[:, None]
+        where = each * p + self.slots[u, chosen].reshape(n, units * 6)
+        flat = np.bincount(where.ravel(), np.repeat(shares, 3, axis=1).ravel(), n * p)
+        out = flat.astype(np.float64, copy=False).reshape(n, p)
         out[each, self.places[u, chosen]] = 1.0
         out[:, :3] = _parabola(np.log(total))
         return out, total
@@ -112,12 +113,11 @@ class Taught:
     def kl(self, chosen: Choice) -> Array:
         """Divergence [m] of candidates [m u], nats a row."""
         one = self.features
-        u = np.arange(chosen.shape[1])
-        removal, rounding = one.removal[u, chosen], one.rounding[u, chosen]
-        total = np.maximum((removal + rounding).sum(1), LEAST)
-        learned = self.weights[one.slots].sum(-1)[u, chosen]  # [m u 2]
-        shift = ((removal * learned[..., 0]) + (rounding * learned[..., 1])).sum(1) / total
-        shift += self.weights[one.places][u, chosen].sum(1)
+        learned = self.weights[one.slots].sum(-1)  # [u l 2]
+        parts = one.removal * learned[..., 0] + one.rounding * learned[..., 1]
+        where = chosen + np.arange(chosen.shape[1]) * parts.shape[1]  # in tables [u l], flat
+        total = np.maximum((one.removal + one.rounding).take(where).sum(1), LEAST)
+        shift = parts.take(where).sum(1) / total + self.weights[one.places].take(where).sum(1)
         shift += _parabola(np.log(total)) @ self.weights[:3]
         out: Array = total * np.exp(shift)
         return out
@@ -141,7 +141,10 @@ class Learned:
     @classmethod
     def of(cls, features: Features, chosen: Choice, measured: Array) -> Learned:
         """From candidates [n u] and their measured divergence [n]; with none, the prior."""
-        use = np.flatnonzero((measured > 0) & np.isfinite(measured))[-MOST_TRIALS:]
+        u = np.arange(chosen.shape[1])
+        foreseen = (features.removal + features.rounding)[u, chosen].sum(1)
+        # What is predicted to do no damage, the original, has no logarithm to learn from.
+        use = np.flatnonzero((measured > 0) & np.isfinite(measured) & (foreseen > LEAST))[-MOST_TRIALS:]
         rows, predicted = features.rows(chosen[use])
         spread = rows * features.scales
         covariance = spread @ spread.T + NOISE**2 * np.eye(len(use))

@@ -9,6 +9,10 @@ class AutopruneError(ValueError):
     exit_code = 2
 
 
+class ExhaustedError(AutopruneError):
+    """Every candidate of the search space that may be tried was tried."""
+
+
 class BudgetError(AutopruneError):
     """No candidate can meet the budget, or none that did was found."""
 

@@ -15,16 +15,14 @@ from typing import Any
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.aim import Aim, Records
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, ExhaustedError
 from autoprune.front import Trial
 from autoprune.frozen import candidate_of, distributions_of
-from autoprune.solver import Problem
 from autoprune.space import Candidate, SearchSpace
 
 OURS = "autoprune"
@@ -178,8 +176,7 @@ class AimedSampler(BaseSampler):
     """Our own: the proposal that should add most to the front, by what finished trials taught.
 
     history: all finished trials, in order of number; flying: candidates in flight. Both are read at
-    each proposal, never written, as is `seen`. repair: what to fall back on where `aim` has nothing
-    new, which is when nearly all that fits was tried.
+    each proposal, never written, as is `seen`.
     """
 
     def __init__(
@@ -188,16 +185,15 @@ class AimedSampler(BaseSampler):
         space: SearchSpace,
         aim: Aim,
         seed: int,
-        repair: Repair,
         seen: AbstractSet[Candidate],
         history: Sequence[Trial],
         flying: Mapping[int, Candidate],
     ) -> None:
-        self._space, self._aim, self._seed, self._repair = space, aim, seed, repair
+        self._space, self._aim, self._seed = space, aim, seed
         self._seen, self._history, self._flying = seen, history, flying
         self._distributions = distributions_of(space)
         self._known = Records.of(aim.problem, [])
-        self._read = 0
+        self._read, self._finished = 0, set[Candidate]()
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -209,20 +205,22 @@ class AimedSampler(BaseSampler):
     ) -> dict[str, Any]:
         seed = trial_seed(self._seed, trial.number)
         problem = self._aim.problem
-        finished = {one.candidate for one in self._history}
-        flying = [problem.chosen(one) for one in self._flying.values() if one not in finished]
+        records = self._records()
+        flying = [problem.chosen(one) for one in self._flying.values() if one not in self._finished]
         units = len(problem.units)
         # Most trials go to what is asked for, size against divergence; with a limit of latency, all
         # count milliseconds too.
         found = self._aim.propose(
-            self._records(),
+            records,
             np.reshape(flying, (-1, units)).astype(np.intp),
             self._seen,
             seed=seed,
             volume=self._aim.budget.latency_ms is not None or trial.number % VOLUME_EVERY == VOLUME_EVERY - 1,
         )
+        if found is None:  # nearly all that is within the budget was tried
+            found = self._aim.left(records, self._seen, seed)
         if found is None:
-            found = self._repair(problem.candidate(_random(problem, seed)), self._seen, seed)
+            raise ExhaustedError("no candidate of this search space is left to try within the budget")
         self._space.check(found)  # Optuna would replace a wrong level without a word
         return dict(found.params())
 
@@ -240,12 +238,6 @@ class AimedSampler(BaseSampler):
         if self._read < len(self._history):
             more = Records.of(self._aim.problem, self._history[self._read :])
             self._known = self._known.joined(more)
+            self._finished.update(one.candidate for one in self._history[self._read :])
             self._read = len(self._history)
         return self._known
-
-
-def _random(problem: Problem, seed: int) -> NDArray[np.intp]:
-    """A level for every unit, at random [u]."""
-    counts = np.array([len(one) for one in problem.levels])
-    drawn: NDArray[np.intp] = np.random.default_rng(seed).integers(counts).astype(np.intp)
-    return drawn

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprune.budget import Budget
+from autoprune.errors import ExhaustedError
 from autoprune.front import Trial, finished
 from autoprune.rungs import FINALISTS, RUNG_STEPS, SHARE, Key, finalist, promotion
 from autoprune.space import Candidate
@@ -74,10 +75,8 @@ class Schedule:
         trials = self._study.trials()
         if self._plan.steps and (found := promotion(trials, self._begun, self._plan.budget)) is not None:
             return self._work(found, 1)
-        if self._candidates < self._plan.wanted and not self._out_of_patience(trials):
-            self._candidates += 1
-            self._finalists = 0
-            return self._work(self._starts.pop(0) if self._starts else None, 0)
+        if (work := self._new(trials)) is not None:
+            return work
         if self._plan.steps and self._finalists < FINALISTS:
             one = finalist(trials, self._begun, self._plan.budget, rows=self._plan.rows)
             if one is not None:
@@ -111,6 +110,19 @@ class Schedule:
             left = min(left, max([end + (0.5 * pace[plan.steps > 0] if end else 0.0), *flying]))
         return left
 
+    def _new(self, trials: Sequence[Trial]) -> Work | None:
+        """A candidate that was not tried; None where there are enough, or none is left."""
+        if self._candidates >= self._plan.wanted or self._out_of_patience(trials):
+            return None
+        try:
+            work = self._work(self._starts.pop(0) if self._starts else None, 0)
+        except ExhaustedError:
+            self.stopped_by = "space"
+            return None
+        self._candidates += 1
+        self._finalists = 0
+        return work
+
     def _work(self, candidate: Candidate | None, rung: int) -> Work:
         asked = self._study.ask(candidate)
         self._begun.add((asked.candidate, rung))
@@ -118,10 +130,10 @@ class Schedule:
         return Work(asked.token, asked.candidate, rung)
 
     def _out_of_patience(self, trials: Sequence[Trial]) -> bool:
-        """Once it is, it stays so, whatever those in flight bring."""
+        """Once it is, or the space is tried out, it stays so, whatever those in flight bring."""
         if self._plan.patience is not None and is_idle(trials, self._plan.patience, self._plan.sizes):
             self.stopped_by = "patience"
-        return self.stopped_by == "patience"
+        return self.stopped_by != "trials"
 
 
 def is_candidate(one: Trial) -> bool:

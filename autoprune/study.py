@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autoprune import frozen
 from autoprune.aim import Aim
-from autoprune.errors import AutopruneError, StoppedError
+from autoprune.errors import AutopruneError, ExhaustedError, StoppedError
 from autoprune.front import Trial
 from autoprune.samplers import OURS, SAMPLERS, AimedSampler, Repair, RepairedSampler, check_sampler
 from autoprune.space import Candidate, SearchSpace
@@ -97,16 +97,15 @@ class Study:
         if aim is None:
             raise AutopruneError(f"sampler {OURS} needs predicted costs; none were given")
         return AimedSampler(
-            space=self._space, aim=aim, seed=seed, repair=repair, seen=self._seen,
-            history=self._history, flying=self._open,
-        )  # fmt: skip
+            space=self._space, aim=aim, seed=seed, seen=self._seen, history=self._history, flying=self._open
+        )
 
     def ask(self, candidate: Candidate | None = None) -> Asked:
         """The next candidate, or the given one (a warm start), which may have been tried before.
 
         Raises:
-            AutopruneError: where the given candidate is not of this space, none is left to try, or
-                as `repair` raises.
+            ExhaustedError: where none is left to try.
+            AutopruneError: where the given candidate is not of this space, or as `repair` raises.
         """
         if candidate is not None:
             self._space.check(candidate)
@@ -115,7 +114,7 @@ class Study:
             trial = self._memory.ask(self._distributions)
             found = frozen.candidate_of(trial.params, self._space)
             if candidate is None and found in self._seen:
-                raise AutopruneError("no candidate of this search space is left to try")
+                raise ExhaustedError("no candidate of this search space is left to try")
         except AutopruneError:
             last = len(self._memory.get_trials(deepcopy=False)) - 1
             self._memory.tell(last, state=TrialState.FAIL)

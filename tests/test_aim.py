@@ -25,7 +25,7 @@ from autoprune.aim import Aim, Records
 from autoprune.budget import Budget
 from autoprune.corrections import Features, Learned, Taught
 from autoprune.costs import Cost, Costs
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, ExhaustedError
 from autoprune.front import Measurement, Trial
 from autoprune.repair import repair as repaired
 from autoprune.samplers import OURS, Repair
@@ -524,3 +524,50 @@ def test_the_answer_to_a_budget_is_the_least_damage_by_what_was_learned() -> Non
     assert fast is not None
     assert toy.costs.latency_ms(fast) <= aim.low_ms * 1.3
     assert aim.answer(known, Budget(10)) is None
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_no_proposal_is_over_the_latency_limit_to_the_last_that_is_within(
+    share: float, tmp_path: Path
+) -> None:
+    toy = small_toy(2, (0.0, 0.5), (4, 8, 32))
+    plain = toy.aim()
+    limit = plain.low_ms + share * (plain.high_ms - plain.low_ms)
+    every = itertools.product(*(tuple(one.levels()) for one in toy.space.units))
+    units = [one.unit for one in toy.space.units]
+    allowed = {Candidate(tuple(zip(units, levels, strict=True))) for levels in every}
+    allowed = {one for one in allowed if toy.costs.latency_ms(one) <= limit}
+    study = study_of(toy, tmp_path / "study.db", Budget(None, limit))
+    found = []
+    for k in range(len(allowed)):
+        asked = study.ask()
+        found.append(asked.candidate)
+        study.tell(asked.token, toy.trial(asked.candidate, k))
+    assert set(found) == allowed
+    with pytest.raises(ExhaustedError, match="is left to try"):
+        study.ask()
+
+
+@pytest.mark.parametrize("units", [12, 30])
+@pytest.mark.parametrize("share", [0.0005, 0.01])
+def test_under_a_tight_limit_of_latency_there_is_a_proposal(units: int, share: float) -> None:
+    toy = Toy.of(units)
+    plain = toy.aim()
+    limit = plain.low_ms + share * (plain.high_ms - plain.low_ms)
+    for seed in range(3):
+        one = toy.aim(Budget(None, limit)).propose(
+            toy.records([]), np.zeros((0, units), np.intp), frozenset(), seed=seed, volume=True
+        )
+        assert one is not None
+        assert toy.costs.latency_ms(one) <= limit
+
+
+def test_the_original_teaches_nothing_of_how_mild_levels_do() -> None:
+    """It is predicted to do no damage; what is measured of it is the runtime's own rounding."""
+    toy = Toy.of(5)
+    tried = toy.random(30, 1, 1e9)
+    known = toy.records(tried)
+    original = Problem.of(toy.space, toy.costs).chosen(toy.space.untouched())[None]
+    features = Features.of(Problem.of(toy.space, toy.costs))
+    taught = Learned.of(features, np.concatenate([original, known.chosen]), np.append(1e-6, known.kl)).mean()
+    np.testing.assert_array_equal(taught.weights, learned(toy, tried).mean().weights)

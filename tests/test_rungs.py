@@ -285,10 +285,6 @@ def fake(candidate: Candidate, rung: int) -> Trial:
     return Trial(0, candidate, m, rung=rung, seconds=seconds, worker="one", parts=parts)
 
 
-def repair(one: Candidate, seen: AbstractSet[Candidate], seed: int) -> Candidate:
-    return repaired(one, seen, seed, space=SPACE, costs=COSTS, limit_bytes=BUDGET.size_bytes)
-
-
 NOW = [0.0]
 """What time it is for the schedule."""
 
@@ -304,6 +300,7 @@ class Simulated:
     sampler: str = "random"
     patience: int | None = None
     deadline: float | None = None
+    limit: Budget = BUDGET
     evaluate: Callable[[Candidate, int], Trial] = fake
     log: list[Work] = field(default_factory=list)
     estimates: list[tuple[float, float]] = field(default_factory=list)
@@ -312,8 +309,8 @@ class Simulated:
 
     def __post_init__(self) -> None:
         NOW[0] = 0.0
-        aim = Aim.of(Problem.of(SPACE, COSTS), BUDGET)
-        self.study = Study(self.path, SPACE, sampler=self.sampler, seed=0, repair=repair, aim=aim)
+        aim = Aim.of(Problem.of(SPACE, COSTS), self.limit)
+        self.study = Study(self.path, SPACE, sampler=self.sampler, seed=0, repair=self.repair, aim=aim)
         if not self.study.trials():
             whole = SPACE.untouched()
             m = Measurement(COSTS.size_bytes(whole), 2.0, 90.0, kl=1e-6)
@@ -321,10 +318,13 @@ class Simulated:
             plain = SPACE.uniform(Level(0.0, 4))
             self.study.add(replace(fake(plain, 1), name="uniform 4-bit"))
         plan = Plan(
-            budget=BUDGET, wanted=self.wanted, steps=self.steps, rows=ROWS,
+            budget=self.limit, wanted=self.wanted, steps=self.steps, rows=ROWS,
             sizes=(aim.low_bytes, aim.high_bytes), patience=self.patience, deadline=self.deadline,
         )  # fmt: skip
         self.schedule = Schedule(self.study, plan, [])
+
+    def repair(self, one: Candidate, seen: AbstractSet[Candidate], seed: int) -> Candidate:
+        return repaired(one, seen, seed, space=SPACE, costs=COSTS, limit_bytes=self.limit.size_bytes)
 
     def go(self, until: int | None = None) -> Simulated:
         """Run till all is done, or until so many trials are told and the driver is killed."""
@@ -524,3 +524,14 @@ def test_the_pace_is_the_mean_of_the_last_or_a_guess_from_the_steps() -> None:
     plain = timed(1, 9.0, finetune=6.0, name="uniform 8-bit")
     assert pace_of([*trials, plain], 20) == pytest.approx((2.0, 8.0, 26.0))
     assert pace_of([*trials, plain, timed(1, 11.0, finetune=4.0)], 20) == pytest.approx((2.0, 11.0, 22.0))
+
+
+def test_a_space_that_is_tried_out_is_no_error_and_what_is_worth_it_is_trained(tmp_path: Path) -> None:
+    """Only some candidates are within a limit just above the smallest; there is no 24th."""
+    small = COSTS.size_bytes(COSTS.smallest(SPACE))
+    one = Simulated(tmp_path / "study.db", limit=Budget(round(1.03 * small)), sampler=OURS).go()
+    assert 0 < one.tried < one.wanted
+    assert len(one.at(2)) > 0
+    assert one.schedule.stopped_by == "space"
+    assert one.schedule.next() is None
+    assert one.schedule.seconds_left(2) == 0.0
