@@ -54,7 +54,10 @@ def time_original(pool: Pool) -> float:
 def _sensitivity(prepared: Prepared, pool: Pool, progress: Progress) -> Sensitivity:
     """From the cache, or measured by all workers, each for some of the units."""
     setting = prepared.setting
-    key = content_key(SENSITIVITY_VERSION, setting.key, [asdict(unit) for unit in setting.units])
+    key = content_key(
+        SENSITIVITY_VERSION, setting.key, setting.sensitivity_rows, len(setting.task.train),
+        [asdict(unit) for unit in setting.units],
+    )  # fmt: skip
     path = cache_folder() / "sensitivity" / f"{key}.safetensors"
     if path.is_file():
         return _read(load_file(path))

@@ -71,9 +71,9 @@ class Problem:
 
     def totals(self, chosen: Ints) -> tuple[Floats, Floats, Floats]:
         """Bytes, milliseconds and damage, each [n], of candidates [n u]; fixed parts included."""
-        every = np.arange(len(self.units))
+        where = chosen + np.arange(len(self.units)) * self.size_bytes.shape[1]  # in tables [u l], flat
         size, ms, damage = (
-            table[every, chosen].sum(1) for table in (self.size_bytes, self.latency_ms, self.damage)
+            table.take(where).sum(1) for table in (self.size_bytes, self.latency_ms, self.damage)
         )
         return self.fixed_bytes + size, self.fixed_ms + ms, damage
 
