@@ -174,8 +174,8 @@ class Aim:
             solve(one, limit_bytes=budget.size_bytes, limit_ms=limit_ms)
             for one in (self.problem, self._with(taught))
         ]
-        pool = np.stack([one for one in found if one is not None]) if found[0] is not None else None
-        if pool is None:
+        within = [one for one in found if one is not None]
+        if not within:
             return None
         measured = {one.tobytes(): kl for one, kl in zip(records.chosen, records.kl, strict=True)}
 
@@ -189,7 +189,7 @@ class Aim:
             order: Choice = kept[np.argsort(kl, kind="stable")]
             return order
 
-        pool = ranked(np.concatenate([pool, records.chosen]).astype(np.intp))
+        pool = ranked(np.concatenate([within, records.chosen]).astype(np.intp))
         for _ in range(ROUNDS):
             best = pool[:BEST]
             pool = ranked(np.concatenate([best, self._changed(best, rng)]))

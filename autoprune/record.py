@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 from scipy.stats import spearmanr
 
 from autoprune.budget import Budget
 from autoprune.costs import Costs
 from autoprune.front import Trial, finished, within
 from autoprune.run import Standing
-from autoprune.rungs import RUNG_STEPS, agreement
+from autoprune.rungs import RUNG_STEPS, agreement, kl_hypervolume
 from autoprune.space import Candidate
-from autoprune.volume import kl_area
 
 
 def front_record(
@@ -90,13 +88,6 @@ def _lower(one: Trial, first: Mapping[tuple[Candidate, int], int]) -> int | None
     """Number of the same candidate's trial at the nearest lower rung."""
     lower = (first.get((one.candidate, rung)) for rung in range(one.rung - 1, -1, -1))
     return None if one.is_baseline else next((number for number in lower if number is not None), None)
-
-
-def kl_hypervolume(trials: Sequence[Trial], sizes: tuple[float, float]) -> float:
-    """Share of the box of bytes (between `sizes`) and log KL that all trials dominate."""
-    done = [m for _, m in finished(trials) if not math.isnan(m.kl)]
-    size, kl = np.array([float(m.size_bytes) for m in done]), np.array([m.kl for m in done])
-    return kl_area(size, kl, low=sizes[0], high=sizes[1])
 
 
 def _rung_record(trials: Sequence[Trial], rung: int, steps: int) -> dict[str, Any]:

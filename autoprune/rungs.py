@@ -20,7 +20,7 @@ from scipy.stats import kendalltau
 from autoprune.budget import Budget
 from autoprune.front import Trial, best, finished, knee, within
 from autoprune.space import Candidate
-from autoprune.volume import added_area, kl_scale, size_scale
+from autoprune.volume import added_area, kl_area, kl_scale, size_scale
 
 Key = tuple[Candidate, int]
 """A candidate and a rung: what is evaluated once."""
@@ -71,6 +71,13 @@ def agreement(trials: Sequence[Trial], lower: int, upper: int) -> Agreement:
         return Agreement(lower, upper, None, len(both))
     tau = float(kendalltau([ranks[0][one] for one in both], [ranks[1][one] for one in both]).statistic)
     return Agreement(lower, upper, tau if math.isfinite(tau) else None, len(both))
+
+
+def kl_hypervolume(trials: Sequence[Trial], sizes: tuple[float, float]) -> float:
+    """Share of the box of bytes (between `sizes`) and log KL that all trials dominate."""
+    done = [m for _, m in finished(trials) if not math.isnan(m.kl)]
+    size, kl = np.array([float(m.size_bytes) for m in done]), np.array([m.kl for m in done])
+    return kl_area(size, kl, low=sizes[0], high=sizes[1])
 
 
 def promotion(trials: Sequence[Trial], begun: AbstractSet[Key], budget: Budget) -> Candidate | None:

@@ -7,15 +7,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from autoprune.budget import Budget
 from autoprune.errors import ExhaustedError
-from autoprune.front import Trial, finished
-from autoprune.rungs import FINALISTS, RUNG_STEPS, SHARE, Key, finalist, promotion
+from autoprune.front import Trial
+from autoprune.rungs import FINALISTS, RUNG_STEPS, SHARE, Key, finalist, kl_hypervolume, promotion
 from autoprune.space import Candidate
 from autoprune.study import Study
-from autoprune.volume import kl_area
 
 GAIN = 1e-3
 """Relative growth of the hypervolume below which `patience` candidates have brought nothing."""
@@ -146,14 +143,8 @@ def is_idle(trials: Sequence[Trial], patience: int, sizes: tuple[float, float]) 
     places = [k for k, one in enumerate(trials) if is_candidate(one)]
     if len(places) <= patience:
         return False
-    before = _area(trials[: places[-patience]], sizes)
-    return _area(trials, sizes) <= before * (1 + GAIN)
-
-
-def _area(trials: Sequence[Trial], sizes: tuple[float, float]) -> float:
-    done = [m for _, m in finished(trials) if not math.isnan(m.kl)]
-    size, kl = np.array([float(m.size_bytes) for m in done]), np.array([m.kl for m in done])
-    return kl_area(size, kl, low=sizes[0], high=sizes[1])
+    before = kl_hypervolume(trials[: places[-patience]], sizes)
+    return kl_hypervolume(trials, sizes) <= before * (1 + GAIN)
 
 
 def pace_of(trials: Sequence[Trial], steps: int) -> tuple[float, float, float]:
