@@ -39,8 +39,8 @@ EDGE = 0.15
 """Of the range of sizes: how far beyond a limit bytes still count, so that a candidate at the limit,
 which is what was asked for, adds something."""
 
-DEAREST = 1e6
-"""Price of latency at which only milliseconds count: of what is within a tight limit, something is found."""
+TURNED_PRICES = (0.0, 0.3, 3.0, 1e6)
+"""Prices of bytes where milliseconds are limited: from bytes that do not count to nothing but bytes."""
 
 MOST_STEPS = 100_000
 """Levels that are looked at, at most, for what is left of a space that was nearly tried out."""
@@ -206,14 +206,15 @@ class Aim:
         steps = (np.arange(SIZES) + rng.random(SIZES)) / SIZES
         targets = self.low_bytes + (self.high_bytes - self.low_bytes) * steps**1.5
         targets[-1] = self.high_bytes if self.budget.size_bytes is None else self.budget.size_bytes
-        span = self.high_ms - self.low_ms
         prices = np.asarray(PRICES if judge.volume else PRICES[:1])
-        if self.budget.latency_ms is not None:
-            prices = np.append(prices, DEAREST)
         found = [records.chosen[_front(judge.known[: len(records.kl)])]]
         for problem in (self.problem, self._with(taught)):
-            middle = float(np.median(problem.totals(sweep(problem, targets, np.zeros(1)))[2]))
-            found.append(sweep(problem, targets, prices * middle * 3 / max(span, 1e-9)))
+            found.append(_swept(problem, targets, prices, self.high_ms - self.low_ms))
+            if self.budget.latency_ms is not None:
+                limits = self.low_ms + (self.budget.latency_ms / judge.speed - self.low_ms) * steps**0.5
+                limits[-1] = self.budget.latency_ms / judge.speed
+                sizes = self.high_bytes - self.low_bytes
+                found.append(_swept(problem.turned(), limits, np.asarray(TURNED_PRICES), sizes))
         return _distinct(np.concatenate(found).astype(np.intp))
 
     def _changed(self, base: Choice, rng: np.random.Generator) -> Choice:
@@ -255,7 +256,10 @@ class _Judge:
         self.known[:n, 2] = kl_scale(records.kl)
         timed = np.isfinite(records.latency_ms)
         self.known[:n, 1] = np.where(timed, aim._y(records.latency_ms), self.known[:n, 1])
-        self.front = self.known[_front(self.known)][:, [0, 2]]
+        # Where milliseconds alone are limited, they are what divergence is traded for.
+        is_timed = aim.budget.latency_ms is not None and aim.budget.size_bytes is None
+        self.plane = [1, 2] if is_timed and aim.high_ms > aim.low_ms else [0, 2]
+        self.front = self.known[_front(self.known[:, [self.plane[0], 1, 2]])][:, self.plane]
         self.open = aim.lattice[~covers(self.known, aim.lattice).any(0)] if self.volume else aim.lattice[:0]
 
     def fitting(self, chosen: Choice) -> Choice:
@@ -270,7 +274,7 @@ class _Judge:
     def gain(self, chosen: Choice) -> Array:
         """Hypervolume that each [m] adds to the known ones, in two and maybe three dimensions."""
         points = self._points(chosen)
-        plane = added_area(points[:, [0, 2]], self.front)
+        plane = added_area(points[:, self.plane], self.front)
         if not self.volume:
             return plane
         more: Array = covers(points, self.open).sum(1) / len(self.aim.lattice)
@@ -281,6 +285,12 @@ class _Judge:
         return np.stack(
             [self.aim._x(size), self.aim._y(ms * self.speed), kl_scale(self.taught.kl(chosen))], 1
         )
+
+
+def _swept(problem: Problem, targets: Array, prices: Array, span: float) -> Choice:
+    """The solver's candidates for each limit and each price of the other cost, whose range is `span`."""
+    middle = float(np.median(problem.totals(sweep(problem, targets, np.zeros(1)))[2]))
+    return sweep(problem, targets, prices * middle * 3 / max(span, 1e-9)).astype(np.intp)
 
 
 def _distinct(chosen: Choice) -> Choice:

@@ -1,7 +1,7 @@
 """An exported model: a folder that is written whole, checked by hash, and loaded again.
 
-It holds the target's own files, `config.json`, the tokenizer, and `autoprune.json`: what was done
-to each unit, what was measured, and the SHA-256 of every other file. Nothing in it is ever run.
+It holds the target's own files, `config.json`, the tokenizer, a model card, and `autoprune.json`: what was
+done to each unit, what was measured, and the SHA-256 of every other file. Nothing in it is ever run.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, ValidationError
 from autoprune.files import file_hash, read_json, write_json, written_whole
 from autoprune.stitch import Stitched
-from autoprune.targets import Runner, get_target, size_on_disk
+from autoprune.targets import Runner, Target, get_target, size_on_disk, stores
+from autoprune.targets.packed import PLAIN, STORAGES, Packed
 from autoprune.task import Batch
 
-ABOUT = "autoprune.json"
+ABOUT, CARD = "autoprune.json", "README.md"
 VERSION = 1
 
 
@@ -45,12 +46,14 @@ def write_artifact(
     tokenizer: Path,
     example: Batch,
     about: Mapping[str, object],
+    storage: str = PLAIN,
 ) -> int:
     """Write an exported model to a folder that does not exist yet.
 
     Args:
         tokenizer: folder whose files are copied beside the model.
         about: facts for `autoprune.json`.
+        storage: one of STORAGES.
 
     Returns:
         Bytes of the files the runtime opens.
@@ -60,9 +63,11 @@ def write_artifact(
     """
     if folder.exists():
         raise AutopruneError(f"{folder} already exists and is kept as it is; give another -o")
-    runtime = get_target(target)
-    if lacking := sorted({level.bits for _, level in stitched.levels.items} - runtime.bits):
-        raise AutopruneError(f"target {target} cannot store {lacking} bits")
+    runtime = runtime_of(target, storage)
+    if lacking := sorted({str(one.width) for _, one in stitched.levels.items if not stores(runtime, one)}):
+        raise AutopruneError(
+            f"target {target} cannot store weights of {', '.join(lacking)} bits, which this model has"
+        )
     with written_whole(folder) as temporary:
         temporary.mkdir(parents=True)
         stitched.model.config.save_pretrained(temporary)  # type: ignore[union-attr, operator]
@@ -70,10 +75,36 @@ def write_artifact(
             (temporary / file.name).write_bytes(file.read_bytes())
         runtime.save(stitched, temporary, example)
         hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
-        units = {name: {"ratio": lv.ratio, "bits": lv.bits} for name, lv in stitched.levels.items}
-        record = {"version": VERSION, "target": target, **about, "units": units, "sha256": hashes}
-        write_json(temporary / ABOUT, record)
+        units = {name: {"ratio": lv.ratio, "bits": lv.width} for name, lv in stitched.levels.items}
+        record = {"version": VERSION, "target": target, "storage": storage, **about}
+        write_json(temporary / ABOUT, record | {"units": units, "sha256": hashes})
     return size_on_disk(runtime, folder)
+
+
+def runtime_of(target: str, storage: str = PLAIN) -> Target:
+    """A target that saves with a storage.
+
+    Raises:
+        AutopruneError: for a target or storage that does not exist, and for a storage another target lacks.
+    """
+    if storage not in STORAGES:
+        raise AutopruneError(f"storage {storage!r} does not exist; choose one of {', '.join(STORAGES)}")
+    if storage == PLAIN:
+        return get_target(target)
+    if target != "packed":
+        raise AutopruneError(
+            f"storage {storage} is of target packed alone: {target} opens its files as they are. Give "
+            "--target packed with it"
+        )
+    return Packed(storage)
+
+
+def add_facts(folder: Path, *, card: str, **facts: object) -> None:
+    """Add what was found out about an exported model to its record, and put its model card beside it."""
+    (folder / CARD).write_text(card, encoding="utf-8")
+    about = read_json(folder / ABOUT) | facts
+    about["sha256"] = about["sha256"] | {CARD: file_hash(folder / CARD)}
+    write_json(folder / ABOUT, about)
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -94,9 +125,9 @@ def read_about(folder: Path) -> dict[str, Any]:
     for name, expected in hashes.items():
         file = folder / name
         if Path(name).name != name or not file.is_file():
-            raise AutopruneError(f"{file} is missing; export the model again")
+            raise ValidationError(f"{file} is missing; export the model again")
         if file_hash(file) != expected:
-            raise AutopruneError(f"{file} is not the file that was exported (its SHA-256 differs)")
+            raise ValidationError(f"{file} is not the file that was exported (its SHA-256 differs)")
     return dict(about)
 
 

@@ -11,7 +11,7 @@ variant harms is measured by `sensitivity`, which takes no token as independent 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -29,12 +29,15 @@ class Statistics:
     moment: mean of x x^T over tokens [i i]; for an embedding, the mean count of each of its rows
     in a calibration row [v]. mean: mean input [i]; empty for an embedding. gradient: mean square
     of the loss gradient at each output feature [o]. uses: tokens that pass the weight per row.
+    low, high: smallest and largest input of each feature [i]; empty for an embedding.
     """
 
     moment: Float[Tensor, ...]
     mean: Float[Tensor, " i"]
     gradient: Float[Tensor, " o"]
     uses: float
+    low: Float[Tensor, " i"] = field(default_factory=lambda: torch.empty(0))
+    high: Float[Tensor, " i"] = field(default_factory=lambda: torch.empty(0))
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """The same as arrays by name, on the tensors' memory."""
@@ -43,13 +46,17 @@ class Statistics:
             "mean": self.mean.numpy(),
             "gradient": self.gradient.numpy(),
             "uses": np.asarray(self.uses, np.float32),
+            "low": self.low.numpy(),
+            "high": self.high.numpy(),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.float32]]) -> Statistics:
         """Inverse of `arrays`; the tensors share the arrays' memory."""
-        moment, mean, gradient = (torch.from_numpy(arrays[k]) for k in ("moment", "mean", "gradient"))
-        return cls(moment, mean, gradient, float(arrays["uses"]))
+        moment, mean, gradient, low, high = (
+            torch.from_numpy(arrays[k]) for k in ("moment", "mean", "gradient", "low", "high")
+        )
+        return cls(moment, mean, gradient, float(arrays["uses"]), low, high)
 
 
 def calibrate(
@@ -98,6 +105,8 @@ class _Recorder:
         self.mean = torch.zeros(0 if self.is_embedding else size)
         self.gradient = torch.zeros(weight.shape[1] if self.is_embedding else weight.shape[0])
         self.uses = 0
+        self.low = torch.full_like(self.mean, torch.inf)
+        self.high = torch.full_like(self.mean, -torch.inf)
         self._handle = module.register_forward_hook(self._forward)
 
     def _forward(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
@@ -110,6 +119,7 @@ class _Recorder:
         x = x.reshape(-1, x.shape[-1])
         self.moment += x.T @ x
         self.mean += x.sum(0)
+        self.low, self.high = torch.minimum(self.low, x.amin(0)), torch.maximum(self.high, x.amax(0))
         self.uses += len(x)
 
     def _backward(self, gradient: Tensor) -> None:
@@ -120,7 +130,8 @@ class _Recorder:
         """Means of what was added up; a module never reached counts as used once."""
         uses = max(self.uses, 1)
         moment = self.moment / (rows if self.is_embedding else uses)
-        return Statistics(moment, self.mean / uses, self.gradient / uses, uses / max(rows, 1))
+        each = uses / max(rows, 1)
+        return Statistics(moment, self.mean / uses, self.gradient / uses, each, self.low, self.high)
 
     def remove(self) -> None:
         self._handle.remove()

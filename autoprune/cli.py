@@ -19,7 +19,8 @@ from autoprune.faults import reported
 from autoprune.options import DEMO_DEFAULTS, SEARCH_OPTIONS, with_options
 from autoprune.printing import plan_lines, summary_lines
 from autoprune.progress import Progress
-from autoprune.run import FRONT, RUN, STATUS, Config, RunFolder, read_record
+from autoprune.run import FRONT, STATUS, Config, RunFolder, read_record
+from autoprune.ship import bench, export
 
 if TYPE_CHECKING:
     from autoprune.inputs import Inputs
@@ -227,44 +228,8 @@ def report(run: Path, show: bool) -> None:
             click.launch(str((run / "report.html").resolve()))
 
 
-@main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--trial", "which", default="best", show_default=True, help="best, knee, or a trial's number.")
-@click.option(
-    "--budget",
-    multiple=True,
-    metavar="LIMIT",
-    help="The best within this limit instead: the solver's answer is made and measured first.",
-)
-@click.option("--target", help="openvino or packed.  [default: the run's]")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write; must not exist."
-)
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def export(
-    run: Path, which: str, budget: tuple[str, ...], target: str | None, output: Path, quiet: bool
-) -> None:
-    """Write a trial's model, ready to ship.
-
-    \b
-    autoprune export runs/demo-minilm-20MB --trial best -o minilm-20MB
-    autoprune export runs/demo-minilm-20MB --budget 8MB -o minilm-8MB
-    """
-    with reported():
-        chosen = target or str(read_record(run / RUN)["config"]["target"])
-        from autoprune.export import export as run_export
-
-        if budget and which != "best":
-            raise AutopruneError(f"--budget chooses the trial itself: leave out --trial {which}")
-        limit = parse_budget(budget) if budget else None
-        done = run_export(
-            run, which=which, budget=limit, target=chosen, folder=output, progress=Progress(quiet=quiet)
-        )
-        click.echo(
-            f"{done.folder}: trial {done.trial['number']} for {chosen}, {done.size_bytes} bytes "
-            f"({done.size_bytes / 1e6:.2f} MB) of graph and weights\n"
-            f"Load it:  from autoprune import load; model = load({str(done.folder)!r})"
-        )
+main.add_command(export)
+main.add_command(bench)
 
 
 @main.command()
@@ -279,7 +244,7 @@ def spaces() -> None:
 @main.command()
 @click.argument("what", required=False)
 @click.option("--space", help="Search space: auto, a shipped name, or a YAML file.  [default: auto]")
-@click.option("--target", help="What the model will run on: openvino or packed.  [default: openvino]")
+@click.option("--target", help="What the model will run on, as in `search`.  [default: openvino]")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def inspect(what: str | None, space: str | None, target: str | None, as_json: bool) -> None:
     """Say what the library of variants holds, or what WHAT is made of. Nothing is searched.

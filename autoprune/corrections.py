@@ -74,14 +74,14 @@ class Features:
         for u, levels in enumerate(problem.levels):
             own = len(scales)
             ratios = sorted({level.ratio for level in levels})
-            widths = sorted({level.bits for level in levels})
+            widths = sorted({(level.bits, level.activations) for level in levels})
             scales += [PART] * (2 + len(ratios) + len(widths))
             place = {level: k for k, level in enumerate(levels)}
             for k, level in enumerate(levels):
                 plain = place.get(Level(level.ratio, FLOAT_BITS), k)
                 removal[u, k] = min(known[u, plain], known[u, k])
                 by_ratio = own + 2 + ratios.index(level.ratio)
-                by_width = own + 2 + len(ratios) + widths.index(level.bits)
+                by_width = own + 2 + len(ratios) + widths.index((level.bits, level.activations))
                 slots[u, k] = [[3, own, by_ratio], [4, own + 1, by_width]]
         places = len(scales) + np.arange(known.size).reshape(known.shape)
         every = np.concatenate([scales, np.full(known.size, EFFECT)])

@@ -25,6 +25,12 @@ class FailedTrialsError(AutopruneError):
     exit_code = 4
 
 
+class ValidationError(AutopruneError):
+    """An exported model is not what was recorded of it: the message says which check failed, and by what."""
+
+    exit_code = 5
+
+
 class StoppedError(AutopruneError):
     """The run stopped early, is saved, and `autoprune resume` goes on from there."""
 

@@ -6,15 +6,14 @@ what it trains, it copies.
 
 from __future__ import annotations
 
-import hashlib
 import os
+import platform
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,8 +21,19 @@ from numpy.typing import NDArray
 
 from autoprune.calibrate import Statistics
 from autoprune.files import cache_folder, written_whole
-from autoprune.finetune import Recipe, finetune
+from autoprune.finetune import finetune
 from autoprune.front import Measurement
+from autoprune.jobs import (
+    BuildUnit,
+    Evaluate,
+    Evaluated,
+    Score,
+    Sense,
+    Setting,
+    TimeCandidate,
+    TimeModel,
+    Whereabouts,
+)
 from autoprune.library import Library
 from autoprune.measure import Timing, logits_of, time_interleaved
 from autoprune.quiet import default_room
@@ -33,101 +43,26 @@ from autoprune.space import Candidate
 from autoprune.stitch import Stitched, stitch
 from autoprune.targets import Runner, get_target, size_on_disk
 from autoprune.targets.packed import read_packed, write_packed
-from autoprune.task import Task, accuracy, divergence
+from autoprune.task import accuracy, divergence
 from autoprune.teacher import best_device
-from autoprune.units import Unit
 
 TIMING_PAIRS = 15
 
-
-@dataclass(frozen=True)
-class Setting:
-    """All a worker needs, as plain data and arrays.
-
-    config: the teacher's config; state: its tensors by name; statistics: those of `Statistics` by
-    module path. train_rows and train_logits are the rows a brief fine-tune draws from and the
-    teacher's logits on them; validation_logits the teacher's on validation.
-    """
-
-    config: Mapping[str, Any]
-    state: Mapping[str, NDArray[np.generic]]
-    statistics: Mapping[str, Mapping[str, NDArray[np.float32]]]
-    units: tuple[Unit, ...]
-    task: Task
-    train_logits: NDArray[np.float32]
-    validation_logits: NDArray[np.float32]
-    target: str
-    key: str
-    batch: int
-    sequence: int
-    sensitivity_rows: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class BuildUnit:
-    """Job: make all variants of a unit. Result: None."""
-
-    unit: Unit
-
-
-@dataclass(frozen=True)
-class Sense:
-    """Job: what each variant of some units harms. Result: a `Sensitivity`."""
-
-    units: tuple[Unit, ...]
-
-
-@dataclass(frozen=True)
-class TimeCandidate:
-    """Job: an untrained candidate timed in turn with the original; None is the original itself.
-
-    Result: a `Timing`, taken with nothing else running.
-    """
-
-    candidate: Candidate | None
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Job: a candidate, fine-tuned by a recipe. Result: an `Evaluated`."""
-
-    candidate: Candidate
-    recipe: Recipe
-    seed: int
-    reference_ms: float
-
-
-@dataclass(frozen=True)
-class Score:
-    """Job: accuracy on test of a packed artifact, of the original when None. Result: percent."""
-
-    artifact: bytes | None
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """A measurement, seconds of each stage, and the model in the packed layout."""
-
-    measurement: Measurement
-    parts: Mapping[str, float]
-    artifact: bytes
+Elsewhere = Callable[[object], object]
+"""Does a job in another process, and gives its result."""
 
 
 def make_worker(context: Mapping[str, object]) -> Callable[[object], object]:
-    """The worker of a run, from its `Setting` under "setting"."""
+    """The worker of a run, from its `Setting` under "setting".
+
+    "elsewhere", if there: does a job on the node that latency is to be timed on.
+    """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     # Arrays from Ray are read-only; the tensors on them are only read, what is trained is a copy.
     warnings.filterwarnings("ignore", "The given NumPy array is not writable")
     setting = context["setting"]
     assert isinstance(setting, Setting)
-    return _Worker(setting)
-
-
-def candidate_seed(seed: int, candidate: Candidate) -> int:
-    """A trial's seed: from the run's and the candidate alone, whatever worker it meets."""
-    digest = hashlib.sha256(f"{seed}:{candidate.items}".encode()).digest()
-    return int.from_bytes(digest[:4], "big")
+    return _Worker(setting, cast(Elsewhere | None, context.get("elsewhere")))
 
 
 def device_count() -> int:
@@ -138,8 +73,8 @@ def device_count() -> int:
 class _Worker:
     """Teacher, library and target of one process."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
+    def __init__(self, setting: Setting, elsewhere: Elsewhere | None = None) -> None:
+        self.setting, self._elsewhere = setting, elsewhere
         self.task = setting.task
         self.teacher = _teacher(setting)
         self.target = get_target(setting.target)
@@ -166,6 +101,10 @@ class _Worker:
                     )
             case TimeCandidate(candidate):
                 return self.time_candidate(candidate)
+            case TimeModel(artifact):
+                return self.time_model(artifact)
+            case Whereabouts():
+                return this_machine() if self._elsewhere is None else self._elsewhere(job)
             case Evaluate():
                 return self.evaluate(job)
             case Score(artifact):
@@ -188,13 +127,30 @@ class _Worker:
     def time_candidate(self, candidate: Candidate | None) -> Timing:
         """A candidate's milliseconds as stitched from the library."""
         if candidate is None:
-            return self._time(self.original())
+            return self._time(self.original) if self._elsewhere is None else self._time_elsewhere(None)
+        with self.room.busy():
+            stitched = stitch(self.teacher, self.setting.units, candidate, self.library)
+        if self._elsewhere is not None:
+            return self._time_elsewhere(_packed(stitched))
         with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
-            with self.room.busy():
-                stitched = stitch(self.teacher, self.setting.units, candidate, self.library)
-                self.target.save(stitched, Path(name), self.example)
-                run = self.target.load(Path(name))
-            return self._time(run)
+            return self._time(lambda: self._loaded(stitched, Path(name)))
+
+    def time_model(self, artifact: bytes | None) -> Timing:
+        """A packed model's milliseconds, here; the original's where None."""
+        if artifact is None:
+            return self._time(self.original)
+        with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
+            return self._time(lambda: self._loaded(unpacked(artifact, self.setting.config), Path(name)))
+
+    def _loaded(self, stitched: Stitched, folder: Path) -> Runner:
+        """The model on the target, saved into `folder` and loaded."""
+        with self.room.busy():
+            self.target.save(stitched, folder, self.example)
+            return self.target.load(folder)
+
+    def _time_elsewhere(self, artifact: bytes | None) -> Timing:
+        assert self._elsewhere is not None
+        return cast(Timing, self._elsewhere(TimeModel(artifact)))
 
     def evaluate(self, job: Evaluate) -> Evaluated:
         """Stitch, fine-tune, save, and measure what was saved."""
@@ -216,23 +172,19 @@ class _Worker:
             )
         clock.lap("finetune")
         with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
-            folder = Path(name)
-            with self.room.busy():
-                self.target.save(stitched, folder, self.example)
-                run = self.target.load(folder)
-            size = size_on_disk(self.target, folder)
+            run = self._loaded(stitched, Path(name))
+            size = size_on_disk(self.target, Path(name))
             clock.lap("save")
             logits = logits_of(run, self.task, self.task.validation, room=self.room.busy)
             clock.lap("accuracy")
-            timing = self._time(run)
+            artifact = _packed(stitched)
+            timing = self._time(lambda: run) if self._elsewhere is None else self._time_elsewhere(artifact)
             clock.lap("latency")
             measurement = self._measurement(size, logits, timing, job.reference_ms)
-            artifact = folder / "artifact"
-            write_packed(stitched, artifact)
-            return Evaluated(measurement, parts, artifact.read_bytes())
+            return Evaluated(measurement, parts, artifact)
 
-    def _time(self, run: Runner) -> Timing:
-        original = self.original()
+    def _time(self, load: Callable[[], Runner]) -> Timing:
+        run, original = load(), self.original()
         with self.room.alone():
             return time_interleaved(run, original, self.timing_batch, pairs=TIMING_PAIRS)
 
@@ -258,10 +210,8 @@ class _Worker:
         if artifact is None:
             run = self.original()
         else:
-            with tempfile.TemporaryDirectory(prefix="autoprune-") as name, self.room.busy():
-                folder = Path(name)
-                self.target.save(unpacked(artifact, self.setting.config), folder, self.example)
-                run = self.target.load(folder)
+            with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
+                run = self._loaded(unpacked(artifact, self.setting.config), Path(name))
         logits = logits_of(run, self.task, self.task.test, room=self.room.busy)
         return accuracy(logits, self.task.test.labels)
 
@@ -276,6 +226,19 @@ class _Clock:
         now = time.perf_counter()
         self.parts[name] = round(now - self.last, 3)
         self.last = now
+
+
+def this_machine() -> list[str]:
+    """What a table of milliseconds belongs to."""
+    return [platform.node(), platform.machine(), platform.processor()]
+
+
+def _packed(stitched: Stitched) -> bytes:
+    """A stitched model in the packed layout."""
+    with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
+        path = Path(name) / "model.safetensors"
+        write_packed(stitched, path)
+        return path.read_bytes()
 
 
 def unpacked(artifact: bytes, config: Mapping[str, Any]) -> Stitched:

@@ -1,31 +1,48 @@
-"""A point of a run -> an exported model."""
+"""A point of a run -> an exported model, which is measured in a fresh process before it is called done."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from autoprune.artifact import write_artifact
+from autoprune.artifact import ABOUT, add_facts, runtime_of, write_artifact
 from autoprune.budget import Budget
-from autoprune.errors import AutopruneError, BudgetError
+from autoprune.card import base_of, model_card
+from autoprune.checks import Check, export_checks, failed, record
+from autoprune.errors import AutopruneError, BudgetError, ValidationError
+from autoprune.files import read_json, written_whole
 from autoprune.front import best
+from autoprune.inputs import find_space
 from autoprune.progress import Progress
-from autoprune.run import FRONT, Config, RunFolder, read_record
+from autoprune.run import FRONT, RUN, Config, RunFolder, read_record
+from autoprune.rungs import RUNG_STEPS
 from autoprune.search import answer, remake
-from autoprune.targets.packed import read_packed
+from autoprune.space import FLOAT_BITS, UNTOUCHED, Level
+from autoprune.targets import NAMES, Target, get_target, size_on_disk, stores
+from autoprune.targets.packed import PLAIN, read_packed
 from autoprune.task import Batch
+from autoprune.units import Unit, find_units
+from autoprune.validate import Found, Request, in_fresh_process, original_folder
+
+MEASURED = ("size_bytes", "predicted_size_bytes", "latency_ms", "latency_low_ms", "latency_high_ms",
+            "accuracy", "kl", "test_accuracy")  # fmt: skip
+"""What of a trial's record goes into `autoprune.json`."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """Where a trial's model was written, and its bytes by `stat` beside the trial's record."""
+    """Where a trial's model was written, and what it was found to be there."""
 
     folder: Path
-    trial: dict[str, Any]
-    size_bytes: int
+    trial: Mapping[str, Any]
+    found: Found
+    checks: Sequence[Check]
 
 
 def find_trial(record: dict[str, Any], which: str) -> dict[str, Any]:
@@ -49,56 +66,212 @@ def find_trial(record: dict[str, Any], which: str) -> dict[str, Any]:
 
 
 def export(
-    path: Path, *, which: str, budget: Budget | None, target: str, folder: Path, progress: Progress
+    path: Path,
+    *,
+    which: str,
+    budget: Budget | None,
+    target: str,
+    folder: Path,
+    progress: Progress,
+    storage: str = PLAIN,
 ) -> Exported:
     """Write a trial's model for a target: the one named, or the best within a budget of its own.
 
     Models on the front are kept in the run folder; another is made again from the run's settings,
     which gives the same model, since a trial's seed follows from the run's and its candidate.
+
+    Raises:
+        AutopruneError: for a trial, target, storage or folder that cannot be.
+        ValidationError: when what was written is not what was searched; it is kept as `<folder>.failed`.
     """
     if folder.exists():
         raise AutopruneError(f"{folder} already exists and is kept as it is; give another -o")
+    runtime = runtime_of(target, storage)
     if budget is not None:
         which = _best_within(path, budget, progress)
-    record = read_record(path / FRONT)
-    trial = find_trial(record, which)
+    front, run = read_record(path / FRONT), read_record(path / RUN)
+    trial, config = find_trial(front, which), Config.from_json(run["config"])
+    levels = {name: Level.of(one["ratio"], one["bits"]) for name, one in trial["levels"].items()}
+    units, unknown = _units(path, config, levels)
+    _check_levels(runtime, units, levels)
     source = path / "trials" / f"{trial['number']:04d}"
     if not (source / "model.safetensors").is_file():
-        run = RunFolder.open(path)
-        try:
-            progress.line(f"Trial {trial['number']} is not on the front; making its model again")
-            remake(run, trial["number"], progress)
-        finally:
-            run.close()
-    config = Config.from_json(read_record(path / "run.json")["config"])
-    about = {
-        "base_model": record["run"]["model"],
-        "dataset": record["run"]["dataset"],
-        "trial": trial["number"],
-        "command": record["run"]["command"],
-        "measured": {
-            name: trial[name]
-            for name in (
-                "size_bytes",
-                "predicted_size_bytes",
-                "latency_ms",
-                "accuracy",
-                "kl",
-                "test_accuracy",
-            )
-        },
-        "measured_on": config.target,
-        "protocol": record["run"]["protocol"],
-    }
-    size = write_artifact(
-        read_packed(source),
-        folder,
-        target=target,
-        tokenizer=path / "tokenizer",
-        example=_example(path / "tokenizer"),
-        about=about,
+        progress.line(f"Trial {trial['number']} is not on the front; making its model again")
+        _remake(path, trial["number"], progress)
+    example = _example(path / "tokenizer")
+    about = _about(run, front["run"], config, trial)
+    about["export"] = _command(front["run"]["folder"], trial["number"], budget, target, storage, folder.name)
+    about["budget"] = front["run"]["budget_text"] if budget is None else str(budget)
+    about |= _predicted(source, get_target(target), example, units, levels, key=run.get("library_key"))
+    if target == config.target:
+        about["predicted_size_bytes"] = trial["predicted_size_bytes"]
+    elif unknown:
+        about |= {"predicted_size_bytes": None, "not_predicted": unknown}
+    with written_whole(folder) as temporary:
+        write_artifact(
+            read_packed(source), temporary, target=target, tokenizer=path / "tokenizer",
+            example=example, about=about, storage=storage,
+        )  # fmt: skip
+        with progress.bar("Validation in a fresh process", 1):
+            found, checks = _validated(temporary, source, runtime)
+        if found is None or failed(checks):
+            _put_aside(temporary, folder, found, checks)
+        _finish(temporary, folder.name, record(found, checks))
+        if folder.exists():
+            raise AutopruneError(f"{folder} was made by somebody else meanwhile, and is kept as it is")
+    return Exported(folder, trial, found, checks)
+
+
+# ---- what is written ----------------------------------------------------------------------------
+
+
+def _units(path: Path, config: Config, levels: Mapping[str, Level]) -> tuple[dict[str, Unit], str]:
+    """The units of a run's model by name; none, and why, where its space file is not what it was."""
+    import torch
+    import transformers
+
+    models = sorted(path.glob("trials/*/config.json"))
+    if not models:
+        return {}, f"{path / 'trials'} holds no model"
+    shapes = transformers.AutoConfig.from_pretrained(models[0].parent, local_files_only=True)
+    with torch.device("meta"):
+        model = transformers.AutoModelForSequenceClassification.from_config(shapes)  # type: ignore[no-untyped-call]
+    try:
+        file, source = find_space(config.space, model)
+        units = {unit.name: unit for unit in find_units(model, file, source=source)}
+    except AutopruneError as error:
+        return {}, str(error)
+    return (units, "") if units.keys() == levels.keys() else ({}, f"{source} is not what it was")
+
+
+def _check_levels(target: Target, units: Mapping[str, Unit], levels: Mapping[str, Level]) -> None:
+    """Raise `AutopruneError` where a target lacks a level, and name the targets that have all of them."""
+    lacking = next((name for name in levels if not _keeps(target, units.get(name), levels[name])), None)
+    if lacking is None:
+        return
+    able = []
+    for name in NAMES:
+        with contextlib.suppress(AutopruneError, ImportError):  # one whose packages are not installed
+            if all(_keeps(get_target(name), units.get(u), level) for u, level in levels.items()):
+                able.append(name)
+    raise AutopruneError(
+        f"target {target.name} cannot keep {lacking} at {levels[lacking]} (ratio x bits), as this trial has "
+        f"it; targets that can: {', '.join(able)}"
     )
-    return Exported(folder, trial, size)
+
+
+def _keeps(target: Target, unit: Unit | None, level: Level) -> bool:
+    """Whether a unit that was searched at a level can be stored at it, fast or not."""
+    if not stores(target, level):
+        return False
+    return unit is None or target.offers(unit, replace(level, activations=FLOAT_BITS))
+
+
+def _about(
+    run: Mapping[str, Any], facts: Mapping[str, Any], config: Config, trial: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `autoprune.json` says of where a model came from."""
+    return {
+        "base_model": facts["model"],
+        "base": base_of(config.model, config.revision) | {"tensors_sha256": facts["model_hash"]},
+        "dataset": facts["dataset"],
+        "data": {
+            "dataset": config.dataset,
+            "text_columns": list(config.text_columns),
+            "label_column": config.label_column,
+            "group_by": config.group_by,
+            "seed": config.seed,
+            "max_length": config.max_length,
+            "labels": facts["labels"],
+            "fingerprint": facts["data_hash"],
+            "validation_rows": facts["validation_rows"],
+        },
+        "run": facts["name"],
+        "trial": trial["number"],
+        "steps": facts["recipe"]["steps"] * RUNG_STEPS[trial["rung"]],
+        "command": facts["command"],
+        "measured": {name: trial[name] for name in MEASURED} | {"original_ms": run.get("original_ms")},
+        "measured_on": config.target,
+        "protocol": facts["protocol"],
+        "timed_at": {"batch": config.batch, "sequence": config.sequence, "threads": 1},
+        "library_key": run.get("library_key"),
+        "searched_with": facts["versions"],
+    }
+
+
+def _command(run: str, number: int, budget: Budget | None, target: str, storage: str, name: str) -> str:
+    """The command that exports the same model again, once the search has been run again.
+
+    >>> _command("runs/x", 3, Budget(8_000_000), "packed", "entropy", "small")
+    'autoprune export runs/x --budget 8000000B --target packed --storage entropy -o small'
+    """
+    which = ["--trial", str(number)]
+    if budget is not None:
+        limits = [(budget.size_bytes, "B"), (budget.latency_ms, "ms")]
+        which = [word for n, unit in limits if n is not None for word in ("--budget", f"{n}{unit}")]
+    stored = [] if storage == PLAIN else ["--storage", storage]
+    return shlex.join(["autoprune", "export", run, *which, "--target", target, *stored, "-o", name])
+
+
+def _predicted(
+    source: Path,
+    target: Target,
+    example: Batch,
+    units: Mapping[str, Unit],
+    levels: Mapping[str, Level],
+    *,
+    key: str | None,
+) -> dict[str, Any]:
+    """Bytes that the model, and each unit in it, should take on a target, plainly stored: a sum."""
+    saved, _ = original_folder(source, target, example, key=key)
+    target.load(saved)  # a target that cannot run on this machine says so before anything is written
+    by_unit, size = {}, size_on_disk(target, saved)
+    for name, unit in units.items():
+        by_unit[name] = target.size_bytes(unit, levels[name])
+        size += by_unit[name] - target.size_bytes(unit, UNTOUCHED)
+    return {"predicted_size_bytes": size, "unit_bytes": by_unit}
+
+
+# ---- whether it is true -------------------------------------------------------------------------
+
+
+def _validated(folder: Path, source: Path, target: Target) -> tuple[Found | None, list[Check]]:
+    """What a fresh process finds; a failed check where it does not get that far."""
+    try:
+        found = in_fresh_process(Request(str(folder), against=str(source)))
+    except AutopruneError as error:
+        return None, [Check("load", False, str(error))]
+    return found, export_checks(found, read_json(folder / ABOUT), tolerance=target.tolerance)
+
+
+def _finish(folder: Path, name: str, validated: Mapping[str, Any]) -> None:
+    """Note what was found in the folder's record, and write its model card."""
+    about = read_json(folder / ABOUT) | {"validated": validated}
+    add_facts(folder, card=model_card(about, name), validated=validated)
+
+
+def _put_aside(temporary: Path, folder: Path, found: Found | None, checks: Sequence[Check]) -> NoReturn:
+    """Keep a model that failed under another name, with what was found, and say so."""
+    kept, k = folder.with_name(f"{folder.name}.failed"), 1
+    while kept.exists():
+        k += 1
+        kept = folder.with_name(f"{folder.name}.failed-{k}")
+    if found is not None:
+        _finish(temporary, kept.name, record(found, checks))
+    temporary.rename(kept)
+    reason = failed(checks).replace(str(temporary), str(kept))
+    raise ValidationError(f"the export did not validate: {reason}. It is kept as {kept}; do not ship it")
+
+
+# ---- the run ------------------------------------------------------------------------------------
+
+
+def _remake(path: Path, number: int, progress: Progress) -> None:
+    run = RunFolder.open(path)
+    try:
+        remake(run, number, progress)
+    finally:
+        run.close()
 
 
 def _best_within(path: Path, budget: Budget, progress: Progress) -> str:

@@ -70,12 +70,12 @@ class _Rounded(nn.Module):
         super().__init__()
         self.register_buffer("scale", integers.scale.float()[..., None], persistent=False)
         self.register_buffer("zero", integers.zero.float()[..., None], persistent=False)
-        self.bits = integers.bits
+        self.bits, self.least = integers.bits, integers.least
 
     def codes(self, weight: Float[Tensor, "o i"]) -> Float[Tensor, "o g s"]:
         """The nearest code of each weight."""
         grouped = weight.reshape(*self.scale.shape[:2], -1)
-        return ((grouped / self.scale).round() + self.zero).clamp(0, 2**self.bits - 1)
+        return ((grouped / self.scale).round() + self.zero).clamp(self.least, 2**self.bits - 1)
 
     def forward(self, weight: Float[Tensor, "o i"]) -> Float[Tensor, "o i"]:
         with torch.no_grad():

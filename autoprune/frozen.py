@@ -35,7 +35,7 @@ def distributions_of(space: SearchSpace) -> dict[str, BaseDistribution]:
     for one in space.units:
         ratios = tuple(float(ratio) for ratio in one.ratios)
         pairs[f"{one.unit}.ratio"] = CategoricalDistribution(ratios)
-        pairs[f"{one.unit}.bits"] = CategoricalDistribution(tuple(int(b) for b in one.bits))
+        pairs[f"{one.unit}.bits"] = CategoricalDistribution(one.widths[::-1])
     return pairs
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,9 +10,9 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from autoprune.costs import Costs
-from autoprune.evaluate import BuildUnit, Sense, TimeCandidate
 from autoprune.files import cache_folder, content_key, read_json, write_json, written_whole
-from autoprune.latency import Probe, probes, with_latency
+from autoprune.jobs import BuildUnit, Sense, TimeCandidate, Whereabouts
+from autoprune.latency import Design, Table
 from autoprune.pool import Pool, run_all
 from autoprune.prepare import Prepared
 from autoprune.progress import Progress
@@ -22,8 +21,8 @@ from autoprune.space import Level
 from autoprune.targets import get_target
 from autoprune.units import Unit
 
-SENSITIVITY_VERSION = 1
-LATENCY_VERSION = 1
+SENSITIVITY_VERSION = 2
+LATENCY_VERSION = 2
 """Raised when a cached result would come out differently."""
 
 
@@ -34,11 +33,14 @@ def build_library(prepared: Prepared, pool: Pool, progress: Progress) -> None:
         run_all(pool, [BuildUnit(unit) for unit in units], lambda *_: None, bar)
 
 
-def measured_costs(prepared: Prepared, pool: Pool, progress: Progress, reference_ms: float) -> Costs:
-    """Bytes, predicted damage and milliseconds of every unit at every level."""
+def measured_costs(
+    prepared: Prepared, pool: Pool, progress: Progress, reference_ms: float
+) -> tuple[Costs, Table]:
+    """Bytes, predicted damage and milliseconds of every unit at every level, and the table of these last."""
     sensitivity = _sensitivity(prepared, pool, progress)
+    table = _latency_table(prepared, pool, progress)
     costs = prepared.inputs.sizes.with_damage(sensitivity.damage())
-    return _with_latency(costs, prepared, pool, progress, reference_ms)
+    return table.applied(costs, reference_ms), table
 
 
 def time_original(pool: Pool) -> float:
@@ -67,7 +69,7 @@ def _sensitivity(prepared: Prepared, pool: Pool, progress: Progress) -> Sensitiv
         run_all(pool, jobs, lambda _, result: parts.append(result), bar)
     whole = Sensitivity.merged(parts)
     arrays = {
-        f"{unit}|{level.ratio!r}|{level.bits}": np.ascontiguousarray(score)
+        f"{unit}|{level.ratio!r}|{level.width}": np.ascontiguousarray(score)
         for unit, table in whole.scores.items()
         for level, score in table.items()
     }
@@ -79,8 +81,8 @@ def _sensitivity(prepared: Prepared, pool: Pool, progress: Progress) -> Sensitiv
 def _read(arrays: dict[str, Any]) -> Sensitivity:
     scores: dict[str, dict[Level, Any]] = {}
     for name, score in arrays.items():
-        unit, ratio, bits = name.rsplit("|", 2)
-        scores.setdefault(unit, {})[Level(float(ratio), int(bits))] = score
+        unit, ratio, width = name.rsplit("|", 2)
+        scores.setdefault(unit, {})[Level.of(float(ratio), width)] = score
     return Sensitivity(scores)
 
 
@@ -93,39 +95,36 @@ def _shares(units: Sequence[Unit], count: int) -> list[tuple[Unit, ...]]:
 # ---- milliseconds -------------------------------------------------------------------------------
 
 
-def _with_latency(
-    costs: Costs, prepared: Prepared, pool: Pool, progress: Progress, reference_ms: float
-) -> Costs:
-    """Costs with the latency table, from the cache of this machine, or measured."""
+def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Table:
+    """Milliseconds of every unit at every level, from the cache of the machine that times, or measured."""
     setting, space = prepared.setting, prepared.inputs.space
-    fast = get_target(setting.target).fast_bits
-    wanted = probes(setting.units, space, fast)
+    fast = get_target(setting.target).fast
+    design = Design(setting.units, space, fast)
+    probes = design.probes()
+    machine = _timing_machine(pool)
     key = content_key(
-        LATENCY_VERSION, _machine(), setting.target, setting.config, setting.batch, setting.sequence,
-        [asdict(unit) for unit in setting.units], sorted(fast),
+        LATENCY_VERSION, machine, setting.target, setting.config, setting.batch, setting.sequence,
+        [asdict(unit) for unit in setting.units], sorted(map(str, fast)),
     )  # fmt: skip
     path = cache_folder() / "latency" / f"{key}.json"
     if path.is_file():
         ratios = [float(one) for one in read_json(path)["of the original's milliseconds"]]
     else:
-        ratios = [0.0] * len(wanted)
-        jobs = [TimeCandidate(one.candidate(space)) for one in wanted]
+        ratios = [0.0] * len(probes)
+        jobs = [TimeCandidate(one) for one in probes]
 
         def done(k: int, timing: Any) -> None:
-            ratios[k] = timing.median_ms / timing.original_ms
+            ratios[k] = timing.ratio
 
         with progress.bar(f"Latency table: {len(jobs)} models on {setting.target}", len(jobs)) as bar:
             run_all(pool, jobs, done, bar)
-        about = {"machine": _machine(), "probes": [_said(one) for one in wanted]}
+        about = {"machine": machine, "probes": [{u: str(lv) for u, lv in one.items} for one in probes]}
         write_json(path, about | {"of the original's milliseconds": ratios})
-    taken = {probe: ratio * reference_ms for probe, ratio in zip(wanted, ratios, strict=True)}
-    return with_latency(costs, space, taken, reference_ms, fast)
+    return design.fitted(probes, ratios)
 
 
-def _said(one: Probe) -> str:
-    return f"{one.level} of {', '.join(one.units)}"
-
-
-def _machine() -> list[str]:
-    """What a table of milliseconds belongs to."""
-    return [platform.node(), platform.machine(), platform.processor()]
+def _timing_machine(pool: Pool) -> list[str]:
+    """The machine that times, as strings."""
+    found: list[list[str]] = []
+    run_all(pool, [Whereabouts()], lambda _, machine: found.append(machine))
+    return found[0]

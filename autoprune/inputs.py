@@ -79,7 +79,7 @@ def read_inputs(config: Config) -> Inputs:
     task = encode(splits, loaded.tokenizer, max_length=config.max_length)
     file, space_name = find_space(config.space, loaded.model)
     units = find_units(loaded.model, file, source=space_name)
-    space = search_space(units, bits=target.bits)
+    space = search_space(units, target.offers)
     sizes = sizes_of(loaded.model, units, space, target, task)
     name = "demo-minilm" if is_demo else Path(source.rstrip("/")).name or "model"
     return Inputs(
@@ -133,10 +133,7 @@ def sizes_of(
             original = size_on_disk(target, Path(name))
         write_json(path, {"size_bytes": original})
     levels = {
-        unit.name: {
-            level: Cost(unit.size_bytes(level) + len(unit.weights) * target.overhead_bytes(level.bits))
-            for level in choices.levels()
-        }
+        unit.name: {level: Cost(target.size_bytes(unit, level)) for level in choices.levels()}
         for unit, choices in zip(units, space.units, strict=True)
     }
     fixed = original - sum(table[UNTOUCHED].size_bytes for table in levels.values())
@@ -157,7 +154,7 @@ def check_budget(inputs: Inputs, budget: Budget) -> int:
         raise BudgetError(
             f"budget {megabytes(budget.size_bytes)} cannot be met: the smallest candidate of "
             f"{inputs.space_name} on this model is {size / 1e6:.2f} MB ({unit} {parts[unit] / 1e6:.2f} MB at "
-            f"{smallest[unit].bits} bits, {inputs.sizes.fixed_bytes / 1e6:.2f} MB outside all units). "
+            f"{smallest[unit].width} bits, {inputs.sizes.fixed_bytes / 1e6:.2f} MB outside all units). "
             "Raise --budget, or allow fewer bits or higher ratios in the space file."
         )
     return size

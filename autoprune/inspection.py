@@ -7,8 +7,7 @@ record of a model needs torch.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from autoprune import shelf
 from autoprune.costs import Costs
 from autoprune.errors import AutopruneError
 from autoprune.files import cache_folder
-from autoprune.run import RUN, UNITS, read_record
-from autoprune.space import Choices, Level, SearchSpace
+from autoprune.printing import latency_line, size_text, speed_lines, time_text, times
+from autoprune.run import FRONT, RUN, UNITS, read_record
+from autoprune.space import FLOAT_BITS, INTEGER, Choices, Level, SearchSpace, Width
 
 DEMO = "demo"
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -86,7 +86,7 @@ def _weighed(files: Sequence[shelf.Held]) -> dict[str, Any]:
 
 
 def _summed(files: Sequence[shelf.Held]) -> dict[str, Any]:
-    """Units, variants and bytes of files with a note. A variant is a unit at a ratio and a bit-width."""
+    """Units, variants and bytes of files with a note. A variant is a unit at a ratio and a width."""
     notes = [one.note for one in files if one.note is not None]
     variants = sum(len(note.bits) for note in notes)
     return {"units": len({note.unit for note in notes}), "variants": variants, **_weighed(files)}
@@ -95,29 +95,29 @@ def _summed(files: Sequence[shelf.Held]) -> dict[str, Any]:
 def _library_lines(record: Mapping[str, Any]) -> list[str]:
     lines = [
         f"Library   {record['folder']}",
-        f"Holds     {_size(record['size_bytes'])} in {record['files']} files; limit "
-        f"{_size(record['limit_bytes'])} ({shelf.LIMIT_VARIABLE})",
+        f"Holds     {size_text(record['size_bytes'])} in {record['files']} files; limit "
+        f"{size_text(record['limit_bytes'])} ({shelf.LIMIT_VARIABLE})",
     ]
     if record["models"]:
         lines.append(f"{'Model and data':26}{'units':>6}{'variants':>10}{'files':>7}{'size':>11}  last used")
     for one in record["models"]:
         lines.append(
             f"  {one['key']:24}{one['units']:6}{one['variants']:10}{one['files']:7}"
-            f"{_size(one['size_bytes']):>11}  {_when(one['used'])}"
+            f"{size_text(one['size_bytes']):>11}  {time_text(one['used'])}"
         )
     old, unfinished = record["other_versions"], record["unfinished"]
     if old["files"]:
         lines.append(
-            f"Outdated  {old['files']} files, {_size(old['size_bytes'])}, last used {_when(old['used'])}: "
-            "made by another version of autoprune, not used by this one"
+            f"Outdated  {old['files']} files, {size_text(old['size_bytes'])}, last used "
+            f"{time_text(old['used'])}: made by another version of autoprune, not used by this one"
         )
     if unfinished["files"]:
         lines.append(
-            f"Unfinished  {unfinished['files']} files, {_size(unfinished['size_bytes'])}: being written, "
+            f"Unfinished  {unfinished['files']} files, {size_text(unfinished['size_bytes'])}: being written, "
             "or left by a killed process and removed an hour later"
         )
     for one in record["unreadable"]:
-        lines.append(f"Unreadable  {one['file']}, {_size(one['size_bytes'])}: {one['problem']}")
+        lines.append(f"Unreadable  {one['file']}, {size_text(one['size_bytes'])}: {one['problem']}")
     return lines
 
 
@@ -146,13 +146,24 @@ def run_record(path: Path) -> dict[str, Any]:
         "run": str(path),
         **{name: facts.get(name) for name in ("model", "target", "space")},
         **_units_record(costs, space, kinds),
+        **_speed_record(space, facts.get("fast_bits"), facts.get("integer")),
+        "latency": _latency_of(path / FRONT),
         "library": _library_of(about.get("library_key")),
     }
 
 
 def _choices(unit: str, levels: Iterable[Level]) -> Choices:
     known = list(levels)
-    return Choices(unit, tuple({one.ratio for one in known}), tuple({one.bits for one in known}))
+    ratios, bits = {one.ratio for one in known}, {one.bits for one in known}
+    return Choices(unit, tuple(ratios), tuple(bits), integer=any(one.is_integer for one in known))
+
+
+def _latency_of(path: Path) -> dict[str, Any] | None:
+    """How far predicted milliseconds were off, as `front.json` has it; None where that is not known."""
+    from autoprune.report.schema import read_front
+
+    found = read_front(read_record(path)).latency if path.is_file() else None
+    return None if found is None else found.model_dump(by_alias=True)
 
 
 def _library_of(key: object) -> dict[str, Any] | None:
@@ -171,9 +182,11 @@ def _run_lines(record: Mapping[str, Any]) -> list[str]:
     else:
         have = sum(len(one["levels"]) for one in record["units"])
         lines.append(
-            f"Library   {held['variants']} variants of {held['units']} units, {_size(held['size_bytes'])} "
-            f"under {held['key']}; the run takes {have}"
+            f"Library   {held['variants']} variants of {held['units']} units, "
+            f"{size_text(held['size_bytes'])} under {held['key']}; the run takes {have}"
         )
+    if record["latency"] is not None:
+        lines.append(latency_line(record["latency"]))
     return lines + _units_lines(record)
 
 
@@ -183,7 +196,9 @@ def _run_lines(record: Mapping[str, Any]) -> list[str]:
 def model_record(source: str | None, *, space: str, target: str) -> dict[str, Any]:
     """Units, levels and bytes of a model as a search would find them; no data is needed."""
     from autoprune.survey import survey
+    from autoprune.targets import get_target
 
+    runtime = get_target(target)
     found = survey(source, space=space, target=target)
     return {
         "what": "model",
@@ -193,6 +208,7 @@ def model_record(source: str | None, *, space: str, target: str) -> dict[str, An
         "labels": found.labels,
         "has_head": found.has_head,
         **_units_record(found.sizes, found.space, found.kinds),
+        **_speed_record(found.space, runtime.fast, INTEGER in runtime.fast),
         "left_alone": [{"path": path, "size_bytes": size} for path, size in found.left_alone.items()],
     }
 
@@ -201,13 +217,13 @@ def _model_lines(record: Mapping[str, Any]) -> list[str]:
     head = f"{record['labels']} labels" + ("" if record["has_head"] else ", head not trained yet")
     rest = record["fixed_bytes"] - sum(one["size_bytes"] for one in record["left_alone"])
     lines = [*_head_lines(record), *_units_lines(record)]
-    lines.append(f"Left alone, {_size(record['fixed_bytes'])} in all ({head})")
+    lines.append(f"Left alone, {size_text(record['fixed_bytes'])} in all ({head})")
     groups: dict[str, list[int]] = {}
     for one in record["left_alone"]:
         groups.setdefault(_collapsed(one["path"]), []).append(one["size_bytes"])
     for path, sizes in groups.items():
-        lines.append(f"  {_times(path, len(sizes)):52}{_size(sum(sizes)):>10}")
-    lines.append(f"  {'the rest of the files: graph, headers':52}{_size(rest):>10}")
+        lines.append(f"  {times(path, len(sizes)):52}{size_text(sum(sizes)):>10}")
+    lines.append(f"  {'the rest of the files: graph, headers':52}{size_text(rest):>10}")
     return lines
 
 
@@ -226,7 +242,7 @@ def _units_record(costs: Costs, space: SearchSpace, kinds: Mapping[str, str]) ->
                 "kind": kinds.get(one.unit, ""),
                 "smallest": str(smallest[one.unit]),
                 "levels": [
-                    {"ratio": lv.ratio, "bits": lv.bits, "size_bytes": costs.levels[one.unit][lv].size_bytes}
+                    {"ratio": lv.ratio, "bits": lv.width, "size_bytes": costs.levels[one.unit][lv].size_bytes}
                     for lv in one.levels()
                 ],
             }
@@ -235,33 +251,43 @@ def _units_record(costs: Costs, space: SearchSpace, kinds: Mapping[str, str]) ->
     }
 
 
+def _speed_record(space: SearchSpace, fast_bits: Collection[Width] | None, integer: object) -> dict[str, Any]:
+    """Widths below float that a target computes faster than it, and the others; None where not known."""
+    if fast_bits is None:  # a run of before this was noted
+        return {"fast": None, "bytes_alone": None}
+    offered = {width for one in space.units for width in one.widths if width != FLOAT_BITS}
+    widest = sorted(offered, key=lambda width: Level.of(0.0, width), reverse=True)
+    fast = [one for one in widest if (integer if one == INTEGER else one in fast_bits)]
+    return {"fast": fast, "bytes_alone": [one for one in widest if one not in fast]}
+
+
 def _head_lines(record: Mapping[str, Any]) -> list[str]:
     levels = sum(len(one["levels"]) for one in record["units"])
     return [
-        f"Model     {record['model']}  {_size(record['original_bytes'])} as {record['target']}",
+        f"Model     {record['model']}  {size_text(record['original_bytes'])} as {record['target']}",
         f"Space     {record['space']}  {len(record['units'])} units, {levels} variants",
-        f"Smallest  {_size(record['smallest_bytes'])}, every unit at its smallest",
+        f"Smallest  {size_text(record['smallest_bytes'])}, every unit at its smallest",
+        *([] if record["fast"] is None else speed_lines(record)),
     ]
 
 
 def _units_lines(record: Mapping[str, Any]) -> list[str]:
-    """For each kind of equal units a table of bytes: a row a ratio, a column a number of bits."""
+    """For each kind of equal units a table of bytes: a row a ratio, a column a width."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for one in record["units"]:
         groups.setdefault((_collapsed(one["name"]), str(one["levels"])), []).append(one)
     lines = []
     for (name, _), units in groups.items():
         sizes = {(lv["ratio"], lv["bits"]): lv["size_bytes"] for lv in units[0]["levels"]}
-        ratios, bits = (sorted({level[k] for level in sizes}) for k in (0, 1))
-        title = _times(name, len(units))
+        widths = dict.fromkeys(width for _, width in sizes)
         lines.append(
-            f"{title}  {_size(max(sizes.values()))}, at the smallest {_size(min(sizes.values()))} "
-            f"({units[0]['smallest']})" + (", each" if len(units) > 1 else "")
+            f"{times(name, len(units))}  {size_text(max(sizes.values()))}, at the smallest "
+            f"{size_text(min(sizes.values()))} ({units[0]['smallest']})" + ", each" * (len(units) > 1)
         )
-        lines.append(f"  {'ratio':>5}" + "".join(f"{f'{b} bits':>11}" for b in reversed(bits)))
-        for ratio in ratios:
-            row = [_size(sizes[ratio, b]) for b in reversed(bits)]
-            lines.append(f"  {ratio:5g}" + "".join(f"{text:>11}" for text in row))
+        heads = (INTEGER if one == INTEGER else f"{one} bits" for one in widths)
+        lines.append(f"  {'ratio':>5}" + "".join(f"{text:>11}" for text in heads))
+        for ratio in sorted({ratio for ratio, _ in sizes}):
+            lines.append(f"  {ratio:5g}" + "".join(f"{size_text(sizes[ratio, one]):>11}" for one in widths))
     return lines
 
 
@@ -272,23 +298,3 @@ def _collapsed(path: str) -> str:
     'encoder.layer.*.attention'
     """
     return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", path)
-
-
-def _times(name: str, count: int) -> str:
-    return name if count == 1 else f"{name} x{count}"
-
-
-def _size(size_bytes: int) -> str:
-    """Bytes for people; a unit may weigh kilobytes and a library gigabytes.
-
-    >>> _size(20_000_000_000), _size(4_391_234), _size(1_536)
-    ('20.00 GB', '4.39 MB', '1.5 kB')
-    """
-    for unit, name in ((10**9, "GB"), (10**6, "MB")):
-        if size_bytes >= unit:
-            return f"{size_bytes / unit:.2f} {name}"
-    return f"{size_bytes / 1e3:.1f} kB"
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -1,87 +1,162 @@
-"""A table of milliseconds: what each unit takes at each level, measured on the target.
+"""A table of milliseconds: what each unit takes at each level, from whole models timed on the target.
 
-Whole models are timed against the original with every unit of one shape at one level, and the
-difference is shared out among these units; a ratio between is interpolated, since time falls in line
-with the rows that are left (measured on OpenVINO: half the heads and neurons 1.9 times faster). Bits
-fall into two classes there: those the runtime computes with fast, and those that save bytes alone.
-Predictions for the search to aim by; a trial's latency is always measured.
+Microbenchmarks of single layers miss what a runtime fuses and what stays in a cache, so whole models
+are timed, with all units at various levels at once, and a unit's time is what fits these best: for each
+shape of unit and each way of computing, a constant and a part in line with the rows that are left
+(measured on OpenVINO: half the heads and neurons 1.9 times faster). Ways of computing are the widths the
+runtime is fast with; all others are computed as floats. What is timed is chosen so that the times say
+most (D-optimal design: Fedorov, Theory of Optimal Experiments, 1972, greedily). The error stated is that
+on models left out of the fit, one at a time. A trial's latency is always measured.
+
+Shapes: n models, p features (a constant and a slope of each shape and way, and one of all models).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from autoprune.costs import Costs
-from autoprune.space import FLOAT_BITS, UNTOUCHED, Candidate, Level, SearchSpace
+from autoprune.space import FLOAT_BITS, Candidate, Level, SearchSpace, Width
 from autoprune.units import Unit
 
-Shape = tuple[object, ...]
+Array = NDArray[np.float64]
+Way = tuple[object, Width]
+"""A shape of unit, and the width it computes with."""
+
+DRAWS = 400
+"""Random candidates from which those to time are chosen."""
+
+SPARE = 1.3
+"""Models timed for each feature: with as many as features a single disturbed time would be believed."""
+
+RIDGE = 0.02
+"""Of the original's time over a feature's usual size: a unit that hardly counts is not fitted to noise."""
 
 
 @dataclass(frozen=True)
-class Probe:
-    """All units of one shape at one level, the others untouched."""
+class Table:
+    """Time of each unit at each level, and of all the rest, in shares of the original's.
 
-    units: tuple[str, ...]
-    level: Level
+    error: mean relative error on models that were left out of the fit; None where nothing was fitted.
+    """
 
-    def candidate(self, space: SearchSpace) -> Candidate:
-        """As a candidate of the space."""
-        return Candidate(
-            tuple((one.unit, self.level if one.unit in self.units else UNTOUCHED) for one in space.units)
-        )
+    levels: Mapping[str, Mapping[Level, float]]
+    fixed: float
+    error: float | None
+
+    def applied(self, costs: Costs, original_ms: float) -> Costs:
+        """Costs with these milliseconds, the original taking `original_ms`."""
+        table = {u: {level: x * original_ms for level, x in one.items()} for u, one in self.levels.items()}
+        return costs.with_latency(table, self.fixed * original_ms)
 
 
-def probes(units: Sequence[Unit], space: SearchSpace, fast_bits: frozenset[int]) -> list[Probe]:
-    """What has to be timed: for each shape of unit its largest ratio, a fast width, and both."""
-    groups: dict[Shape, list[str]] = {}
-    for unit in units:
-        groups.setdefault(_shape(unit), []).append(unit.name)
-    choices = {one.unit: one for one in space.units}
-    found = []
-    for names in groups.values():
-        one = choices[names[0]]
-        bits = [FLOAT_BITS, *_fast(one.bits, fast_bits)[:1]]
-        ends = dict.fromkeys((0.0, max(one.ratios)))
-        levels = [Level(ratio, b) for ratio in ends for b in bits]
-        found += [Probe(tuple(names), level) for level in levels if level != UNTOUCHED]
+class Design:
+    """A search space's units as features of a candidate's time on a target that is fast with some widths."""
+
+    def __init__(self, units: Sequence[Unit], space: SearchSpace, fast: frozenset[Width]) -> None:
+        self.units, self.space, self._fast = units, space, fast
+        self._place: dict[Way, int] = {}
+        self.size = 1
+        for unit, one in zip(units, space.units, strict=True):
+            if all(weight.is_embedding for weight in unit.weights):
+                continue  # a look-up's time hardly counts
+            for level in one.levels():
+                if (way := self._way(unit, level)) not in self._place:
+                    self._place[way] = self.size
+                    self.size += 2 if unit.prunable else 1
+
+    def features(self, candidate: Candidate) -> Array:
+        """Of a candidate [p]: one, then for each way how many units compute so, and their rows' shares."""
+        out = np.zeros(self.size)
+        out[0] = 1.0
+        for unit, (_, level) in zip(self.units, candidate.items, strict=True):
+            if (place := self._place.get(self._way(unit, level))) is not None:
+                out[place] += 1.0
+                if unit.prunable:
+                    out[place + 1] += unit.kept(level.ratio) / unit.rows[0].rows
+        return out
+
+    def probes(self, *, seed: int = 0) -> list[Candidate]:
+        """The candidates to time; none where no level changes what is computed."""
+        if self.size == 1:
+            return []
+        drawn = list(dict.fromkeys(self._drawn(np.random.default_rng(seed))))
+        rows = np.stack([self.features(one) for one in drawn])
+        spread = rows.std(0)
+        rows = rows / np.where(spread > 0, spread, 1.0)
+        inverse = np.eye(self.size) * 1e3
+        chosen: list[int] = []
+        for _ in range(min(len(drawn), math.ceil(SPARE * np.count_nonzero(spread)))):
+            gain = np.einsum("np,pq,nq->n", rows, inverse, rows)
+            gain[chosen] = -1.0
+            best = int(gain.argmax())
+            seen = inverse @ rows[best]
+            inverse = inverse - np.outer(seen, seen) / (1.0 + gain[best])
+            chosen.append(best)
+        return [drawn[k] for k in chosen]
+
+    def fitted(self, probes: Sequence[Candidate], times: Sequence[float]) -> Table:
+        """The table from what the probes took, in shares of the original's time, which is one more probe."""
+        every = [self.space.untouched(), *probes]
+        rows = np.stack([self.features(one) for one in every])
+        taken = np.array([1.0, *times])
+        weights = _fit(rows, taken)
+        off = [
+            abs(rows[k] @ _fit(np.delete(rows, k, 0), np.delete(taken, k)) / taken[k] - 1.0)
+            for k in range(1, len(every))
+        ]
+        error = float(np.mean(off)) if off else None
+        levels = {
+            one.unit: {level: self._time(unit, level, weights) for level in one.levels()}
+            for unit, one in zip(self.units, self.space.units, strict=True)
+        }
+        return Table(levels, float(weights[0]), error)
+
+    def _time(self, unit: Unit, level: Level, weights: Array) -> float:
+        place = self._place.get(self._way(unit, level))
+        if place is None:
+            return 0.0
+        slope = weights[place + 1] if unit.prunable else 0.0
+        return float(weights[place] + slope * unit.kept(level.ratio) / unit.rows[0].rows)
+
+    def _way(self, unit: Unit, level: Level) -> Way:
+        shapes = tuple((weight.rows, weight.columns) for weight in unit.weights)
+        return (unit.kind, shapes), level.width if level.width in self._fast else FLOAT_BITS
+
+    def _drawn(self, rng: np.random.Generator) -> list[Candidate]:
+        """Random candidates; in half of them units of one shape share a level, which tells ways apart."""
+        levels = [list(one.levels()) for one in self.space.units]
+        out = []
+        for k in range(DRAWS):
+            picked: dict[Any, Level] = {}
+            items = []
+            for unit, offered in zip(self.units, levels, strict=True):
+                key = (self._way(unit, Level())[0], tuple(offered)) if k % 2 else unit.name
+                if key not in picked:
+                    picked[key] = self._level(offered, unit, rng)
+                items.append((unit.name, picked[key]))
+            out.append(Candidate(tuple(items)))
+        return out
+
+    def _level(self, offered: Sequence[Level], unit: Unit, rng: np.random.Generator) -> Level:
+        """One of the levels: each way as likely as another, whatever the number of widths in it."""
+        ways = sorted({str(self._way(unit, one)[1]) for one in offered})
+        way = ways[rng.integers(len(ways))]
+        same = [one for one in offered if str(self._way(unit, one)[1]) == way]
+        return same[rng.integers(len(same))]
+
+
+def _fit(rows: Array, times: Array) -> Array:
+    """Weights [p], none negative, of least relative error, each held down by a little."""
+    held = RIDGE * np.diag(np.maximum(rows.mean(0), 1e-9))
+    held[0, 0] = 0.0
+    left = np.concatenate([rows / times[:, None], held])
+    found: Array = nnls(left, np.concatenate([np.ones(len(times)), np.zeros(rows.shape[1])]))[0]
     return found
-
-
-def with_latency(
-    costs: Costs,
-    space: SearchSpace,
-    taken: Mapping[Probe, float],
-    original_ms: float,
-    fast_bits: frozenset[int],
-) -> Costs:
-    """Costs with milliseconds from what the probes took, the original taking `original_ms`."""
-    saved: dict[str, dict[Level, float]] = {}
-    for probe, ms in taken.items():
-        for unit in probe.units:
-            saved.setdefault(unit, {})[probe.level] = (original_ms - ms) / len(probe.units)
-    table = {}
-    for one in space.units:
-        known = {UNTOUCHED: 0.0} | saved.get(one.unit, {})
-        fast = _fast(one.bits, fast_bits)
-        widest = max(one.ratios)
-        gained = {}
-        for level in one.levels():
-            bits = fast[0] if level.bits in fast else FLOAT_BITS
-            low, high = known.get(Level(0.0, bits), 0.0), known.get(Level(widest, bits), 0.0)
-            gained[level] = low + (high - low) * (level.ratio / widest if widest else 0.0)
-        most = max(gained.values())
-        table[one.unit] = {level: most - gain for level, gain in gained.items()}
-    fixed = original_ms - sum(table[one.unit][UNTOUCHED] for one in space.units)
-    return costs.with_latency(table, fixed)
-
-
-def _shape(unit: Unit) -> Shape:
-    weights = tuple((weight.rows, weight.columns) for weight in unit.weights)
-    return unit.kind, weights, unit.ratios, unit.bits
-
-
-def _fast(bits: Sequence[int], fast_bits: frozenset[int]) -> list[int]:
-    """The widths offered that are computed with fast, the widest first."""
-    return sorted((b for b in bits if b in fast_bits and b != FLOAT_BITS), reverse=True)

@@ -13,17 +13,18 @@ import numpy as np
 
 from autoprune.budget import Budget
 from autoprune.costs import Costs
-from autoprune.evaluate import Evaluated, candidate_seed
 from autoprune.files import write_json
 from autoprune.front import Measurement, Trial
+from autoprune.jobs import Evaluated, candidate_seed
 from autoprune.pool import Outcome
 from autoprune.prepare import Prepared
 from autoprune.record import front_record, sensitivity_file
 from autoprune.report import write_csv, write_report
 from autoprune.run import FRONT, SENSITIVITY, RunFolder, Standing, standing
 from autoprune.schedule import is_candidate
-from autoprune.space import Candidate
+from autoprune.space import INTEGER, Candidate
 from autoprune.study import Study
+from autoprune.targets import get_target
 
 PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "datasets", "openvino")
 
@@ -32,9 +33,9 @@ EVALUATION = ("finetune", "save", "accuracy", "latency")
 
 PROTOCOL = (
     "Median of 15 calls, batch {batch}, {sequence} tokens, one thread, the original and the "
-    "candidate in turn; meanwhile every other worker of the machine waits. The ratio of the two "
-    "medians is multiplied by the original's median, measured once before the trials. The bars are "
-    "the 10th and 90th percentile."
+    "candidate in turn; meanwhile every other worker of the machine waits. The median over these "
+    "pairs of the candidate's time to the original's is multiplied by the original's median, measured "
+    "once before the trials. The bars are the 10th and 90th percentile."
 )
 
 
@@ -157,12 +158,15 @@ class Ledger:
     def _note_facts(self) -> None:
         """What the report says of the run, in `run.json`."""
         inputs, config, task = self.prepared.inputs, self.config, self.prepared.setting.task
+        target = get_target(config.target)
         facts = {
             "name": self.run.path.name,
             "folder": str(self.run.path),
             "model": config.model or "all-MiniLM-L6-v2 (built-in demo)",
             "dataset": inputs.dataset,
             "target": config.target,
+            "fast_bits": sorted(one for one in target.fast if isinstance(one, int)),
+            "integer": INTEGER in target.fast,
             "sampler": config.sampler,
             "seed": config.seed,
             "budget": {"size_bytes": self.budget.size_bytes, "latency_ms": self.budget.latency_ms},

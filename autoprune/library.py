@@ -12,7 +12,7 @@ import logging
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,13 +23,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from autoprune.calibrate import Statistics
+from autoprune.compress.activations import Activations
 from autoprune.compress.integers import Integers, round_nearest
 from autoprune.compress.removal import refit, removal_order
 from autoprune.compress.rounding import round_compensated
 from autoprune.errors import AutopruneError
 from autoprune.files import content_key, written_whole
 from autoprune.shelf import LIMIT_VARIABLE, VERSION, Note, limit_bytes, make_room, touch
-from autoprune.space import FLOAT_BITS, Level
+from autoprune.space import FLOAT_BITS, INTEGER, Level, Width
 from autoprune.units import Unit, Weight
 
 log = logging.getLogger(__name__)
@@ -46,12 +47,14 @@ class Variant:
 
     weight: float weight after removal and refit, not rounded [o i]. integers: what it is rounded
     to, None at 16 and 32 bits. bias: refitted and corrected for the mean error of rounding [o].
+    activations: the grid its input is rounded to, None where that stays float.
     """
 
     weight: Float[Tensor, "o i"]
     bias: Float[Tensor, " o"] | None
     integers: Integers | None
     bits: int
+    activations: Activations | None = None
 
     def value(self) -> Float[Tensor, "o i"]:
         """The weight the model computes with."""
@@ -94,9 +97,9 @@ class Library:
 
     def variants(self, unit: Unit, level: Level) -> dict[str, Variant]:
         """Each matrix of the unit at a level, by module path."""
-        if level.ratio not in unit.ratios or level.bits not in unit.bits:
+        if level.ratio not in unit.ratios or level.width not in unit.choices.widths:
             raise AutopruneError(f"{unit.name} has no level {level}")
-        return self._read(unit, level.ratio, lambda file: file.variants(unit, level.bits))
+        return self._read(unit, level.ratio, lambda file: file.variants(unit, level))
 
     def kept_rows(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
         """Rows of `unit.rows` that stay at a ratio, in order; of its first where none can be removed."""
@@ -133,7 +136,8 @@ class Library:
         keep = self._rows_to_keep(unit, ratio) if unit.prunable and ratio > 0 else None
         tensors = make_variants(unit, keep, self._teacher, self._statistics)
         sums = {name: _checksum(tensor) for name, tensor in tensors.items()}
-        note = Note(VERSION, self._key, unit.name, unit.kind, ratio, unit.bits, time.time(), sums)
+        widths = unit.choices.widths[::-1]
+        note = Note(VERSION, self._key, unit.name, unit.kind, ratio, widths, time.time(), sums)
         with written_whole(path) as temporary:
             save_file(tensors, temporary, metadata=note.metadata())
             file = _File(temporary)  # open before it has its name, by which another process may remove it
@@ -182,18 +186,22 @@ class _File:
         """Rows that stay, in order; only where some were removed."""
         return self._tensor("keep")
 
-    def variants(self, unit: Unit, bits: int) -> dict[str, Variant]:
-        """Each matrix of the file's unit in `bits`, by module path."""
+    def variants(self, unit: Unit, level: Level) -> dict[str, Variant]:
+        """Each matrix of the file's unit at a level's width, by module path."""
         out = {}
         for one in unit.weights:
-            stem = f"{one.path}@{bits}"
+            stem = f"{one.path}@{level.width}"
             weight = self._tensor(f"{one.path}.weight")
             bias = self._tensor(f"{stem}.bias") if one.has_bias else None
             integers = None
-            if bits < 16:
+            if level.bits < 16:
                 codes, scale, zero = (self._tensor(f"{stem}.{part}") for part in ("codes", "scale", "zero"))
-                integers = Integers(codes, scale, zero, bits)
-            out[one.path] = Variant(weight, bias, integers, bits)
+                integers = Integers(codes, scale, zero, level.bits)
+            grid = None
+            if level.is_integer:
+                step, zero_point = self._tensor(f"{stem}.activations").tolist()
+                grid = Activations(step, int(zero_point))
+            out[one.path] = Variant(weight, bias, integers, level.bits, grid)
         return out
 
     def _tensor(self, name: str) -> Tensor:
@@ -216,20 +224,24 @@ def make_variants(
 ) -> dict[str, Tensor]:
     """Tensors of a unit with the rows `keep` (None for all) at all its bit-widths.
 
-    Names are `keep`, `path.weight` (float), and `path@bits.codes`, `.scale`, `.zero`, `.bias`.
+    Names are `keep`, `path.weight` (float), and `path@width.codes`, `.scale`, `.zero`, `.bias`, and for
+    8-bit activations `.activations`: their scale and zero point.
     """
     tensors: dict[str, Tensor] = {} if keep is None else {"keep": keep}
     for one in unit.weights:
         made = _rounded(unit, one, keep, teacher.get_submodule(one.path), statistics[one.path])
-        for bits, variant in made.items():
+        for width, variant in made.items():
             tensors[f"{one.path}.weight"] = variant.weight.contiguous()
-            stem = f"{one.path}@{bits}"
+            stem = f"{one.path}@{width}"
             if variant.bias is not None:
                 tensors[f"{stem}.bias"] = variant.bias.contiguous()
             if variant.integers is not None:
                 tensors[f"{stem}.codes"] = variant.integers.codes.contiguous()
                 tensors[f"{stem}.scale"] = variant.integers.scale.contiguous()
                 tensors[f"{stem}.zero"] = variant.integers.zero.contiguous()
+            if variant.activations is not None:
+                grid = variant.activations
+                tensors[f"{stem}.activations"] = torch.tensor([grid.scale, grid.zero], dtype=torch.float64)
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
@@ -239,27 +251,34 @@ def _rounded(
     keep: Int[Tensor, " k"] | None,
     module: nn.Module,
     seen: Statistics,
-) -> dict[int, Variant]:
-    """One matrix with rows or columns removed, at every bit-width."""
+) -> dict[Width, Variant]:
+    """One matrix with rows or columns removed, at every width."""
     weight = _weight_of(module)
     if isinstance(module, nn.Embedding):
         return {bits: _embedding_variant(weight, bits, unit.group_size) for bits in unit.bits}
     old: Tensor | None = getattr(module, "bias", None)
     bias = old.detach() if old is not None else torch.zeros(len(weight))
-    moment, mean = seen.moment, seen.mean
+    moment, mean, low, high = seen.moment, seen.mean, seen.low, seen.high
     if keep is not None and one in unit.cols:
         weight, bias = refit(weight, bias, moment, mean, keep)
         moment, mean = moment[keep][:, keep], mean[keep]
+        low, high = low[keep], high[keep]
     elif keep is not None:
         weight, bias = weight[keep], bias[keep]
     integer_bits = [b for b in unit.bits if b < 16]
-    integers = round_compensated(weight, moment, bits=integer_bits, group_size=unit.group_size)
-    rounded = dict(zip(integer_bits, integers, strict=True))
+    made = round_compensated(weight, moment, bits=integer_bits, group_size=unit.group_size)
+    rounded: dict[Width, Integers] = dict(zip(integer_bits, made, strict=True))
+    if unit.integer:
+        # What is multiplied as integers has one scale a row, which leaves the sum, and no zero point.
+        rounded[INTEGER] = round_compensated(
+            weight, moment, bits=[8], group_size=weight.shape[1], symmetric=True
+        )[0]
     out = {}
-    for bits in unit.bits:
-        value = Variant(weight, None, rounded.get(bits), bits).value()
-        shift = bias + (weight - value) @ mean  # rounding must not move the output's mean
-        out[bits] = Variant(weight, shift if old is not None else None, rounded.get(bits), bits)
+    for level in unit.levels(0.0):
+        plain = Variant(weight, None, rounded.get(level.width), level.bits)
+        shift = bias + (weight - plain.value()) @ mean  # rounding must not move the output's mean
+        grid = Activations.of(float(low.min()), float(high.max())) if level.is_integer else None
+        out[level.width] = replace(plain, bias=shift if old is not None else None, activations=grid)
     return out
 
 

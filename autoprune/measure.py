@@ -23,18 +23,20 @@ Entered = Callable[[], contextlib.AbstractContextManager[object]]
 class Timing:
     """Milliseconds of a call: median, 10th and 90th percentile, and the original's median.
 
-    All raw, from one interleaved series on one machine.
+    All raw, from one interleaved series on one machine. ratio: median over pairs of this model's time to
+    the original's just before or after it, which a slow stretch of the machine moves least.
     """
 
     median_ms: float
     low_ms: float
     high_ms: float
     original_ms: float
+    ratio: float
 
     def scaled(self, reference_ms: float) -> tuple[float, float, float]:
         """Median, low, high as if the original had taken `reference_ms`: drift cancels."""
-        factor = reference_ms / self.original_ms
-        return self.median_ms * factor, self.low_ms * factor, self.high_ms * factor
+        factor, median = reference_ms / self.original_ms, reference_ms * self.ratio
+        return median, min(median, self.low_ms * factor), max(median, self.high_ms * factor)
 
 
 def logits_of(
@@ -68,4 +70,5 @@ def time_interleaved(run: Runner, original: Runner, batch: Batch, *, pairs: int,
             (run if mine else original)(batch)
             (ours if mine else theirs)[k] = time.perf_counter() - start
     low, median, high = (1e3 * np.percentile(ours, q) for q in (10, 50, 90))
-    return Timing(float(median), float(low), float(high), float(1e3 * np.median(theirs)))
+    whole, ratio = 1e3 * np.median(theirs), np.median(ours / theirs)
+    return Timing(float(median), float(low), float(high), float(whole), float(ratio))

@@ -18,10 +18,10 @@ from torch import nn
 
 from autoprune import teacher
 from autoprune.calibrate import Statistics, calibrate
-from autoprune.evaluate import Setting
 from autoprune.files import cache_folder, content_key, written_whole
 from autoprune.finetune import Recipe
 from autoprune.inputs import Inputs
+from autoprune.jobs import Setting
 from autoprune.measure import logits_of
 from autoprune.progress import Progress
 from autoprune.run import Config
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 SENSITIVITY_ROWS = 256
 """Training rows whose gradients tell what a variant harms: its standard error is 9 % with 256."""
 
-VERSION = 1
-"""Raised when a cached teacher, its statistics or logits would come out differently."""
+TEACHER_VERSION, VERSION = 1, 2
+"""Raised when a cached teacher, or its statistics and logits, would come out differently."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Mod
     recipe = teacher.FitRecipe(epochs=config.teacher_epochs, learning_rate=config.teacher_rate)
     model: Any = loaded.model
     body = _state_hash(model.base_model)
-    key = content_key(VERSION, body, inputs.data_hash, config.max_length, asdict(recipe), config.seed)
+    key = content_key(TEACHER_VERSION, body, inputs.data_hash, config.max_length, asdict(recipe), config.seed)
     path = cache_folder() / "teachers" / key
     if not path.is_dir():
         with progress.bar("Fitting the teacher: the model has no trained head for this task", 1) as bar:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from autoprune.budget import Budget, megabytes
 from autoprune.front import Trial
 from autoprune.run import Config, Standing
+from autoprune.space import INTEGER
 
 if TYPE_CHECKING:
     from autoprune.inputs import Inputs
@@ -25,8 +28,8 @@ def plan_lines(config: Config, inputs: Inputs, smallest_bytes: int) -> list[str]
         f"Data      {inputs.dataset}  train {len(task.train)}, validation {len(task.validation)}, "
         f"test {len(task.test)}; {len(task.label_names)} classes",
         f"Space     {inputs.space_name}  {len(inputs.units)} units; smallest "
-        f"{smallest_bytes / 1e6:.2f} MB; budget {config.limits()}",
-        f"Plan      4 baselines, {config.trials} trials, {config.workers or 'no'} Ray workers, "
+        f"{smallest_bytes / 1e6:.2f} MB; {_limit(config.limits())}",
+        f"Plan      baselines and {config.trials} trials, {config.workers or 'no'} Ray workers, "
         f"sampler {config.sampler}, seed {config.seed}; Ctrl-C is safe",
     ]
 
@@ -36,7 +39,7 @@ def summary_lines(summary: Summary) -> list[str]:
     now, budget = summary.now, summary.budget
     lines = [f"{'Baselines':24}{'size':>9}  {'latency':>9}  {'accuracy':>8}  {'test':>6}"]
     lines += [_row(one, one.name or "", budget) for one in now.trials if one.is_baseline]
-    lines.append(f"Best within {budget}")
+    lines.append(f"Best within {budget}" if budget != Budget() else "Best, no limit set")
     shown = [(now.best, "best"), (now.knee, "knee")]
     lines += [_row(one, f"#{one.number} {tag}", budget) for one, tag in shown if one is not None]
     tried = [one for one in now.trials if not one.is_baseline]
@@ -75,6 +78,62 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def speed_lines(record: Mapping[str, Any]) -> list[str]:
+    """Which widths of a space a target computes fast with, and which save bytes alone there.
+
+    record: `target`, `fast` and `bytes_alone`, as `inspect --json` has them.
+    """
+    fast, alone = (", ".join(map(str, record[name])) for name in ("fast", "bytes_alone"))
+    told = f"{fast}: computed" if fast else "no width is computed"
+    lines = [f"Fast      {told} faster than floats on {record['target']}"]
+    if alone:
+        lines.append(f"Slow      {alone}: bytes are saved, but no time")
+    if INTEGER in [*record["fast"], *record["bytes_alone"]]:
+        lines.append(f"          Numbers are bits of a weight; {INTEGER} is 8-bit weights and activations")
+    return lines
+
+
+def latency_line(found: Mapping[str, Any]) -> str:
+    """How good the predicted milliseconds are.
+
+    found: `latency` of `front.json`.
+
+    >>> latency_line({"predicted error": 0.031, "pairs": 24, "bias": -0.012})
+    'Latency   predicted 3.1 % off on average over 24 trials, 1.2 % too low in the mean'
+    """
+    side = "high" if found["bias"] > 0 else "low"
+    return (
+        f"Latency   predicted {100 * found['predicted error']:.1f} % off on average over {found['pairs']} "
+        f"trials, {100 * abs(found['bias']):.1f} % too {side} in the mean"
+    )
+
+
+def size_text(size_bytes: int) -> str:
+    """Bytes for people; a unit may weigh kilobytes and a library gigabytes.
+
+    >>> size_text(20_000_000_000), size_text(4_391_234), size_text(1_536)
+    ('20.00 GB', '4.39 MB', '1.5 kB')
+    """
+    for unit, name in ((10**9, "GB"), (10**6, "MB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.2f} {name}"
+    return f"{size_bytes / 1e3:.1f} kB"
+
+
+def times(name: str, count: int) -> str:
+    """What is there more than once, with how often.
+
+    >>> times("pooler", 1), times("encoder.layer.*", 6)
+    ('pooler', 'encoder.layer.* x6')
+    """
+    return name if count == 1 else f"{name} x{count}"
+
+
+def time_text(seconds: float) -> str:
+    """A moment in local time, from seconds since the epoch."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
 def trial_line(one: Trial) -> str:
     """What one trial came to."""
     m = one.measurement
@@ -84,6 +143,15 @@ def trial_line(one: Trial) -> str:
         f"#{one.number:<4d}{m.size_bytes / 1e6:6.2f} MB {m.latency_ms:7.2f} ms  {m.accuracy:5.2f} %  "
         f"{RUNGS[one.rung]:9} {one.seconds:5.1f} s"
     )
+
+
+def _limit(budget: Budget) -> str:
+    """The budget, a limit or both.
+
+    >>> _limit(Budget(None, 5.0)), _limit(Budget(20_000_000, 5.0)), _limit(Budget())
+    ('budget 5 ms', 'budget 20.0 MB and 5 ms', 'no budget')
+    """
+    return f"budget {budget}" if budget != Budget() else "no budget"
 
 
 def _row(one: Trial, label: str, budget: Budget) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autoprune.cluster import connect, nothing
+from autoprune.elsewhere import Elsewhere, check_label, hire_timer
 from autoprune.errors import AutopruneError
 from autoprune.pool import (
     Factory,
@@ -50,8 +51,10 @@ class RayPool(Pool):
     all workers. A worker copies what it trains.** `cpus_per_worker` is also the number of OpenMP
     threads; a worker with 0 GPUs sees none. `address` is "auto", "ray://host:port" or "host:port"
     of a running cluster that has autoprune installed; None starts a Ray that listens on 127.0.0.1
-    only. A Ray that this process already runs is used as it is. While no worker finds room,
-    `on_wait` hears of it, and `patience` is the limit in seconds; a factory takes what it needs.
+    only. A Ray that this process already runs is used as it is. `timer` (a label's name and value) asks
+    for one more worker, on a node of the cluster with that label, which the others keep away from: the
+    context they get has it under "elsewhere", to do a job there and give its result. While no worker
+    finds room, `on_wait` hears of it, and `patience` is the limit in seconds; a factory takes what it needs.
 
     Raises AutopruneError, here and from `next`: Ray cannot be reached, no worker found room, the
     factory raised (its own AutopruneError as it is), or a worker died 3 times while it started.
@@ -66,6 +69,7 @@ class RayPool(Pool):
         cpus_per_worker: float = 1,
         gpus_per_worker: float = 0,
         address: str | None = None,
+        timer: tuple[str, str] | None = None,
         on_wait: Callable[[str], None] | None = None,
         patience: float = 60,
     ) -> None:
@@ -75,12 +79,15 @@ class RayPool(Pool):
         self._factory, self._patience = factory, patience
         self._cpus, self._gpus = cpus_per_worker, gpus_per_worker
         self._on_wait, self._told = on_wait, -math.inf
+        self._label, self._timer = timer, None
         self._queue: deque[Task] = deque()
         self._done: deque[Outcome] = deque()
         self._slots: list[_Slot] = []
         self._local = address is None
         self._ray, self._disconnect = connect(address, math.ceil(workers * cpus_per_worker))
         try:
+            if timer is not None:
+                check_label(self._ray, timer)
             self._slots = [self._hire() for _ in range(workers)]
             for slot in self._slots:  # imports what the factory needs while the driver prepares
                 slot.actor.fetch.remote(self._factory)
@@ -92,6 +99,9 @@ class RayPool(Pool):
 
     def start(self, context: Mapping[str, object]) -> None:
         self._context = self._ray.put(dict(context))
+        if self._label is not None:
+            options = self._options(label_selector=dict([self._label]))
+            self._timer = hire_timer(self._ray, options, self._factory, self._context, self._patience)
         for slot in self._slots:  # until now nobody listened for room
             slot.since = time.monotonic()
         while not any(slot.stage == "idle" for slot in self._slots):
@@ -119,6 +129,10 @@ class RayPool(Pool):
         self._queue.clear()
         self._done.clear()
         self._context = None
+        if self._timer is not None:
+            with suppress(Exception):
+                self._ray.kill(self._timer)
+            self._timer = None
         while self._slots:
             with suppress(Exception):  # the cluster may be gone already
                 self._ray.kill(self._slots[-1].actor)
@@ -131,6 +145,13 @@ class RayPool(Pool):
         return len(self._queue) + busy + len(self._done)
 
     def _hire(self, losses: int = 0) -> _Slot:
+        away = {} if self._label is None else {"label_selector": {self._label[0]: f"!{self._label[1]}"}}
+        # No max_restarts: this pool replaces a worker, it knows what the worker was doing.
+        actor = self._ray.remote(_Worker).options(**self._options(**away)).remote()
+        return _Slot(actor, actor.hello.remote(), losses, since=time.monotonic())
+
+    def _options(self, **more: object) -> dict[str, Any]:
+        """What a worker's process asks of Ray."""
         threads = str(max(1, int(self._cpus)))
         variables = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}
         if self._local:  # Ray hands on the working directory, but not all of sys.path
@@ -138,11 +159,8 @@ class RayPool(Pool):
             variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         if self._gpus == 0:
             variables["CUDA_VISIBLE_DEVICES"] = ""
-        # No max_restarts: this pool replaces a worker, it knows what the worker was doing.
         share = {"num_cpus": self._cpus, "num_gpus": self._gpus}
-        maker = self._ray.remote(_Worker).options(**share, runtime_env={"env_vars": variables})
-        actor = maker.remote()
-        return _Slot(actor, actor.hello.remote(), losses, since=time.monotonic())
+        return {**share, "runtime_env": {"env_vars": variables}, **more}
 
     def _assign(self) -> None:
         idle = [slot for slot in self._slots if slot.stage == "idle"]
@@ -181,7 +199,7 @@ class RayPool(Pool):
             return
         if slot.stage == "hired":
             slot.name, slot.stage = answer, "loading"
-            slot.asked = slot.actor.start.remote(self._factory, self._context)
+            slot.asked = slot.actor.start.remote(self._factory, self._context, self._timer)
             return
         if slot.task is not None:
             self._done.append(outcome_of(slot.task, slot.name, *answer))
@@ -239,8 +257,8 @@ class _Worker:
     def fetch(self, factory: Factory) -> None:
         """Ray has imported the factory's module to call this."""
 
-    def start(self, factory: Factory, context: Mapping[str, object]) -> None:
-        self._work = factory(context)
+    def start(self, factory: Factory, context: Mapping[str, object], timer: Any) -> None:
+        self._work = factory(context if timer is None else {**context, "elsewhere": Elsewhere(timer)})
 
     def run(self, job: Job) -> Report:
         return attempt(self._work, job)

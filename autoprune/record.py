@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 from scipy.stats import spearmanr
@@ -14,7 +15,13 @@ from autoprune.costs import Costs
 from autoprune.front import Trial, finished, within
 from autoprune.run import Standing
 from autoprune.rungs import RUNG_STEPS, agreement, kl_hypervolume
-from autoprune.space import Candidate
+from autoprune.space import Candidate, Width
+
+FEWEST_PAIRS = 3
+"""How well a prediction held is told of no fewer trials."""
+
+NOTED = ("stopped_by", "driver_share", "overhead_share", "latency_table_error")
+"""What `run.json` says of how the search went, where it says it."""
 
 
 def front_record(
@@ -40,7 +47,7 @@ def front_record(
         "run": dict(about["facts"])
         | {"state": state, "started": about["started"], "command": about["command"]}
         | {"seconds": about.get("seconds", 0.0)}
-        | {name: about[name] for name in ("stopped_by", "driver_share", "overhead_share") if name in about},
+        | {name: about[name] for name in NOTED if name in about},
         "units": [
             {"name": name, "kind": about["kinds"].get(name, ""), "size_bytes": cost.size_bytes}
             for name, cost in untouched.items()
@@ -61,19 +68,20 @@ def front_record(
         "agreement": [_agreement_record(now.trials, lower, upper) for lower, upper in ((0, 1), (1, 2))],
         "sensitivity": {
             "levels": [
-                [unit, level.ratio, level.bits, cost.size_bytes, cost.damage, cost.latency_ms]
+                [unit, level.ratio, level.width, cost.size_bytes, cost.damage, cost.latency_ms]
                 for unit, table in costs.levels.items()
                 for level, cost in table.items()
             ],
             **_prediction(now.trials, costs),
         },
+        "latency": _latency_record(now.trials, costs),
     }
 
 
 def sensitivity_file(record: Mapping[str, Any]) -> dict[str, Any]:
     """The content of `sensitivity.json`: what each unit harms at each level, and how well that held."""
     found = record["sensitivity"]
-    units: dict[str, list[list[float]]] = {}
+    units: dict[str, list[list[float | Width]]] = {}
     for unit, ratio, bits, _, damage, _ in found["levels"]:
         units.setdefault(unit, []).append([ratio, bits, damage])
     return {
@@ -113,14 +121,38 @@ def _prediction(trials: Sequence[Trial], costs: Costs) -> dict[str, Any]:
         for one, m in finished(trials)
         if one.rung == 0 and not one.is_baseline and math.isfinite(m.kl)
     ]
-    if len(pairs) < 3:
+    if len(pairs) < FEWEST_PAIRS:
         return {"spearman": None, "pairs": len(pairs)}
     rho = float(spearmanr(*zip(*pairs, strict=True)).statistic)
     return {"spearman": rho if math.isfinite(rho) else None, "pairs": len(pairs)}
 
 
+def _latency_record(trials: Sequence[Trial], costs: Costs) -> dict[str, float | int] | None:
+    """How far predicted milliseconds were from measured ones, as shares of the measured.
+
+    The mean of the errors without signs, and with them: a bias above 0 is a prediction too high.
+    """
+    errors = [
+        predicted / m.latency_ms - 1.0
+        for one, m in finished(trials)
+        if not one.is_baseline
+        and 0 < m.latency_ms < math.inf
+        and (predicted := _predicted_ms(one, costs)) is not None
+    ]
+    if len(errors) < FEWEST_PAIRS:
+        return None
+    error, bias = fmean(map(abs, errors)), fmean(errors)
+    return {"predicted error": error, "pairs": len(errors), "bias": bias}
+
+
+def _predicted_ms(one: Trial, costs: Costs) -> float | None:
+    """Predicted latency of a trial; None where no latency table was measured."""
+    return costs.latency_ms(one.candidate) or None
+
+
 def _trial_record(one: Trial, costs: Costs, members: set[int], fit: set[int]) -> dict[str, Any]:
-    m = one.measurement
+    m, predicted_ms = one.measurement, _predicted_ms(one, costs)
+    timed = () if predicted_ms is None else one.candidate.items
     names: tuple[str, ...] = (
         "size_bytes",
         "latency_ms",
@@ -135,10 +167,12 @@ def _trial_record(one: Trial, costs: Costs, members: set[int], fit: set[int]) ->
         "name": one.name,
         "state": "COMPLETE" if m is not None else "FAIL",
         "failure": one.failure,
-        "levels": {u: {"ratio": lv.ratio, "bits": lv.bits} for u, lv in one.candidate.items},
+        "levels": {u: {"ratio": lv.ratio, "bits": lv.width} for u, lv in one.candidate.items},
         "unit_bytes": {u: costs.levels[u][lv].size_bytes for u, lv in one.candidate.items},
+        "unit_ms": {u: costs.levels[u][lv].latency_ms for u, lv in timed},
         **{name: None if m is None else _finite(getattr(m, name)) for name in names},
         "predicted_size_bytes": one.predicted_size_bytes,
+        "predicted_latency_ms": predicted_ms,
         "predicted_kl": costs.damage(one.candidate),
         "rung": one.rung,
         "test_accuracy": one.test_accuracy,

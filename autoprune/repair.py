@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
+from autoprune.budget import Budget
 from autoprune.costs import Costs
 from autoprune.space import UNTOUCHED, Candidate, Level, SearchSpace
 
@@ -33,7 +34,7 @@ def repair(
         if out not in seen:
             return out
         one = rng.choice(space.units)
-        level = Level(rng.choice(one.ratios), rng.choice(one.bits))
+        level = Level.of(rng.choice(one.ratios), rng.choice(one.widths))
         out = _fitted(out.with_level(one.unit, level), space, costs, limit_bytes)
     return next((one for one in _fitting(space, costs, limit_bytes) if one not in seen), out)
 
@@ -126,20 +127,17 @@ def warm_starts(space: SearchSpace, costs: Costs, *, limit_bytes: int | None, co
     return list(dict.fromkeys(made))
 
 
-def uniform_pruning(space: SearchSpace, costs: Costs, *, limit_bytes: int | None) -> Candidate | None:
-    """Every unit pruned by the same ratio: the mildest that fits, in as many bits as can fit.
+def uniform_pruning(space: SearchSpace, costs: Costs, budget: Budget) -> Candidate | None:
+    """Every unit pruned by one ratio at one width: of all that fit the least damaging by prediction.
 
-    Embeddings cannot be pruned and are large, so pruning alone rarely reaches a budget: the bits,
-    the same everywhere, go down until some ratio fits. None where there is nothing to prune.
+    Embeddings cannot be pruned and are large, so pruning alone rarely reaches a budget: the width, the
+    same everywhere, goes down until some ratio fits. None where there is nothing to prune.
     """
     ratios = sorted({r for one in space.units for r in one.ratios} - {0.0})
-    bits = sorted({b for one in space.units for b in one.bits}, reverse=True)
-    for b in bits:
-        for ratio in ratios:
-            one = space.uniform(Level(ratio, b))
-            if limit_bytes is None or costs.size_bytes(one) <= limit_bytes:
-                return one
-    return None
+    widths = dict.fromkeys(w for one in space.units for w in one.widths)
+    every = [space.uniform(Level.of(ratio, width)) for width in widths for ratio in ratios]
+    fit = [one for one in every if budget.allows(costs.size_bytes(one), costs.latency_ms(one))]
+    return min(fit, key=costs.damage, default=None)
 
 
 def is_untouched(candidate: Candidate) -> bool:

@@ -57,6 +57,7 @@ class Config:
     gpus_per_trial: float | None = None
     cpus_per_trial: float = 1.0
     address: str | None = None
+    latency_node: str | None = None
     storage: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False

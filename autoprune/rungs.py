@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from autoprune.budget import Budget
-from autoprune.front import Trial, best, finished, knee, within
+from autoprune.front import Measurement, Trial, best, finished, knee, within
 from autoprune.space import Candidate
 from autoprune.volume import added_area, kl_area, kl_scale, size_scale
 
@@ -105,8 +105,8 @@ def _worth_training(trials: Sequence[Trial], begun: AbstractSet[Key], budget: Bu
     ]
     if not waiting:
         return []
-    sizes = [float(m.size_bytes) for _, m in done]
-    low, high = min(sizes) * 0.98, max(sizes) * 1.02  # the smallest and the largest add something too
+    costs = [_cost(m, budget) for _, m in done]
+    low, high = min(costs) * 0.98, max(costs) * 1.02  # the smallest and the largest add something too
 
     def place(pairs: Sequence[tuple[float, float]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         points = np.array(pairs, np.float64).reshape(-1, 2)
@@ -114,11 +114,17 @@ def _worth_training(trials: Sequence[Trial], begun: AbstractSet[Key], budget: Bu
 
     mended = _mended(trials)
     # Those in training count as if they came out as expected, so that the next lies elsewhere.
-    known = [(m.size_bytes, m.kl) for one, m in done if one.rung > 0]
-    known += [(m.size_bytes, m.kl * mended) for one, m in done if (one.candidate, 1) in begun]
-    gain = added_area(place([(m.size_bytes, m.kl * mended) for _, m in waiting]), place(known))
+    known = [(_cost(m, budget), m.kl) for one, m in done if one.rung > 0]
+    known += [(_cost(m, budget), m.kl * mended) for one, m in done if (one.candidate, 1) in begun]
+    gain = added_area(place([(_cost(m, budget), m.kl * mended) for _, m in waiting]), place(known))
     order = np.argsort(-gain, kind="stable")
     return [waiting[k][0].candidate for k in order if gain[k] > 0]
+
+
+def _cost(m: Measurement, budget: Budget) -> float:
+    """What divergence is traded for: bytes, or milliseconds where these alone are limited."""
+    is_timed = budget.latency_ms is not None and budget.size_bytes is None
+    return m.latency_ms if is_timed else float(m.size_bytes)
 
 
 def _mended(trials: Sequence[Trial]) -> float:

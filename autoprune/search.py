@@ -14,12 +14,14 @@ from dataclasses import replace
 
 from autoprune.aim import Aim, Records
 from autoprune.budget import Budget
+from autoprune.elsewhere import parse_label
 from autoprune.errors import BudgetError, FailedTrialsError
-from autoprune.evaluate import Evaluate, Score, candidate_seed, device_count, make_worker
+from autoprune.evaluate import device_count, make_worker
 from autoprune.files import write_json, written_whole
 from autoprune.front import ORIGINAL, Trial
 from autoprune.groundwork import build_library, measured_costs, time_original
 from autoprune.inputs import Inputs, check_budget, read_inputs
+from autoprune.jobs import Evaluate, Score, candidate_seed
 from autoprune.ledger import Ledger, Summary
 from autoprune.pool import run_all, run_each
 from autoprune.prepare import Prepared, prepare
@@ -64,6 +66,7 @@ def open_workers(config: Config) -> Pool:
         gpus_per_worker=gpus,
         cpus_per_worker=config.cpus_per_trial,
         address=config.address,
+        timer=None if config.latency_node is None else parse_label(config.latency_node),
     )
 
 
@@ -112,7 +115,8 @@ class _Search:
         self.started = time.monotonic()
         build_library(prepared, pool, progress)
         self.reference_ms = self._original_ms()
-        self.costs = measured_costs(prepared, pool, progress, self.reference_ms)
+        self.costs, table = measured_costs(prepared, pool, progress, self.reference_ms)
+        run.note(latency_table_error=table.error)
         write_json(run.path / UNITS, self.costs.as_json())
         self.aim = Aim.of(Problem.of(self.space, self.costs), self.budget)
         self.study = Study(
@@ -200,8 +204,7 @@ class _Search:
 
     def _run_baselines(self) -> None:
         have = {one.name for one in self.study.trials()}
-        limit = self.budget.size_bytes
-        named = baselines(self.space, self.costs, limit_bytes=limit)
+        named = baselines(self.space, self.costs, self.budget)
         todo = {name: one for name, one in named.items() if name not in have}
         if todo:
             waiting, came = list(todo.items()), dict[int, Outcome]()
@@ -223,7 +226,7 @@ class _Search:
         """Ask, evaluate, tell, until enough are finished or the time is up."""
         # Optuna's samplers begin with the repair's ladders of sizes; ours begins with the solver's.
         starts = [] if self.config.sampler == OURS else first_candidates(
-            self.space, self.costs, fast_bits=get_target(self.config.target).fast_bits,
+            self.space, self.costs, fast=get_target(self.config.target).fast,
             limit_bytes=self.budget.size_bytes, count=WARM_STARTS,
         )  # fmt: skip
         schedule, flying = Schedule(self.study, self._plan(), starts), dict[int, Work]()

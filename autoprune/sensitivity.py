@@ -10,7 +10,8 @@ z_r is the Jacobian times D, so the score of a variant is, over its matrices w a
 
     score[r, e] = sum_w sum_t g_t^T (D_w x_t + c_w),    g_t the gradient of e^T logits at w's output,
 
-which sums the tokens of a row *before* squaring. Taking tokens as independent, as K-FAC does, misses
+which sums the tokens of a row *before* squaring. Where a level rounds inputs to x_t + r_t as well, the
+new weight times r_t is added to D_w x_t. Taking tokens as independent, as K-FAC does, misses
 that what a removed neuron leaves out points the same way in all tokens of a row. The scores of units
 add up, so the product of two is how they harm together.
 """
@@ -27,6 +28,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from autoprune.compress.activations import Activations
 from autoprune.library import Library, Variant
 from autoprune.space import Candidate, Level
 from autoprune.task import Encoded, Task
@@ -104,7 +106,7 @@ def measure_sensitivity(
 
 
 def levels_of(unit: Unit) -> list[Level]:
-    return [Level(ratio, bits) for ratio in unit.ratios for bits in unit.bits]
+    return unit.levels()
 
 
 def _groups(units: Sequence[Unit]) -> Iterator[list[Unit]]:
@@ -127,17 +129,22 @@ def _groups(units: Sequence[Unit]) -> Iterator[list[Unit]]:
 
 @dataclass(frozen=True)
 class Change:
-    """What all levels of a unit do to one matrix, in the shapes it came in: weight and bias."""
+    """What all levels of a unit do to one matrix, in the shapes it came in: weight and bias.
+
+    rounded: for levels (by number) with 8-bit activations the input's grid and the new weight [o i],
+    zero where rows or columns are removed.
+    """
 
     weight: Float[Tensor, "l o i"]
     bias: Float[Tensor, "l o"]
+    rounded: dict[int, tuple[Activations, Float[Tensor, "o i"]]]
 
 
 def weight_changes(unit: Unit, teacher: nn.Module, library: Library) -> dict[str, Change]:
     """Changes of a unit's matrices by module path, levels in the order of `levels_of`."""
     levels = levels_of(unit)
     made = {
-        w.path: Change(torch.empty(len(levels), w.rows, w.columns), torch.empty(len(levels), w.rows))
+        w.path: Change(torch.empty(len(levels), w.rows, w.columns), torch.empty(len(levels), w.rows), {})
         for w in unit.weights
     }
     for k, level in enumerate(levels):
@@ -147,6 +154,10 @@ def weight_changes(unit: Unit, teacher: nn.Module, library: Library) -> dict[str
             rows, columns = (slice(None), keep) if is_col else (keep, slice(None))
             weight, bias = _moved(teacher.get_submodule(path), variant, rows, columns, is_col=is_col)
             made[path].weight[k], made[path].bias[k] = weight, bias
+            if variant.activations is not None:
+                new = torch.zeros_like(weight)
+                new[rows, columns] = variant.value()
+                made[path].rounded[k] = variant.activations, new
     return made
 
 
@@ -269,7 +280,13 @@ class _Recorder:
         b = len(gradient)
         g, x = (one.reshape(b, -1, one.shape[-1]) for one in (gradient, self.input))
         moment = g.mT @ x  # [b o i]: a row's tokens are summed once, for all levels
-        return change.weight.flatten(1) @ moment.flatten(1).T + change.bias @ g.sum(1).T
+        scores = change.weight.flatten(1) @ moment.flatten(1).T + change.bias @ g.sum(1).T
+        moments: dict[Activations, Tensor] = {}
+        for k, (grid, weight) in change.rounded.items():
+            if grid not in moments:
+                moments[grid] = (g.mT @ (grid.round(x) - x)).flatten(1)
+            scores[k] += moments[grid] @ weight.flatten()
+        return scores
 
     def remove(self) -> None:
         self._handle.remove()

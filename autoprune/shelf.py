@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from autoprune.budget import parse_budget
 from autoprune.errors import AutopruneError
 
-VERSION = 4
+VERSION = 5
 """Raised when variants or their files come out differently; old files are then no longer found."""
 
 LIMIT_VARIABLE = "AUTOPRUNE_LIBRARY_LIMIT"
@@ -74,7 +74,7 @@ class Note:
     unit: str
     kind: str
     ratio: float
-    bits: tuple[int, ...]
+    bits: tuple[int | str, ...]
     made: float
     sums: Mapping[str, int]
 

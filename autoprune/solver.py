@@ -54,6 +54,16 @@ class Problem:
             raise ValueError(f"damage has shape {damage.shape}; this problem's is {self.damage.shape}")
         return replace(self, damage=np.where(self.offered, damage, np.inf))
 
+    def turned(self) -> Problem:
+        """The same with bytes and milliseconds in each other's place, for what limits bytes alone."""
+        return replace(
+            self,
+            size_bytes=self.latency_ms,
+            latency_ms=self.size_bytes,
+            fixed_bytes=self.fixed_ms,
+            fixed_ms=self.fixed_bytes,
+        )
+
     @property
     def offered(self) -> NDArray[np.bool_]:
         """Which levels [u l] may be chosen: those whose costs are all finite."""

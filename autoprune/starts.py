@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import itertools
 
+from autoprune.budget import Budget
 from autoprune.costs import Costs
 from autoprune.front import ORIGINAL
 from autoprune.repair import uniform_pruning, warm_starts
-from autoprune.space import Candidate, Level, SearchSpace
+from autoprune.space import INTEGER, Candidate, Level, SearchSpace, Width
 
 
-def baselines(space: SearchSpace, costs: Costs, *, limit_bytes: int | None) -> dict[str, Candidate]:
+def baselines(space: SearchSpace, costs: Costs, budget: Budget) -> dict[str, Candidate]:
     """The models every run is compared with, by name; over the limit or not."""
-    pruned = uniform_pruning(space, costs, limit_bytes=limit_bytes)
+    pruned = uniform_pruning(space, costs, budget)
     named = {
         ORIGINAL: space.untouched(),
         "uniform 8-bit": space.uniform(Level(0.0, 8)),
         "uniform 4-bit": space.uniform(Level(0.0, 4)),
     }
+    if any(one.integer for one in space.units):
+        named[f"uniform {INTEGER}"] = space.uniform(Level(0.0, 8, 8))
     return named | ({"uniform pruning": pruned} if pruned is not None else {})
 
 
@@ -25,12 +28,12 @@ def first_candidates(
     space: SearchSpace,
     costs: Costs,
     *,
-    fast_bits: frozenset[int],
+    fast: frozenset[Width],
     limit_bytes: int | None,
     count: int,
 ) -> list[Candidate]:
     """Two ladders of sizes in turn: bits that the target computes with fast, and any bits."""
-    spaces = ([space.only(fast_bits)] if fast_bits else []) + [space]
+    spaces = ([space.only(fast)] if fast else []) + [space]
     ladders = [warm_starts(one, costs, limit_bytes=limit_bytes, count=count // len(spaces)) for one in spaces]
     turns = itertools.zip_longest(*ladders)
     return list(dict.fromkeys(one for turn in turns for one in turn if one is not None))

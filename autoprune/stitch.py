@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from autoprune.compress.activations import Activations, IntegerLinear, activations_of
 from autoprune.compress.integers import Integers
 from autoprune.library import Library
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Candidate
@@ -19,9 +20,10 @@ from autoprune.units import Unit
 class Stitched:
     """A compressed model.
 
-    model: a plain module whose weights are the values the integers stand for. integers: what the
-    file will hold, by module path; half: paths stored as half floats. floats: the weights before
-    rounding, where a fine-tune starts from. levels: what was done to each unit.
+    model: a plain module whose weights are the values the integers stand for; it rounds the inputs of
+    layers whose level has 8-bit activations. integers: what the file will hold, by module path; half:
+    paths stored as half floats. floats: the weights before rounding, where a fine-tune starts from.
+    levels: what was done to each unit.
     """
 
     model: nn.Module
@@ -29,6 +31,11 @@ class Stitched:
     half: frozenset[str]
     floats: Mapping[str, Float[Tensor, "o i"]]
     levels: Candidate
+
+    @property
+    def activations(self) -> dict[str, Activations]:
+        """Grids of the layers whose inputs are rounded to 8 bits, by module path."""
+        return activations_of(self.model)
 
 
 def stitch(teacher: nn.Module, units: Sequence[Unit], candidate: Candidate, library: Library) -> Stitched:
@@ -42,7 +49,7 @@ def stitch(teacher: nn.Module, units: Sequence[Unit], candidate: Candidate, libr
         if level == UNTOUCHED:
             continue
         for path, variant in library.variants(unit, level).items():
-            replace_(model, path, variant.value(), variant.bias)
+            replace_(model, path, variant.value(), variant.bias, variant.activations)
             if variant.integers is not None:
                 integers[path] = variant.integers
                 floats[path] = variant.weight
@@ -52,9 +59,13 @@ def stitch(teacher: nn.Module, units: Sequence[Unit], candidate: Candidate, libr
 
 
 def replace_(
-    model: nn.Module, path: str, weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None
+    model: nn.Module,
+    path: str,
+    weight: Float[Tensor, "o i"],
+    bias: Float[Tensor, " o"] | None,
+    activations: Activations | None = None,
 ) -> None:
-    """Put a Linear or Embedding of the weight's shape at `path`, in place."""
+    """Put a Linear or Embedding of the weight's shape at `path`, in place; with 8-bit inputs if given."""
     parent_path, _, name = path.rpartition(".")
     parent = model.get_submodule(parent_path)
     old = parent.get_submodule(name)
@@ -64,7 +75,10 @@ def replace_(
             rows, columns, padding_idx=old.padding_idx, device="meta", dtype=weight.dtype
         )
     else:
-        new = nn.Linear(columns, rows, bias=bias is not None, device="meta", dtype=weight.dtype)
+        if activations is None:
+            new = nn.Linear(columns, rows, bias=bias is not None, device="meta", dtype=weight.dtype)
+        else:
+            new = IntegerLinear(columns, rows, activations, bias=bias is not None)
         if bias is not None:
             new.bias = nn.Parameter(bias.detach().clone())
     new.weight = nn.Parameter(weight.detach().clone())

@@ -52,7 +52,7 @@ def survey(source: str | None, *, space: str, target: str) -> Survey:
     loaded = teacher.load_pretrained(where, labels=labels)
     file, space_name = inputs.find_space(space, loaded.model)
     units = find_units(loaded.model, file, source=space_name)
-    choices = search_space(units, bits=runtime.bits)
+    choices = search_space(units, runtime.offers)
     rows = Rows((("one two three",) * 2,), (0, 1))  # a target saves a model by tracing it on a batch
     task = encode(Splits(rows, rows, rows, ("0", "1"), "", ""), loaded.tokenizer, max_length=8)
     return Survey(

@@ -7,7 +7,7 @@ removed, `cols` the matching input features; a unit that is only quantized has `
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,13 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Weight:
-    """One matrix of a unit: its module's path, and shape as it came [o i]."""
+    """One matrix of a unit: its module's path, and shape as it came [o i]; a look-up or a product."""
 
     path: str
     rows: int
     columns: int
     has_bias: bool
+    is_embedding: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,22 @@ class Unit:
     group_size: int
     ratios: tuple[float, ...]
     bits: tuple[int, ...]
+    integer: bool = False
+    """Whether 8-bit weights may be multiplied with 8-bit activations."""
 
     @property
     def weights(self) -> tuple[Weight, ...]:
         """All matrices of the unit."""
         return self.rows + self.cols
+
+    @property
+    def choices(self) -> Choices:
+        """What the unit may be set to, whatever the target."""
+        return Choices(self.name, self.ratios, self.bits, self.integer)
+
+    def levels(self, ratio: float | None = None) -> list[Level]:
+        """All levels, or those of one ratio, untouched first."""
+        return [one for one in self.choices.levels() if ratio is None or one.ratio == ratio]
 
     @property
     def prunable(self) -> bool:
@@ -70,7 +82,8 @@ class Unit:
         """Bytes of the unit's weights and biases at a level, file overhead not counted."""
         shapes = self.shapes(level.ratio)
         weights = sum(
-            stored_bytes(o, i, bits=level.bits, group_size=self.group_size) for o, i in shapes.values()
+            stored_bytes(o, i, bits=level.bits, group_size=i if level.is_integer else self.group_size)
+            for o, i in shapes.values()
         )
         biases = sum(shapes[w.path][0] for w in self.weights if w.has_bias)
         return weights + FLOAT_BYTES * biases
@@ -148,6 +161,7 @@ def _unit(
         group_size=size,
         ratios=rule.prune.ratios if rule.prune is not None else (0.0,),
         bits=rule.quantize.bits,
+        integer=rule.quantize.activations is not None,
     )
 
 
@@ -162,7 +176,8 @@ def _weight(modules: dict[str, nn.Module], path: str) -> Weight:
     if not isinstance(module, nn.Linear | nn.Embedding):
         raise AutopruneError(f"{path} is a {type(module).__name__}; a Linear or Embedding is needed")
     rows, columns = module.weight.shape
-    return Weight(path, rows, columns, getattr(module, "bias", None) is not None)
+    has_bias = getattr(module, "bias", None) is not None
+    return Weight(path, rows, columns, has_bias, isinstance(module, nn.Embedding))
 
 
 def _head_size(model: nn.Module) -> int:
@@ -176,6 +191,16 @@ def _head_size(model: nn.Module) -> int:
         raise AutopruneError("the model's config does not say how large a head is") from error
 
 
-def search_space(units: Sequence[Unit], *, bits: frozenset[int]) -> SearchSpace:
-    """What may be tried: the units' levels, less the bits that a target cannot store."""
-    return SearchSpace(tuple(Choices(u.name, u.ratios, tuple(b for b in u.bits if b in bits)) for u in units))
+def search_space(units: Sequence[Unit], offers: Callable[[Unit, Level], bool]) -> SearchSpace:
+    """What may be tried: the units' levels, less what a target does not offer, ratio and width apart."""
+    return SearchSpace(
+        tuple(
+            Choices(
+                u.name,
+                tuple(r for r in u.ratios if offers(u, Level(r))),
+                tuple(b for b in u.bits if offers(u, Level(0.0, b))),
+                integer=u.integer and offers(u, Level(0.0, 8, 8)),
+            )
+            for u in units
+        )
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from autoprune.errors import AutopruneError
 from autoprune.pool import Factory, Job, Outcome, Pool, SerialPool
 from autoprune.raypool import TRIES, RayPool
 
@@ -21,10 +22,13 @@ def open_pool(
     gpus_per_worker: float = 0,
     cpus_per_worker: float = 1,
     address: str | None = None,
+    timer: tuple[str, str] | None = None,
     on_wait: Callable[[str], None] | None = None,
 ) -> Pool:
     """A SerialPool for `workers` 0, else a RayPool, which says what the arguments mean."""
     if workers == 0:
+        if timer is not None:
+            raise AutopruneError("a latency node needs workers: give --workers 1 or more")
         return SerialPool(factory, context)
     share = {"cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
-    return RayPool(factory, context, workers=workers, address=address, on_wait=on_wait, **share)
+    return RayPool(factory, context, workers=workers, address=address, timer=timer, on_wait=on_wait, **share)

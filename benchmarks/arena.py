@@ -25,7 +25,7 @@ from autoprune.evaluate import make_worker
 from autoprune.files import cache_folder, content_key, read_json, write_json
 from autoprune.front import Measurement
 from autoprune.inputs import Inputs, read_inputs
-from autoprune.latency import probes, with_latency
+from autoprune.latency import Design
 from autoprune.options import DEMO_DEFAULTS
 from autoprune.prepare import prepare
 from autoprune.progress import Progress
@@ -37,7 +37,7 @@ from autoprune.stitch import replace_, stitch
 from autoprune.task import accuracy, divergence
 from autoprune.units import search_space
 
-VERSION = 1
+VERSION = 101
 """Raised when a measurement or a prediction here would come out differently."""
 
 ROWS = {"minilm": 96, "digits": 360}
@@ -235,27 +235,27 @@ def predicted_damage(worker: Any) -> tuple[dict[str, dict[Level, float]], float]
             worker.teacher, worker.setting.units, worker.library, worker.task, worker.task.train,
             rows=SENSITIVITY_ROWS, seed=0,
         )  # fmt: skip
-        rows = {u: [[v.ratio, v.bits, d] for v, d in t.items()] for u, t in found.damage().items()}
+        rows = {u: [[v.ratio, v.width, d] for v, d in t.items()] for u, t in found.damage().items()}
         write_json(path, {"seconds": time.perf_counter() - start, "damage": rows})
     known = read_json(path)
-    damage = {u: {Level(r, b): d for r, b, d in rows} for u, rows in known["damage"].items()}
+    damage = {u: {Level.of(r, w): d for r, w, d in rows} for u, rows in known["damage"].items()}
     return damage, float(known["seconds"])
 
 
 def with_measured_latency(costs: Costs, worker: Any) -> Costs:
     """Costs with the target's table of milliseconds, timed once for a cache."""
     units, setting = worker.setting.units, worker.setting
-    space, fast = search_space(units, bits=worker.target.bits), worker.target.fast_bits
-    wanted = probes(units, space, fast)
+    space = search_space(units, worker.target.offers)
+    design = Design(units, space, fast_widths(worker.target))
+    probes = design.probes()
     key = content_key(VERSION, setting.key, setting.target, setting.batch, setting.sequence)
     path = cache_folder() / "benchmarks" / f"latency-{key}.json"
     if not path.is_file():
         whole = worker.time_candidate(None).original_ms
-        timings = [worker.time_candidate(one.candidate(space)) for one in wanted]
         # Each beside the original, so that drift of the machine cancels.
-        write_json(path, [whole, *(whole * one.median_ms / one.original_ms for one in timings)])
+        write_json(path, [whole, *(worker.time_candidate(one).ratio for one in probes)])
     whole, *taken = read_json(path)
-    return with_latency(costs, space, dict(zip(wanted, taken, strict=True)), whole, fast)
+    return design.fitted(probes, taken).applied(costs, whole)
 
 
 def with_assumed_latency(costs: Costs, inputs: Inputs) -> Costs:

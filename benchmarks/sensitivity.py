@@ -28,8 +28,9 @@ from scipy import stats
 
 from autoprune.calibrate import Statistics
 from autoprune.costs import Costs
-from autoprune.evaluate import Setting, make_worker
+from autoprune.evaluate import make_worker
 from autoprune.inputs import read_inputs
+from autoprune.jobs import Setting
 from autoprune.measure import logits_of
 from autoprune.options import DEMO_DEFAULTS
 from autoprune.prepare import prepare

@@ -16,9 +16,11 @@ from torch import nn
 
 import autoprune.targets.openvino  # noqa: F401  before OpenVINO itself, to keep its reports off
 from autoprune.calibrate import Statistics, calibrate
+from autoprune.errors import AutopruneError
 from autoprune.library import Library
 from autoprune.space import Candidate, Level, SearchSpace, read_space
 from autoprune.stitch import Stitched, stitch
+from autoprune.targets import NAMES, Target, get_target
 from autoprune.task import Batch, Encoded, Task
 from autoprune.units import Unit, find_units, search_space
 
@@ -26,7 +28,25 @@ torch.set_num_threads(1)
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 FAMILIES = ("bert", "distilbert")
-BITS = frozenset({2, 3, 4, 6, 8, 16, 32})
+
+
+def _runs_here(name: str) -> Target | str:
+    """A target, or why it cannot be tested here."""
+    try:
+        return get_target(name)
+    except (AutopruneError, ModuleNotFoundError) as error:
+        return f"target {name}: {error}"
+
+
+_FOUND = {name: _runs_here(name) for name in NAMES}
+TARGETS = {name: one for name, one in _FOUND.items() if not isinstance(one, str)}
+"""The targets whose packages and devices are here, by name."""
+NOT_HERE = [
+    pytest.param(name, marks=pytest.mark.skip(reason=why), id=name)
+    for name, why in _FOUND.items()
+    if isinstance(why, str)
+]
+"""The others, as parameters of a test that is skipped."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,20 @@ class Tiny:
     def stitched_as(self, candidate: Candidate) -> Stitched:
         """The model with a candidate's levels."""
         return stitch(self.model, self.units, candidate, self.library)
+
+    def space_for(self, target: Target) -> SearchSpace:
+        """What a target offers, and 8-bit activations wherever it can hold them."""
+        return search_space(
+            self.units,
+            lambda unit, level: target.offers(unit, level) or (level.is_integer and target.integer),
+        )
+
+    def offered(self, target: Target, candidate: Candidate) -> Candidate:
+        """The nearest candidate that a target can hold."""
+        levels = dict(candidate.items)
+        return Candidate(
+            tuple((one.unit, one.nearest(levels[one.unit])) for one in self.space_for(target).units)
+        )
 
     def with_levels(self, **levels: Level) -> Candidate:
         """All units untouched but the first of each kind that is named."""
@@ -114,7 +148,7 @@ def make_tiny(family: str, folder: Path, **sizes: int) -> Tiny:
     paths = [weight.path for unit in units for weight in unit.weights]
     statistics = calibrate(model, paths, task, task.train, rows=24, seed=0)
     library = Library(folder, model, statistics, key=family)
-    return Tiny(model, units, search_space(units, bits=BITS), task, statistics, library)
+    return Tiny(model, units, search_space(units, lambda unit, level: True), task, statistics, library)
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
@@ -127,6 +161,18 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A tiny BERT, for what does not depend on the family."""
     return make_tiny("bert", tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture(scope="session")
+def tiny_distilbert(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A tiny DistilBERT: a family without segment types, and with other names."""
+    return make_tiny("distilbert", tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture(scope="session")
+def smaller(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A BERT of other shapes than the tiny one."""
+    return make_tiny("bert", tmp_path_factory.mktemp("library"), hidden=32, ffn=64, vocab=100)
 
 
 @pytest.fixture(scope="session")

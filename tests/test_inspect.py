@@ -1,9 +1,13 @@
-"""`autoprune inspect`: what it says of a library, a model and a run is what is really there."""
+"""`autoprune inspect`: what it says of a library, a model and a run is what is really there.
+
+And the lines that a search prints of its limits.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +15,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,15 +25,18 @@ from conftest import SPACES, Tiny, random_model
 from safetensors.numpy import save_file
 
 from autoprune import cli, shelf
+from autoprune.front import Measurement, Trial
 from autoprune.inspection import library_record, lines_of, record_of
+from autoprune.ledger import Summary
 from autoprune.library import Library
-from autoprune.run import UNITS, Config, RunFolder
-from autoprune.space import Candidate, Level, read_space
+from autoprune.printing import plan_lines, summary_lines
+from autoprune.run import FRONT, RUN, UNITS, Config, RunFolder, standing
+from autoprune.space import INTEGER, Candidate, Level, read_space
 from autoprune.stitch import Stitched
 from autoprune.survey import survey
-from autoprune.targets import get_target, size_on_disk
+from autoprune.targets import NAMES, get_target, size_on_disk
 from autoprune.targets.packed import write_packed
-from autoprune.units import FLOAT_BYTES
+from autoprune.units import FLOAT_BYTES, search_space
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +96,7 @@ def test_the_listing_is_what_lies_on_the_disk(tiny_bert: Tiny, cache: Path) -> N
     for age, key in enumerate(made):
         for path in made[key]:
             os.utime(path, (5000 + age, 5000 + age))
-    bits = {kind: len(tiny_bert.unit(kind).bits) for kind in ("attention", "pooler")}
+    widths = {kind: len(tiny_bert.unit(kind).levels(0.0)) for kind in ("attention", "pooler")}
     found = inspected()
     assert found["folder"] == str(cache / "library")
     assert found["limit_bytes"] == 20 * 10**9
@@ -96,7 +104,10 @@ def test_the_listing_is_what_lies_on_the_disk(tiny_bert: Tiny, cache: Path) -> N
     assert found["files"] == 5
     assert [one["key"] for one in found["models"]] == ["second", "first"]  # last used first
     for one, units, variants in zip(
-        found["models"], (1, 2), (2 * bits["attention"], 2 * bits["attention"] + bits["pooler"]), strict=True
+        found["models"],
+        (1, 2),
+        (2 * widths["attention"], 2 * widths["attention"] + widths["pooler"]),
+        strict=True,
     ):
         paths = made[one["key"]]
         assert (one["units"], one["variants"], one["files"]) == (units, variants, len(paths))
@@ -212,15 +223,60 @@ def test_the_smallest_model_is_the_sum_of_the_smallest_levels_and_can_be_saved(
     assert saved == pytest.approx(found["smallest_bytes"], rel=0.1)  # text of headers, of a tiny model
 
 
-def test_units_and_levels_are_those_a_search_would_find(tiny_bert: Tiny, model_folder: Path) -> None:
-    found = inspected(model_folder, "--target", "packed")
+@pytest.mark.parametrize(("target", "integer"), [("packed", False), ("openvino", True)])
+def test_units_and_levels_are_those_a_search_would_find(
+    target: str, integer: bool, tiny_bert: Tiny, model_folder: Path
+) -> None:
+    found = inspected(model_folder, "--target", target)
+    space = search_space(tiny_bert.units, get_target(target).offers)
+    assert any(one.integer for one in space.units) is integer
     assert found["labels"] == 3
     assert found["has_head"]
     assert [unit["name"] for unit in found["units"]] == [unit.name for unit in tiny_bert.units]
-    for unit, choices in zip(found["units"], tiny_bert.space.units, strict=True):
+    for unit, choices in zip(found["units"], space.units, strict=True):
         assert [(lv["ratio"], lv["bits"]) for lv in unit["levels"]] == [
-            (lv.ratio, lv.bits) for lv in choices.levels()
+            (lv.ratio, lv.width) for lv in choices.levels()
         ]
+
+
+@pytest.mark.parametrize("target", ["packed", "openvino"])
+def test_every_width_is_fast_or_saves_bytes_alone(target: str, model_folder: Path) -> None:
+    found = inspected(model_folder, "--target", target)
+    runtime = get_target(target)
+    widths = {lv["bits"] for unit in found["units"] for lv in unit["levels"]} - {32}
+    fast = set(widths) & runtime.fast
+    assert set(found["fast"]) == fast
+    assert set(found["bytes_alone"]) == widths - fast
+    for part in (found["fast"], found["bytes_alone"]):
+        assert part == [one for one in (16, 8, INTEGER, 6, 4, 3, 2) if one in part]
+
+
+def test_widths_and_what_they_save_in_text(model_folder: Path) -> None:
+    lines = text_of(model_folder, "--target", "openvino").splitlines()
+    assert "Fast      8, w8a8, 4, 2: computed faster than floats on openvino" in lines
+    assert "Slow      16, 6, 3: bytes are saved, but no time" in lines
+    assert sum("w8a8 is 8-bit weights and activations" in one for one in lines) == 1
+    heads = [one.replace(" bits", "").split()[1:] for one in lines if one.startswith("  ratio")]
+    ordered = ["32", "16", "8", "w8a8", "6", "4", "3", "2"]
+    assert ordered in heads
+    assert all(head == [one for one in ordered if one in head] for head in heads)
+    plain = text_of(model_folder, "--target", "packed")
+    assert "Fast      no width is computed faster than floats on packed" in plain
+    assert "w8a8" not in plain
+
+
+def test_a_column_has_the_bytes_of_its_width(model_folder: Path) -> None:
+    found = inspected(model_folder, "--target", "openvino")
+    unit = next(one for one in found["units"] if one["kind"] == "attention")
+    lines = lines_of(found)
+    first = next(k for k, line in enumerate(lines) if line.startswith("encoder.layer.*.attention"))
+    heads = lines[first + 1].replace(" bits", "").split()[1:]
+    by_level = {(lv["ratio"], str(lv["bits"])): lv["size_bytes"] for lv in unit["levels"]}
+    for row in lines[first + 2 : first + 2 + len({ratio for ratio, _ in by_level})]:
+        ratio, *cells = row.split()
+        said = [float(cell) for cell in cells[::2]]
+        assert set(cells[1::2]) == {"kB"}
+        assert said == [round(by_level[float(ratio), head] / 1e3, 1) for head in heads]
 
 
 def test_modules_left_alone_are_named_and_in_no_unit(tiny_bert: Tiny, model_folder: Path) -> None:
@@ -254,24 +310,56 @@ def test_a_space_file_of_ones_own_is_used(model_folder: Path, tmp_path: Path) ->
 # ---- a run --------------------------------------------------------------------------------------
 
 
-def run_folder(path: Path, model_folder: Path, **facts: object) -> Path:
+def run_folder(path: Path, model_folder: Path, target: str = "packed", **facts: object) -> Path:
     """A run as far as its library."""
     folder = RunFolder.create(path, Config(), "autoprune search")
-    found = survey(str(model_folder), space="auto", target="packed")
-    about = {"model": "small", "target": "packed", "space": "bert.yaml"}
+    found = survey(str(model_folder), space="auto", target=target)
+    runtime = get_target(target)
+    about = {"model": "small", "target": target, "space": "bert.yaml"}
+    plain = sorted(one for one in runtime.fast if one != INTEGER)
+    about |= {"fast_bits": plain, "integer": INTEGER in runtime.fast}
     folder.note(facts=about, kinds=dict(found.kinds), **facts)
     (path / UNITS).write_text(json.dumps(found.sizes.as_json()), encoding="utf-8")
     folder.close()
     return path
 
 
-def test_a_run_weighs_what_its_model_does(model_folder: Path, tmp_path: Path) -> None:
-    found = inspected(run_folder(tmp_path / "run", model_folder))
-    model = inspected(model_folder, "--target", "packed")
-    for name in ("original_bytes", "smallest_bytes", "fixed_bytes", "units", "target", "space"):
+SAME = ("original_bytes", "smallest_bytes", "fixed_bytes", "units", "target", "space", "fast", "bytes_alone")
+
+
+@pytest.mark.parametrize("target", ["packed", "openvino"])
+def test_a_run_weighs_what_its_model_does(target: str, model_folder: Path, tmp_path: Path) -> None:
+    found = inspected(run_folder(tmp_path / "run", model_folder, target))
+    model = inspected(model_folder, "--target", target)
+    for name in SAME:
         assert found[name] == model[name], name
     assert found["library"] is None
+    assert found["latency"] is None
     assert "does not say which variants" in text_of(tmp_path / "run")
+
+
+def test_a_run_of_before_says_nothing_of_speed(model_folder: Path, tmp_path: Path) -> None:
+    path = run_folder(tmp_path / "run", model_folder)
+    about = json.loads((path / RUN).read_text(encoding="utf-8"))
+    for name in ("fast_bits", "integer"):
+        del about["facts"][name]
+    (path / RUN).write_text(json.dumps(about), encoding="utf-8")
+    assert inspected(path)["fast"] is None
+    assert not re.search("^(Fast|Slow)", text_of(path), re.MULTILINE)
+
+
+def test_how_good_the_predicted_milliseconds_of_a_run_are(model_folder: Path, tmp_path: Path) -> None:
+    path = run_folder(tmp_path / "run", model_folder)
+    latency = {"predicted error": 0.0312, "pairs": 24, "bias": 0.004}
+    front = {"version": 1, "run": {}, "latency": latency}
+    (path / FRONT).write_text(json.dumps(front), encoding="utf-8")
+    assert inspected(path)["latency"] == latency
+    line = "Latency   predicted 3.1 % off on average over 24 trials, 0.4 % too high in the mean"
+    assert line in text_of(path).splitlines()
+    (path / FRONT).write_text(json.dumps(front | {"latency": {"pairs": 24}}), encoding="utf-8")
+    result = run("inspect", path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "latency.predicted error" in result.stderr
 
 
 def test_what_the_library_holds_for_a_run(
@@ -313,7 +401,7 @@ def test_what_is_none_of_these_is_refused_with_what_would_do(tmp_path: Path) -> 
 
 
 def test_an_unknown_target_or_space_lists_those_that_exist(model_folder: Path) -> None:
-    assert "openvino, packed" in refused(model_folder, "--target", "abacus")
+    assert f"choose one of {', '.join(NAMES)}" in refused(model_folder, "--target", "abacus")
     assert "shipped: bert" in refused(model_folder, "--space", "no-such")
     assert "--space and --target are for a model" in refused("--space", "bert")
 
@@ -324,8 +412,38 @@ def test_every_record_is_json_and_its_lines_come_from_it_alone(model_folder: Pat
         library_record(tmp_path / "none", limit_bytes=1),
         record_of(str(path)),
         record_of(str(model_folder), target="packed"),
+        record_of(str(model_folder), target="openvino"),
     ):
         assert lines_of(json.loads(json.dumps(record))) == lines_of(record)
+
+
+# ---- a plan and a result ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("budget", "planned", "best"),
+    [
+        (("5ms",), "smallest 4.39 MB; budget 5 ms", "Best within 5 ms"),
+        (("20MB", "5ms"), "smallest 4.39 MB; budget 20.0 MB and 5 ms", "Best within 20.0 MB and 5 ms"),
+        ((), "smallest 4.39 MB; no budget", "Best, no limit set"),
+    ],
+)
+def test_limits_read_well_in_a_plan_and_a_result(
+    budget: tuple[str, ...], planned: str, best: str, tmp_path: Path
+) -> None:
+    splits = SimpleNamespace(train=[0], validation=[0], test=[0], label_names=("a", "b"))
+    inputs: Any = SimpleNamespace(
+        task=splits, original_bytes=91_080_000, dataset="reviews", space_name="bert.yaml", units=()
+    )
+    config = Config(model="small", dataset="reviews", budget=budget)
+    plan = plan_lines(config, inputs, 4_390_000)
+    assert plan[2] == f"Space     bert.yaml  0 units; {planned}"
+    reference = Measurement(91_080_000, 29.0, 50.0)
+    done = Trial(4, Candidate(()), Measurement(4_390_000, 4.5, 80.0))
+    now = standing([done], config.limits(), reference, rows=100)
+    lines = summary_lines(Summary(tmp_path, "finished", now, config.limits()))
+    assert best in lines
+    assert lines[lines.index(best) + 1].split() == ["#4", "best", "4.39", "MB", "4.50", "ms", "80.0"]
 
 
 @pytest.mark.demo

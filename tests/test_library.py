@@ -299,7 +299,8 @@ def several(
         a, b = ("a", "b") if k == 0 else (f"a{k}", f"b{k}")
         for name, i, o in ((a, 64, 256), (b, 256, 64)):
             teacher[name] = nn.Linear(i, o)
-            seen[name] = Statistics(torch.eye(i), torch.zeros(i), torch.ones(o), 1.0)
+            low, high = -torch.ones(i), torch.ones(i)
+            seen[name] = Statistics(torch.eye(i), torch.zeros(i), torch.ones(o), 1.0, low, high)
         rows, cols = (Weight(a, 256, 64, True),), (Weight(b, 64, 256, True),)
         units.append(Unit(f"u{k}", "u", rows, cols, 1, 64, 64, ratios, (2, 4, 8, FLOAT_BITS)))
     return Library(folder, teacher, seen, key="k", limit=limit), units

@@ -11,6 +11,7 @@ import hypothesis
 import hypothesis.strategies as some
 import pytest
 
+from autoprune.budget import Budget
 from autoprune.costs import Cost, Costs
 from autoprune.repair import is_untouched, repair, uniform_pruning, warm_starts
 from autoprune.space import UNTOUCHED, Candidate, Choices, Level, SearchSpace
@@ -267,32 +268,41 @@ def test_no_warm_start_where_nothing_fits() -> None:
 
 @quick
 @hypothesis.given(seeds, shares)
-def test_uniform_pruning_is_the_mildest_that_fits(seed: int, share: float) -> None:
-    """In most bits, then of the least ratio, among all pairs of one ratio above 0 and bits."""
+def test_uniform_pruning_is_the_least_damaging_that_fits(seed: int, share: float) -> None:
+    """Among all pairs of one ratio above 0 and bits."""
     space, costs = problem(seed)
     limit = limit_between(space, costs, share)
     pairs = itertools.product((0.25, 0.5, 0.75), (2, 4, 8, 16, 32))
     offered = {r for one in space.units for r in one.ratios}, {b for one in space.units for b in one.bits}
-    fit = [
-        (-b, r)
-        for r, b in pairs
-        if r in offered[0] and b in offered[1] and costs.size_bytes(space.uniform(Level(r, b))) <= limit
-    ]
-    found = uniform_pruning(space, costs, limit_bytes=limit)
+    every = [space.uniform(Level(r, b)) for r, b in pairs if r in offered[0] and b in offered[1]]
+    fit = [costs.damage(one) for one in every if costs.size_bytes(one) <= limit]
+    found = uniform_pruning(space, costs, Budget(limit))
     if not fit:
         assert found is None
         return
-    bits, ratio = min(fit)
-    assert found == space.uniform(Level(ratio, -bits))
+    assert found is not None
+    assert costs.size_bytes(found) <= limit
+    assert costs.damage(found) == min(fit)
     assert any(level.ratio > 0 for _, level in found.items)
 
 
 def test_uniform_pruning_without_a_limit_is_the_least_ratio_in_floats() -> None:
     space, costs = fine()
-    assert uniform_pruning(space, costs, limit_bytes=None) == space.uniform(Level(0.25, 32))
+    assert uniform_pruning(space, costs, Budget()) == space.uniform(Level(0.25, 32))
+
+
+def test_uniform_pruning_keeps_a_limit_of_latency() -> None:
+    space, costs = fine()
+    table = {u: {lv: 4.0 * (1 - lv.ratio) for lv in levels} for u, levels in costs.levels.items()}
+    timed = costs.with_latency(table, 1.0)
+    limit = timed.latency_ms(space.uniform(Level(0.5, 32)))
+    found = uniform_pruning(space, timed, Budget(latency_ms=limit))
+    assert found is not None
+    assert timed.latency_ms(found) <= limit
+    assert {level.ratio for _, level in found.items} == {0.5}
 
 
 def test_no_uniform_pruning_where_nothing_is_pruned() -> None:
     space = SearchSpace((Choices("a", (0.0,), (8, 32)),))
     costs = Costs(0, {"a": {UNTOUCHED: Cost(100), Level(0.0, 8): Cost(25, 0.1)}})
-    assert uniform_pruning(space, costs, limit_bytes=None) is None
+    assert uniform_pruning(space, costs, Budget()) is None

@@ -12,21 +12,29 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from autoprune.budget import Budget
+from autoprune.costs import Cost, Costs
 from autoprune.errors import AutopruneError
+from autoprune.front import Measurement, Trial
+from autoprune.record import front_record
 from autoprune.report import write_csv, write_report
+from autoprune.report.latency import bytes_alone, prediction
 from autoprune.report.page import embedded, render
+from autoprune.report.rows import pack
 from autoprune.report.rungs import agreements, ladder
 from autoprune.report.schema import read_front
 from autoprune.report.sensitivity import extremes, held, predicted
 from autoprune.report.tables import causes, gains, provenance
 from autoprune.report.text import DASH
 from autoprune.report.verdict import notes, verdict
+from autoprune.run import standing
+from autoprune.space import Candidate, Level
 
 Json = dict[str, Any]
 HOSTILE = ("<img src=x onerror=window.hacked=1>", "</script><script>window.hacked=1</script>")
@@ -156,15 +164,44 @@ def front() -> Json:
     return synthetic()
 
 
-def climbed(front: Json) -> Json:
-    """The same front with rungs: every third trial promoted once, two of them twice."""
+WIDTHS = (32, 8, "w8a8", 4, 3)
+
+
+def _cost(unit: Json, level: Json) -> float:
+    """Made-up milliseconds of a unit: w8a8 fastest, then 8 and 4 bits, 3 bits no faster than floats."""
+    times = {32: 1.0, 8: 0.55, "w8a8": 0.3, 4: 0.5, 3: 1.0}
+    return float((1 - level["ratio"]) * times[level["bits"]] * unit["size_bytes"] / 5e6)
+
+
+def predicted_fast(front: Json) -> Json:
+    """The same front from a target with w8a8, with milliseconds predicted of every trial."""
     new = copy.deepcopy(front)
+    errors = []
+    for row in new["trials"]:
+        for unit in new["units"]:
+            level = row["levels"][unit["name"]]
+            if row["name"] is None and "encoder" in unit["name"] and level["bits"] == 8:
+                level["bits"] = "w8a8"
+        row["unit_ms"] = {u["name"]: _cost(u, row["levels"][u["name"]]) for u in new["units"]}
+        row["predicted_latency_ms"] = 1.5 + sum(row["unit_ms"].values())
+        if row["state"] == "COMPLETE" and row["name"] is None:
+            errors.append(row["predicted_latency_ms"] / row["latency_ms"] - 1)
+    pairs = len(errors)
+    error, bias = sum(map(abs, errors)) / pairs, sum(errors) / pairs
+    new["run"] |= {"fast_bits": [2, 4, 8], "integer": True}
+    return {**new, "latency": {"predicted error": error, "pairs": pairs, "bias": bias}}
+
+
+def climbed(front: Json) -> Json:
+    """The front of today: w8a8, and rungs; every third trial promoted once, two of them twice."""
+    new = predicted_fast(front)
     levels = []
     for k, unit in enumerate(new["units"]):
         for ratio in (0.0, 0.25) if "encoder" in unit["name"] else (0.0,):
-            for bits in (32, 8, 4, 3):
-                damage = 0.0 if bits == 32 and not ratio else (k + 1) * (1e-3 * ratio + 0.01 * 4.0**-bits)
-                size = round(unit["size_bytes"] * (1 - ratio) * bits / 32)
+            for bits in WIDTHS:
+                stored, rounding = (8, 2e-3) if bits == "w8a8" else (bits, 0.01 * 4.0**-bits)
+                damage = 0.0 if bits == 32 and not ratio else (k + 1) * (1e-3 * ratio + rounding)
+                size = round(unit["size_bytes"] * (1 - ratio) * stored / 32)
                 levels.append([unit["name"], ratio, bits, size, damage, 0.9 * (1 - ratio)])
     for row in new["trials"]:
         fixed = {"rung": 0, "promoted_from": None}
@@ -208,8 +245,8 @@ def hostile(front: Json) -> Json:
     old = bad["units"][3]["name"]
     bad["units"][3] |= {"name": script + "\u2028", "kind": image}
     for trial in bad["trials"]:
-        for field in ("levels", "unit_bytes"):
-            if old in trial[field]:
+        for field in ("levels", "unit_bytes", "unit_ms"):
+            if old in trial.get(field, ()):
                 trial[field][script + "\u2028"] = trial[field].pop(old)
     for row in bad.get("sensitivity", {}).get("levels", ()):
         row[0] = script + "\u2028" if row[0] == old else image if row[0] == "pooler" else row[0]
@@ -283,6 +320,9 @@ def test_most_and_least_sensitive_are_named_at_the_bits_nearest_to_four(modern: 
     assert extremes(read_front(without)).startswith("At 8 bits with nothing removed, pooler")
     one = changed(modern, sensitivity={"levels": rows[:2]})
     assert extremes(read_front(one)) == ""
+    only = changed(modern, sensitivity={"levels": [row for row in rows if row[2] == "w8a8"]})
+    said = extremes(read_front(only))
+    assert said.startswith("At 8-bit weights and activations with nothing removed, pooler is the most")
 
 
 @pytest.mark.parametrize(
@@ -322,6 +362,67 @@ def test_agreement_of_rungs_in_words(modern: Json, fields: Json, low: bool, said
     assert agreements(read_front(changed(modern, agreement=none))) == []
 
 
+@pytest.mark.parametrize(
+    ("latency", "said"),
+    [
+        (
+            (0.031, 24, 0.012),
+            "were off by 3.1 % on average over 24 trials, and too high by 1.2 % in the mean.",
+        ),
+        ((0.2, 3, -0.2), "were off by 20.0 % on average over 3 trials, and too low by 20.0 % in the mean."),
+        ((0.031, 24, 0.0004), "were off by 3.1 % on average over 24 trials."),
+        ((0.0, 5, 0.0), "were off by 0.0 % on average over 5 trials."),
+        (None, "Too few trials have been measured to tell how far off they are."),
+    ],
+)
+def test_error_of_predicted_milliseconds_in_words(
+    modern: Json, latency: tuple[float, int, float] | None, said: str
+) -> None:
+    given = latency and dict(zip(("predicted error", "pairs", "bias"), latency, strict=True))
+    text = prediction(read_front(changed(modern, latency=given))).replace("\u00a0", " ")
+    assert text.startswith("What a unit takes at each level was fitted to whole models timed on the target")
+    assert text.endswith(said)
+    assert "left out" not in text
+    checked = changed(modern, {"latency_table_error": 0.024}, latency=given)
+    left_out = "On models left out of the fit, the sum was off by 2.4 % on average."
+    assert left_out in prediction(read_front(checked)).replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize(
+    ("widths", "facts", "said"),
+    [
+        ([32, 8, 3, 6], {}, "6 and 3 bits save bytes alone on openvino: they are computed no faster than"),
+        ([3], {}, "3 bits save bytes alone on openvino: they"),
+        ([32, 8, 4, 2, "w8a8"], {}, ""),
+        ([32], {}, ""),
+        ([8, 4, 16], {"fast_bits": []}, "16, 8 and 4 bits save bytes alone on openvino"),
+        (["w8a8"], {"integer": False}, "w8a8 saves bytes alone on openvino: it is computed no faster"),
+        ([3, "w8a8"], {"integer": False, "target": ""}, "w8a8 and 3 bits save bytes alone on this target"),
+        ([3, 6], {"fast_bits": None, "integer": None}, ""),
+    ],
+)
+def test_widths_of_the_front_that_save_no_time(
+    modern: Json, widths: list[int | str], facts: Json, said: str
+) -> None:
+    members = [{"ratio": 0.0, "bits": width} for width in widths]
+    rows = [
+        {**row, "on_front": k < 2, "levels": {f"unit {n}": one for n, one in enumerate(members)}}
+        if k < 2
+        else {**row, "on_front": False, "levels": {"other": {"ratio": 0.5, "bits": 6}}}
+        for k, row in enumerate(modern["trials"])
+    ]
+    text = bytes_alone(read_front(changed(modern, facts, trials=rows)))
+    assert text.startswith(said) if said else text == ""
+
+
+def test_a_width_that_is_none_is_named_with_its_place(front: Json) -> None:
+    for wrong in ("w4a8", "8", 4.5, None):
+        bad = copy.deepcopy(front)
+        bad["trials"][5]["levels"]["pooler"]["bits"] = wrong
+        with pytest.raises(AutopruneError, match=r"trials\.5\.levels\.pooler\.bits"):
+            read_front(bad)
+
+
 def test_provenance_tells_what_ended_the_run(front: Json, modern: Json) -> None:
     told = {name: value.replace("\u00a0", " ") for name, value in provenance(read_front(modern))}
     assert told["Stopped by"] == "patience: no more progress"
@@ -333,13 +434,90 @@ def test_provenance_tells_what_ended_the_run(front: Json, modern: Json) -> None:
 
 
 def test_a_front_without_the_new_fields_has_no_new_sections(front: Json) -> None:
-    null = dict.fromkeys(("rungs", "agreement", "sensitivity", "kl_hypervolume"))
+    null = dict.fromkeys(("rungs", "agreement", "sensitivity", "kl_hypervolume", "latency"))
     for one in (front, changed(front, **null)):
         read = read_front(one)
         assert (ladder(read), agreements(read), predicted(read), extremes(read), held(read)) == (
             [], [], False, "", "",
         )  # fmt: skip
-        assert not re.search('id="(rungs-title|sensitivity-title|heat|scatter)"', render(one))
+        assert (prediction(read), bytes_alone(read)) == ("", "")
+        names = "rungs-title|sensitivity-title|heat|scatter|bytes-alone|latency-prediction"
+        assert not re.search(f'id="({names})"', render(one))
+
+
+# ---- what a run records of its predicted milliseconds -------------------------------------------
+
+
+TABLE = {Level(): 9.0, Level(0.5, 8, 8): 1.0, Level(0.0, 4): 5.0}
+COSTS = Costs(1000, {u: {lv: Cost(100, 0.0, ms) for lv, ms in TABLE.items()} for u in ("a", "b")}, 2.0)
+
+
+def recorded(
+    found: Sequence[tuple[Level, float | None]], costs: Costs = COSTS, baseline: float | None = None
+) -> Json:
+    """What `front.json` holds of trials: unit `a` at a level, `b` untouched, with measured milliseconds."""
+    rows = [Trial(0, *_pair(Level(), baseline), name="original")] if baseline else []
+    rows += [Trial(k, *_pair(*one)) for k, one in enumerate(found, start=len(rows))]
+    facts = {"recipe": {"steps": 1}, "fast_bits": [4], "integer": True, "target": "openvino"}
+    about = {"facts": facts, "kinds": {}, "started": "", "command": "", "latency_table_error": 0.024}
+    now = standing(rows, Budget(), Measurement(3000, 30.0, 50.0), rows=10)
+    record = front_record(about, costs, now, Budget(), sizes=(1000.0, 3000.0), state="finished")
+    json.dumps(record, allow_nan=False)
+    return record
+
+
+def _pair(level: Level, ms: float | None) -> tuple[Candidate, Measurement | None]:
+    candidate = Candidate((("a", level), ("b", Level())))
+    return candidate, None if ms is None else Measurement(1200, ms, 80.0)
+
+
+def test_error_of_predictions_is_the_mean_over_measured_trials() -> None:
+    w8a8, four = Level(0.5, 8, 8), Level(0.0, 4)  # predicted: 2 + 1 + 9 = 12 ms, 2 + 5 + 9 = 16 ms
+    trials = [(w8a8, 10.0), (w8a8, 12.0), (four, 20.0), (four, None)]
+    found = recorded(trials, baseline=40.0)  # the original, off by half, is no pair
+    assert found["latency"] == pytest.approx(
+        {"predicted error": (0.2 + 0.0 + 0.2) / 3, "pairs": 3, "bias": (0.2 + 0.0 - 0.2) / 3}
+    )
+    assert recorded(trials[1:], baseline=40.0)["latency"] is None
+    read = read_front(found)
+    assert "off by 13.3 % on average over 3 trials." in prediction(read).replace("\u00a0", " ")
+
+
+def test_each_trial_has_its_predicted_milliseconds_and_those_of_its_units() -> None:
+    found = recorded([(Level(0.5, 8, 8), 10.0), (Level(0.0, 4), None)], baseline=20.0)
+    assert [row["predicted_latency_ms"] for row in found["trials"]] == [20.0, 12.0, 16.0]
+    assert [row["unit_ms"] for row in found["trials"]] == [{"a": ms, "b": 9.0} for ms in (9.0, 1.0, 5.0)]
+    assert [row["levels"]["a"]["bits"] for row in found["trials"]] == [32, "w8a8", 4]
+    rows = found["sensitivity"]["levels"]
+    for trial in found["trials"]:
+        for unit, level in trial["levels"].items():
+            (ms,) = [row[5] for row in rows if row[:3] == [unit, level["ratio"], level["bits"]]]
+            assert ms == trial["unit_ms"][unit]
+    said = [found["run"][name] for name in ("fast_bits", "integer", "latency_table_error")]
+    assert said == [[4], True, 0.024]
+
+
+def test_without_a_latency_table_nothing_is_predicted() -> None:
+    bare = Costs(1000, {u: {lv: Cost(100) for lv in TABLE} for u in ("a", "b")})
+    found = recorded([(Level(0.0, 4), 10.0)] * 4, bare)
+    assert found["latency"] is None
+    assert {row["predicted_latency_ms"] for row in found["trials"]} == {None}
+    assert [row["unit_ms"] for row in found["trials"]] == [{}] * 4
+    assert prediction(read_front(found)) == ""
+
+
+def test_a_packed_front_is_small_and_unpacks_to_itself(modern: Json) -> None:
+    given: Any = pack(modern)
+    names, levels, variants = (given[key] for key in ("names", "levels", "variants"))
+    assert {json.dumps(one) for one in levels} == {
+        json.dumps(level) for row in modern["trials"] for level in row["levels"].values()
+    }
+    for row, packed in zip(modern["trials"], given["front"]["trials"], strict=True):
+        for k, name in enumerate(names):
+            index, size, ms = variants[k][packed["levels"][k]]
+            assert levels[index] == row["levels"][name]
+            assert (size, ms) == (row["unit_bytes"].get(name), row["unit_ms"][name])
+    assert len(json.dumps(given)) < 0.5 * len(json.dumps(modern))
 
 
 # ---- the files ----------------------------------------------------------------------------------
@@ -391,13 +569,15 @@ def test_csv_reads_back(front: Json, tmp_path: Path) -> None:
 
 def test_csv_has_rung_and_prediction(front: Json, modern: Json, tmp_path: Path) -> None:
     write_csv(modern, tmp_path / "front.csv")
+    check_csv((tmp_path / "front.csv").read_bytes().decode(), modern)
     rows = list(csv.DictReader((tmp_path / "front.csv").read_text().splitlines()))
     for row, trial in zip(rows, modern["trials"], strict=True):
         assert int(row["rung"]) == trial["rung"]
-        assert (float(row["predicted_kl"]) if row["predicted_kl"] else None) == trial["predicted_kl"]
+        for field in ("predicted_kl", "predicted_latency_ms"):
+            assert (float(row[field]) if row[field] else None) == trial[field]
     write_csv(front, tmp_path / "front.csv")
     rows = list(csv.DictReader((tmp_path / "front.csv").read_text().splitlines()))
-    assert {(row["rung"], row["predicted_kl"]) for row in rows} == {("", "")}
+    assert {(row["rung"], row["predicted_kl"], row["predicted_latency_ms"]) for row in rows} == {("", "", "")}
 
 
 def check_csv(text: str, front: Json) -> None:
@@ -409,7 +589,7 @@ def check_csv(text: str, front: Json) -> None:
             assert (float(row[field]) if row[field] else None) == trial[field]
         for name, level in trial["levels"].items():
             assert float(row[f"{name}.ratio"]) == level["ratio"]
-            assert int(row[f"{name}.bits"]) == level["bits"]
+            assert row[f"{name}.bits"] == str(level["bits"])
 
 
 def test_csv_holds_no_formula(front: Json, tmp_path: Path) -> None:
@@ -521,16 +701,33 @@ def test_axes_and_table(visit: Callable[[Json], Any], front: Json) -> None:
         assert rows_of(page, 3)[-2:] == [DASH, DASH]
 
 
+def test_a_limit_of_milliseconds_alone_is_drawn_at_once(visit: Callable[[Json], Any], front: Json) -> None:
+    for size, ms, axis in ((None, 5.0, "latency"), (20 * MB, 5.0, "size"), (None, None, "size")):
+        budget = {"size_bytes": size, "latency_ms": ms}
+        page = visit(changed(front, {"budget": budget, "budget_text": ""}))
+        assert page.input_value("#axis-x") == axis
+        shown = page.locator("#chart .budget-text").all_text_contents()
+        limit = {"latency": ["budget 5.00 ms"], "size": ["budget 20.0 MB"] if size else []}[axis]
+        assert [one.replace("\u00a0", " ") for one in shown] == limit
+
+
 def saved(page: Any, button: str) -> str:
     with page.expect_download() as download:
         page.click(button)
     return Path(download.value.path()).read_bytes().decode()
 
 
-def test_saved_files_are_those_of_the_run(visit: Callable[[Json], Any], front: Json) -> None:
+def test_saved_files_are_those_of_the_run(
+    visit: Callable[[Json], Any], front: Json, modern: Json, tmp_path: Path
+) -> None:
     page = visit(front)
     assert json.loads(saved(page, "#save-json")) == front
     check_csv(saved(page, "#save-csv"), front)
+    page = visit(modern)
+    assert json.loads(saved(page, "#save-json")) == modern
+    check_csv(saved(page, "#save-csv"), modern)
+    write_csv(modern, tmp_path / "front.csv")
+    assert saved(page, "#save-csv").splitlines()[0] == (tmp_path / "front.csv").read_text().splitlines()[0]
     bad = hostile(climbed(front))
     page = visit(bad)
     assert json.loads(saved(page, "#save-json")) == bad
@@ -543,6 +740,9 @@ def test_hostile_names_are_text(visit: Callable[[Json], Any], modern: Json) -> N
         cell.hover()
     for key in page.locator("#trials .pick").all()[:15]:
         key.click()
+    page.wait_for_timeout(100)
+    page.locator("#trials .pick").nth(6).click()
+    assert "Share of time" in page.inner_text("#map")
     page.wait_for_timeout(100)
     assert page.evaluate("window.hacked") is None
     assert page.locator("img").count() == 0
@@ -566,7 +766,7 @@ def test_damage_is_shaded_told_and_walked_by_keys(visit: Callable[[Json], Any], 
     assert page.locator("#heat td[aria-label]").count() == len(levels)
     heads = page.locator("#heat thead tr").all()
     assert [one.inner_text().split() for one in heads] == [
-        ["Rows", "removed", "none", "25", "%"], ["Bits", *2 * ["32", "8", "4", "3"]],
+        ["Rows", "removed", "none", "25", "%"], ["Bits", *2 * ["32", "8", "w8a8", "4", "3"]],
     ]  # fmt: skip
     names = [one["name"] for one in modern["units"]]
     assert page.locator("#heat tbody th").all_text_contents() == names
@@ -586,6 +786,92 @@ def test_damage_is_shaded_told_and_walked_by_keys(visit: Callable[[Json], Any], 
     assert not page.is_visible("#tip")
     page.keyboard.press("ArrowUp")
     assert page.locator("#heat td:focus").count() == 1
+
+
+def numbers(cells: list[str]) -> list[float]:
+    """Numbers with a unit, in bytes, milliseconds or percent."""
+    scale = {"MB": 1e6, "kB": 1e3}
+    parts = [cell.replace("\u00a0", " ").split() for cell in cells]
+    return [float(number) * scale.get(unit, 1.0) for number, unit in parts]
+
+
+def test_map_of_a_trial_has_w8a8_and_shares_of_bytes_and_time(
+    visit: Callable[[Json], Any], modern: Json
+) -> None:
+    page = visit(modern)
+    trial = next(row for row in modern["trials"] if row["number"] == modern["best"])
+    names = [unit["name"] for unit in modern["units"]]
+    assert page.locator("#map tbody th code").all_text_contents() == names
+    bits = page.locator("#map tbody .bits")
+    assert bits.all_inner_texts() == [str(trial["levels"][name]["bits"]) for name in names]
+    w8a8 = bits.filter(has_text="w8a8")
+    assert w8a8.count() > 3
+    assert {one.get_attribute("title") for one in w8a8.all()} == {"8-bit weights and activations"}
+    assert w8a8.first.evaluate("(node) => node.scrollWidth <= node.clientWidth")
+    assert "w8a8: 8-bit weights and activations." in page.inner_text("#map .hint")
+    heads = page.locator("#map thead th").all_inner_texts()
+    column = {
+        name: 1 + heads.index(name) for name in ("Bytes", "Share of file", "Predicted time", "Share of time")
+    }
+    cells = {
+        name: numbers(page.locator(f"#map tbody td:nth-child({k})").all_inner_texts())
+        for name, k in column.items()
+    }
+    assert cells["Predicted time"] == pytest.approx([trial["unit_ms"][name] for name in names], rel=5e-3)
+    whole = trial["predicted_latency_ms"]
+    for name, ms, share in zip(names, cells["Predicted time"], cells["Share of time"], strict=True):
+        assert share == pytest.approx(100 * ms / whole, abs=0.1), name
+    rest, total = (
+        numbers(row.locator("td").all_inner_texts()) for row in page.locator("#map tfoot tr").all()
+    )
+    for k, name in enumerate(("Bytes", "Share of file", "Predicted time", "Share of time")):
+        assert sum(cells[name]) + rest[k] == pytest.approx(total[k], rel=0.01)
+    assert total == pytest.approx([trial["size_bytes"], 100, whole, 100], rel=5e-3)
+    error = 100 * (whole / trial["latency_ms"] - 1)
+    card = page.inner_text("#card").replace("\u00a0", " ")
+    assert f"{abs(error):.1f} % too {'high' if error > 0 else 'low'}" in card
+
+
+def test_map_is_whole_on_paper(visit: Callable[[Json], Any], modern: Json) -> None:
+    page = visit(modern)
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 690, "height": 900})  # A4 less margins, at 96 dots an inch
+    page.wait_for_timeout(50)
+    for name in ("#map .scroll", "#heat .scroll"):
+        assert page.locator(name).evaluate("(node) => node.scrollWidth <= node.clientWidth"), name
+
+
+def test_map_of_an_older_run_has_no_time(visit: Callable[[Json], Any], front: Json) -> None:
+    page = visit(front)
+    assert "time" not in page.inner_text("#map").lower()
+    assert page.locator("#map thead th").count() == 6
+    assert "Predicted" not in page.inner_text("#card")
+
+
+def test_widths_go_from_wide_to_narrow_with_w8a8_beside_8(visit: Callable[[Json], Any], modern: Json) -> None:
+    widths = [32, 16, 8, "w8a8", 6, 4, 3, 2]
+    rows = [["pooler", 0.0, width, 1000, 1e-3, 0.1] for width in widths]
+    for seed in range(3):
+        random.Random(seed).shuffle(rows)
+        page = visit(changed(modern, sensitivity={"levels": rows, "spearman": None, "pairs": 0}))
+        heads = page.locator("#heat thead tr:last-child th").all_text_contents()
+        assert heads == ["Bits", *map(str, widths)]
+    page.locator("#heat tbody td").nth(3).hover()
+    told = page.inner_text("#tip").splitlines()
+    assert told[:2] == ["pooler", "8-bit weights and activations, nothing removed"]
+    assert "w8a8: 8-bit weights and activations." in page.inner_text("#heat")
+    shown = page.locator("#heat thead tr:last-child th").nth(4)
+    assert shown.evaluate("(node) => node.scrollWidth <= node.clientWidth")
+
+
+def test_latency_is_told_as_measured_and_as_predicted(visit: Callable[[Json], Any], modern: Json) -> None:
+    page = visit(modern)
+    read = read_front(modern)
+    assert page.text_content("#latency-prediction") == prediction(read)
+    assert page.text_content("#bytes-alone") == bytes_alone(read) != ""
+    members = {lv["bits"] for row in modern["trials"] if row["on_front"] for lv in row["levels"].values()}
+    assert 3 in members
+    assert bytes_alone(read).startswith("3 bits save bytes alone on openvino")
 
 
 def test_shades_follow_damage_in_light_and_dark(visit: Callable[[Json], Any], modern: Json) -> None:

@@ -505,10 +505,15 @@ def test_idle_is_no_growth_over_the_last_candidates() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_the_estimate_holds_at_half_time(workers: int, tmp_path: Path) -> None:
-    """Within a quarter, though training takes four times as long and finalists fifteen."""
-    one = Simulated(tmp_path / "study.db", workers=workers, wanted=24, sampler=OURS).go()
-    at, said = min(one.estimates, key=lambda pair: abs(pair[0] - one.now / 2))
-    assert said == pytest.approx(one.now - at, rel=0.25)
+    """Within a quarter in the median of five searches, though training takes four times as long and
+    finalists fifteen; how many are promoted late is luck, so one may be off by more."""
+    off = []
+    for wanted in (20, 22, 24, 26, 28):
+        one = Simulated(tmp_path / f"{wanted}.db", workers=workers, wanted=wanted, sampler=OURS).go()
+        at, said = min(one.estimates, key=lambda pair: abs(pair[0] - one.now / 2))
+        off.append(abs(said / (one.now - at) - 1))
+    assert sorted(off)[2] <= 0.25
+    assert max(off) <= 0.5
 
 
 def test_the_pace_is_the_mean_of_the_last_or_a_guess_from_the_steps() -> None:

@@ -161,7 +161,7 @@ def test_a_rule_that_prunes_nothing_still_quantizes_rows_and_columns() -> None:
 
 
 def test_bits_that_a_target_cannot_store_are_not_offered(tiny: Tiny) -> None:
-    space = search_space(tiny.units, bits=frozenset({4, 8, 32}))
+    space = search_space(tiny.units, lambda unit, level: level.bits in {4, 8, 32})
     assert {bits for one in space.units for bits in one.bits} == {4, 8, 32}
     assert [one.unit for one in space.units] == [unit.name for unit in tiny.units]
 

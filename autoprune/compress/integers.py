@@ -36,6 +36,16 @@ class Integers:
         """Weights that share a scale."""
         return self.codes.shape[1] // self.scale.shape[1]
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether there is one scale a row and every zero point is the middle."""
+        return self.scale.shape[1] == 1 and bool((self.zero == 2 ** (self.bits - 1)).all())
+
+    @property
+    def least(self) -> int:
+        """The smallest code in use: symmetric integers leave the lowest out, so that -w is there too."""
+        return 1 if self.is_symmetric else 0
+
     def dequantize(self) -> Float[Tensor, "o i"]:
         """The weight these integers stand for, float32."""
         o, i = self.codes.shape
@@ -68,7 +78,11 @@ def stored_bytes(rows: int, columns: int, *, bits: int, group_size: int) -> int:
 
 
 def choose_scale(
-    weight: Float[Tensor, "*b o s"], top: Float[Tensor, "*#b 1"], weight_of: Float[Tensor, " s"]
+    weight: Float[Tensor, "*b o s"],
+    top: Float[Tensor, "*#b 1"],
+    weight_of: Float[Tensor, " s"],
+    *,
+    symmetric: bool = False,
 ) -> tuple[Float[Tensor, "*b o"], Float[Tensor, "*b o"]]:
     """Scale and zero point of each row of one group, by least weighted squared error.
 
@@ -76,19 +90,25 @@ def choose_scale(
         weight: the group's weights.
         top: largest code, 2^bits - 1; broadcasts, so several bit-widths are done at once.
         weight_of: importance of each column (the diagonal of the input's second moment).
+        symmetric: the zero point is the code above the middle, and code 0 is not used.
 
     Returns:
         scale (half-float values in float32) and zero point (integers in float32).
     """
     low = weight.amin(-1).clamp(max=0.0)
     high = weight.amax(-1).clamp(min=0.0)
+    floor, middle = torch.zeros_like(top), (top + 1) / 2
+    if symmetric:
+        high = torch.maximum(high, -low)
+        low, floor = -high, floor + 1
     best_error = torch.full_like(low, torch.inf)
     best_scale, best_zero = torch.ones_like(low), torch.zeros_like(low)
     for shrink in SHRINKS:
-        scale = (shrink * (high - low) / top).clamp(min=SMALLEST_SCALE).half().float()
-        zero = (-shrink * low / scale).round().clamp(min=torch.zeros_like(top), max=top)
+        scale = (shrink * (high - low) / (top - floor)).clamp(min=SMALLEST_SCALE).half().float()
+        zero = (-shrink * low / scale).round().clamp(min=floor, max=top)
+        zero = middle.expand_as(zero) if symmetric else zero
         code = (weight / scale[..., None]).round() + zero[..., None]
-        code = code.clamp(min=torch.zeros_like(top)[..., None], max=top[..., None])
+        code = code.clamp(min=floor[..., None], max=top[..., None])
         gap = (code - zero[..., None]) * scale[..., None] - weight
         error = gap.square() @ weight_of
         better = error < best_error

@@ -26,6 +26,7 @@ def round_compensated(
     *,
     bits: Sequence[int],
     group_size: int,
+    symmetric: bool = False,
 ) -> list[Integers]:
     """Integers of a weight for each number of bits, least output error column by column.
 
@@ -34,6 +35,8 @@ def round_compensated(
         moment: second moment of the input, E[x xT].
         bits: numbers of bits below 16.
         group_size: weights that should share a scale (`group_size_for` makes it fit).
+        symmetric: zero points in the middle of the codes, the lowest of which is not used, as kernels
+            of signed integers want it.
     """
     o, i = weight.shape
     size = group_size_for(i, group_size)
@@ -44,9 +47,9 @@ def round_compensated(
     codes, scales, zeros = torch.empty_like(left), [], []
     for start in range(0, i, size):
         end = start + size
-        scale, zero = choose_scale(left[:, :, start:end], top, importance[start:end])
+        scale, zero = choose_scale(left[:, :, start:end], top, importance[start:end], symmetric=symmetric)
         errors = _round_group_(left[:, :, start:end], codes[:, :, start:end], scale, zero, top,
-                               factor[start:end, start:end])  # fmt: skip
+                               factor[start:end, start:end], floor=float(symmetric))  # fmt: skip
         left[:, :, end:] -= errors @ factor[start:end, end:]
         scales.append(scale)
         zeros.append(zero)
@@ -64,13 +67,15 @@ def _round_group_(
     zero: Float[Tensor, "n o"],
     top: Float[Tensor, "n 1"],
     factor: Float[Tensor, "s s"],
+    *,
+    floor: float,
 ) -> Float[Tensor, "n o s"]:
     """Round one group column by column into `codes`; returns each column's scaled error."""
     errors = torch.empty_like(left)
-    floor = torch.zeros_like(top)
+    least = torch.full_like(top, floor)
     for j in range(left.shape[-1]):
         column = left[:, :, j]
-        code = torch.clamp((column / scale).round_().add_(zero), floor, top)
+        code = torch.clamp((column / scale).round_().add_(zero), least, top)
         error = (column - (code - zero) * scale) / factor[j, j]
         left[:, :, j + 1 :] -= error[:, :, None] * factor[j, j + 1 :]
         codes[:, :, j] = code

@@ -54,20 +54,34 @@ const format = {
 const shorten = (text, most) => (text.length > most ? text.slice(0, most - 1) + "\u2026" : text);
 const label = (trial) => (trial.name === null ? "trial " + trial.number : trial.name);
 
+// Widths: bits of a weight, or 8-bit weights that are multiplied with 8-bit activations. widths.py has
+// the same order, with w8a8 right after 8, and the same words.
+const INTEGER = "w8a8";
+const isWidth = (bits) => known(bits) || bits === INTEGER;
+const breadth = (bits) => (bits === INTEGER ? 7.5 : bits);
+const widthText = (bits) => (bits === INTEGER ? "8-bit weights and activations"
+  : bits + SPACE + (bits === 1 ? "bit" : "bits"));
+const integerNote = `${INTEGER}: ${widthText(INTEGER)}.`;
+
 // How long a trial was trained; rungs.py has the same words.
 const RUNGS = ["untrained", "brief", "long"];
 const rungName = (rung) => (known(rung) ? RUNGS[rung] ?? "rung " + rung : null);
 const rungText = (trial) => (known(trial.rung) ? rungName(trial.rung) +
   (known(trial.promoted_from) ? " from #" + trial.promoted_from : "") : DASH);
 
+const PER_UNIT = ["levels", "unit_bytes", "unit_ms"];
+
 // The inverse of `pack` in rows.py: the front as front.json has it.
 function unpack(data) {
-  const { names, levels } = data;
+  const { names, levels, variants } = data;
   const trials = data.front.trials.map((trial) => {
-    const one = { ...trial, levels: Object.create(null), unit_bytes: Object.create(null) };
+    const one = { ...trial };
+    for (const field of PER_UNIT.filter((each) => each in trial)) one[field] = Object.create(null);
     names.forEach((name, k) => {
-      if (trial.levels[k] >= 0) one.levels[name] = levels[trial.levels[k]];
-      if (trial.unit_bytes[k] !== null) one.unit_bytes[name] = trial.unit_bytes[k];
+      const [level, bytes, ms] = variants[k][trial.levels[k]] ?? [null, null, null];
+      if (level !== null) one.levels[name] = levels[level];
+      if (bytes !== null) one.unit_bytes[name] = bytes;
+      if (ms !== null) one.unit_ms[name] = ms;
     });
     return one;
   });

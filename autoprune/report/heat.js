@@ -62,7 +62,7 @@ function gridOf(levels, names) {
   }
   return {
     rows: [...rows].filter(([, cells]) => cells.size),
-    columns: [...columns.values()].sort((a, b) => a.ratio - b.ratio || b.bits - a.bits),
+    columns: [...columns.values()].sort((a, b) => a.ratio - b.ratio || breadth(b.bits) - breadth(a.bits)),
   };
 }
 
@@ -82,7 +82,7 @@ function paint(node, t) {
   node.style.setProperty("--t", (100 * (STRETCHES * t - stretch)).toFixed(1) + "%");
 }
 
-const levelText = (cell) => `${cell.bits}${SPACE}bits, ` +
+const levelText = (cell) => `${widthText(cell.bits)}, ` +
   (cell.ratio ? `${percentOf(cell.ratio)} of rows removed` : "nothing removed");
 const percentOf = (ratio) => Number((100 * ratio).toFixed(1)) + SPACE + "%";
 
@@ -114,13 +114,16 @@ function heatHead(columns, starts) {
       el("th", { scope: "colgroup", colspan: one.count, class: "starts" },
         one.ratio ? percentOf(one.ratio) : "none"))),
     el("tr", {}, el("th", { scope: "col" }, "Bits"), ...columns.map((one, k) =>
-      el("th", { scope: "col", class: starts[k] ? "starts" : null }, one.bits))));
+      el("th", { scope: "col", class: starts[k] ? "starts" : null }, ...widthHead(one.bits)))));
 }
+
+// A column is two digits wide: w8a8 takes two lines.
+const widthHead = (bits) => (bits === INTEGER ? [bits.slice(0, 2), el("wbr"), bits.slice(2)] : [bits]);
 
 // A name that may break after a dot.
 const breakable = (name) => name.split(/(?<=\.)/).flatMap((part, k) => (k ? [el("wbr"), part] : [part]));
 
-function heatLegend(shade) {
+function heatLegend(shade, columns) {
   const first = Math.ceil(Math.log10(shade.low) - 1e-9);
   const ticks = [];
   for (let power = first; power <= Math.log10(shade.high) + 1e-9; power += 1) {
@@ -129,7 +132,8 @@ function heatLegend(shade) {
     ticks.push(tick);
   }
   const notes = [shade.clipped ? `What is less than ${format.nats(shade.low)} has the first colour.` : null,
-    "0: no damage. Empty: not a level of this unit."].filter(Boolean).join(" ");
+    "0: no damage. Empty: not a level of this unit.",
+    columns.some((one) => one.bits === INTEGER) ? integerNote : null].filter(Boolean).join(" ");
   return el("div", { class: "scale" },
     el("span", { class: "scale-name" }, "Predicted damage, nats a row (log)"),
     el("span", { class: "scale-bar", "aria-hidden": "true" }, el("span", { class: "scale-fill" }), ...ticks),
@@ -177,5 +181,5 @@ function drawHeat(host, levels, names) {
   table.style.setProperty("--groups", starts.filter(Boolean).length);
   walkGrid(table);
   tellIn(table, "td[tabindex]", (node) => cells.get(node));
-  host.replaceChildren(...(shade.empty ? [] : [heatLegend(shade)]), el("div", { class: "scroll" }, table));
+  host.replaceChildren(...(shade.empty ? [] : [heatLegend(shade, columns)]), el("div", { class: "scroll" }, table));
 }

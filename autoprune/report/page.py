@@ -17,6 +17,7 @@ from typing import cast
 import jinja2
 import markupsafe
 
+from autoprune.report.latency import bytes_alone, prediction
 from autoprune.report.rows import FIELDS, Json, pack
 from autoprune.report.rungs import agreements, ladder
 from autoprune.report.schema import Front, clean, read_front
@@ -60,6 +61,8 @@ def render(front: Mapping[str, object]) -> str:
         predicted=predicted(read),
         extremes=extremes(read),
         held=held(read),
+        prediction=prediction(read),
+        bytes_alone=bytes_alone(read),
         command=printable(read.run.command),
         policy=_policy(style, script),
         style=markupsafe.Markup(style),

@@ -28,7 +28,9 @@ const ROLES = { best: "best in the budget", knee: "knee of the front", front: "o
   dominated: "dominated", original: "original model", baseline: "uniform baseline", failed: "failed" };
 if (!known(run.budget?.size_bytes) && !known(run.budget?.latency_ms)) ROLES.best = "best";
 
-const state = { x: "size", y: "accuracy", zoom: false, selected: null, points: [], predicted: [], focus: 0,
+// A limit of milliseconds alone is looked at along milliseconds.
+const timedAlone = known(run.budget?.latency_ms) && !known(run.budget?.size_bytes);
+const state = { x: timedAlone ? "latency" : "size", y: "accuracy", zoom: false, selected: null, points: [], predicted: [], focus: 0,
   sort: "number", descending: false };
 
 // ---- the chart ------------------------------------------------------------------------------
@@ -163,6 +165,8 @@ function showCard(trial) {
     el("dl", {},
       pair("Size", format.size(trial.size_bytes)),
       pair("Latency", format.latency(trial.latency_ms), spread),
+      known(trial.predicted_latency_ms)
+        ? pair("Predicted", format.latency(trial.predicted_latency_ms), offBy(trial)) : null,
       pair("Validation", format.percent(trial.accuracy), error),
       pair("Test", format.percent(trial.test_accuracy)),
       pair("KL", format.nats(trial.kl), known(trial.kl) ? "nats" : null),
@@ -178,6 +182,14 @@ function showCard(trial) {
       el("div", { class: "command" }, el("code", { id: "export" }, text), copyButton(text)));
   }
   byId("card").replaceChildren(...parts);
+}
+
+// How far the predicted milliseconds are from the measured ones.
+function offBy(trial) {
+  if (!known(trial.latency_ms)) return null;
+  const error = 100 * (trial.predicted_latency_ms / trial.latency_ms - 1);
+  const size = Math.abs(error).toFixed(1);
+  return size === "0.0" ? "as measured" : `${size}${SPACE}% too ${error > 0 ? "high" : "low"}`;
 }
 
 // The trial of the same candidate at the rung below, to go to.
@@ -216,6 +228,7 @@ function bar(share, kind, before) {
   return box;
 }
 
+// Columns of milliseconds where a run has predicted them.
 function showMap(trial) {
   const before = new Map((front.units || []).map((unit) => [unit.name, unit]));
   const names = data.names.filter((name) => name in trial.levels || name in trial.unit_bytes);
@@ -225,35 +238,55 @@ function showMap(trial) {
     return;
   }
   const bytes = names.map((name) => trial.unit_bytes[name]);
+  const times = names.map((name) => trial.unit_ms?.[name]);
   const most = Math.max(1, ...bytes.filter(known), ...names.map((n) => before.get(n)?.size_bytes || 0));
-  const total = trial.size_bytes ?? trial.predicted_size_bytes;
-  const rows = names.map((name, k) => unitRow(name, trial.levels[name], bytes[k], before.get(name), most, total));
-  const rest = total - bytes.reduce((sum, one) => sum + (known(one) ? one : 0), 0);
+  const whole = { bytes: trial.size_bytes ?? trial.predicted_size_bytes, ms: trial.predicted_latency_ms,
+    timed: known(trial.predicted_latency_ms) && times.some((ms) => ms > 0) };
+  const rows = names.map((name, k) =>
+    unitRow(name, trial.levels[name], bytes[k], times[k], before.get(name), most, whole));
+  const rest = { bytes: bytes.some(known) ? whole.bytes - sum(bytes) : null, ms: whole.ms - sum(times) };
   const head = (text, kind) => el("th", { scope: "col", class: kind }, text);
   byId("map").replaceChildren(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Units" },
     el("table", { class: "units" },
       el("thead", {}, el("tr", {}, head("Unit"), head("Rows removed"), head("Bits", "middle"),
-        head("Bytes now, and before in grey"), head("Bytes", "number"), head("Share of file", "number"))),
+        head("Bytes now, and before in grey"), head("Bytes", "number"), head("Share of file", "number"),
+        ...(whole.timed ? [head("Predicted time", "number"), head("Share of time", "number")] : []))),
       el("tbody", {}, ...rows),
-      el("tfoot", {}, known(rest) && rest > 0 && bytes.some(known) ? footRow("Graph and what is in no unit",
-        rest, total) : null, known(total) ? footRow("Whole file", total, total) : null))));
+      el("tfoot", {}, rest.bytes > 0 ? footRow("Graph and what is in no unit", rest, whole) : null,
+        known(whole.bytes) ? footRow("Whole model", whole, whole) : null))),
+  el("p", { class: "hint" }, mapHint(names.map((name) => trial.levels[name]?.bits), whole.timed)));
 }
 
-function unitRow(name, level, bytes, unit, most, total) {
+const sum = (values) => values.reduce((total, one) => total + (known(one) ? one : 0), 0);
+
+function mapHint(widths, timed) {
+  return [widths.includes(INTEGER) ? integerNote : null,
+    timed ? "Times of units cannot be measured one by one: they are predicted, from whole models that were " +
+      "timed." : null].filter(Boolean).join(" ");
+}
+
+function unitRow(name, level, bytes, ms, unit, most, whole) {
   const ratio = level ? level.ratio : null;
   const bits = level ? level.bits : null;
   return el("tr", {},
-    el("th", { scope: "row" }, el("code", {}, name), unit?.kind ? el("small", {}, unit.kind) : null),
+    el("th", { scope: "row" }, el("code", {}, ...breakable(name)),
+      unit?.kind && !name.endsWith(unit.kind) ? el("small", {}, unit.kind) : null),
     el("td", { class: "removed" }, bar(ratio, "ratio"),
       el("span", { class: "amount" }, ratio ? (100 * ratio).toFixed(0) + SPACE + "%" : DASH)),
-    el("td", { class: "middle" }, known(bits) ? el("span", { class: "bits b" + bits }, bits) : DASH),
+    el("td", { class: "middle" }, isWidth(bits)
+      ? el("span", { class: "bits b" + bits, title: widthText(bits) }, bits) : DASH),
     el("td", {}, bar(known(bytes) ? bytes / most : 0, "weight", (unit?.size_bytes || 0) / most)),
-    el("td", { class: "number" }, format.bytes(bytes)),
-    el("td", { class: "number" }, known(bytes) && total ? format.share(bytes / total) : DASH));
+    ...amounts({ bytes, ms }, whole));
 }
 
-function footRow(name, bytes, total) {
-  return el("tr", {}, el("th", { scope: "row", colspan: "4" }, name),
-    el("td", { class: "number" }, format.bytes(bytes)),
-    el("td", { class: "number" }, format.share(bytes / total)));
+function footRow(name, part, whole) {
+  return el("tr", {}, el("th", { scope: "row", colspan: "4" }, name), ...amounts(part, whole));
+}
+
+// Bytes and milliseconds of a part, each with its share of the whole.
+function amounts(part, whole) {
+  const cell = (text) => el("td", { class: "number" }, text);
+  const share = (kind) => cell(known(part[kind]) && whole[kind] ? format.share(part[kind] / whole[kind]) : DASH);
+  return [cell(format.bytes(part.bytes)), share("bytes"),
+    ...(whole.timed ? [cell(format.latency(part.ms)), share("ms")] : [])];
 }

@@ -12,13 +12,19 @@ from autoprune.report.schema import clean, read_front
 from autoprune.report.text import write_text
 
 Json = Mapping[str, object]
+_Items = tuple[tuple[str, object], ...]
+_Numbers = dict[tuple[object, ...], int]
+"""Distinct things, numbered as they came."""
 
 FIELDS = (
     *("number", "name", "state", "failure", "size_bytes", "predicted_size_bytes"),
     *("latency_ms", "latency_low_ms", "latency_high_ms", "accuracy", "kl", "test_accuracy"),
-    *("seconds", "worker", "on_front", "within_budget", "rung", "predicted_kl"),
+    *("seconds", "worker", "on_front", "within_budget", "rung", "predicted_kl", "predicted_latency_ms"),
 )
 """Columns of a trial; those of its units (ratio, bits, bytes) follow."""
+
+PER_UNIT = ("levels", "unit_bytes", "unit_ms")
+"""Fields of a trial that have a value for each unit."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """A spreadsheet takes text that begins so for a formula (OWASP, CSV Injection)."""
@@ -63,30 +69,44 @@ def unit_names(front: Json) -> list[str]:
     """Every unit that is named anywhere, in the model's order."""
     names = {str(one["name"]): None for one in cast(Iterable[Json], front.get("units") or ())}
     for trial in trials(front):
-        for field in ("levels", "unit_bytes"):
+        for field in PER_UNIT:
             names |= dict.fromkeys(cast(Json, trial.get(field) or {}))
     return list(names)
 
 
 def pack(front: Json) -> dict[str, object]:
-    """The same front in less space: a unit's name once, and each distinct level once.
+    """The same front in less space: a unit's name once, and each of its distinct variants once.
 
-    A trial's `levels` become indices into `levels`, -1 where it has none; its `unit_bytes` become
-    a list with null where it has none. A unit of `sensitivity` becomes its index in `names`. The
-    page turns this back into `front.json`.
+    A variant is an index into `levels`, bytes and milliseconds, each null where unknown. A trial's
+    `levels` become indices into its units' `variants`, -1 where it has none; `unit_bytes` and
+    `unit_ms` become null. A unit of `sensitivity` becomes its index in `names`. The page turns
+    this back into `front.json`.
     """
     names = unit_names(front)
-    seen: dict[tuple[tuple[str, object], ...], int] = {}
+    levels: _Numbers = {}
+    variants: list[_Numbers] = [{} for _ in names]
     packed = []
     for trial in trials(front):
-        given = cast(Mapping[str, Json], trial.get("levels") or {})
-        sizes = cast(Json, trial.get("unit_bytes") or {})
-        keys = [tuple(given[name].items()) if name in given else None for name in names]
-        index = [-1 if key is None else seen.setdefault(key, len(seen)) for key in keys]
-        packed.append({**trial, "levels": index, "unit_bytes": [sizes.get(name) for name in names]})
-    levels = [dict(key) for key in seen]
-    short = {**front, "trials": packed, **_short_sensitivity(front, names)}
-    return {"front": short, "names": names, "levels": levels}
+        cells = [_variant(trial, name, levels) for name in names]
+        index = [
+            -1 if not any(part is not None for part in cell) else seen.setdefault(cell, len(seen))
+            for cell, seen in zip(cells, variants, strict=True)
+        ]
+        times = {"unit_ms": None} if "unit_ms" in trial else {}
+        packed.append({**trial, "levels": index, "unit_bytes": None, **times})
+    return {
+        "front": {**front, "trials": packed, **_short_sensitivity(front, names)},
+        "names": names,
+        "levels": [dict(cast(_Items, key)) for key in levels],
+        "variants": [list(seen) for seen in variants],
+    }
+
+
+def _variant(trial: Json, name: str, levels: _Numbers) -> tuple[object, ...]:
+    """A unit's level, by its number in `levels`, bytes and milliseconds; None where there is none."""
+    level, size, ms = ((cast(Json, trial.get(field) or {})).get(name) for field in PER_UNIT)
+    key = None if level is None else tuple(cast(Json, level).items())
+    return (None if key is None else levels.setdefault(key, len(levels))), size, ms
 
 
 def _short_sensitivity(front: Json, names: list[str]) -> Json:

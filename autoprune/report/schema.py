@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pydantic
 
@@ -13,6 +13,9 @@ from autoprune.front import ORIGINAL
 
 VERSION = 1
 """The version of `front.json` that the report reads."""
+
+Width = pydantic.StrictInt | Literal["w8a8"]
+"""Bits of a weight, or 8-bit weights that are multiplied with 8-bit activations (`space.INTEGER`)."""
 
 
 class _Frozen(pydantic.BaseModel):
@@ -27,7 +30,11 @@ class Limits(_Frozen):
 
 
 class Run(_Frozen):
-    """Where a front comes from. `validation_rows` and `test_rows` are 0 where unknown."""
+    """Where a front comes from. `validation_rows` and `test_rows` are 0 where unknown.
+
+    fast_bits: widths that the target computes faster than float. integer: whether w8a8 is one.
+    latency_table_error: mean relative error of predicted milliseconds on models left out of the fit.
+    """
 
     name: str = ""
     folder: str = ""
@@ -55,6 +62,16 @@ class Run(_Frozen):
     stopped_by: str = ""
     driver_share: float | None = None
     overhead_share: float | None = None
+    fast_bits: tuple[int, ...] | None = None
+    integer: bool | None = None
+    latency_table_error: float | None = None
+
+
+class LevelRow(_Frozen):
+    """How hard one unit is compressed."""
+
+    ratio: float
+    bits: Width
 
 
 class TrialRow(_Frozen):
@@ -64,6 +81,8 @@ class TrialRow(_Frozen):
     name: str | None = None
     state: str
     failure: str | None = None
+    levels: dict[str, LevelRow] | None = None
+    unit_ms: dict[str, float] | None = None
     size_bytes: int | None = None
     predicted_size_bytes: int | None = None
     latency_ms: float | None = None
@@ -79,6 +98,7 @@ class TrialRow(_Frozen):
     rung: int | None = None
     promoted_from: int | None = None
     predicted_kl: float | None = None
+    predicted_latency_ms: float | None = None
 
     @property
     def label(self) -> str:
@@ -126,7 +146,7 @@ class UnitLevel(NamedTuple):
 
     unit: str
     ratio: float
-    bits: int
+    bits: Width
     size_bytes: int | None = None
     damage: float | None = None
     latency_ms: float | None = None
@@ -143,6 +163,17 @@ class Sensitivity(_Frozen):
     pairs: int = 0
 
 
+class Latency(_Frozen):
+    """Predicted against measured milliseconds over `pairs` trials, as shares of the measured.
+
+    predicted_error: the mean without signs; bias: the mean with them, above 0 where predicted too high.
+    """
+
+    predicted_error: float = pydantic.Field(alias="predicted error")
+    pairs: int
+    bias: float
+
+
 class Front(_Frozen):
     """All of `front.json` that the report computes with."""
 
@@ -157,6 +188,7 @@ class Front(_Frozen):
     rungs: tuple[Rung, ...] | None = None
     agreement: tuple[Agreement, ...] | None = None
     sensitivity: Sensitivity | None = None
+    latency: Latency | None = None
 
     @property
     def searched(self) -> list[TrialRow]:

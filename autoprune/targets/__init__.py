@@ -1,25 +1,33 @@
 """Runtimes a model can be shipped to. `get_target("openvino")`; each promises the same contract."""
 
+import importlib
+
 from autoprune.errors import AutopruneError
-from autoprune.targets.contract import Runner, Target, size_on_disk
+from autoprune.targets.contract import Runner, Target, size_on_disk, stores
 
-NAMES = ("openvino", "packed")
+_TARGETS = {
+    "openvino": ("openvino", "OpenVino"),
+    "onnx": ("onnx", "Onnx"),
+    "packed": ("packed", "Packed"),
+    "compressed-tensors": ("compressed_tensors", "CompressedTensors"),
+    "torch": ("torchao", "Torch"),
+    "gguf": ("gguf", "Gguf"),
+}
+"""Module and class of each; a module is imported when its target is asked for."""
 
-__all__ = ["NAMES", "Runner", "Target", "get_target", "size_on_disk"]
+NAMES = tuple(_TARGETS)
+
+__all__ = ["NAMES", "Runner", "Target", "get_target", "size_on_disk", "stores"]
 
 
 def get_target(name: str) -> Target:
     """The target of that name.
 
     Raises:
-        AutopruneError: for an unknown name.
+        AutopruneError: for an unknown name, or one whose packages are not installed.
     """
-    if name == "openvino":
-        from autoprune.targets.openvino import OpenVino
-
-        return OpenVino()
-    if name == "packed":
-        from autoprune.targets.packed import Packed
-
-        return Packed()
-    raise AutopruneError(f"target {name!r} does not exist; choose one of {', '.join(NAMES)}")
+    if name not in _TARGETS:
+        raise AutopruneError(f"target {name!r} does not exist; choose one of {', '.join(NAMES)}")
+    module, kind = _TARGETS[name]
+    target: Target = getattr(importlib.import_module(f"autoprune.targets.{module}"), kind)()
+    return target

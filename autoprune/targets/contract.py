@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from autoprune.space import Level, Width
 from autoprune.task import Batch
 
 if TYPE_CHECKING:
     from autoprune.stitch import Stitched
+    from autoprune.units import Unit
 
 Runner = Callable[[Batch], NDArray[np.float32]]
 """A loaded model: inputs by name -> logits [b k]."""
@@ -24,10 +26,15 @@ class Target(Protocol):
     name: str
     bits: frozenset[int]
     """Bits a weight can really be stored in there; 32 is always among them."""
-    fast_bits: frozenset[int]
-    """Bits that are also computed with faster than float; the others save bytes alone."""
+    fast: frozenset[Width]
+    """Widths that are computed with faster than float, by measurement; the others save bytes alone."""
+    integer: bool
+    """Whether a model with 8-bit activations can be stored and run there."""
     tolerance: float
     """Largest difference of a logit from the stitched model's, in standard deviations of all logits."""
+
+    def offers(self, unit: Unit, level: Level) -> bool:
+        """Whether a unit can really be at a level there; untouched always can."""
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Write the model's own files into `folder`, which exists."""
@@ -38,8 +45,13 @@ class Target(Protocol):
     def files(self, folder: Path) -> Sequence[Path]:
         """The files the runtime opens to run the model: graph and weights."""
 
-    def overhead_bytes(self, bits: int) -> int:
-        """What the file says about one weight stored in `bits`, beyond a float weight's share."""
+    def size_bytes(self, unit: Unit, level: Level) -> int:
+        """Bytes of the files that are a unit's at a level; what no level changes may be left out."""
+
+
+def stores(target: Target, level: Level) -> bool:
+    """Whether a target has a level's width, whatever the unit."""
+    return level.bits in target.bits and (target.integer or not level.is_integer)
 
 
 def size_on_disk(target: Target, folder: Path) -> int:

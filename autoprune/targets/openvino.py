@@ -5,6 +5,10 @@ Multiply(f16 scales) -> Reshape -> Convert(f32), which the CPU plugin keeps pack
 bits it multiplies integers, rounding activations to 8 bits in groups as it goes ("dynamic
 quantization", its default), which is where the speed comes from: without it no width beats float.
 With 3 and 6 bits it unpacks to float at load, so those save bytes and no time.
+
+Fastest are 8-bit weights with 8-bit activations: Constant(i8) -> Convert(f32) -> Multiply(scale of a row),
+and a FakeQuantize on the input, which the plugin turns into integer kernels with the rounding fused into
+whatever comes before (OpenVINO's low precision transformations).
 """
 
 from __future__ import annotations
@@ -21,12 +25,14 @@ from numpy.typing import NDArray
 
 from autoprune.compress.packing import pack_openvino
 from autoprune.errors import AutopruneError
+from autoprune.space import INTEGER, Level, Width
 from autoprune.targets.contract import Runner
 from autoprune.task import Batch
 
 if TYPE_CHECKING:
     from autoprune.compress.integers import Integers
     from autoprune.stitch import Stitched
+    from autoprune.units import Unit
 
 # OpenVINO reports its use over the network, 36 requests a conversion, from threads that would run
 # beside what is timed (0.6 s a conversion became 3 s). Where its reporter is missing it goes without;
@@ -38,6 +44,7 @@ GRAPH, WEIGHTS = "model.xml", "model.bin"
 _XML_BYTES = {16: 367, 32: 0}
 """Text of the extra operations of one weight in the graph file, measured (OpenVINO 2026.4)."""
 _XML_INTEGER_BYTES = 3965
+_XML_ACTIVATIONS_BYTES = 2775
 
 
 class OpenVino:
@@ -45,8 +52,13 @@ class OpenVino:
 
     name = "openvino"
     bits = frozenset({2, 3, 4, 6, 8, 16, 32})
-    fast_bits = frozenset({2, 4, 8})
+    fast: frozenset[Width] = frozenset({2, 4, 8, INTEGER})
+    integer = True
     tolerance = 0.1
+
+    def offers(self, unit: Unit, level: Level) -> bool:
+        """Every width, of every unit."""
+        return level.bits in self.bits
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Convert the stitched module, swap in its integers, write graph and weights."""
@@ -54,6 +66,7 @@ class OpenVino:
 
         model = _converted(stitched, example)
         wanted = {f"self.{path}.weight": one for path, one in stitched.integers.items()}
+        multiplied = {f"self.{path}.weight" for path in stitched.activations}
         halves = {f"self.{path}.weight" for path in stitched.half}
         found: set[str] = set()
         for node in model.get_ops():
@@ -61,7 +74,12 @@ class OpenVino:
             if node.get_type_name() != "Constant" or name not in wanted.keys() | halves:
                 continue
             found.add(name)
-            new = _integer_pattern(wanted[name]) if name in wanted else _half_pattern(node)
+            if name in halves:
+                new = _half_pattern(node)
+            elif name in multiplied:
+                new = _signed_pattern(wanted[name])
+            else:
+                new = _integer_pattern(wanted[name])
             node.output(0).replace(new.output(0))
         missing = (wanted.keys() | halves) - found
         if missing:
@@ -79,11 +97,16 @@ class OpenVino:
         try:
             compiled = _core().compile_model(folder / GRAPH, "CPU", config)
         except RuntimeError as error:
-            raise AutopruneError(f"{folder / GRAPH} cannot be loaded by OpenVINO: {error}") from error
+            raise AutopruneError(
+                f"{folder / GRAPH} (with {WEIGHTS}) cannot be loaded by OpenVINO: {error}"
+            ) from error
         names = [port.get_any_name() for port in compiled.inputs]
         request = compiled.create_infer_request()
 
         def run(batch: Batch) -> NDArray[np.float32]:
+            if lacking := [name for name in names if name not in batch]:
+                given = ", ".join(batch)
+                raise AutopruneError(f"{folder / GRAPH} needs input {lacking[0]!r}; given were {given}")
             request.infer({name: batch[name] for name in names}, share_inputs=True)
             return np.array(request.get_output_tensor(0).data, dtype=np.float32)
 
@@ -93,9 +116,10 @@ class OpenVino:
         """Graph and weights."""
         return [folder / GRAPH, folder / WEIGHTS]
 
-    def overhead_bytes(self, bits: int) -> int:
-        """Graph text of one compressed weight."""
-        return _XML_BYTES.get(bits, _XML_INTEGER_BYTES)
+    def size_bytes(self, unit: Unit, level: Level) -> int:
+        """The weights, and the graph text of each that is compressed."""
+        text = _XML_ACTIVATIONS_BYTES if level.is_integer else _XML_BYTES.get(level.bits, _XML_INTEGER_BYTES)
+        return unit.size_bytes(level) + len(unit.weights) * text
 
 
 @functools.cache
@@ -128,6 +152,15 @@ def _integer_pattern(integers: Integers) -> Any:
     centred = op.subtract(op.convert(codes, "f16"), op.convert(zero, "f16"))
     shape = op.constant(np.array([o, i], np.int64))
     return op.convert(op.reshape(op.multiply(centred, scale), shape, False), "f32")
+
+
+def _signed_pattern(integers: Integers) -> Any:
+    """code * scale with signed codes and one scale a row, as kernels of integers want it."""
+    from openvino import opset13 as op
+
+    codes = op.constant((integers.codes.numpy().astype(np.int16) - 128).astype(np.int8))
+    scale = op.constant(integers.scale.numpy().astype(np.float32))
+    return op.multiply(op.convert(codes, "f32"), scale)
 
 
 def _half_pattern(node: Any) -> Any:

@@ -4,6 +4,9 @@
 scales [o g], `.zero` its zero points, packed like the codes. Shapes and bits are in the file's
 metadata under "autoprune". Everything else is stored under its own name, so a model is rebuilt from
 its `config.json` and this file: modules get the shapes the file has, then a strict load.
+
+With storage "entropy" a tensor that gets smaller by it is a Zstandard stream (`compress.entropy`); the
+metadata's "coded" says which, and what it was. What is loaded is the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -16,8 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.compress.packing import pack_dense, unpack_dense
+from autoprune.compress import entropy
+from autoprune.compress.activations import Activations
+from autoprune.compress.packing import pack_dense
 from autoprune.errors import AutopruneError
+from autoprune.space import Level, Width
 from autoprune.targets.contract import Runner
 from autoprune.task import Batch
 
@@ -26,21 +32,40 @@ if TYPE_CHECKING:
 
     from autoprune.compress.integers import Integers
     from autoprune.stitch import Stitched
+    from autoprune.units import Unit
 
 WEIGHTS = "model.safetensors"
 
+PLAIN, ENTROPY = "plain", "entropy"
+STORAGES = (PLAIN, ENTROPY)
+"""Tensors as they are, or entropy-coded where that makes them smaller."""
+
 
 class Packed:
-    """Safetensors on disk, a plain torch module in memory."""
+    """Safetensors on disk, a plain torch module in memory.
+
+    storage: how `save` stores; `load` reads either.
+    """
 
     name = "packed"
     bits = frozenset({2, 3, 4, 6, 8, 16, 32})
-    fast_bits: frozenset[int] = frozenset()
+    fast: frozenset[Width] = frozenset()
+    integer = True
     tolerance = 1e-4
+
+    def __init__(self, storage: str = PLAIN) -> None:
+        self.storage = storage
+
+    def offers(self, unit: Unit, level: Level) -> bool:
+        """Whatever is a level; 8-bit activations, which torch computes no faster, only where trained for.
+
+        A search for this target has no use for them, but a model made for another can be kept in it.
+        """
+        return level.bits in self.bits and not level.is_integer
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Write `model.safetensors` and the config that `load` builds the module from."""
-        write_packed(stitched, folder / WEIGHTS)
+        write_packed(stitched, folder / WEIGHTS, storage=self.storage)
         stitched.model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
 
     def load(self, folder: Path, *, threads: int = 1) -> Runner:
@@ -54,9 +79,9 @@ class Packed:
         """The one file."""
         return [folder / WEIGHTS]
 
-    def overhead_bytes(self, bits: int) -> int:
-        """Header text of the extra tensors of one compressed weight."""
-        return {16: 0, 32: 0}.get(bits, 303)
+    def size_bytes(self, unit: Unit, level: Level) -> int:
+        """The weights, and the header text of the extra tensors of each that is compressed."""
+        return unit.size_bytes(level) + len(unit.weights) * {16: 0, 32: 0}.get(level.bits, 303)
 
 
 def torch_runner(model: Any) -> Runner:
@@ -71,8 +96,8 @@ def torch_runner(model: Any) -> Runner:
     return run
 
 
-def write_packed(stitched: Stitched, path: Path) -> None:
-    """Write a stitched model's tensors, integers packed."""
+def write_packed(stitched: Stitched, path: Path, *, storage: str = PLAIN) -> None:
+    """Write a stitched model's tensors, integers packed, and coded where `storage` asks for it."""
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
@@ -86,8 +111,11 @@ def write_packed(stitched: Stitched, path: Path) -> None:
         else:
             is_half = name.endswith(".weight") and stem in stitched.half
             tensors[name] = (tensor.half() if is_half else tensor).contiguous()
-    levels = {name: [level.ratio, level.bits] for name, level in stitched.levels.items}
-    about = {"version": 1, "integers": shapes, "levels": levels}
+    levels = {name: [level.ratio, level.width] for name, level in stitched.levels.items}
+    grids = {path: [one.scale, one.zero] for path, one in stitched.activations.items()}
+    about = {"version": 1, "integers": shapes, "levels": levels, "activations": grids}
+    if storage == ENTROPY:
+        tensors, about["coded"] = entropy.code_all(tensors, stitched.integers)
     save_file(tensors, path, metadata={"autoprune": json.dumps(about, separators=(",", ":"))})
 
 
@@ -107,8 +135,6 @@ def read_packed(folder: Path) -> Stitched:
     Raises:
         AutopruneError: when a file is missing, damaged, or does not fit its config.
     """
-    import torch
-    import transformers
     from safetensors import SafetensorError, safe_open
 
     from autoprune.stitch import Stitched
@@ -120,6 +146,38 @@ def read_packed(folder: Path) -> Stitched:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise AutopruneError(f"{path} is not a packed model that can be read: {error}") from error
+    model = _module(folder)
+    try:
+        limits = {name: own.numel() for name, own in model.state_dict().items()}
+        stored = entropy.Stored(tensors, about.get("coded", {}), limits)
+        integers = {
+            stem: stored.take_integers(f"{stem}.weight", tuple(one["shape"]), one["bits"])
+            for stem, one in about["integers"].items()
+        }
+        state = {f"{stem}.weight": one.dequantize() for stem, one in integers.items()}
+        levels = _levels(about["levels"])
+        grids = {p: Activations(float(s), int(z)) for p, (s, z) in about.get("activations", {}).items()}
+        rest = {name: stored.take(name, name) for name in list(tensors)}
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, AutopruneError):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise AutopruneError(f"{path}: its tensors do not fit their description: {what}") from error
+    half = frozenset(
+        name.removesuffix(".weight")
+        for name, t in rest.items()
+        if t.dtype.itemsize == 2 and name.endswith(".weight")
+    )
+    state |= {name: t.float() for name, t in rest.items()}
+    _fill_(model, state, grids, path)
+    return Stitched(model, integers, half, {}, levels)
+
+
+def _module(folder: Path) -> Any:
+    """The model that `config.json` describes, uncompressed, its weights still to come."""
+    import torch
+    import transformers
+
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -129,42 +187,11 @@ def read_packed(folder: Path) -> Stitched:
         )
     except (OSError, ValueError, KeyError) as error:
         raise AutopruneError(f"{folder / 'config.json'} describes no model: {error}") from error
-    try:
-        integers = {
-            stem: _unpack(tensors, f"{stem}.weight", tuple(one["shape"]), one["bits"])
-            for stem, one in about["integers"].items()
-        }
-        state = {f"{stem}.weight": one.dequantize() for stem, one in integers.items()}
-        levels = _levels(about["levels"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise AutopruneError(f"{path}: its integers do not fit their description: {error!r}") from error
-    half = frozenset(
-        name.removesuffix(".weight") for name, t in tensors.items()
-        if t.dtype.itemsize == 2 and name.endswith(".weight")
-    )  # fmt: skip
-    state |= {name: t.float() for name, t in tensors.items()}
-    _fill_(model.eval(), state, path)
-    return Stitched(model, integers, half, {}, levels)
+    return model.eval()
 
 
-def _unpack(tensors: dict[str, Tensor], name: str, shape: tuple[int, int], bits: int) -> Integers:
-    """One weight's integers; its three tensors are taken out of `tensors`."""
-    import torch
-
-    from autoprune.compress.integers import Integers
-
-    scale = tensors.pop(f"{name}.scale")
-    codes, zero = tensors.pop(f"{name}.codes"), tensors.pop(f"{name}.zero")
-    return Integers(
-        torch.from_numpy(unpack_dense(codes.numpy(), bits, shape[0] * shape[1])).reshape(shape),
-        scale,
-        torch.from_numpy(unpack_dense(zero.numpy(), bits, scale.numel())).reshape(scale.shape),
-        bits,
-    )
-
-
-def _fill_(model: Any, state: dict[str, Tensor], path: Path) -> None:
-    """Give the model's Linear modules the file's shapes, load strictly, and see that it runs."""
+def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], path: Path) -> None:
+    """Give the model's Linear modules the file's shapes and grids, load strictly, and see that it runs."""
     import torch
 
     from autoprune.stitch import replace_
@@ -176,9 +203,9 @@ def _fill_(model: Any, state: dict[str, Tensor], path: Path) -> None:
     try:
         for name, tensor in state.items():
             stem, _, last = name.rpartition(".")
-            resized = last == "weight" and tensor.ndim == 2 and own[name].shape != tensor.shape
-            if resized and isinstance(model.get_submodule(stem), torch.nn.Linear):
-                replace_(model, stem, tensor, state.get(f"{stem}.bias"))
+            is_new = tensor.ndim == 2 and (own[name].shape != tensor.shape or stem in grids)
+            if last == "weight" and is_new and isinstance(model.get_submodule(stem), torch.nn.Linear):
+                replace_(model, stem, tensor, state.get(f"{stem}.bias"), grids.get(stem))
         model.load_state_dict(state, strict=True)
         with torch.inference_mode():
             shape = tuple(model(input_ids=torch.zeros(1, 2, dtype=torch.int64)).logits.shape)
@@ -190,7 +217,7 @@ def _fill_(model: Any, state: dict[str, Tensor], path: Path) -> None:
         )
 
 
-def _levels(data: dict[str, list[float]]) -> Any:
+def _levels(data: dict[str, list[Any]]) -> Any:
     from autoprune.space import Candidate, Level
 
-    return Candidate(tuple((name, Level(r, int(b))) for name, (r, b) in data.items()))
+    return Candidate(tuple((name, Level.of(float(r), width)) for name, (r, width) in data.items()))

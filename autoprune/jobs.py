@@ -1,0 +1,112 @@
+"""What workers are asked, and what they answer: plain data that travels between processes.
+
+Each job says what its result is; `evaluate` does them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprune.finetune import Recipe
+from autoprune.front import Measurement
+from autoprune.space import Candidate
+from autoprune.task import Task
+from autoprune.units import Unit
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All a worker needs, as plain data and arrays.
+
+    config: the teacher's config; state: its tensors by name; statistics: those of `Statistics` by
+    module path. train_rows and train_logits are the rows a brief fine-tune draws from and the
+    teacher's logits on them; validation_logits the teacher's on validation.
+    """
+
+    config: Mapping[str, Any]
+    state: Mapping[str, NDArray[np.generic]]
+    statistics: Mapping[str, Mapping[str, NDArray[np.float32]]]
+    units: tuple[Unit, ...]
+    task: Task
+    train_logits: NDArray[np.float32]
+    validation_logits: NDArray[np.float32]
+    target: str
+    key: str
+    batch: int
+    sequence: int
+    sensitivity_rows: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class BuildUnit:
+    """Job: make all variants of a unit. Result: None."""
+
+    unit: Unit
+
+
+@dataclass(frozen=True)
+class Sense:
+    """Job: what each variant of some units harms. Result: a `Sensitivity`."""
+
+    units: tuple[Unit, ...]
+
+
+@dataclass(frozen=True)
+class TimeCandidate:
+    """Job: an untrained candidate timed in turn with the original; None is the original itself.
+
+    Result: a `Timing`, taken with nothing else running.
+    """
+
+    candidate: Candidate | None
+
+
+@dataclass(frozen=True)
+class TimeModel:
+    """Job: a packed model timed in turn with the original, where this job is done. Result: a `Timing`."""
+
+    artifact: bytes | None
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Job: none but to say what machine latency is timed on. Result: strings that tell it from others."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Job: a candidate, fine-tuned by a recipe. Result: an `Evaluated`."""
+
+    candidate: Candidate
+    recipe: Recipe
+    seed: int
+    reference_ms: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """Job: accuracy on test of a packed artifact, of the original when None. Result: percent."""
+
+    artifact: bytes | None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A measurement, seconds of each stage, and the model in the packed layout."""
+
+    measurement: Measurement
+    parts: Mapping[str, float]
+    artifact: bytes
+
+
+def candidate_seed(seed: int, candidate: Candidate) -> int:
+    """A trial's seed: from the run's and the candidate alone, whatever worker it meets."""
+    digest = hashlib.sha256(f"{seed}:{candidate.items}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")

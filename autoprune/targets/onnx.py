@@ -1,0 +1,226 @@
+"""ONNX Runtime on the CPU: our own integers in the operators that it has for them.
+
+The legacy exporter is used, with attention as plain products ("eager"): of what torch 2.13 exports this ran
+fastest in ONNX Runtime 1.32 (MiniLM, one thread: by 3-5 % over the same exporter with fused attention, by
+6-15 % over the dynamo exporter), and it takes 1 s, not 7. Fusing attention and embeddings by the runtime's
+own tool for transformers gained nothing.
+
+8-bit weights with 8-bit activations are multiplied as integers on the static grids of the stitched model.
+Weight-only integers round their input to 8 bits by blocks as they go, as OpenVINO does, because without
+that no width beats float. 3 and 6 bits have no storage there, and scales must be of 16 weights or more.
+Embeddings of 2 bits need ONNX Runtime 1.30 where the file runs (1.26 refuses it), all else 1.24.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib.util
+import io
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprune.errors import AutopruneError
+from autoprune.space import INTEGER, Level, Width
+from autoprune.targets.contract import Runner
+from autoprune.targets.onnx_graph import BITS, GROUP_SIZES, PREFIX, rewrite_
+from autoprune.task import Batch
+
+if TYPE_CHECKING:
+    from autoprune.stitch import Stitched
+    from autoprune.units import Unit
+
+GRAPH = "model.onnx"
+
+_OPSET = 20
+"""The newest that the legacy exporter knows."""
+
+_LARGEST_BYTES = 2**31 - 1
+"""Of a protobuf message, and so of a model in one file (https://protobuf.dev/programming-guides/limits)."""
+
+_CAST_BYTES, _ROUNDED_BYTES = 109, 430
+"""Text of one weight's operators beyond a float weight's, with half floats and with 8-bit activations,
+measured (torch 2.13). With weight-only integers it is no longer than that of the operators they replace."""
+
+
+class Onnx:
+    """CPU execution provider; graph and weights in one file.
+
+    Raises:
+        AutopruneError: when its packages are not installed.
+    """
+
+    name = "onnx"
+    bits = BITS | {16, 32}
+    fast: frozenset[Width] = frozenset({4, 8, INTEGER})
+    # Times as fast as its own float32 (ONNX Runtime 1.32, Xeon with AVX512-VNNI, one thread, MiniLM, sequence
+    # 128, batch 1 / 32): 8 bits with 8-bit activations 2.55 / 2.58, 8 bits 1.32 / 1.36, 4 bits 1.10 / 1.11,
+    # 2 bits 0.89 / 0.95, half floats 0.99 / 1.00.
+    integer = True
+    tolerance = 0.1
+
+    def __init__(self) -> None:
+        if lacking := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
+            raise AutopruneError(
+                f"target onnx needs {' and '.join(lacking)}, not installed: pip install 'autoprune[onnx]'"
+            )
+
+    def offers(self, unit: Unit, level: Level) -> bool:
+        """Its widths; weight-only integers where every ratio leaves groups that its operators know."""
+        from autoprune.compress.integers import group_size_for
+
+        if level.is_integer:
+            return not any(one.is_embedding for one in unit.weights)
+        if level.bits not in self.bits or level.bits >= 16:
+            return level.bits in self.bits
+        columns = {i for ratio in unit.ratios for _, i in unit.shapes(ratio).values()}
+        return {group_size_for(i, unit.group_size) for i in columns} <= GROUP_SIZES
+
+    def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
+        """Export the stitched module, swap in its integers, check the graph, write one file.
+
+        Raises:
+            AutopruneError: when the model cannot be exported, or is too large for one file.
+        """
+        import onnx
+
+        proto = onnx.load_from_string(_exported(stitched, example))
+        rewrite_(proto, stitched)
+        onnx.checker.check_model(proto)
+        (folder / GRAPH).write_bytes(proto.SerializeToString())
+
+    def load(self, folder: Path, *, threads: int = 1) -> Runner:
+        """Open a session that neither prints nor spins."""
+        import onnxruntime
+
+        path, errors = folder / GRAPH, _runtime_errors()
+        onnxruntime.set_default_logger_severity(4)
+        onnxruntime.disable_telemetry_events()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if _sums_overflow():
+            options.add_session_config_entry("session.x64quantprecision", "1")
+        try:
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except errors as error:
+            raise AutopruneError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
+        names = [one.name for one in session.get_inputs()]
+
+        def run(batch: Batch) -> NDArray[np.float32]:
+            if lacking := [name for name in names if name not in batch]:
+                raise AutopruneError(f"{path} takes {', '.join(names)}; {', '.join(lacking)} is not given")
+            try:
+                (logits,) = session.run(None, {name: batch[name] for name in names})
+            except errors as error:
+                shapes = ", ".join(f"{name} {list(batch[name].shape)}" for name in names)
+                raise AutopruneError(f"{path} cannot be run on {shapes}: {error}") from error
+            return np.array(logits, dtype=np.float32)
+
+        return run
+
+    def files(self, folder: Path) -> Sequence[Path]:
+        """The one file."""
+        return [folder / GRAPH]
+
+    def size_bytes(self, unit: Unit, level: Level) -> int:
+        """The weights and the text of their operators; each row's zero points end with a byte."""
+        from autoprune.compress.integers import group_size_for
+
+        total = unit.size_bytes(level)
+        for rows, columns in unit.shapes(level.ratio).values():
+            if level.is_integer:
+                total += _ROUNDED_BYTES - rows  # signed codes have no zero points
+            elif level.bits == 16:
+                total += _CAST_BYTES
+            elif level.bits < 16:
+                zeros = columns // group_size_for(columns, unit.group_size) * level.bits
+                total += rows * math.ceil(zeros / 8) - math.ceil(rows * zeros / 8)
+        return total
+
+
+def _exported(stitched: Stitched, example: Batch) -> bytes:
+    """The module as an ONNX graph whose weights are named after their paths."""
+    import torch
+
+    kind = type(stitched.model).__name__
+    size = sum(one.numel() * one.element_size() for one in stitched.model.parameters())
+    if size > _LARGEST_BYTES:
+        raise AutopruneError(
+            f"{kind} has {size / 1e9:.1f} GB of weights; a file of target onnx holds "
+            f"{_LARGEST_BYTES / 1e9:.1f} GB at most. Choose --target openvino"
+        )
+    model: Any = copy.deepcopy(stitched.model)
+    model.set_attn_implementation("eager")
+    names = list(example)
+    axes: dict[str, Mapping[int, str]] = {name: {0: "batch", 1: "sequence"} for name in names}
+    file = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracing warns of every Python branch on a shape
+        try:
+            torch.onnx.export(
+                _logits_alone(model, names),
+                tuple(torch.from_numpy(x) for x in example.values()),
+                file,  # type: ignore[arg-type]  # the legacy exporter takes files too
+                input_names=names,
+                output_names=["logits"],
+                dynamic_axes=axes | {"logits": {0: "batch"}},
+                opset_version=_OPSET,
+                do_constant_folding=False,  # it would take the names from transposed weights
+                dynamo=False,
+            )
+        except RuntimeError as error:
+            raise AutopruneError(f"{kind} cannot be exported to ONNX by torch: {error}") from error
+    return file.getvalue()
+
+
+def _logits_alone(model: Any, names: Sequence[str]) -> Any:
+    """The model as a module from inputs, in the order of `names`, to logits; in evaluation mode."""
+    import torch
+
+    class Logits(torch.nn.Module):
+        def forward(self, *inputs: torch.Tensor) -> Any:
+            given = dict(zip(names, inputs, strict=True))
+            return self.get_submodule(PREFIX[:-1])(**given).logits
+
+    module = Logits()
+    module.add_module(PREFIX[:-1], model)
+    return module.eval()
+
+
+@functools.cache
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a file or an input; they share no base but Exception."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("NoSuchFile", "NoModel", "InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NotImplemented")
+    return tuple(getattr(state, name) for name in (*names, "Fail", "RuntimeException"))
+
+
+@functools.cache
+def _sums_overflow() -> bool:
+    """Whether sums of unsigned and signed 8-bit products are cut at 16 bits, as on x86 without VNNI.
+
+    There ONNX Runtime can make the signed codes unsigned at load, which is right and half as fast
+    (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html), so it is tried out.
+    """
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    columns, rows = 64, 16
+    weight = numpy_helper.from_array(np.full((columns, rows), 127, np.int8), "weight")
+    x = helper.make_tensor_value_info("x", TensorProto.UINT8, [1, columns])
+    y = helper.make_tensor_value_info("y", TensorProto.INT32, [1, rows])
+    product = helper.make_node("MatMulInteger", ["x", "weight"], ["y"])
+    graph = helper.make_graph([product], "product", [x], [y], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (sums,) = session.run(None, {"x": np.full((1, columns), 255, np.uint8)})
+    return bool((sums != columns * 255 * 127).any())

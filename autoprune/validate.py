@@ -1,0 +1,293 @@
+"""What an exported folder really is: its bytes, logits, accuracy and milliseconds, measured again.
+
+`python -m autoprune.validate REQUEST.json FOUND.json` is the fresh process in which every export is checked
+before it is called done. Nothing of the process that wrote the folder is left in it, so what is measured is
+what somebody else will load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoprune.artifact import read_about, runtime_of
+from autoprune.errors import AutopruneError
+from autoprune.files import cache_folder, content_key, read_json, write_json, written_whole
+from autoprune.measure import Timing, logits_of, time_interleaved
+from autoprune.quiet import default_room
+from autoprune.rows import MADE_UP_TOKENS, made_up_rows, other_rows, recorded_rows, tokenizer_of
+from autoprune.targets import Runner, Target, size_on_disk
+from autoprune.task import Batch, Task, accuracy
+
+TIMING_PAIRS = 15
+
+LOGIT_ROWS = 256
+"""Rows on which logits are compared; accuracy is taken on all of them."""
+
+MOST = 99.0
+"""Percent of the logits that must be within a target's tolerance: single ones lie at the edge of a rounding
+step of the runtime's own, and the accuracy tells whether they matter."""
+
+PROTOCOL = (
+    "Size: stat of the files the runtime opens. Latency: median of {pairs} calls with the 10th and 90th "
+    "percentile, batch {batch}, {sequence} tokens, {threads} thread(s), in turn with the original on the "
+    "same target ({original}), while other work of autoprune on the machine waits."
+)
+
+PACKAGES = ("autoprune", "torch", "transformers", "openvino", "onnxruntime", "compressed-tensors", "gguf")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure.
+
+    against: folder of the same model in the packed layout, whose logits by torch are the truth. dataset:
+    rows of this data set instead of the recorded one's. batch, sequence and threads: for latency; None as
+    recorded.
+    """
+
+    folder: str
+    against: str | None = None
+    dataset: str | None = None
+    batch: int | None = None
+    sequence: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Logits:
+    """How far the target's logits are from the stitched model's, in standard deviations of the latter.
+
+    most: 99 % of them are no farther. largest: none is farther.
+    """
+
+    rows: int
+    made_up: bool
+    most: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured. accuracy: percent; None where no rows were at hand, and `missing` says why."""
+
+    size_bytes: int
+    load_seconds: float
+    rows: int
+    accuracy: float | None
+    is_recorded_data: bool
+    missing: str
+    logits: Logits | None
+    latency: Timing
+    batch: int
+    sequence: int
+    threads: int
+    protocol: str
+    machine: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    date: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Found:
+        """Inverse of `asdict`."""
+        logits = data["logits"] and Logits(**data["logits"])
+        return cls(**{**data, "logits": logits, "latency": Timing(**data["latency"])})
+
+
+def measure(request: Request) -> Found:
+    """Load a folder as its user would, and measure it.
+
+    Raises:
+        AutopruneError: when a file is missing or changed, does not load, or named data cannot be read.
+    """
+    folder = Path(request.folder)
+    about = read_about(folder)
+    target, at = runtime_of(about["target"]), _timed_at(request, about, folder)
+    target.load(folder, threads=at["threads"])  # once for the imports
+    begun = time.perf_counter()
+    run = target.load(folder, threads=at["threads"])
+    load_seconds = time.perf_counter() - begun
+    room = default_room()
+    task, is_recorded, missing = _rows(request, about, folder)
+    logits = logits_of(run, task, task.validation, room=room.busy)
+    if not np.isfinite(logits).all():
+        raise AutopruneError(f"{folder} gives logits that are not finite")
+    example = task.batch(task.validation, [0])
+    path, which = original_folder(folder, target, example, key=about.get("library_key"))
+    original = target.load(path, threads=at["threads"])
+    with room.alone():
+        timing = time_interleaved(
+            run, original, task.timing_batch(at["batch"], at["sequence"]), pairs=TIMING_PAIRS
+        )
+    return Found(
+        size_bytes=size_on_disk(target, folder),
+        load_seconds=round(load_seconds, 3),
+        rows=0 if missing else len(task.validation),
+        accuracy=None if missing else accuracy(logits, task.validation.labels),
+        is_recorded_data=is_recorded,
+        missing=missing,
+        logits=_compared(request.against, task, logits, made_up=bool(missing)),
+        latency=timing,
+        protocol=PROTOCOL.format(pairs=TIMING_PAIRS, original=which, **at),
+        machine=f"{_processor()}, {platform.system()}, Python {platform.python_version()}",
+        versions={name: version for name in PACKAGES if (version := _version(name))},
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        **at,
+    )
+
+
+def in_fresh_process(request: Request) -> Found:
+    """Measure in a new Python process, which shares nothing with this one but the disk.
+
+    Raises:
+        AutopruneError: with what that process says, or how it ended.
+    """
+    package = Path(__file__).parent.parent
+    paths = [str(package), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    environment["OMP_WAIT_POLICY"] = "passive"
+    with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
+        asked, found = Path(name) / "request.json", Path(name) / "found.json"
+        write_json(asked, asdict(request))
+        # -P: a file named like a package, in whatever folder this is called from, must not be imported.
+        command = [sys.executable, "-P", "-m", "autoprune.validate", str(asked), str(found)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0 or not found.is_file():
+            last = (done.stderr.strip().splitlines() or ["and said nothing"])[-1]
+            raise AutopruneError(f"the process that measures it ended with {done.returncode}: {last}")
+        data = read_json(found)
+    if "error" in data:
+        raise AutopruneError(data["error"])
+    return Found.from_json(data)
+
+
+def original_folder(
+    folder: Path, target: Target, example: Batch, *, key: str | None = None
+) -> tuple[Path, str]:
+    """The uncompressed model saved for a target, and which it is: to time against and to count from.
+
+    The search's own under `key`, where this machine still has it. Otherwise one of its shapes with random
+    weights, which takes as long and has as many bytes: neither depends on what the numbers are.
+
+    Args:
+        folder: with the `config.json` that both models have in common.
+        example: a batch to trace the model with.
+    """
+    kept = cache_folder() / "originals" / f"{key}-{target.name}"
+    if key and kept.is_dir():
+        return kept, "the search's own"
+    import torch
+    import transformers
+
+    from autoprune.space import Candidate
+    from autoprune.stitch import Stitched
+
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    name = content_key("shapes", config.to_dict(), transformers.__version__, target.name)
+    path = cache_folder() / "originals" / f"{name}-{target.name}"
+    if not path.is_dir():
+        torch.manual_seed(0)
+        model = transformers.AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=torch.float32, trust_remote_code=False
+        )
+        with torch.no_grad():
+            for parameter in model.parameters():  # biases of 0 and norms of 1 would be optimized away
+                parameter.add_(torch.randn_like(parameter) * 0.01)
+        with written_whole(path) as temporary:
+            temporary.mkdir()
+            plain = Stitched(model.eval(), {}, frozenset(), {}, Candidate(()))
+            target.save(plain, temporary, example)
+    return path, "its shapes, with random weights"
+
+
+def _timed_at(request: Request, about: Mapping[str, Any], folder: Path) -> dict[str, int]:
+    """Batch, sequence and threads that latency is taken at."""
+    recorded = {"batch": 1, "sequence": 128, "threads": 1} | dict(about.get("timed_at", {}))
+    at = {name: int(getattr(request, name) or value) for name, value in recorded.items()}
+    longest = _config(folder).get("max_position_embeddings")
+    if longest is not None and at["sequence"] > longest:
+        raise AutopruneError(f"--sequence {at['sequence']}: this model takes at most {longest} tokens")
+    return at
+
+
+def _rows(request: Request, about: Mapping[str, Any], folder: Path) -> tuple[Task, bool, str]:
+    """Rows to measure on, whether they are the recorded ones, and why there are none."""
+    if request.dataset is not None:
+        return *other_rows(folder, about, request.dataset), ""
+    try:
+        return recorded_rows(folder, about), True, ""
+    except AutopruneError as error:
+        missing = str(error)
+    config = _config(folder)
+    longest = min(MADE_UP_TOKENS, int(config.get("max_position_embeddings") or MADE_UP_TOKENS))
+    names = tokenizer_of(folder).model_input_names
+    return made_up_rows(names, int(config.get("vocab_size", 1)), longest), False, missing
+
+
+def _compared(against: str | None, task: Task, logits: Any, *, made_up: bool) -> Logits | None:
+    """The target's logits beside those of the packed model, by torch."""
+    if against is None:
+        return None
+    from autoprune.targets.packed import read_packed, torch_runner
+
+    rows = task.validation.first(min(LOGIT_ROWS, len(task.validation)))
+    run: Runner = torch_runner(read_packed(Path(against)).model)
+    wanted = logits_of(run, task, rows, room=default_room().busy)
+    off = np.abs(logits[: len(rows)] - wanted) / max(float(wanted.std()), 1e-12)
+    return Logits(len(rows), made_up, float(np.percentile(off, MOST)), float(off.max()))
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """What `config.json` says."""
+    try:
+        config = read_json(folder / "config.json")
+    except (OSError, ValueError) as error:
+        raise AutopruneError(f"{folder / 'config.json'} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise AutopruneError(f"{folder / 'config.json'} describes no model: an object is needed")
+    return config
+
+
+def _processor() -> str:
+    """The model of processor, which is what a latency belongs to."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def main() -> None:
+    """Measure what a file asks for; write what was found, or why it was not, to another."""
+    asked, found = map(Path, sys.argv[1:])
+    try:
+        write_json(found, asdict(measure(Request(**json.loads(asked.read_text(encoding="utf-8"))))))
+    except AutopruneError as error:
+        write_json(found, {"error": str(error)})
+
+
+if __name__ == "__main__":
+    main()
