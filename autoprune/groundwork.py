@@ -22,7 +22,7 @@ from autoprune.targets import get_target
 from autoprune.units import Unit
 
 SENSITIVITY_VERSION = 2
-LATENCY_VERSION = 2
+LATENCY_VERSION = 4
 """Raised when a cached result would come out differently."""
 
 
@@ -114,7 +114,7 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Table:
         jobs = [TimeCandidate(one) for one in probes]
 
         def done(k: int, timing: Any) -> None:
-            ratios[k] = timing.ratio
+            ratios[k] = timing.quick_ratio
 
         with progress.bar(f"Latency table: {len(jobs)} models on {setting.target}", len(jobs)) as bar:
             run_all(pool, jobs, done, bar)

@@ -63,6 +63,7 @@ class Design:
     def __init__(self, units: Sequence[Unit], space: SearchSpace, fast: frozenset[Width]) -> None:
         self.units, self.space, self._fast = units, space, fast
         self._place: dict[Way, int] = {}
+        self._slopes: list[int] = []
         self.size = 1
         for unit, one in zip(units, space.units, strict=True):
             if all(weight.is_embedding for weight in unit.weights):
@@ -70,6 +71,8 @@ class Design:
             for level in one.levels():
                 if (way := self._way(unit, level)) not in self._place:
                     self._place[way] = self.size
+                    if unit.prunable:
+                        self._slopes.append(self.size + 1)
                     self.size += 2 if unit.prunable else 1
 
     def features(self, candidate: Candidate) -> Array:
@@ -90,7 +93,8 @@ class Design:
         drawn = list(dict.fromkeys(self._drawn(np.random.default_rng(seed))))
         rows = np.stack([self.features(one) for one in drawn])
         spread = rows.std(0)
-        rows = rows / np.where(spread > 0, spread, 1.0)
+        # Errors are relative, so what is quick says more of the parts that no level takes away.
+        rows = rows / np.where(spread > 0, spread, 1.0) / self._guess(rows)[:, None]
         inverse = np.eye(self.size) * 1e3
         chosen: list[int] = []
         for _ in range(min(len(drawn), math.ceil(SPARE * np.count_nonzero(spread)))):
@@ -119,6 +123,12 @@ class Design:
         }
         return Table(levels, float(weights[0]), error)
 
+    def _guess(self, rows: Array) -> Array:
+        """Times [n] as far as can be told before anything is timed: as rows are left, and a tenth always."""
+        left = rows[:, self._slopes].sum(1)
+        out: Array = 0.1 + left / max(float(left.max(initial=0.0)), 1e-9)
+        return out
+
     def _time(self, unit: Unit, level: Level, weights: Array) -> float:
         place = self._place.get(self._way(unit, level))
         if place is None:
@@ -131,14 +141,19 @@ class Design:
         return (unit.kind, shapes), level.width if level.width in self._fast else FLOAT_BITS
 
     def _drawn(self, rng: np.random.Generator) -> list[Candidate]:
-        """Random candidates; in half of them units of one shape share a level, which tells ways apart."""
+        """Random candidates: of each three one shares a level by shape of unit, which tells ways apart, and
+        one is uniform, as the quickest and slowest are."""
         levels = [list(one.levels()) for one in self.space.units]
+        every = list(dict.fromkeys(level for offered in levels for level in offered))
         out = []
         for k in range(DRAWS):
+            if k % 3 == 2:
+                out.append(self.space.uniform(every[rng.integers(len(every))]))
+                continue
             picked: dict[Any, Level] = {}
             items = []
             for unit, offered in zip(self.units, levels, strict=True):
-                key = (self._way(unit, Level())[0], tuple(offered)) if k % 2 else unit.name
+                key = (self._way(unit, Level())[0], tuple(offered)) if k % 3 else unit.name
                 if key not in picked:
                     picked[key] = self._level(offered, unit, rng)
                 items.append((unit.name, picked[key]))

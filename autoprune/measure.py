@@ -24,7 +24,8 @@ class Timing:
     """Milliseconds of a call: median, 10th and 90th percentile, and the original's median.
 
     All raw, from one interleaved series on one machine. ratio: median over pairs of this model's time to
-    the original's just before or after it, which a slow stretch of the machine moves least.
+    the original's just before or after it, which a slow stretch of the machine moves least. quick_ratio:
+    that of the lower quartiles of both, which other programs disturb less.
     """
 
     median_ms: float
@@ -32,6 +33,7 @@ class Timing:
     high_ms: float
     original_ms: float
     ratio: float
+    quick_ratio: float
 
     def scaled(self, reference_ms: float) -> tuple[float, float, float]:
         """Median, low, high as if the original had taken `reference_ms`: drift cancels."""
@@ -71,4 +73,5 @@ def time_interleaved(run: Runner, original: Runner, batch: Batch, *, pairs: int,
             (ours if mine else theirs)[k] = time.perf_counter() - start
     low, median, high = (1e3 * np.percentile(ours, q) for q in (10, 50, 90))
     whole, ratio = 1e3 * np.median(theirs), np.median(ours / theirs)
-    return Timing(float(median), float(low), float(high), float(whole), float(ratio))
+    quick = np.percentile(ours, 25) / np.percentile(theirs, 25)
+    return Timing(float(median), float(low), float(high), float(whole), float(ratio), float(quick))

@@ -30,7 +30,7 @@ def kl_scale(kl: Array) -> Array:
 
 def size_scale(size_bytes: Array, low: float, high: float) -> Array:
     """Bytes scaled so that 0 is the smallest candidate, 1 the largest that counts."""
-    scaled: Array = np.clip((size_bytes - low) / max(high - low, 1.0), 0, 1)
+    scaled: Array = np.clip((size_bytes - low) / max(high - low, 1e-9), 0, 1)
     return scaled
 
 

@@ -113,7 +113,7 @@ def with_right_hash(folder: Path, file: str) -> None:
 # ---- what is written ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODEL_FILES)
+@pytest.mark.parametrize("name", ["openvino", "packed"])
 def test_a_fresh_process_loads_it_to_the_same_logits(
     tiny_bert: Tiny, exports: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
@@ -126,7 +126,7 @@ def test_a_fresh_process_loads_it_to_the_same_logits(
     assert np.array_equal(got, target_of(name).load(exports[name])(batch))
     wanted = logits(tiny_bert.stitched_as(levels_of(tiny_bert)).model, batch).numpy()
     assert np.abs(got - wanted).max() <= target_of(name).tolerance * wanted.std()
-    if name != "openvino":
+    if name == "packed":
         assert np.array_equal(got, wanted)
 
 

@@ -192,7 +192,7 @@ def clockwork(_: Mapping[str, object]) -> Callable[[object], object]:
         assert isinstance(job, TimeCandidate)
         CALLS.append(job.candidate)
         touched = sum(level != UNTOUCHED for _, level in job.candidate.items) if job.candidate else 0
-        return Timing(20.0 - touched, 19.0, 21.0, 20.0, 1.0 - touched / 20.0)
+        return Timing(20.0 - touched, 19.0, 21.0, 20.0, 1.0, 1.0 - touched / 20.0)
 
     return work
 

@@ -47,5 +47,5 @@ def test_timing_takes_turns_and_tells_the_slower_from_the_faster(example: Batch)
 
 
 def test_a_scaled_time_is_as_if_the_original_took_the_reference() -> None:
-    assert Timing(10.0, 8.0, 12.0, 20.0, 0.5).scaled(40.0) == (20.0, 16.0, 24.0)
-    assert Timing(10.0, 8.0, 12.0, 20.0, 0.7).scaled(40.0) == (28.0, 16.0, 28.0)
+    assert Timing(10.0, 8.0, 12.0, 20.0, 0.5, 0.5).scaled(40.0) == (20.0, 16.0, 24.0)
+    assert Timing(10.0, 8.0, 12.0, 20.0, 0.7, 0.7).scaled(40.0) == (28.0, 16.0, 28.0)

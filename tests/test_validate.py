@@ -379,7 +379,7 @@ def test_data_that_changed_since_the_search_are_not_taken_for_it(
 
 FOUND = Found(
     size_bytes=1000, load_seconds=0.1, rows=1000, accuracy=80.0, is_recorded_data=True, missing="",
-    logits=Logits(256, False, 0.05, 0.2), latency=Timing(1.0, 0.9, 1.2, 2.0, 0.5), batch=1, sequence=128,
+    logits=Logits(256, False, 0.05, 0.2), latency=Timing(1.0, 0.9, 1.2, 2.0, 0.5, 0.5), batch=1, sequence=128,
     threads=1, protocol="", machine="",
 )  # fmt: skip
 RECORD: dict[str, Any] = {
@@ -429,7 +429,7 @@ def test_what_was_not_predicted_or_compared_is_not_checked() -> None:
 
 def test_milliseconds_never_fail_a_bench() -> None:
     about = RECORD | {"validated": {"size_bytes": 1000, "accuracy": 80.0, "latency": {"median_ms": 1e-6}}}
-    slow = replace(FOUND, latency=Timing(1e6, 1e6, 1e6, 1.0, 1e6))
+    slow = replace(FOUND, latency=Timing(1e6, 1e6, 1e6, 1.0, 1e6, 1e6))
     assert {one.name for one in bench_checks(slow, about)} == {"files", "bytes", "accuracy"}
     assert failed(bench_checks(slow, about)) == ""
 
