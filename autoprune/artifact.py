@@ -7,7 +7,7 @@ done to each unit, what was measured, and the SHA-256 of every other file. Nothi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +16,9 @@ import numpy as np
 
 from autoprune.errors import AutopruneError, ValidationError
 from autoprune.files import file_hash, read_json, write_json, written_whole
+from autoprune.space import Level
 from autoprune.stitch import Stitched
-from autoprune.targets import Runner, Target, get_target, size_on_disk, stores
+from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk
 from autoprune.targets.packed import PLAIN, STORAGES, Packed
 from autoprune.task import Batch
 
@@ -64,7 +65,8 @@ def write_artifact(
     if folder.exists():
         raise AutopruneError(f"{folder} already exists and is kept as it is; give another -o")
     runtime = runtime_of(target, storage)
-    if lacking := sorted({str(one.width) for _, one in stitched.levels.items if not stores(runtime, one)}):
+    levels = [level for _, level in stitched.levels.items]
+    if lacking := sorted({str(one.width) for one in levels if kept_at(runtime, one) is None}):
         raise AutopruneError(
             f"target {target} cannot store weights of {', '.join(lacking)} bits, which this model has"
         )
@@ -73,7 +75,7 @@ def write_artifact(
         stitched.model.config.save_pretrained(temporary)  # type: ignore[union-attr, operator]
         for file in sorted(tokenizer.iterdir()):
             (temporary / file.name).write_bytes(file.read_bytes())
-        runtime.save(stitched, temporary, example)
+        runtime.save(_as_kept(stitched, runtime), temporary, example)
         hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
         units = {name: {"ratio": lv.ratio, "bits": lv.width} for name, lv in stitched.levels.items}
         record = {"version": VERSION, "target": target, "storage": storage, **about}
@@ -105,6 +107,15 @@ def add_facts(folder: Path, *, card: str, **facts: object) -> None:
     about = read_json(folder / ABOUT) | facts
     about["sha256"] = about["sha256"] | {CARD: file_hash(folder / CARD)}
     write_json(folder / ABOUT, about)
+
+
+def _as_kept(stitched: Stitched, runtime: Target) -> Stitched:
+    """The same model with integers in the widths that a target has; the values are the same."""
+    integers = {}
+    for path, one in stitched.integers.items():
+        kept = kept_at(runtime, Level(0.0, one.bits))
+        integers[path] = one if kept is None else replace(one, bits=kept.bits)
+    return replace(stitched, integers=integers)
 
 
 def read_about(folder: Path) -> dict[str, Any]:

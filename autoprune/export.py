@@ -24,7 +24,7 @@ from autoprune.run import FRONT, RUN, Config, RunFolder, read_record
 from autoprune.rungs import RUNG_STEPS
 from autoprune.search import answer, remake
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Level
-from autoprune.targets import NAMES, Target, get_target, size_on_disk, stores
+from autoprune.targets import NAMES, Target, get_target, kept_at, size_on_disk
 from autoprune.targets.packed import PLAIN, read_packed
 from autoprune.task import Batch
 from autoprune.units import Unit, find_units
@@ -161,10 +161,11 @@ def _check_levels(target: Target, units: Mapping[str, Unit], levels: Mapping[str
 
 
 def _keeps(target: Target, unit: Unit | None, level: Level) -> bool:
-    """Whether a unit that was searched at a level can be stored at it, fast or not."""
-    if not stores(target, level):
+    """Whether a unit that was searched at a level can be stored there, fast or not."""
+    kept = kept_at(target, level)
+    if kept is None:
         return False
-    return unit is None or target.offers(unit, replace(level, activations=FLOAT_BITS))
+    return unit is None or target.offers(unit, replace(kept, activations=FLOAT_BITS))
 
 
 def _about(
@@ -227,7 +228,7 @@ def _predicted(
     target.load(saved)  # a target that cannot run on this machine says so before anything is written
     by_unit, size = {}, size_on_disk(target, saved)
     for name, unit in units.items():
-        by_unit[name] = target.size_bytes(unit, levels[name])
+        by_unit[name] = target.size_bytes(unit, kept_at(target, levels[name]) or levels[name])
         size += by_unit[name] - target.size_bytes(unit, UNTOUCHED)
     return {"predicted_size_bytes": size, "unit_bytes": by_unit}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Kept:
     name: str
     folder: Path
     config: Config
-    recorded: Score
+    recorded: Score = field(hash=False)
 
     @classmethod
     def of(cls, text: str) -> Kept:

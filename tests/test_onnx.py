@@ -17,6 +17,7 @@ from conftest import Tiny, logits, make_tiny
 from numpy.typing import NDArray
 
 import autoprune
+from autoprune.artifact import write_artifact
 from autoprune.compress.integers import round_nearest
 from autoprune.compress.packing import unpack_dense
 from autoprune.errors import AutopruneError
@@ -263,3 +264,21 @@ def test_a_fresh_process_prints_nothing(tiny_bert: Tiny, tmp_path: Path) -> None
 def test_saving_prints_nothing(tiny_bert: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     saved(tiny_bert, Level(0.5, 8, 8), tmp_path)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("bits", "kept"), [(3, 4), (6, 8)])
+def test_an_export_keeps_widths_it_lacks_in_wider_ones_without_changing_a_value(
+    tiny_bert: Tiny, tmp_path: Path, bits: int, kept: int
+) -> None:
+    """Of a model that was searched for another target: the same codes, scales and zero points."""
+    stitched = tiny_bert.stitched(Level(0.0, bits))
+    tokens = tmp_path / "tokens"
+    tokens.mkdir()
+    batch = tiny_bert.task.batch(tiny_bert.task.validation, [0, 1])
+    folder = tmp_path / "out"
+    write_artifact(stitched, folder, target="onnx", tokenizer=tokens, example=batch, about={})
+    proto = onnx.load(folder / GRAPH)
+    used = {a.i for node in proto.graph.node for a in node.attribute if a.name == "bits"}
+    assert used == {kept}
+    wanted, got = logits(stitched.model, batch).numpy(), get_target("onnx").load(folder)(batch)
+    assert np.abs(got - wanted).max() <= get_target("onnx").tolerance * wanted.std()

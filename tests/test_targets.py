@@ -20,7 +20,7 @@ from autoprune.errors import AutopruneError
 from autoprune.measure import logits_of
 from autoprune.space import FLOAT_BITS, INTEGER, STORED_BITS, UNTOUCHED, Candidate, Level, Width
 from autoprune.stitch import Stitched
-from autoprune.targets import Runner, Target, get_target, size_on_disk, stores
+from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk, stores
 from autoprune.targets.packed import torch_runner
 from autoprune.task import Batch
 
@@ -133,12 +133,16 @@ class TestContract:
         assert target.integer or INTEGER not in target.fast
         assert all(target.offers(unit, UNTOUCHED) for unit in small.units)
 
-    def test_a_width_that_it_lacks_is_neither_offered_nor_written(
+    def test_a_width_that_it_lacks_is_not_offered_and_is_written_in_a_wider_one_or_not_at_all(
         self, tiny_bert: Tiny, target: Target, tmp_path: Path, example: Batch
     ) -> None:
         for width in held(target, is_held=False):
-            assert not any(target.offers(unit, Level.of(0.0, width)) for unit in tiny_bert.units)
-            stitched = tiny_bert.stitched(Level.of(0.0, width))
+            level = Level.of(0.0, width)
+            assert not any(target.offers(unit, level) for unit in tiny_bert.units)
+            stitched = tiny_bert.stitched(level)
+            if (kept := kept_at(target, level)) is not None:
+                assert kept.bits > level.bits
+                continue
             with pytest.raises(AutopruneError, match=f"target {target.name} cannot store .*{width}"):
                 export(stitched, tmp_path / "out", target, example)
             assert not (tmp_path / "out").exists()

@@ -54,6 +54,15 @@ def stores(target: Target, level: Level) -> bool:
     return level.bits in target.bits and (target.integer or not level.is_integer)
 
 
+def kept_at(target: Target, level: Level) -> Level | None:
+    """The level that a target stores a level's weights at: its own, or with the same integers in the next
+    wider width that it has, which changes bytes and no value; None where there is none."""
+    if stores(target, level):
+        return level
+    wider = [bits for bits in target.bits if level.bits < bits < 16]
+    return None if level.is_integer or level.bits >= 16 or not wider else Level(level.ratio, min(wider))
+
+
 def size_on_disk(target: Target, folder: Path) -> int:
     """Bytes of a saved model by `stat`: the sum of the files its runtime opens."""
     return sum(path.stat().st_size for path in target.files(folder))
