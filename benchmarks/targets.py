@@ -8,7 +8,7 @@ the brief fine-tune, and what searches found, on every target that runs here (`o
 Runtime's and torch's own quantization of the same teacher (`rivals.py`). Each is scored through the runtime
 that it is for, and all are timed in turn in one process, one thread (`side_by_side.py`). `--check` runs what
 the claims need at a small size, prints them last and exits with 1 where one does not hold; without `--run`
-it searches first, for a model 4.2 times as fast as the original. It writes no results.
+it searches first, for a model 4.6 times as fast as the original. It writes no results.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TARGETS = ("openvino", "onnx", "packed", "compressed-tensors")
 SETTINGS: tuple[Setting, ...] = ((1, 32), (1, 128), (32, 32), (32, 128))
 CHECK_SETTINGS: tuple[Setting, ...] = (SETTING, (32, 128))
 
-WANTED_SPEED = 4.2
+WANTED_SPEED = 4.6
 """How many times as fast as the original the check asks its search to be; 4 times is claimed."""
 
 SAME = ("model", "dataset", "text_columns", "label_column", "group_by", "space", "seed", "teacher_epochs",
