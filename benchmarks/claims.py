@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from claim import Claim
 from joint import Joint
 from methods import OPTUNA, OURS
 from race import Curve
@@ -16,18 +16,6 @@ MORE_WITH_LATENCY = 0.10
 
 Curves = Mapping[str, Sequence[Curve]]
 """Curves of one arena by method, one a seed."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A sentence, the figures behind it, and whether they bear it out."""
-
-    says: str
-    figures: str
-    holds: bool
-
-    def __str__(self) -> str:
-        return f"{'PASS' if self.holds else 'FAIL'}  {self.says}\n      {self.figures}"
 
 
 def claims_of(
