@@ -183,8 +183,8 @@ def test_an_export_that_fails_leaves_nothing_behind(tiny_bert: Tiny, example: Ba
 
 def test_bits_that_the_target_lacks_are_refused(tiny_bert: Tiny, example: Batch, tmp_path: Path) -> None:
     stitched = tiny_bert.stitched_as(tiny_bert.mixed)
-    odd = replace(stitched, levels=Candidate((("somewhere", Level(0.0, 5)),)))
-    with pytest.raises(AutopruneError, match=r"packed cannot store weights of 5 bits, which this"):
+    odd = replace(stitched, levels=Candidate((("somewhere", Level(0.0, 12)),)))
+    with pytest.raises(AutopruneError, match=r"packed cannot store weights of 12 bits, which this"):
         write_artifact(odd, tmp_path / "out", target="packed", tokenizer=tmp_path, example=example, about={})
 
 
