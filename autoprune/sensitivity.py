@@ -99,14 +99,10 @@ def measure_sensitivity(
             changes = {u.name: weight_changes(u, teacher, library) for u in group}
             made = _scores(teacher, changes, task, data, chosen, seed)
             for unit in group:
-                scores[unit.name] = dict(zip(levels_of(unit), made[unit.name].numpy(), strict=True))
+                scores[unit.name] = dict(zip(unit.levels(), made[unit.name].numpy(), strict=True))
     finally:
         teacher.train(was_training)
     return Sensitivity(scores)
-
-
-def levels_of(unit: Unit) -> list[Level]:
-    return unit.levels()
 
 
 def _groups(units: Sequence[Unit]) -> Iterator[list[Unit]]:
@@ -114,7 +110,7 @@ def _groups(units: Sequence[Unit]) -> Iterator[list[Unit]]:
     group: list[Unit] = []
     used = 0
     for unit in units:
-        size = 4 * len(levels_of(unit)) * sum(w.rows * w.columns for w in unit.weights)
+        size = 4 * len(unit.levels()) * sum(w.rows * w.columns for w in unit.weights)
         if group and used + size > CHANGES_BYTES:
             yield group
             group, used = [], 0
@@ -141,8 +137,8 @@ class Change:
 
 
 def weight_changes(unit: Unit, teacher: nn.Module, library: Library) -> dict[str, Change]:
-    """Changes of a unit's matrices by module path, levels in the order of `levels_of`."""
-    levels = levels_of(unit)
+    """Changes of a unit's matrices by module path, levels in the order of `Unit.levels`."""
+    levels = unit.levels()
     made = {
         w.path: Change(torch.empty(len(levels), w.rows, w.columns), torch.empty(len(levels), w.rows), {})
         for w in unit.weights

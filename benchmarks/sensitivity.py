@@ -37,7 +37,7 @@ from autoprune.prepare import prepare
 from autoprune.progress import Progress
 from autoprune.repair import warm_starts
 from autoprune.run import Config
-from autoprune.sensitivity import levels_of, measure_sensitivity, weight_changes
+from autoprune.sensitivity import measure_sensitivity, weight_changes
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Candidate, Choices, Level, SearchSpace
 from autoprune.stitch import stitch
 from autoprune.targets.packed import torch_runner
@@ -127,7 +127,7 @@ def independent_tokens(bench: Bench, unit: Unit) -> dict[Level, float]:
 
     1/2 uses sum_o g_o E[(D x + c)^2]_o a row (K-FAC's view: Martens and Grosse, arXiv 1503.05671, 3.1).
     """
-    total = torch.zeros(len(levels_of(unit)))
+    total = torch.zeros(len(unit.levels()))
     for path, change in weight_changes(unit, bench.worker.teacher, bench.worker.library).items():
         seen, d, c = Statistics.from_arrays(bench.setting.statistics[path]), change.weight, change.bias
         if seen.mean.numel() == 0:  # an embedding
@@ -136,7 +136,7 @@ def independent_tokens(bench: Bench, unit: Unit) -> dict[Level, float]:
             error = ((d @ seen.moment) * d).sum(2) + 2 * c * (d @ seen.mean) + c.square()
             harm = seen.uses * error.clamp(min=0) @ seen.gradient
         total += 0.5 * harm
-    return dict(zip(levels_of(unit), total.tolist(), strict=True))
+    return dict(zip(unit.levels(), total.tolist(), strict=True))
 
 
 def with_removal_factor(table: Mapping[Level, float], factor: float = 6.0) -> dict[Level, float]:

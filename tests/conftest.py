@@ -18,7 +18,7 @@ import autoprune.targets.openvino  # noqa: F401  before OpenVINO itself, to keep
 from autoprune.calibrate import Statistics, calibrate
 from autoprune.errors import AutopruneError
 from autoprune.library import Library
-from autoprune.space import Candidate, Level, SearchSpace, read_space
+from autoprune.space import UNTOUCHED, Candidate, Level, SearchSpace, read_space
 from autoprune.stitch import Stitched, stitch
 from autoprune.targets import NAMES, Target, get_target
 from autoprune.task import Batch, Encoded, Task
@@ -77,6 +77,13 @@ class Tiny:
         return search_space(
             self.units,
             lambda unit, level: target.offers(unit, level) or (level.is_integer and target.integer),
+        )
+
+    def predicted_bytes(self, target: Target, levels: Candidate, original: int) -> int:
+        """The original's bytes and what each unit's level changes, as the search predicts them."""
+        return original + sum(
+            target.size_bytes(unit, levels[unit.name]) - target.size_bytes(unit, UNTOUCHED)
+            for unit in self.units
         )
 
     def offered(self, target: Target, candidate: Candidate) -> Candidate:

@@ -17,7 +17,7 @@ from conftest import Tiny, logits
 
 from autoprune.compress.integers import Integers, round_nearest
 from autoprune.errors import AutopruneError
-from autoprune.space import UNTOUCHED, Candidate, Level, Width
+from autoprune.space import Candidate, Level, Width
 from autoprune.stitch import Stitched
 from autoprune.targets import Target, get_target, size_on_disk
 from autoprune.targets.gguf_file import gguf_name
@@ -150,10 +150,8 @@ class TestFile:
         saved(tiny_bert, target, tiny_bert.space.untouched(), tmp_path / "original")
         candidate = uniform(tiny_bert, target, width)
         saved(tiny_bert, target, candidate, tmp_path / "small")
-        predicted = size_on_disk(target, tmp_path / "original") + sum(
-            target.size_bytes(unit, candidate[unit.name]) - target.size_bytes(unit, UNTOUCHED)
-            for unit in tiny_bert.units
-        )
+        original = size_on_disk(target, tmp_path / "original")
+        predicted = tiny_bert.predicted_bytes(target, candidate, original)
         assert predicted == size_on_disk(target, tmp_path / "small")
 
     @pytest.mark.usefixtures("decoded")

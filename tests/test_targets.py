@@ -111,14 +111,6 @@ def only(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("saved", cases(*names), indirect=True, scope="module")
 
 
-def predicted_bytes(small: Tiny, target: Target, levels: Candidate, original: int) -> int:
-    """The original's bytes and what each unit's level changes, as the search predicts them."""
-    return original + sum(
-        target.size_bytes(unit, levels[unit.name]) - target.size_bytes(unit, UNTOUCHED)
-        for unit in small.units
-    )
-
-
 def beside(target: Target, folder: Path) -> list[Path]:
     """The model's files and those that are read beside them."""
     return [*target.files(folder), *(folder / n for n in NEEDED_BESIDE.get(target.name, ("config.json",)))]
@@ -152,7 +144,7 @@ class TestContract:
     ) -> None:
         _, untouched = folders(saved.target, str(FLOAT_BITS))
         original = size_on_disk(saved.target, untouched)
-        predicted = predicted_bytes(small, saved.target, saved.stitched.levels, original)
+        predicted = small.predicted_bytes(saved.target, saved.stitched.levels, original)
         assert predicted == pytest.approx(size_on_disk(saved.target, saved.folder), rel=SIZE_TOLERANCE)
 
     @only("32")
