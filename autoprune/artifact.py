@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoprune.errors import AutopruneError, ValidationError
 from autoprune.files import file_hash, read_json, write_json, written_whole
@@ -34,9 +35,15 @@ class CompiledModel:
     config: Mapping[str, Any]
 
     def __call__(self, **inputs: Any) -> SimpleNamespace:
-        """Inputs by name [b s] -> an object with `logits` [b k], float32."""
-        batch = {name: np.asarray(value, dtype=np.int64) for name, value in inputs.items()}
+        """Inputs by name [b s], or pixels [b c h w] -> an object with `logits`, or vectors, [b k], float32."""
+        batch = {name: _as_input(value) for name, value in inputs.items()}
         return SimpleNamespace(logits=self.run(batch))
+
+
+def _as_input(value: Any) -> NDArray[Any]:
+    """Numbers as models take them: pixels as float32, all else as 64-bit integers."""
+    array = np.asarray(value)
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
 
 
 def write_artifact(
@@ -52,7 +59,7 @@ def write_artifact(
     """Write an exported model to a folder that does not exist yet.
 
     Args:
-        tokenizer: folder whose files are copied beside the model.
+        tokenizer: folder whose files (of a tokenizer, or how pictures are read) are copied beside the model.
         about: facts for `autoprune.json`.
         storage: one of STORAGES.
 
@@ -72,7 +79,7 @@ def write_artifact(
         )
     with written_whole(folder) as temporary:
         temporary.mkdir(parents=True)
-        stitched.model.config.save_pretrained(temporary)  # type: ignore[union-attr, operator]
+        stitched.architecture.write(temporary)
         for file in sorted(tokenizer.iterdir()):
             (temporary / file.name).write_bytes(file.read_bytes())
         runtime.save(_as_kept(stitched, runtime), temporary, example)
@@ -142,11 +149,14 @@ def read_about(folder: Path) -> dict[str, Any]:
     return dict(about)
 
 
-def load(folder: str | Path, *, threads: int = 1) -> Any:
+def load(folder: str | Path, *, threads: int = 1, builder: str | None = None) -> Any:
     """Load an exported model, ready to call: `load(DIR)(**tokens).logits`.
 
     A `packed` export gives a torch module, another target's a `CompiledModel`. Every file is
     checked by hash first; no pickle and no code from the folder is used.
+
+    Args:
+        builder: function that builds the empty model of a `packed` export that is not from transformers.
 
     Raises:
         AutopruneError: when a file is missing or changed, or does not fit the others.
@@ -156,6 +166,6 @@ def load(folder: str | Path, *, threads: int = 1) -> Any:
     if about["target"] == "packed":
         from autoprune.targets.packed import read_packed
 
-        return read_packed(path).model
+        return read_packed(path, builder=builder).model
     runner = get_target(about["target"]).load(path, threads=threads)
     return CompiledModel(runner, read_json(path / "config.json"))

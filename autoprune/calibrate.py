@@ -10,16 +10,20 @@ variant harms is measured by `sensitivity`, which takes no token as independent 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autoprune.task import Encoded, Task
+from autoprune.architecture import outputs_of
+from autoprune.layers import channel_range, inputs_of, is_depthwise
+from autoprune.layers import outputs_of as layer_outputs
+from autoprune.task import Data, Encoded, Task
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,10 @@ class Statistics:
     """What one weight saw.
 
     moment: mean of x x^T over tokens [i i]; for an embedding, the mean count of each of its rows
-    in a calibration row [v]. mean: mean input [i]; empty for an embedding. gradient: mean square
-    of the loss gradient at each output feature [o]. uses: tokens that pass the weight per row.
-    low, high: smallest and largest input of each feature [i]; empty for an embedding.
+    in a calibration row [v]; empty for a depthwise convolution. mean: mean input [i]; empty for an
+    embedding. gradient: mean square of the loss gradient at each output feature [o]. uses: tokens, or spots
+    of a picture, that pass the weight per row. low, high: smallest and largest input of each feature [i];
+    empty for an embedding.
     """
 
     moment: Float[Tensor, ...]
@@ -50,6 +55,21 @@ class Statistics:
             "high": self.high.numpy(),
         }
 
+    def of_columns(self, columns: Int[Tensor, " k"]) -> Statistics:
+        """Of a weight that has these columns alone."""
+        return replace(
+            self,
+            moment=self.moment[columns][:, columns],
+            mean=self.mean[columns],
+            low=self.low[columns],
+            high=self.high[columns],
+        )
+
+    def of_channels(self, channels: Int[Tensor, " k"], taps: int) -> Statistics:
+        """Of a depthwise convolution that has these channels alone."""
+        at = (channels[:, None] * taps + torch.arange(taps)).reshape(-1)
+        return replace(self, mean=self.mean[at], low=self.low[at], high=self.high[at])
+
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.float32]]) -> Statistics:
         """Inverse of `arrays`; the tensors share the arrays' memory."""
@@ -60,24 +80,36 @@ class Statistics:
 
 
 def calibrate(
-    model: nn.Module, paths: Sequence[str], task: Task, data: Encoded, *, rows: int, seed: int
+    model: nn.Module,
+    paths: Sequence[str],
+    task: Task,
+    data: Data,
+    *,
+    rows: int,
+    seed: int,
+    tied: Mapping[str, str] | None = None,
 ) -> dict[str, Statistics]:
     """Statistics of the weights at `paths` over the first `rows` rows of shuffled `data`.
 
     Rows of equal length go together, so no padding is ever counted. The model is left as it was.
+
+    Args:
+        tied: for an embedding that is an output layer's weight too that layer's path; its inputs count.
     """
-    recorders = {path: _Recorder(model.get_submodule(path)) for path in paths}
+    at = {path: (tied or {}).get(path) or path for path in paths}
+    recorders = {path: _Recorder(model.get_submodule(where)) for path, where in at.items()}
     was_training = model.training
     model.eval()
     chosen = np.random.default_rng(seed).permutation(len(data))[:rows]
     draws = torch.Generator().manual_seed(seed)
     try:
-        for batch_rows in _equal_lengths(data, chosen):
+        for batch_rows in _equal_lengths(data, chosen, task.evaluation_batch):
             inputs = {k: torch.from_numpy(x) for k, x in task.batch(data, batch_rows).items()}
-            length = int(data.lengths[batch_rows[0]])
-            logits = model(**{k: x[:, :length] for k, x in inputs.items()}).logits
-            labels = torch.multinomial(logits.detach().softmax(-1), 1, generator=draws)[:, 0]
-            nn.functional.cross_entropy(logits, labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
+            if isinstance(data, Encoded):
+                length = int(data.lengths[batch_rows[0]])
+                inputs = {k: x[:, :length] for k, x in inputs.items()}
+            answers = answered(outputs_of(model, inputs, task.kind), task.answered(data, batch_rows))
+            _surprise(answers, draws, is_probable=task.is_probable).backward()  # type: ignore[no-untyped-call]
             model.zero_grad(set_to_none=True)
     finally:
         for one in recorders.values():
@@ -86,52 +118,88 @@ def calibrate(
     return {path: one.statistics(len(chosen)) for path, one in recorders.items()}
 
 
-def _equal_lengths(data: Encoded, rows: NDArray[np.int64]) -> Iterable[NDArray[np.int64]]:
+def answered(
+    output: Float[Tensor, "*b k"], at: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+) -> Float[Tensor, "m k"]:
+    """The answers among a model's outputs: all, or those of the places `at` (see `Task.answered`)."""
+    return output if at is None else output[torch.from_numpy(at[0]), torch.from_numpy(at[1])]
+
+
+def _surprise(
+    answers: Float[Tensor, "m k"], draws: torch.Generator, *, is_probable: bool
+) -> Float[Tensor, ""]:
+    """A loss whose gradient's second moment is the Fisher information of the answers' distribution.
+
+    Of probabilities the cross-entropy of labels drawn from them; of others a draw of the normal distribution
+    about them, in units of its spread, whose size is of no account here.
+    """
+    if is_probable:
+        labels = torch.multinomial(answers.detach().softmax(-1), 1, generator=draws)[:, 0]
+        return nn.functional.cross_entropy(answers, labels, reduction="sum")
+    return (answers * torch.randn(answers.shape, generator=draws)).sum()
+
+
+def _equal_lengths(data: Data, rows: NDArray[np.int64], size: int) -> Iterable[NDArray[np.int64]]:
     lengths = data.lengths[rows]
     for length in np.unique(lengths):
         same = rows[lengths == length]
-        for start in range(0, len(same), 32):
-            yield same[start : start + 32]
+        for start in range(0, len(same), size):
+            yield same[start : start + size]
+
+
+SPOTS = 64
+"""Spots of a picture whose inputs are counted, spread evenly: neighbours are much alike."""
 
 
 class _Recorder:
-    """Hooks on one Linear or Embedding that add up its input and output-gradient moments."""
+    """Hooks on one layer that add up its input and output-gradient moments."""
 
     def __init__(self, module: nn.Module) -> None:
         self.is_embedding = isinstance(module, nn.Embedding)
+        self.is_depthwise = is_depthwise(module)
         weight: Tensor = module.weight  # type: ignore[assignment]
-        size = weight.shape[0] if self.is_embedding else weight.shape[1]
-        self.moment = torch.zeros(size) if self.is_embedding else torch.zeros(size, size)
-        self.mean = torch.zeros(0 if self.is_embedding else size)
+        size = weight.shape[0] if self.is_embedding else weight[0].numel()
+        columns = weight.numel() if self.is_depthwise else 0 if self.is_embedding else size
+        square = 0 if self.is_depthwise else size
+        self.moment = torch.zeros(size) if self.is_embedding else torch.zeros(square, square)
+        self.mean = torch.zeros(columns)
         self.gradient = torch.zeros(weight.shape[1] if self.is_embedding else weight.shape[0])
-        self.uses = 0
+        self.uses, self.counted = 0, 0
         self.low = torch.full_like(self.mean, torch.inf)
         self.high = torch.full_like(self.mean, -torch.inf)
         self._handle = module.register_forward_hook(self._forward)
 
     def _forward(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        output.register_hook(self._backward)  # type: ignore[no-untyped-call]
+        output.register_hook(functools.partial(self._backward, module))  # type: ignore[no-untyped-call]
         x = args[0].detach()
         if self.is_embedding:
             self.moment += torch.bincount(x.reshape(-1), minlength=len(self.moment))
             self.uses += x.numel()
+            self.counted = self.uses
             return
-        x = x.reshape(-1, x.shape[-1])
-        self.moment += x.T @ x
-        self.mean += x.sum(0)
-        self.low, self.high = torch.minimum(self.low, x.amin(0)), torch.maximum(self.high, x.amax(0))
-        self.uses += len(x)
+        low, high = channel_range(module, x)
+        self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
+        rows = inputs_of(module, x, output)
+        self.uses += rows.shape[0] * rows.shape[1]
+        if isinstance(module, nn.Conv2d) and rows.shape[1] > SPOTS:
+            rows = rows[:, torch.linspace(0, rows.shape[1] - 1, SPOTS).long()]
+        rows = rows.reshape(-1, rows.shape[-1])
+        if not self.is_depthwise:
+            self.moment += rows.T @ rows
+        self.mean += rows.sum(0)
+        self.counted += len(rows)
 
-    def _backward(self, gradient: Tensor) -> None:
+    def _backward(self, module: nn.Module, gradient: Tensor) -> None:
         # Returns None: a hook's return value would replace the gradient.
-        self.gradient += gradient.reshape(-1, gradient.shape[-1]).square().sum(0)
+        rows = layer_outputs(module, gradient)
+        self.gradient += rows.reshape(-1, rows.shape[-1]).square().sum(0)
 
     def statistics(self, rows: int) -> Statistics:
         """Means of what was added up; a module never reached counts as used once."""
-        uses = max(self.uses, 1)
-        moment = self.moment / (rows if self.is_embedding else uses)
+        uses, counted = max(self.uses, 1), max(self.counted, 1)
+        moment = self.moment / (rows if self.is_embedding else counted)
         each = uses / max(rows, 1)
-        return Statistics(moment, self.mean / uses, self.gradient / uses, each, self.low, self.high)
+        return Statistics(moment, self.mean / counted, self.gradient / uses, each, self.low, self.high)
 
     def remove(self) -> None:
         self._handle.remove()

@@ -7,37 +7,33 @@ and every fence of code is longer than any in what it holds.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from autoprune.demo import demo_model
 from autoprune.hub import is_hub_id
+from autoprune.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, REGRESSION, TOKENS
+from autoprune.markdown import code, fenced, figure, one_line, table, words
+from autoprune.metric import METRICS, Metric
+from autoprune.usage import with_autoprune, without_autoprune
 
 DEMO_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
-TASK = "text-classification"
 
-_RUNTIMES = {
-    "openvino": """import openvino as ov
-from transformers import AutoTokenizer
-
-tokens = AutoTokenizer.from_pretrained({folder})("a fine film", return_tensors="np")
-model = ov.compile_model({folder} + "/model.xml", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
-logits = model({{port.any_name: tokens[port.any_name] for port in model.inputs}})[0]""",
-    "onnx": """import onnxruntime
-from transformers import AutoTokenizer
-
-tokens = AutoTokenizer.from_pretrained({folder})("a fine film", return_tensors="np")
-model = onnxruntime.InferenceSession({folder} + "/model.onnx", providers=["CPUExecutionProvider"])
-logits = model.run(None, {{one.name: tokens[one.name] for one in model.get_inputs()}})[0]""",
-    "compressed-tensors": """from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-tokens = AutoTokenizer.from_pretrained({folder})("a fine film", return_tensors="pt")
-model = AutoModelForSequenceClassification.from_pretrained({folder})
-logits = model(**tokens).logits""",
+PIPELINES = {
+    CLASSES: "text-classification",
+    REGRESSION: "text-classification",
+    TOKENS: "token-classification",
+    EMBEDDING: "feature-extraction",
+    CAUSAL_LM: "text-generation",
+    IMAGES: "image-classification",
 }
-"""How to run a model without autoprune."""
+"""What the hub calls a kind of task; it has no name for one's own."""
+
+HUB_METRICS = {"matthews": "matthews_correlation", "spearman": "spearmanr"}
+"""Metrics that the hub has another name for."""
 
 
 def base_of(model: str | None, revision: str | None) -> dict[str, str | None]:
@@ -68,17 +64,17 @@ def model_card(about: Mapping[str, Any], name: str) -> str:
     base, target = about["base"], about["target"]
     validated = about["validated"]
     parts = [
-        f"# {_code(name)}",
-        f"{_code(base['name'])}, compressed by autoprune for {_code(target)}: heads and neurons removed and "
+        f"# {code(name)}",
+        f"{code(base['name'])}, compressed by autoprune for {code(target)}: {_removed(about)} removed and "
         f"weights stored as integers, unit by unit, as a search found best within {about['budget']}. "
-        f"This is trial {about['trial']} of the run {_code(about['run'])}.",
-        _summary(validated),
+        f"This is trial {about['trial']} of the run {code(about['run'])}.",
+        _summary(validated, _metric(about)),
         *_measurements(about, validated),
-        *_loading(target, name),
+        *_loading(about, name),
         *_units(about),
         "## Make it again",
         "The search, then the export:",
-        _fenced(f"{about['command']}\n{about['export']}", "bash"),
+        fenced(f"{about['command']}\n{about['export']}", "bash"),
         *_origin(about),
     ]
     return f"---\n{_front_matter(about, name)}\n---\n\n" + "\n\n".join(parts) + "\n"
@@ -96,54 +92,97 @@ def _front_matter(about: Mapping[str, Any], name: str) -> str:
         base_model=base["hub_id"],
         license=base["license"],
         library_name="autoprune",
-        pipeline_tag=TASK,
+        pipeline_tag=_pipeline(about),
         tags=tags,
         datasets=[dataset] if dataset else None,
-        metrics=["accuracy"],
-        model_name=_line(name),
+        metrics=[_hub_metric(about)],
+        model_name=one_line(name),
         eval_results=_results(about) or None,
     )
     return str(data.to_yaml())
 
 
 def _results(about: Mapping[str, Any]) -> list[Any]:
-    """Accuracies for the card's model-index, of the target's own model alone."""
+    """Scores for the card's model-index, of the target's own model alone; the hub wants a task for each."""
     from huggingface_hub import EvalResult
 
+    metric, task = _metric(about), _pipeline(about)
     scores = {"validation": about["validated"].get("accuracy")}
     if about["measured_on"] == about["target"]:
         scores["test"] = about["measured"]["test_accuracy"]
-    dataset = _hub_dataset(about) or _line(about["dataset"])
+    dataset = _hub_dataset(about) or one_line(about["dataset"])
     return [
         EvalResult(
-            task_type=TASK,
+            task_type=task,
             dataset_type=dataset,
-            dataset_name=_line(about["dataset"]),
+            dataset_name=one_line(about["dataset"]),
             dataset_split=split,
-            metric_type="accuracy",
-            metric_value=round(score / 100, 4),
+            metric_type=_hub_metric(about),
+            metric_value=round(metric.shown(score) / (100 if metric.unit == "%" else 1), 4),
         )
         for split, score in scores.items()
-        if score is not None
+        if score is not None and task is not None and math.isfinite(metric.shown(score))
     ]
 
 
-def _summary(validated: Mapping[str, Any]) -> str:
-    accuracy = validated["accuracy"]
-    score = "" if accuracy is None else f", accuracy {accuracy:.1f} % on {validated['rows']} validation rows"
+def _metric(about: Mapping[str, Any]) -> Metric:
+    return Metric.from_json(about.get("metric"))
+
+
+def _hub_metric(about: Mapping[str, Any]) -> str:
+    name = _metric(about).name
+    return HUB_METRICS.get(name) or one_line(name)
+
+
+def _kind(about: Mapping[str, Any]) -> str:
+    return str(about.get("task") or CLASSES)
+
+
+def _pipeline(about: Mapping[str, Any]) -> str | None:
+    return PIPELINES.get(_kind(about))
+
+
+def _removed(about: Mapping[str, Any]) -> str:
+    """What was removed, in the words of the units' kinds; any model had heads and neurons before those."""
+    kinds = about.get("removed") or ("heads", "neurons")
+    *most, last = map(words, kinds)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _summary(validated: Mapping[str, Any], metric: Metric) -> str:
+    score, told = validated["accuracy"], ""
+    if score is not None:
+        value = " ".join(one for one in (metric.text(score), _unit(metric)) if one)
+        told = f", {_named(metric)} {value} on {validated['rows']} validation rows"
     faster = 1 / validated["latency"]["ratio"]
-    return f"**{validated['size_bytes'] / 1e6:.2f} MB{score}, {faster:.2f} times as fast as the original.**"
+    return f"**{validated['size_bytes'] / 1e6:.2f} MB{told}, {faster:.2f} times as fast as the original.**"
+
+
+def _named(metric: Metric) -> str:
+    """The metric's name; Markdown in one that is the user's own means nothing."""
+    return metric.word if metric.name in METRICS else words(metric.name)
+
+
+def _unit(metric: Metric) -> str:
+    return metric.unit if metric.unit in ("", "%") else words(metric.unit)
+
+
+def _scored(what: str, about: Mapping[str, Any], *scores: float | None) -> tuple[str, str, str]:
+    """A row of the metric on a split: its name, and its own numbers."""
+    metric = _metric(about)
+    unit = f", {_unit(metric)}" if metric.unit else ""
+    worse = "" if metric.higher_is_better else " (lower is better)"
+    first, second = (None if one is None else metric.shown(one) for one in scores)
+    return f"{_named(metric)} on {what}{unit}{worse}", figure(first), figure(second)
 
 
 def _measurements(about: Mapping[str, Any], validated: Mapping[str, Any]) -> list[str]:
     recorded, timing = about["measured"], validated["latency"]
     original_ms = recorded["original_ms"]
     before = original_ms / recorded["latency_ms"] if original_ms else None
+    of = f" of {words(about['latency_of'])}" if about.get("latency_of") else ""
     rows = [
-        ("size, bytes", recorded["size_bytes"], validated["size_bytes"]),
-        ("accuracy on validation, %", recorded["accuracy"], validated["accuracy"]),
-        ("accuracy on test, %", recorded["test_accuracy"], None),
-        ("latency, ms", recorded["latency_ms"], timing["median_ms"]),
+        (f"latency{of}, ms", recorded["latency_ms"], timing["median_ms"]),
         ("10th and 90th percentile, ms", (recorded["latency_low_ms"], recorded["latency_high_ms"]),
          (timing["low_ms"], timing["high_ms"])),
         ("the original's latency, ms", original_ms, timing["original_ms"]),
@@ -152,16 +191,21 @@ def _measurements(about: Mapping[str, Any], validated: Mapping[str, Any]) -> lis
     ]  # fmt: skip
     return [
         "## Measurements",
-        _table(
-            ("", f"by the search, on {_code(about['measured_on'])}", "as exported, in a fresh process"),
-            [(what, _figure(a), _figure(b)) for what, a, b in rows],
+        table(
+            ("", f"by the search, on {code(about['measured_on'])}", "as exported, in a fresh process"),
+            [
+                ("size, bytes", str(recorded["size_bytes"]), str(validated["size_bytes"])),
+                _scored("validation", about, recorded["accuracy"], validated["accuracy"]),
+                _scored("test", about, recorded["test_accuracy"], None),
+                *((what, figure(a), figure(b)) for what, a, b in rows),
+            ],
         ),
-        f"As exported: {validated['protocol']} {validated['date']}, {_code(validated['machine'])}.",
+        f"As exported: {validated['protocol']} {validated['date']}, {code(validated['machine'])}.",
         f"By the search: {about['protocol']}",
         "Checked in a fresh process after the export:",
-        _table(
+        table(
             ("", "", "found"),
-            [(one["name"], _MARKS[one["passed"]], _code(one["said"])) for one in validated["checks"]],
+            [(words(one["name"]), _MARKS[one["passed"]], code(one["said"])) for one in validated["checks"]],
         ),
     ]
 
@@ -169,28 +213,22 @@ def _measurements(about: Mapping[str, Any], validated: Mapping[str, Any]) -> lis
 _MARKS = {True: "ok", False: "**failed**", None: "not checked"}
 
 
-def _loading(target: str, name: str) -> list[str]:
-    kind = "pt" if target == "packed" else "np"
-    code = (
-        "from autoprune import load\nfrom transformers import AutoTokenizer\n\n"
-        f'tokens = AutoTokenizer.from_pretrained({name!r})("a fine film", return_tensors="{kind}")\n'
-        f"model = load({name!r})  # every file is checked by its SHA-256; nothing in it is run\n"
-        "logits = model(**tokens).logits"
-    )
-    parts = ["## Load it", _fenced(code, "python")]
-    if target in _RUNTIMES:
-        parts += ["Without autoprune:", _fenced(_RUNTIMES[target].format(folder=repr(name)), "python")]
+def _loading(about: Mapping[str, Any], name: str) -> list[str]:
+    target, kind = about["target"], _kind(about)
+    parts = ["## Load it", fenced(with_autoprune(target, kind, name), "python")]
+    if alone := without_autoprune(target, kind, name):
+        parts += ["Without autoprune:", fenced(alone, "python")]
     return parts
 
 
 def _units(about: Mapping[str, Any]) -> list[str]:
     sizes = about.get("unit_bytes", {})
     rows = [
-        (_code(unit), f"{100 * one['ratio']:.0f} %", str(one["bits"]), _figure(sizes.get(unit)))
+        (code(unit), f"{100 * one['ratio']:.0f} %", str(one["bits"]), figure(sizes.get(unit)))
         for unit, one in about["units"].items()
     ]
     size = "bytes" if about["storage"] == "plain" else "bytes before entropy coding"
-    return ["## What was done to each unit", _table(("unit", "rows removed", "bits", size), rows)]
+    return ["## What was done to each unit", table(("unit", "rows removed", "bits", size), rows)]
 
 
 def _origin(about: Mapping[str, Any]) -> list[str]:
@@ -198,17 +236,24 @@ def _origin(about: Mapping[str, Any]) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in about["searched_with"].items())
     revision = base["revision"] or "as found"
     facts = {
-        "base model": f"{_code(base['hub_id'] or base['name'])}, revision {_code(revision)}, "
-        f"SHA-256 of its tensors {_code(base['tensors_sha256'])}",
-        "license of the base model": _code(base["license"] or "not known"),
-        "data": f"{_code(about['dataset'])}, fingerprint {_code(data['fingerprint'])}; "
-        f"{data['validation_rows']} validation rows; rows cut at {data['max_length']} tokens",
-        "classes": ", ".join(map(_code, data["labels"])),
+        "base model": f"{code(base['hub_id'] or base['name'])}, revision {code(revision)}, "
+        f"SHA-256 of its tensors {code(base['tensors_sha256'])}",
+        "license of the base model": code(base["license"] or "not known"),
+        "data": f"{code(about['dataset'])}, fingerprint {code(data['fingerprint'])}; "
+        f"{data['validation_rows']} validation rows{_cut(about)}",
+        "classes": ", ".join(map(code, data["labels"])),
         "brief fine-tune": f"{about['steps']} steps under the original",
         "seed": str(data["seed"]),
-        "versions": _code(versions),
+        "versions": code(versions),
     }
+    if not data["labels"]:
+        del facts["classes"]
     return ["## Where it comes from", "\n".join(f"- {name}: {fact}" for name, fact in facts.items())]
+
+
+def _cut(about: Mapping[str, Any]) -> str:
+    """Where rows are cut; pictures are not."""
+    return "" if _kind(about) == IMAGES else f"; rows cut at {about['data']['max_length']} tokens"
 
 
 def _hub_dataset(about: Mapping[str, Any]) -> str | None:
@@ -226,54 +271,3 @@ def _license(card: Path) -> str | None:
         return None
     name = (data or {}).get("license")
     return name if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9.+-]{1,64}", name) else None
-
-
-# ---- Markdown -----------------------------------------------------------------------------------
-
-
-def _line(text: str) -> str:
-    """One line of printable characters.
-
-    >>> _line("a\\nb" + chr(0))
-    'a b�'
-    """
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(str(text).split()))
-
-
-def _code(text: str) -> str:
-    """Text as a code span: nothing in it is Markdown or HTML.
-
-    >>> print(_code("a`b"), _code("<b>"))
-    ``a`b`` `<b>`
-    """
-    line = _line(text) or "-"
-    fence = "`" * (_longest_run(line) + 1)
-    edge = " " if line.startswith("`") or line.endswith("`") else ""
-    return f"{fence}{edge}{line}{edge}{fence}"
-
-
-def _fenced(text: str, language: str) -> str:
-    """Text as a block of code, which it cannot end."""
-    fence = "`" * max(3, _longest_run(text) + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
-
-
-def _longest_run(text: str) -> int:
-    return max((len(run) for run in re.findall("`+", text)), default=0)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table. A bar ends a cell even in a code span, and whether a backslash before it helps depends on
-    what stands before that (GitHub Flavored Markdown, 4.10): it becomes another one.
-    """
-    cells = [[cell.replace("|", "\u00a6") for cell in row] for row in (head, *rows)]
-    cells.insert(1, ["---"] * len(head))
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
-
-
-def _figure(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, tuple | list):
-        return " to ".join(map(_figure, value))
-    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from autoprune.metric import Metric
 from autoprune.validate import Found
 
 SIZE_TOLERANCE = 0.005
@@ -14,6 +15,13 @@ SIZE_TOLERANCE = 0.005
 SAME_TARGET_POINTS, OTHER_TARGET_POINTS = 0.1, 0.5
 """Points of accuracy that may differ from the record. On the target that was searched on the same arithmetic
 is done again; another one rounds elsewhere, and so may the same one on another processor."""
+
+SAME_TARGET_SHARE, OTHER_TARGET_SHARE = 0.005, 0.02
+"""Of a metric of which less is better, as perplexity: what share of its own value may differ, likewise."""
+
+ROW_POINTS = {"accuracy": 100.0, "f1": 200.0, "matthews": 200.0}
+"""Points that one row of n may count, times n: the binary F1 and Matthews' correlation of balanced classes
+move by up to twice as much as the accuracy. What is not counted in rows has no such step."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +42,11 @@ def export_checks(found: Found, about: Mapping[str, Any], *, tolerance: float) -
     """
     same = about["measured_on"] == about["target"]
     where = "" if same else f" on {about['measured_on']}"
-    points = SAME_TARGET_POINTS if same else OTHER_TARGET_POINTS
     return [
         _files(about),
         _size(found, about),
         _logits(found, tolerance),
-        _accuracy(found, about["measured"]["accuracy"], points, f"the search recorded{where}"),
+        _score(found, about, about["measured"]["accuracy"], f"the search recorded{where}", same=same),
     ]
 
 
@@ -49,14 +56,16 @@ def bench_checks(found: Found, about: Mapping[str, Any]) -> list[Check]:
     size = before.get("size_bytes")
     said = f"{found.size_bytes} bytes; the export recorded {size if size is not None else 'none'}"
     checks = [_files(about), Check("bytes", None if size is None else size == found.size_bytes, said)]
-    accuracy = before.get("accuracy")
-    if accuracy is None:
-        accuracy = about.get("measured", {}).get("accuracy")
+    score, metric = before.get("accuracy"), Metric.from_json(about.get("metric"))
+    if score is None:
+        score = about.get("measured", {}).get("accuracy")
     if not found.is_recorded_data and found.accuracy is not None:
-        was = "was recorded" if accuracy is None else f"{accuracy:.2f} were recorded"
-        said = f"{found.accuracy:.2f} % on {found.rows} validation rows of other data than {was} of"
-        return [*checks, Check("accuracy", None, said)]
-    return [*checks, _accuracy(found, accuracy, OTHER_TARGET_POINTS, "recorded")]
+        verb = "were" if metric.unit == "%" else "was"
+        was = "was recorded" if score is None else f"{metric.text(score, 2)} {verb} recorded"
+        now = metric.value(found.accuracy, 2)
+        said = f"{now} on {found.rows} validation rows of other data than {was} of"
+        return [*checks, Check(metric.word, None, said)]
+    return [*checks, _score(found, about, score, "recorded", same=False)]
 
 
 def failed(checks: Sequence[Check]) -> str:
@@ -73,9 +82,15 @@ def record(found: Found, checks: Sequence[Check]) -> dict[str, Any]:
 def lines(found: Found, checks: Sequence[Check]) -> list[str]:
     """What was checked and measured, for people."""
     marks = {True: "ok", False: "FAILED", None: "not checked"}
-    out = [f"  {one.name:9} {marks[one.passed]:12} {one.said}" for one in checks]
-    out.append(f"  {'loads in':9} {'measured':12} {found.load_seconds:.2f} s")
-    return [*out, f"  {'latency':9} {'measured':12} {latency(found)}"]
+    wide = _name_width(checks)
+    out = [f"  {one.name:{wide}} {marks[one.passed]:12} {one.said}" for one in checks]
+    out.append(f"  {'loads in':{wide}} {'measured':12} {found.load_seconds:.2f} s")
+    return [*out, f"  {'latency':{wide}} {'measured':12} {latency(found)}"]
+
+
+def _name_width(checks: Sequence[Check]) -> int:
+    """Columns that names take; a metric's may be long."""
+    return max(9, *(len(one.name) for one in checks))
 
 
 def recorded(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,10 +109,12 @@ def bench_lines(found: Found, checks: Sequence[Check], about: Mapping[str, Any])
         return out
     at = {name: about["validated"][name] for name in ("batch", "sequence", "threads")}
     now = {name: getattr(found, name) for name in at}
-    other = "" if at == now else f", at {at['batch']} x {at['sequence']} tokens, {at['threads']} thread(s)"
+    size = f"{at['batch']} x {at['sequence']} tokens" if at["sequence"] else f"batch {at['batch']}"
+    other = "" if at == now else f", at {size}, {at['threads']} thread(s)"
+    name = " " * _name_width(checks)
     return [
         *out,
-        f"  {'':9} {'recorded':12} {before['median_ms']:.2f} ms ({before['low_ms']:.2f} to "
+        f"  {name} {'recorded':12} {before['median_ms']:.2f} ms ({before['low_ms']:.2f} to "
         f"{before['high_ms']:.2f}); the original {1 / before['ratio']:.2f} times as long{other}",
     ]
 
@@ -107,9 +124,14 @@ def latency(found: Found) -> str:
     one = found.latency
     return (
         f"{one.median_ms:.2f} ms ({one.low_ms:.2f} to {one.high_ms:.2f}) at batch {found.batch}, "
-        f"{found.sequence} tokens, {found.threads} thread{'s' if found.threads > 1 else ''}; "
+        f"{_length(found.sequence)}{found.threads} thread{'s' if found.threads > 1 else ''}; "
         f"the original {one.original_ms:.2f} ms, {1 / one.ratio:.2f} times as long"
     )
+
+
+def _length(sequence: int) -> str:
+    """Tokens of a row; nothing where a row has none, as pictures."""
+    return f"{sequence} tokens, " if sequence else ""
 
 
 def _files(about: Mapping[str, Any]) -> Check:
@@ -144,12 +166,24 @@ def _logits(found: Found, tolerance: float) -> Check:
     return Check("logits", one.most <= tolerance, said)
 
 
-def _accuracy(found: Found, recorded: float | None, points: float, who: str) -> Check:
-    """Within so many points, or one row where that is more."""
+def _score(found: Found, about: Mapping[str, Any], recorded: float | None, who: str, *, same: bool) -> Check:
+    """The metric beside what was recorded of it. same: on the target that was searched on."""
+    metric = Metric.from_json(about.get("metric"))
     if found.accuracy is None or recorded is None:
-        return Check("accuracy", None, found.missing or "none is recorded")
-    allowed = max(points, 100.0 / found.rows)
-    passed = abs(found.accuracy - recorded) <= allowed + 1e-9
+        return Check(metric.word, None, found.missing or "none is recorded")
+    passed, allowed = _within(metric, found.accuracy, recorded, found.rows, same=same)
     rows = f"{found.rows} validation rows"
-    said = f"{found.accuracy:.2f} % on {rows}, {recorded:.2f} {who} ({allowed:.2g} point allowed)"
-    return Check("accuracy", passed, said)
+    now, then = metric.value(found.accuracy, 2), metric.text(recorded, 2)
+    return Check(metric.word, passed, f"{now} on {rows}, {then} {who} ({allowed} allowed)")
+
+
+def _within(metric: Metric, score: float, recorded: float, rows: int, *, same: bool) -> tuple[bool, str]:
+    """Whether two scores are as near as they must be, and what is allowed: points, or one row where that is
+    more; of a metric of which less is better a share of it."""
+    if metric.higher_is_better:
+        points = SAME_TARGET_POINTS if same else OTHER_TARGET_POINTS
+        points = max(points, ROW_POINTS.get(metric.name, 0.0) / rows)
+        return abs(score - recorded) <= points + 1e-9, f"{points:.2g} point"
+    share = SAME_TARGET_SHARE if same else OTHER_TARGET_SHARE
+    now, then = metric.shown(score), metric.shown(recorded)
+    return now == then or abs(now - then) <= share * then + 1e-9, f"{100 * share:g} %"

@@ -245,8 +245,23 @@ def spaces() -> None:
 @click.argument("what", required=False)
 @click.option("--space", help="Search space: auto, a shipped name, or a YAML file.  [default: auto]")
 @click.option("--target", help="What the model will run on, as in `search`.  [default: openvino]")
+@click.option(
+    "--write-space", type=click.Path(path_type=Path), metavar="FILE",
+    help="Draft a space for a model, to be edited.",
+)
+@click.option(
+    "--image-size", type=click.IntRange(min=8),
+    help="Of pictures, for a model that a function builds.  [default: 224]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def inspect(what: str | None, space: str | None, target: str | None, as_json: bool) -> None:
+def inspect(
+    what: str | None,
+    space: str | None,
+    target: str | None,
+    write_space: Path | None,
+    image_size: int | None,
+    as_json: bool,
+) -> None:
     """Say what the library of variants holds, or what WHAT is made of. Nothing is searched.
 
     WHAT is a model folder or hub id (its units, their bytes at every level, the smallest it can get), `demo`
@@ -255,8 +270,17 @@ def inspect(what: str | None, space: str | None, target: str | None, as_json: bo
     \b
     autoprune inspect ./my-bert --target packed
     """
-    from autoprune.inspection import lines_of, record_of
-
     with reported():
-        record = record_of(what, space=space, target=target)
-        click.echo(json.dumps(record, indent=1) if as_json else "\n".join(lines_of(record)))
+        if write_space is not None:
+            from autoprune.drafting import draft_lines, draft_record
+
+            record = draft_record(what, write_space, image_size=image_size, space=space, target=target)
+            lines = draft_lines(record)
+        else:
+            from autoprune.inspection import lines_of, record_of
+
+            if image_size is not None:
+                raise AutopruneError("--image-size goes with --write-space")
+            record = record_of(what, space=space, target=target)
+            lines = lines_of(record)
+        click.echo(json.dumps(record, indent=1) if as_json else "\n".join(lines))

@@ -1,10 +1,12 @@
-"""Text-classification data: a file, a folder or a hub id becomes train, validation and test.
+"""Data of every kind: a file, a folder, a hub id or a function becomes train, validation and test.
 
 A split that the source lacks is cut from the first of train, validation and test that it has (the
 donor), 70/10/20 among the donor and what is missing: a single table becomes 70/10/20, train + test
-gives 1/8 of train as validation, train + validation 2/9 of train as test. Groups, or else texts,
-are dealt in the order of a hash of (seed, group or text): the order of the rows does not matter,
-and all rows of one group or text stay together.
+gives 1/8 of train as validation, train + validation 2/9 of train as test. Groups, or else texts or
+images, are dealt in the order of a hash of (seed, group, text or pixels): the order of the rows does
+not matter, and all rows of one group, text or image stay together.
+
+Shapes: h height and w width of an image.
 """
 
 from __future__ import annotations
@@ -16,45 +18,60 @@ import re
 from bisect import bisect
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .columns import READINGS, TEXTS, Columns, Row, Text, Wanted, find_columns, read_rows
 from .demo import demo_rows
+from .documents import text_files, text_tables
 from .errors import AutopruneError
-from .tables import SUFFIXES, Table, from_columns, listed, load_tables, local_tables
+from .functions import function_tables, is_reference
+from .kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, KINDS
+from .labels import labelled
+from .pictures import class_folders, digest, image_tables
+from .tables import SUFFIXES, Table, from_columns, listed, load_tables, local_tables, table_files
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["SHARES", "TEXTS", "Rows", "Splits", "demo_splits", "read_splits"]
 
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
-MAX_CLASSES = 1000  # a column with more is an id or free text, not a label
-PAIRS = (
-    ("sentence1", "sentence2"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("question", "sentence"),
-)
-TEXTS = ("text", "sentence", "review", "content", "sms", "tweet", "question", "comment", "message")
-LABELS = ("label", "labels", "category", "class", "target", "sentiment")
+UNLABELLED_TEXT = (CAUSAL_LM, EMBEDDING)
 
 _PATH = re.compile(r"^[.~/]|/$|/.*/|\\|\.[A-Za-z]\w{1,6}$|^\s*$")  # else a hub id: `owner/name`
-_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[-+]?\d+)?")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts by column (one column, or two for pairs) and the class of each row."""
+    """Inputs by column and the label of each row.
 
-    texts: tuple[tuple[str, ...], ...]
-    labels: tuple[int, ...]
+    texts: one column, or two for pairs; of token classification each text is a tuple of words; () of
+    images. labels: classes; or numbers; or a tuple of classes a row, one a word; () where there are none.
+    images: uint8 [h w 3], of sizes that may differ; read-only, for a grey one is a view of one plane.
+    """
+
+    texts: tuple[tuple[Text, ...], ...]
+    labels: tuple[int, ...] | tuple[float, ...] | tuple[tuple[int, ...], ...]
+    images: tuple[NDArray[np.uint8], ...] = field(default=(), hash=False)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.images or (self.texts[0] if self.texts else self.labels))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Rows):
+            return NotImplemented
+        same = (self.texts, self.labels) == (other.texts, other.labels)
+        return same and [*map(digest, self.images)] == [*map(digest, other.images)]
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The three splits, the class names in label order, and a SHA-256 over all of it."""
+    """The three splits, the names of classes or tags in label order, and a SHA-256 over all of it."""
 
     train: Rows
     validation: Rows
@@ -64,194 +81,176 @@ class Splits:
     fingerprint: str
 
 
-class _Row(NamedTuple):
-    texts: tuple[str, ...]
-    label: Any  # as read, then the number of its class
-    group: str | None
+class _Asked(NamedTuple):
+    """What of a source is asked for, beside where it lies."""
 
-    @property
-    def text_key(self) -> str:
-        """Rows with one key are the same text: case and spacing do not count."""
-        return "\0".join(" ".join(text.split()).casefold() for text in self.texts)
+    kind: str
+    columns: Wanted
+    limits: Mapping[str, int]
+    seed: int
+    side: int | None = None
 
 
 def read_splits(
     source: str,
     *,
+    kind: str = CLASSES,
     text_columns: Sequence[str] = (),
+    image_column: str | None = None,
     label_column: str | None = None,
     group_by: str | None = None,
     limits: Mapping[str, int] | None = None,
     seed: int = 0,
     revision: str | None = None,
     config_name: str | None = None,
+    image_side: int | None = None,
 ) -> Splits:
-    """Read a csv, tsv, json, jsonl or parquet file, a folder of them, or a hub data set.
+    """Read a csv, tsv, json, jsonl or parquet file, a folder of them, a hub data set, or a function.
 
-    Columns not named are found by convention (`PAIRS`, `TEXTS`, `LABELS`). `group_by` keeps the
-    rows of a group in one split where splits are cut. `limits` holds the most rows of a split,
-    drawn by a shuffle that follows from the seed. `revision` and `config_name` are for hub ids.
+    Columns not named are found by convention (`columns.READINGS`). `group_by` keeps the rows of a group
+    in one split where splits are cut. `limits` holds the most rows of a split, drawn by a shuffle that
+    follows from the seed. `revision` and `config_name` are for hub ids.
+
+    Args:
+        source: of images also a folder of one sub-folder a class; without labels also a text file, or a
+            folder of them; of any kind `package.module:function` (see `functions`).
+        kind: of `kinds.KINDS`.
+        text_columns: of token classification the one column of lists of words.
+        image_side: images whose shorter side has more pixels are shrunk to it; None keeps their sizes.
+
+    Raises:
+        AutopruneError: when the source cannot be read, or does not fit the kind.
     """
+    if kind not in KINDS:
+        raise AutopruneError(f"data of kind {kind!r} cannot be read; allowed: {listed(KINDS)}.")
     limits = limits or {}
     wrong = {split: limit for split, limit in limits.items() if split not in SHARES or limit < 1}
     if wrong:
         raise AutopruneError(f"limits {wrong} not allowed: give 1 or more for {listed(SHARES)}.")
+    if image_side is not None and image_side < 1:
+        raise AutopruneError(f"image_side {image_side} not allowed: give 1 pixel or more, or None.")
+    wanted = Wanted(text_columns, image_column, label_column, group_by)
+    wanted.check(kind)
+    asked = _Asked(kind, wanted, limits, seed, image_side)
     path = Path(source).expanduser()
     local = bool(source.strip()) and path.exists()
-    if local and (revision or config_name):
-        raise AutopruneError(f"{source} is on this disk: revision and config name are for hub ids.")
-    if not local and _PATH.search(source):
+    if (local or is_reference(source)) and (revision or config_name):
+        where = "is on this disk" if local else "is a function"
+        raise AutopruneError(f"{source} {where}: revision and config name are for hub ids.")
+    if local:
+        return _splits(_local_tables(path, kind), path.resolve().name, asked)
+    if is_reference(source):
+        return _splits(function_tables(source), source, asked)
+    if _PATH.search(source):
         raise AutopruneError(
             f"data file {source!r} does not exist (looked in {Path.cwd()}). Give a "
             f"{listed(SUFFIXES)} file, a folder of them, or a hub id such as stanfordnlp/imdb."
         )
-    if local:
-        tables = local_tables(path)
-    else:
-        tables = load_tables(source, "load_dataset", source, name=config_name, revision=revision)
-    name = path.resolve().name if local else source
-    return _splits(tables, name, (text_columns, label_column, group_by), limits, seed)
+    tables = load_tables(source, "load_dataset", source, name=config_name, revision=revision)
+    return _splits(tables, source, asked)
 
 
 def demo_splits(seed: int = 0) -> Splits:
     """The built-in film reviews, split by film."""
     rows = demo_rows()
     table = from_columns({name: [row[name] for row in rows] for name in rows[0]})
-    return _splits({"train": table}, "rotten-tomatoes", ((), None, "movie_name"), {}, seed)
+    asked = _Asked(CLASSES, Wanted(group="movie_name"), {}, seed)
+    return _splits({"train": table}, "rotten-tomatoes", asked)
 
 
-def _splits(
-    tables: Mapping[str, Table],
-    name: str,
-    wanted: tuple[Sequence[str], str | None, str | None],
-    limits: Mapping[str, int],
-    seed: int,
-) -> Splits:
+def _local_tables(path: Path, kind: str) -> dict[str, Table]:
+    """What lies on this disk: tables, or what only rows of this kind are made from."""
+    if kind == IMAGES and path.is_dir() and (found := image_tables(path)):
+        return found
+    has_tables = path.is_dir() and table_files(path)
+    if kind in UNLABELLED_TEXT and not has_tables and text_files(path):
+        return text_tables(path, by_line=kind == EMBEDDING)
+    return local_tables(path, lambda: _hint(path, kind))
+
+
+def _hint(path: Path, kind: str) -> str:
+    """What else a source without tables may be."""
+    if kind == IMAGES:
+        return " Or give a folder of one sub-folder a class, of at least two, with image files in them."
+    if kind in UNLABELLED_TEXT:
+        return " Or give text files (.txt)."
+    if text_files(path):
+        return f" Plain text is for {listed(UNLABELLED_TEXT)} (--task)."
+    return " Images are for --task image-classification." if path.is_dir() and class_folders(path) else ""
+
+
+def _splits(tables: Mapping[str, Table], name: str, asked: _Asked) -> Splits:
     donor = next(split for split in SHARES if split in tables)
-    texts, label = _columns(tables[donor], name, *wanted)
-    parts = {s: _read_rows(t, f"{name} ({s})", texts, label, wanted[2]) for s, t in tables.items()}
+    columns = find_columns(tables[donor], name, asked.columns, asked.kind)
+    parts = {
+        split: read_rows(table, f"{name} ({split})", columns, asked.kind, asked.side)
+        for split, table in tables.items()
+    }
     if not parts[donor]:
-        raise AutopruneError(f"{name} ({donor}) has no row with a text and a label. Give some.")
+        raise AutopruneError(f"{name} ({donor}) has no row with {READINGS[asked.kind].needs}. Give some.")
     parts = {split: rows for split, rows in parts.items() if rows}
-    declared = tables[donor].classes.get(label, ())
-    parts, label_names = _numbered(parts, declared, f"label column {label!r} of {name}")
-    parts = _cut(parts, name, seed)
+    label_names: tuple[str, ...] = ()
+    if columns.label:
+        declared = tables[donor].classes.get(columns.label, ())
+        where = f"label column {columns.label!r} of {name}"
+        parts, label_names = labelled(parts, declared, asked.kind, where)
+    if asked.kind == EMBEDDING:
+        parts = {split: _once(rows) for split, rows in parts.items()}
+    parts = _cut(parts, name, asked.seed)
+    limits, seed = asked.limits, asked.seed
     parts = {split: _drawn(parts[split], limits.get(split), f"{seed} {split}") for split in SHARES}
-    sizes = ", ".join(f"{split} {len(rows)}" for split, rows in parts.items())
-    if not all(parts.values()) or len({row.label for row in parts["train"]}) < 2:
-        raise AutopruneError(
-            f"{name} is too small: {sizes} rows; each split needs some, and train 2 classes. Give "
-            "more rows (or groups, or higher limits), or a file for each split."
-        )
-    _log.info("%s: %s rows, %d classes", name, sizes, len(label_names))
-    done = {split: _transposed(rows) for split, rows in parts.items()}
-    content = [label_names, [(rows.texts, rows.labels) for rows in done.values()]]
-    fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    _check_sizes(parts, name, columns, label_names)
+    done = {split: _transposed(rows, asked.kind) for split, rows in parts.items()}
+    fingerprint = _fingerprint(done, label_names, parts, asked.kind)
     return Splits(**done, label_names=label_names, name=name, fingerprint=fingerprint)
 
 
-def _transposed(rows: Sequence[_Row]) -> Rows:
+def _check_sizes(
+    parts: Mapping[str, Sequence[Row]], name: str, columns: Columns, label_names: tuple[str, ...]
+) -> None:
+    """Raises AutopruneError where a split is empty, or training rows have no two labels."""
+    sizes = ", ".join(f"{split} {len(rows)}" for split, rows in parts.items())
+    labels = {row.label for row in parts["train"]} if columns.label else set()
+    if labels and isinstance(next(iter(labels)), tuple):
+        labels = {tag for tags in labels for tag in tags}
+    if not all(parts.values()) or (columns.label and len(labels) < 2):
+        two = f", and train 2 {'classes' if label_names else 'different numbers'}" if columns.label else ""
+        raise AutopruneError(
+            f"{name} is too small: {sizes} rows; each split needs some{two}. Give "
+            "more rows (or groups, or higher limits), or a file for each split."
+        )
+    _log.info("%s: %s rows%s", name, sizes, f", {len(label_names)} classes" if label_names else "")
+
+
+def _fingerprint(
+    splits: Mapping[str, Rows], names: tuple[str, ...], parts: Mapping[str, Sequence[Row]], kind: str
+) -> str:
+    """A SHA-256 over the kind (of other than text classes), the names, texts, labels and pixels."""
+    content: list[Any] = [names, [(rows.texts, rows.labels) for rows in splits.values()]]
+    if kind != CLASSES:
+        content += [kind, [[row.image_key for row in rows] for rows in parts.values()]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _transposed(rows: Sequence[Row], kind: str) -> Rows:
     texts = tuple(zip(*(row.texts for row in rows), strict=True))
-    return Rows(texts, tuple(row.label for row in rows))
+    labels = tuple(row.label for row in rows) if READINGS[kind].labels else ()
+    return Rows(texts, labels, tuple(row.image for row in rows if row.image is not None))
 
 
-def _columns(
-    table: Table, name: str, texts: Sequence[str], label: str | None, group: str | None
-) -> tuple[tuple[str, ...], str]:
-    """The text columns and the label column: those named, else the first by convention."""
-    texts = (texts,) if isinstance(texts, str) else tuple(texts)
-    named = [*texts, *(column for column in (label, group) if column)]
-    has = f"{name} has the columns {listed(table.names)}"
-    missing = [column for column in named if column not in table.names]
-    if missing:
-        raise AutopruneError(f"column {listed(missing)} does not exist: {has}. Name one of these.")
-    free = {column.lower(): column for column in reversed(table.names) if column not in named}
-    label = label or next((free[n] for n in LABELS if n in free), None)
-    options = [*PAIRS, *((name,) for name in TEXTS)]
-    texts = texts or next((tuple(free[n] for n in o) for o in options if free.keys() >= {*o}), ())
-    if not texts or not label:
-        what, known = ("label", LABELS) if texts else ("text", TEXTS)
-        raise AutopruneError(
-            f"no {what} column found: {has}; known are {listed(known)}. Name it by {what}_column"
-            f"{'s' if what == 'text' else ''}."
-        )
-    if len({*texts, label}) != len(texts) + 1 or len(texts) > 2:
-        raise AutopruneError(
-            f"text columns {listed(texts)} with label column {listed([label])}: allowed are 1 or "
-            "2 text columns and a label column that is none of them."
-        )
-    return tuple(texts), label
+def _once(rows: Sequence[Row]) -> list[Row]:
+    """Each text once where it comes first, as the row that is least by group and text.
+
+    So which of two that differ in case or group is kept does not depend on the order of the rows.
+    """
+    kept: dict[str, Row] = {}
+    for row in rows:
+        kept[row.text_key] = min(kept.get(row.text_key, row), row, key=lambda r: (r.group or "", r.texts))
+    return list(kept.values())
 
 
-def _read_rows(table: Table, where: str, texts: Sequence[str], label: str, group: str | None) -> list[_Row]:
-    """The rows that have all texts and a label; none where the split has no labels."""
-    missing = [column for column in texts if column not in table.names]
-    if missing:
-        has = listed(table.names)
-        raise AutopruneError(f"{where} lacks the column {listed(missing)}; it has {has}. Add it.")
-    cells = list(zip(*(table.read(column) for column in texts), strict=True))
-    labels = table.read(label) if label in table.names else [None] * len(cells)
-    groups = table.read(group) if group in table.names else [None] * len(cells)
-    hidden = label in table.classes or all(value in (-1, "-1") for value in labels)  # as in GLUE
-    rows = []
-    for row, value, key in zip(cells, labels, groups, strict=True):
-        if any(map(_blank, row)) or _blank(value) or (hidden and value in (-1, "-1")):
-            continue
-        if not all(isinstance(text, str) for text in row):
-            raise AutopruneError(f"{where}: {listed(texts)} holds {row!r:.80}; text is needed.")
-        rows.append(_Row(row, value, None if _blank(key) else str(key)))
-    if len(rows) < len(cells):
-        dropped = len(cells) - len(rows)
-        _log.warning("%s: %d of %d rows lack text or label, dropped", where, dropped, len(cells))
-    return rows
-
-
-def _blank(cell: Any) -> bool:
-    """None, NaN (which is not equal to itself) or nothing but spaces."""
-    return cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())
-
-
-def _numbered(
-    parts: Mapping[str, Sequence[_Row]], declared: tuple[str, ...], where: str
-) -> tuple[dict[str, list[_Row]], tuple[str, ...]]:
-    """Labels as 0..K-1: by the declared class names, else sorted as whole numbers or as text."""
-    values = _whole_or_text([row.label for rows in parts.values() for row in rows], where)
-    found = sorted(set(values))
-    if not 2 <= len(found) <= MAX_CLASSES:
-        raise AutopruneError(
-            f"{where}: {len(found)} classes found ({listed(map(str, found))}); "
-            f"allowed are 2 to {MAX_CLASSES}. Name another label column or give other rows."
-        )
-    names = declared or tuple(map(str, found))
-    number: dict[Any, int] = {value: i for i, value in enumerate(declared or found)}
-    if declared:
-        number |= {i: i for i in range(len(declared))}
-    unknown = [str(value) for value in found if value not in number]
-    if unknown:
-        raise AutopruneError(f"{where} holds {listed(unknown)}; allowed: {listed(declared)}.")
-    numbers = iter([number[value] for value in values])
-    numbered = {s: [row._replace(label=next(numbers)) for row in p] for s, p in parts.items()}
-    return numbered, names
-
-
-def _whole_or_text(values: Sequence[Any], where: str) -> list[Any]:
-    """Whole numbers if all are, else text: csv has no types, and pandas writes 1.0 beside gaps."""
-    if any(isinstance(value, list | dict) for value in values):
-        raise AutopruneError(f"{where} holds lists, allowed is one class a row. Name another.")
-    texts = [str(value).strip() for value in values]
-    if not all(map(_NUMBER.fullmatch, texts)):
-        return texts
-    fraction = next((text for text in texts if float(text) % 1), None)
-    if fraction:
-        raise AutopruneError(
-            f"{where} holds fractions such as {fraction}; allowed are whole numbers or names of "
-            "classes. A score to predict is no class: round it to classes or name another column."
-        )
-    return [int(float(text)) for text in texts]
-
-
-def _cut(parts: Mapping[str, list[_Row]], name: str, seed: int) -> dict[str, list[_Row]]:
-    """Fill the missing splits from the donor; no group and no text lies in two of those cut."""
+def _cut(parts: Mapping[str, list[Row]], name: str, seed: int) -> dict[str, list[Row]]:
+    """Fill the missing splits from the donor; no group, text or image lies in two of those cut."""
     donor = next(split for split in SHARES if split in parts)
     takers = [split for split in SHARES if split == donor or split not in parts]
     edges = list(accumulate(SHARES[split] for split in takers))
@@ -262,7 +261,7 @@ def _cut(parts: Mapping[str, list[_Row]], name: str, seed: int) -> dict[str, lis
         middle = (before + sizes[key] / 2) / len(keys)
         place[key] = takers[bisect(edges, middle * edges[-1])]
         before += sizes[key]
-    cut: dict[str, list[_Row]] = {split: [] for split in takers}
+    cut: dict[str, list[Row]] = {split: [] for split in takers}
     for row, key in zip(parts[donor], keys, strict=True):
         cut[place[key]].append(row)
     held: set[str] = set()
@@ -275,7 +274,7 @@ def _cut(parts: Mapping[str, list[_Row]], name: str, seed: int) -> dict[str, lis
     return {**parts, **cut}
 
 
-def _drawn(rows: list[_Row], limit: int | None, salt: str) -> list[_Row]:
+def _drawn(rows: list[Row], limit: int | None, salt: str) -> list[Row]:
     """At most `limit` rows in their order, drawn by a hash: a lower limit draws a subset."""
     if limit is None or len(rows) <= limit:
         return rows

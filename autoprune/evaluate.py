@@ -13,12 +13,14 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from autoprune.answers import divergence
+from autoprune.architecture import Architecture, load_state_
 from autoprune.calibrate import Statistics
 from autoprune.files import cache_folder, written_whole
 from autoprune.finetune import finetune
@@ -35,7 +37,7 @@ from autoprune.jobs import (
     Whereabouts,
 )
 from autoprune.library import Library
-from autoprune.measure import Timing, logits_of, time_interleaved
+from autoprune.measure import Timing, labels_watched, logits_of, teacher_answers, time_interleaved
 from autoprune.quiet import default_room
 from autoprune.repair import is_untouched
 from autoprune.sensitivity import measure_sensitivity
@@ -43,7 +45,6 @@ from autoprune.space import Candidate
 from autoprune.stitch import Stitched, stitch
 from autoprune.targets import Runner, get_target, size_on_disk
 from autoprune.targets.packed import read_packed, write_packed
-from autoprune.task import accuracy, divergence
 from autoprune.teacher import best_device
 
 TIMING_PAIRS = 15
@@ -97,8 +98,9 @@ class _Worker:
                 rows, seed = self.setting.sensitivity_rows, self.setting.seed
                 with self.room.busy():
                     return measure_sensitivity(
-                        self.teacher, units, self.library, self.task, self.task.train, rows=rows, seed=seed
-                    )
+                        self.teacher, units, self.library, self.task, self.task.train,
+                        rows=rows, seed=seed, spread=self.setting.train_answers.spread,
+                    )  # fmt: skip
             case TimeCandidate(candidate):
                 return self.time_candidate(candidate)
             case TimeModel(artifact):
@@ -117,7 +119,7 @@ class _Worker:
             path = cache_folder() / "originals" / f"{self.setting.key}-{self.target.name}"
             untouched = Candidate(())
             if not path.is_dir():
-                plain = Stitched(self.teacher, {}, frozenset(), {}, untouched)
+                plain = Stitched(self.teacher, {}, frozenset(), {}, untouched, self.setting.architecture)
                 with written_whole(path) as temporary:
                     temporary.mkdir()
                     self.target.save(plain, temporary, self.example)
@@ -129,7 +131,7 @@ class _Worker:
         if candidate is None:
             return self._time(self.original) if self._elsewhere is None else self._time_elsewhere(None)
         with self.room.busy():
-            stitched = stitch(self.teacher, self.setting.units, candidate, self.library)
+            stitched = self._stitched(candidate)
         if self._elsewhere is not None:
             return self._time_elsewhere(_packed(stitched))
         with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
@@ -140,7 +142,11 @@ class _Worker:
         if artifact is None:
             return self._time(self.original)
         with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
-            return self._time(lambda: self._loaded(unpacked(artifact, self.setting.config), Path(name)))
+            return self._time(lambda: self._loaded(unpacked(artifact, self.setting.architecture), Path(name)))
+
+    def _stitched(self, candidate: Candidate) -> Stitched:
+        setting = self.setting
+        return stitch(self.teacher, setting.units, candidate, self.library, setting.architecture)
 
     def _loaded(self, stitched: Stitched, folder: Path) -> Runner:
         """The model on the target, saved into `folder` and loaded."""
@@ -157,14 +163,14 @@ class _Worker:
         parts: dict[str, float] = {}
         clock = _Clock(parts)
         with self.room.busy():
-            stitched = stitch(self.teacher, self.setting.units, job.candidate, self.library)
+            stitched = self._stitched(job.candidate)
         clock.lap("stitch")
         if not is_untouched(job.candidate):
             stitched = finetune(
                 stitched,
                 self.task,
                 self.task.train,
-                self.setting.train_logits,
+                self.setting.train_answers,
                 job.recipe,
                 seed=job.seed,
                 step_room=self.room.busy,
@@ -175,7 +181,8 @@ class _Worker:
             run = self._loaded(stitched, Path(name))
             size = size_on_disk(self.target, Path(name))
             clock.lap("save")
-            logits = logits_of(run, self.task, self.task.validation, room=self.room.busy)
+            watched = self.setting.validation_answers.watched
+            logits = logits_of(run, self.task, self.task.validation, watched=watched, room=self.room.busy)
             clock.lap("accuracy")
             artifact = _packed(stitched)
             timing = self._time(lambda: run) if self._elsewhere is None else self._time_elsewhere(artifact)
@@ -197,8 +204,8 @@ class _Worker:
         return Measurement(
             size_bytes=size,
             latency_ms=median,
-            accuracy=accuracy(logits, self.task.validation.labels),
-            kl=divergence(logits, self.setting.validation_logits),
+            accuracy=self.task.score(self.task.validation, logits, self.setting.validation_answers),
+            kl=divergence(logits, self.setting.validation_answers),
             latency_low_ms=low,
             latency_high_ms=high,
             raw_latency_ms=timing.median_ms,
@@ -206,14 +213,17 @@ class _Worker:
         )
 
     def score(self, artifact: bytes | None) -> float:
-        """Accuracy on test, percent, on the target."""
+        """The score on test, 0 to 100, on the target."""
+        task, room = self.task, self.room.busy
+        teacher = None if task.has_labels else teacher_answers(self.original(), task, task.test, room=room)
+        watched = labels_watched(task, task.test)
         if artifact is None:
-            run = self.original()
-        else:
-            with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
-                run = self._loaded(unpacked(artifact, self.setting.config), Path(name))
-        logits = logits_of(run, self.task, self.task.test, room=self.room.busy)
-        return accuracy(logits, self.task.test.labels)
+            logits = logits_of(self.original(), task, task.test, watched=watched, room=room)
+            return task.score(task.test, logits, teacher)
+        with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
+            run = self._loaded(unpacked(artifact, self.setting.architecture), Path(name))
+            logits = logits_of(run, task, task.test, watched=watched, room=room)
+        return task.score(task.test, logits, teacher)
 
 
 class _Clock:
@@ -241,23 +251,16 @@ def _packed(stitched: Stitched) -> bytes:
         return path.read_bytes()
 
 
-def unpacked(artifact: bytes, config: Mapping[str, Any]) -> Stitched:
-    """A stitched model from its packed bytes and the teacher's config."""
-    import json
-
+def unpacked(artifact: bytes, architecture: Architecture) -> Stitched:
+    """A stitched model from its packed bytes and the teacher's architecture."""
     with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
         folder = Path(name)
         (folder / "model.safetensors").write_bytes(artifact)
-        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        return read_packed(folder)
+        architecture.write(folder)
+        return read_packed(folder, builder=architecture.builder)
 
 
 def _teacher(setting: Setting) -> torch.nn.Module:
-    import transformers
-
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    config = transformers.AutoConfig.for_model(**setting.config)
-    model = transformers.AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
-    state = {name: torch.from_numpy(array) for name, array in setting.state.items()}
-    model.load_state_dict(state, strict=True, assign=True)
-    return model.eval()  # type: ignore[no-any-return]
+    model = setting.architecture.empty()
+    load_state_(model, {name: torch.from_numpy(array) for name, array in setting.state.items()})
+    return model.eval()

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from autoprune.architecture import Architecture
 from autoprune.artifact import ABOUT, add_facts, runtime_of, write_artifact
 from autoprune.budget import Budget
 from autoprune.card import base_of, model_card
@@ -18,7 +19,10 @@ from autoprune.checks import Check, export_checks, failed, record
 from autoprune.errors import AutopruneError, BudgetError, ValidationError
 from autoprune.files import read_json, written_whole
 from autoprune.front import best
-from autoprune.inputs import find_space
+from autoprune.inputs import find_space, is_reference
+from autoprune.kinds import CAUSAL_LM, CLASSES, OWN
+from autoprune.metric import Metric
+from autoprune.own import own_task
 from autoprune.progress import Progress
 from autoprune.run import FRONT, RUN, Config, RunFolder, read_record
 from autoprune.rungs import RUNG_STEPS
@@ -91,6 +95,7 @@ def export(
         which = _best_within(path, budget, progress)
     front, run = read_record(path / FRONT), read_record(path / RUN)
     trial, config = find_trial(front, which), Config.from_json(run["config"])
+    builder = config.model if config.model is not None and is_reference(config.model) else None
     levels = {name: Level.of(one["ratio"], one["bits"]) for name, one in trial["levels"].items()}
     units, unknown = _units(path, config, levels)
     _check_levels(runtime, units, levels)
@@ -98,22 +103,24 @@ def export(
     if not (source / "model.safetensors").is_file():
         progress.line(f"Trial {trial['number']} is not on the front; making its model again")
         _remake(path, trial["number"], progress)
-    example = _example(path / "tokenizer")
+    example = _example(path / "tokenizer", Architecture.read(source), config.task)
     about = _about(run, front["run"], config, trial)
     about["export"] = _command(front["run"]["folder"], trial["number"], budget, target, storage, folder.name)
     about["budget"] = front["run"]["budget_text"] if budget is None else str(budget)
-    about |= _predicted(source, get_target(target), example, units, levels, key=run.get("library_key"))
+    about |= _predicted(
+        source, get_target(target), example, units, levels, key=run.get("library_key"), builder=builder
+    )
     if target == config.target:
         about["predicted_size_bytes"] = trial["predicted_size_bytes"]
     elif unknown:
         about |= {"predicted_size_bytes": None, "not_predicted": unknown}
     with written_whole(folder) as temporary:
         write_artifact(
-            read_packed(source), temporary, target=target, tokenizer=path / "tokenizer",
+            read_packed(source, builder=builder), temporary, target=target, tokenizer=path / "tokenizer",
             example=example, about=about, storage=storage,
         )  # fmt: skip
         with progress.bar("Validation in a fresh process", 1):
-            found, checks = _validated(temporary, source, runtime)
+            found, checks = _validated(temporary, source, runtime, builder)
         if found is None or failed(checks):
             _put_aside(temporary, folder, found, checks)
         _finish(temporary, folder.name, record(found, checks))
@@ -127,15 +134,10 @@ def export(
 
 def _units(path: Path, config: Config, levels: Mapping[str, Level]) -> tuple[dict[str, Unit], str]:
     """The units of a run's model by name; none, and why, where its space file is not what it was."""
-    import torch
-    import transformers
-
     models = sorted(path.glob("trials/*/config.json"))
     if not models:
         return {}, f"{path / 'trials'} holds no model"
-    shapes = transformers.AutoConfig.from_pretrained(models[0].parent, local_files_only=True)
-    with torch.device("meta"):
-        model = transformers.AutoModelForSequenceClassification.from_config(shapes)  # type: ignore[no-untyped-call]
+    model = Architecture.read(models[0].parent).empty()
     try:
         file, source = find_space(config.space, model)
         units = {unit.name: unit for unit in find_units(model, file, source=source)}
@@ -185,6 +187,11 @@ def _about(
             "max_length": config.max_length,
             "labels": facts["labels"],
             "fingerprint": facts["data_hash"],
+            "task": facts.get("task", CLASSES),
+            "metric": Metric.from_json(facts.get("metric")).name,
+            "own": config.task if ":" in config.task else None,
+            "image_column": config.image_column,
+            "limit_rows": list(config.limit_rows),
             "validation_rows": facts["validation_rows"],
         },
         "run": facts["name"],
@@ -222,9 +229,10 @@ def _predicted(
     levels: Mapping[str, Level],
     *,
     key: str | None,
+    builder: str | None,
 ) -> dict[str, Any]:
     """Bytes that the model, and each unit in it, should take on a target, plainly stored: a sum."""
-    saved, _ = original_folder(source, target, example, key=key)
+    saved, _ = original_folder(source, target, example, key=key, builder=builder)
     target.load(saved)  # a target that cannot run on this machine says so before anything is written
     by_unit, size = {}, size_on_disk(target, saved)
     for name, unit in units.items():
@@ -236,10 +244,12 @@ def _predicted(
 # ---- whether it is true -------------------------------------------------------------------------
 
 
-def _validated(folder: Path, source: Path, target: Target) -> tuple[Found | None, list[Check]]:
+def _validated(
+    folder: Path, source: Path, target: Target, builder: str | None
+) -> tuple[Found | None, list[Check]]:
     """What a fresh process finds; a failed check where it does not get that far."""
     try:
-        found = in_fresh_process(Request(str(folder), against=str(source)))
+        found = in_fresh_process(Request(str(folder), against=str(source), builder=builder))
     except AutopruneError as error:
         return None, [Check("load", False, str(error))]
     return found, export_checks(found, read_json(folder / ABOUT), tolerance=target.tolerance)
@@ -288,10 +298,16 @@ def _best_within(path: Path, budget: Budget, progress: Progress) -> str:
     return str(found.number)
 
 
-def _example(tokenizer: Path) -> Batch:
-    """Two rows of a few tokens, with the inputs that the tokenizer gives."""
+def _example(reader: Path, architecture: Architecture, task: str) -> Batch:
+    """Two rows of a few tokens, with the inputs that the tokenizer gives; or two pictures of nothing."""
+    if architecture.kind == OWN:
+        own = own_task(task)
+        return own.batch(own.validation, own.example_rows)
+    if architecture.image is not None:
+        return {"pixel_values": np.zeros((2, *architecture.image), np.float32)}
     import transformers
 
-    known = transformers.AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+    known = transformers.AutoTokenizer.from_pretrained(reader, local_files_only=True)
     tokens = known(["one two three"] * 2, return_tensors="np")
-    return {name: np.asarray(tokens[name], np.int64) for name in known.model_input_names}
+    names = ["input_ids"] if architecture.kind == CAUSAL_LM else known.model_input_names
+    return {name: np.asarray(tokens[name], np.int64) for name in names}

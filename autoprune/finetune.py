@@ -14,18 +14,22 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from autoprune.answers import SMALLEST, Answers
+from autoprune.architecture import outputs_of
+from autoprune.calibrate import answered
 from autoprune.compress.integers import Integers
+from autoprune.kinds import BY_PLACE
 from autoprune.stitch import Stitched
-from autoprune.task import Encoded, Task
+from autoprune.task import Data, Task
 
 LABEL_SHARE = 0.05
 """Weight of the labels' cross-entropy beside the teacher's KL, whose weight is one."""
@@ -38,7 +42,8 @@ NEAR = 0.49
 Nearer to the code (0) fewer codes turn: 0.049 nats were left of 0.056 against 0.046 (MiniLM, 5.2 MB)."""
 
 GUARD_ROWS = 256
-"""Training rows that are not trained on: a fine-tune that does them harm is undone."""
+"""Training rows that are not trained on: a fine-tune that does them harm is undone. An eighth of them
+where each has an answer at many places."""
 
 NEGLIGIBLE_KL = 3e-4
 """Divergence (nats a row) below which there is nothing to mend, and a fine-tune is left out."""
@@ -72,21 +77,21 @@ class _Rounded(nn.Module):
         self.register_buffer("zero", integers.zero.float()[..., None], persistent=False)
         self.bits, self.least = integers.bits, integers.least
 
-    def codes(self, weight: Float[Tensor, "o i"]) -> Float[Tensor, "o g s"]:
+    def codes(self, weight: Float[Tensor, "o *i"]) -> Float[Tensor, "o g s"]:
         """The nearest code of each weight."""
         grouped = weight.reshape(*self.scale.shape[:2], -1)
         return ((grouped / self.scale).round() + self.zero).clamp(self.least, 2**self.bits - 1)
 
-    def forward(self, weight: Float[Tensor, "o i"]) -> Float[Tensor, "o i"]:
+    def forward(self, weight: Float[Tensor, "o *i"]) -> Float[Tensor, "o *i"]:
         with torch.no_grad():
             value = ((self.codes(weight) - self.zero) * self.scale).reshape(weight.shape)
             gap = value - weight
         return weight + gap
 
-    def integers(self, weight: Float[Tensor, "o i"]) -> Integers:
+    def integers(self, weight: Float[Tensor, "o *i"]) -> Integers:
         """What the weight is stored as."""
         return Integers(
-            self.codes(weight).reshape(weight.shape).to(torch.uint8),
+            self.codes(weight).flatten(1).to(torch.uint8),
             self.scale[..., 0].half(),
             self.zero[..., 0].to(torch.uint8),
             self.bits,
@@ -96,15 +101,15 @@ class _Rounded(nn.Module):
 class _Half(nn.Module):
     """Parametrization of a weight stored as half floats."""
 
-    def forward(self, weight: Float[Tensor, "o i"]) -> Float[Tensor, "o i"]:
+    def forward(self, weight: Float[Tensor, "o *i"]) -> Float[Tensor, "o *i"]:
         return weight + (weight.detach().half().float() - weight.detach())
 
 
 def finetune(
     stitched: Stitched,
     task: Task,
-    data: Encoded,
-    teacher_logits: NDArray[np.float32],
+    data: Data,
+    teacher: Answers,
     recipe: Recipe,
     *,
     seed: int,
@@ -114,7 +119,7 @@ def finetune(
     """A trained copy of a stitched model, rounded as it will be stored; itself where that is no better.
 
     Args:
-        data: training rows; teacher_logits [n k] are the teacher's on them.
+        data: training rows; teacher is what the teacher answers to them.
         step_room: entered for each step; lets another process of the machine time in peace.
         device: where to train; the result comes back on the CPU.
 
@@ -124,9 +129,8 @@ def finetune(
     if recipe.steps == 0:
         return stitched
     where = device or torch.device("cpu")
-    teacher = torch.from_numpy(teacher_logits)
-    guard, training = _parted(data)
-    before = _divergence_on(guard, stitched.model, task, data, teacher, step_room)
+    guard, training = _parted(data, task)
+    before = _divergence_on(guard, stitched, task, data, teacher, step_room)
     if not math.isfinite(before):
         raise FloatingPointError(f"divergence from the teacher is {before} before the fine-tune")
     if before < NEGLIGIBLE_KL:
@@ -136,15 +140,16 @@ def finetune(
     rate = recipe.learning_rate * min(1.0, math.sqrt(max(0.0, before) / REFERENCE_KL))
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0, fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, recipe.steps))
-    labels = torch.from_numpy(data.labels)
     rng = np.random.default_rng(seed)
     batches = task.random_batches(training, recipe.batch_size, recipe.steps, rng)
     for step, (rows, batch) in enumerate(batches):
         with step_room():
             inputs = {name: torch.from_numpy(x).to(where) for name, x in batch.items()}
             with _mixed_precision(where):
-                logits = student(**inputs).logits
-            loss = distillation_loss(logits.float(), teacher[rows].to(where), labels[rows].to(where))
+                output = outputs_of(student, inputs, task.kind)
+            answers = answered(output, task.answered(data, rows)).float()
+            labels = torch.from_numpy(task.labels(data, rows)).to(where)
+            loss = distillation_loss(answers, Wanted.of(teacher, rows, where), labels, task)
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"loss became {loss.item()} at fine-tune step {step}")
             loss.backward()  # type: ignore[no-untyped-call]
@@ -153,37 +158,38 @@ def finetune(
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
     settled = _settled(student.cpu(), stitched)
-    after = _divergence_on(guard, settled.model, task, data, teacher, step_room)
+    after = _divergence_on(guard, settled, task, data, teacher, step_room)
     return settled if after < before else stitched
 
 
-def _parted(data: Encoded) -> tuple[NDArray[np.int64], Encoded]:
+def _parted(data: Data, task: Task) -> tuple[NDArray[np.int64], Data]:
     """Numbers of the guard rows, the last ones, and the rows to train on; few rows serve as both."""
-    kept = len(data) - GUARD_ROWS
-    if kept < GUARD_ROWS:
+    guards = GUARD_ROWS // 8 if task.kind in BY_PLACE else GUARD_ROWS
+    kept = len(data) - guards
+    if kept < guards:
         return np.arange(len(data)), data
     return np.arange(kept, len(data)), data.first(kept)
 
 
 def _divergence_on(
     rows: NDArray[np.int64],
-    model: nn.Module,
+    stitched: Stitched,
     task: Task,
-    data: Encoded,
-    teacher: Float[Tensor, "n k"],
+    data: Data,
+    teacher: Answers,
     step_room: Callable[[], contextlib.AbstractContextManager[object]],
 ) -> float:
-    """Mean KL(teacher || model) of the given rows, nats."""
-    total = 0.0
-    for chosen in np.array_split(rows[np.argsort(data.lengths[rows], kind="stable")], -(-len(rows) // 32)):
+    """Mean divergence of the given rows from the teacher, nats a place."""
+    total, places = 0.0, 0
+    ordered = rows[np.argsort(data.lengths[rows], kind="stable")]
+    for chosen in np.array_split(ordered, -(-len(rows) // task.evaluation_batch)):
         with step_room(), torch.inference_mode():
             inputs = {name: torch.from_numpy(x) for name, x in task.batch(data, chosen).items()}
-            logits = model(**inputs).logits.log_softmax(-1)
-            gap = nn.functional.kl_div(
-                logits, teacher[chosen].log_softmax(-1), log_target=True, reduction="sum"
-            )
-            total += float(gap)
-    return total / len(rows)
+            output = outputs_of(stitched.model, inputs, task.kind)
+            answers = answered(output, task.answered(data, chosen))
+            total += float(distance(answers, Wanted.of(teacher, chosen))) * len(answers)
+            places += len(answers)
+    return total / max(places, 1)
 
 
 def rate_share(step: int, steps: int) -> float:
@@ -199,15 +205,55 @@ def rate_share(step: int, steps: int) -> float:
     return 0.1 + 0.45 * (1 + math.cos(math.pi * done))
 
 
-def distillation_loss(logits: Float[Tensor, "b k"], teacher: Float[Tensor, "b k"], labels: Tensor) -> Tensor:
-    """KL(teacher || student), plus a share of the labels' cross-entropy.
+@dataclass(frozen=True)
+class Wanted:
+    """What the teacher answers at the places of a batch; see `Answers`."""
+
+    values: Float[Tensor, "m k"]
+    watched: Int[Tensor, "m w"] | None = None
+    spread: float = 0.0
+
+    @classmethod
+    def of(cls, teacher: Answers, rows: NDArray[np.int64], where: torch.device | None = None) -> Wanted:
+        """Those of some rows, on a device."""
+        at = teacher.places(rows)
+        watched = None if teacher.watched is None else torch.from_numpy(teacher.watched[at]).long().to(where)
+        return cls(torch.from_numpy(teacher.values[at]).to(where), watched, teacher.spread)
+
+
+def distance(answers: Float[Tensor, "m k"], wanted: Wanted) -> Float[Tensor, ""]:
+    """Mean divergence from the teacher, nats a place; `answers.divergence` says of what."""
+    if wanted.spread > 0:
+        return (answers - wanted.values).square().sum(-1).mean() / (2 * wanted.spread)
+    ours, theirs = answers.log_softmax(-1), wanted.values
+    if wanted.watched is None:
+        theirs = theirs.log_softmax(-1)
+    else:
+        ours, theirs = (_with_rest(one) for one in (ours.gather(1, wanted.watched), theirs))
+    return nn.functional.kl_div(ours, theirs, log_target=True, reduction="batchmean")
+
+
+def _with_rest(watched: Float[Tensor, "m w"]) -> Float[Tensor, "m w"]:
+    """Log-probabilities of the likeliest, and of all the rest together."""
+    likeliest = watched[:, 1:]
+    rest = (1.0 - likeliest.exp().sum(1, keepdim=True)).clamp(min=SMALLEST, max=1.0)
+    return torch.cat([likeliest, rest.log()], 1)
+
+
+def distillation_loss(
+    answers: Float[Tensor, "m k"], wanted: Wanted, labels: Tensor, task: Task
+) -> Float[Tensor, ""]:
+    """Divergence from the teacher, plus a share of that from the labels where there are any.
 
     Hinton et al., arXiv 1503.02531, section 2, at temperature 1.
     """
-    kl = nn.functional.kl_div(
-        logits.log_softmax(-1), teacher.log_softmax(-1), log_target=True, reduction="batchmean"
-    )
-    return kl + LABEL_SHARE * nn.functional.cross_entropy(logits, labels)
+    loss = distance(answers, wanted)
+    if not task.has_labels:
+        return loss
+    if task.is_probable:
+        return loss + LABEL_SHARE * nn.functional.cross_entropy(answers, labels)
+    gap = answers - labels.reshape(len(answers), -1).to(answers)
+    return loss + LABEL_SHARE * gap.square().sum(-1).mean() / (2 * wanted.spread)
 
 
 def _trainable(stitched: Stitched) -> nn.Module:
@@ -227,7 +273,8 @@ def _trainable(stitched: Stitched) -> nn.Module:
         value = integers.dequantize()
         reach = NEAR * integers.scale.float().repeat_interleave(integers.group_size, dim=1)
         start = stitched.floats.get(path, value)
-        module.weight = nn.Parameter(value + (start - value).clamp(min=-reach, max=reach))
+        near = value + (start - value).clamp(min=-reach, max=reach)
+        module.weight = nn.Parameter(near.reshape_as(module.weight))
         parametrize.register_parametrization(module, "weight", _Rounded(integers), unsafe=True)
     for path in stitched.half:
         module = student.get_submodule(path)
@@ -246,14 +293,14 @@ def _settled(student: nn.Module, stitched: Stitched) -> Stitched:
         with torch.no_grad():
             if isinstance(holder[0], _Rounded):
                 integers[path] = holder[0].integers(holder.original)
-                value = integers[path].dequantize()
+                value = integers[path].dequantize().reshape(holder.original.shape)
             else:
                 value = holder.original.half().float()
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
         module.weight = nn.Parameter(value)
     student.requires_grad_(True)
     floats: Mapping[str, Tensor] = {}
-    return Stitched(student.eval(), integers, stitched.half, floats, stitched.levels)
+    return replace(stitched, model=student.eval(), integers=integers, floats=floats)
 
 
 def _mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -21,8 +21,8 @@ from autoprune.space import Level
 from autoprune.targets import get_target
 from autoprune.units import Unit
 
-SENSITIVITY_VERSION = 2
-LATENCY_VERSION = 4
+SENSITIVITY_VERSION = 3
+LATENCY_VERSION = 5
 """Raised when a cached result would come out differently."""
 
 
@@ -103,7 +103,7 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Table:
     probes = design.probes()
     machine = _timing_machine(pool)
     key = content_key(
-        LATENCY_VERSION, machine, setting.target, setting.config, setting.batch, setting.sequence,
+        LATENCY_VERSION, machine, setting.target, setting.architecture.described(), setting.batch, setting.sequence,
         [asdict(unit) for unit in setting.units], sorted(map(str, fast)),
     )  # fmt: skip
     path = cache_folder() / "latency" / f"{key}.json"

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 import transformers
 from torch import nn
 
 from autoprune import data, demo, teacher
+from autoprune.architecture import state_of
 from autoprune.budget import Budget, megabytes
 from autoprune.costs import Cost, Costs
 from autoprune.errors import AutopruneError, BudgetError
 from autoprune.files import cache_folder, content_key, read_json, write_json
+from autoprune.kinds import CLASSES, IMAGES, KINDS, METRICS, OWN
+from autoprune.own import own_task, task_hash
+from autoprune.pixels import Pixels
 from autoprune.run import Config
 from autoprune.space import UNTOUCHED, Candidate, SearchSpace, SpaceFile, read_space
 from autoprune.stitch import Stitched
 from autoprune.targets import Target, get_target, size_on_disk
-from autoprune.task import Task, encode
+from autoprune.task import Task, encode, pictures
 from autoprune.units import Unit, find_units, search_space
 
 
@@ -55,36 +58,115 @@ def read_inputs(config: Config) -> Inputs:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     target = get_target(config.target)
-    is_demo = config.model is None
-    if config.dataset is None and not is_demo:
-        raise AutopruneError("MODEL needs data: give --dataset (a file, folder or hub id)")
-    if is_demo and config.dataset is None:
-        splits = data.demo_splits()
-    else:
-        splits = data.read_splits(
-            str(config.dataset),
-            text_columns=config.text_columns,
-            label_column=config.label_column,
-            group_by=config.group_by,
-            seed=config.seed,
-        )
-    source = str(demo.demo_model()) if config.model is None else config.model
+    kind = kind_of(config)
+    metric = metric_of(config, kind)
     torch.manual_seed(config.seed)  # a head that is missing is drawn from the global generator
-    loaded = teacher.load_pretrained(
-        source,
-        labels=len(splits.label_names),
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-    )
-    task = encode(splits, loaded.tokenizer, max_length=config.max_length)
+    if kind == OWN:
+        task = own_task(str(config.task))
+        loaded, name, data_hash = _loaded(config, kind, 0, task), str(config.task), task_hash(task)
+    else:
+        splits = _splits(config, kind)
+        loaded = _loaded(config, kind, len(splits.label_names))
+        task = encoded(splits, loaded, config.max_length, kind, metric)
+        name, data_hash = splits.name, splits.fingerprint
     file, space_name = find_space(config.space, loaded.model)
     units = find_units(loaded.model, file, source=space_name)
     space = search_space(units, target.offers)
-    sizes = sizes_of(loaded.model, units, space, target, task)
-    name = "demo-minilm" if is_demo else Path(source.rstrip("/")).name or "model"
+    sizes = sizes_of(loaded, units, space, target, task)
     return Inputs(
-        name, task, loaded, file, space_name, units, space, sizes, splits.fingerprint, splits.name
+        name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name
     )  # fmt: skip
+
+
+def name_of(config: Config) -> str:
+    """What a run is called after."""
+    if config.model is None:
+        return "demo-minilm"
+    return Path(config.model.rstrip("/").rpartition(":")[2]).name or "model"
+
+
+def kind_of(config: Config) -> str:
+    """The kind of task that is asked for, or that a model's own config tells.
+
+    Raises:
+        AutopruneError: for a kind that does not exist.
+    """
+    if ":" in config.task:
+        return OWN
+    if config.task != "auto":
+        if config.task in KINDS:
+            return config.task
+        raise AutopruneError(
+            f"--task {config.task!r} does not exist; there are auto, {', '.join(KINDS)}, and module:function "
+            "for one of your own"
+        )
+    if config.model is None:
+        return CLASSES
+    return IMAGES if is_reference(config.model) else teacher.kind_of(config.model, config.revision)
+
+
+def metric_of(config: Config, kind: str) -> str:
+    """The metric that is asked for, or the usual one.
+
+    Raises:
+        AutopruneError: for one that the kind of task does not have.
+    """
+    known = METRICS.get(kind, ())
+    if config.metric is not None and config.metric not in known:
+        has = f"; there are {', '.join(known)}" if known else ", which brings its own"
+        raise AutopruneError(f"--metric {config.metric!r} is not one of task {kind}{has}")
+    return config.metric or (known[0] if known else "own")
+
+
+def _splits(config: Config, kind: str) -> data.Splits:
+    is_demo = config.model is None
+    if config.dataset is None and not is_demo:
+        raise AutopruneError(
+            "MODEL needs data: give --dataset (a file, folder, hub id or package.module:function)"
+        )
+    if is_demo and config.dataset is None:
+        return data.demo_splits()
+    return data.read_splits(
+        str(config.dataset),
+        kind=kind,
+        text_columns=config.text_columns,
+        image_column=config.image_column,
+        label_column=config.label_column,
+        group_by=config.group_by,
+        seed=config.seed,
+        limits=dict(zip(("train", "validation", "test"), config.limit_rows, strict=False)),
+    )
+
+
+def _loaded(config: Config, kind: str, labels: int, task: Task | None = None) -> teacher.Loaded:
+    """The model that was named, for the kind of task."""
+    source = str(demo.demo_model()) if config.model is None else config.model
+    if is_reference(source):
+        side = config.image_size or 224
+        return teacher.load_built(source, config.weights, Pixels((side, side)), kind=kind, task=task)
+    if config.weights is not None:
+        raise AutopruneError(
+            "--weights goes with a MODEL that a function builds, package.module:function; a folder has its own"
+        )
+    return teacher.load_pretrained(
+        source,
+        labels=labels,
+        kind=kind,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+def is_reference(source: str) -> bool:
+    """Whether a model is named by a function that builds it."""
+    return ":" in source and not Path(source).exists()
+
+
+def encoded(splits: data.Splits, loaded: teacher.Loaded, max_length: int, kind: str, metric: str) -> Task:
+    """The splits as a model takes them."""
+    if loaded.pixels is not None:
+        return pictures(splits, loaded.pixels, metric=metric)
+    return encode(splits, loaded.tokenizer, max_length=max_length, kind=kind, metric=metric)
 
 
 def spaces_folder() -> Path:
@@ -94,16 +176,10 @@ def spaces_folder() -> Path:
 
 
 def find_space(name: str, model: nn.Module) -> tuple[SpaceFile, str]:
-    """A space by file, by shipped name, or by the model's type for "auto"."""
+    """A space by file, by shipped name, or for "auto" the one that names the model's type, or that fits it."""
     shipped = {path.stem: path for path in sorted(spaces_folder().glob("*.yaml"))}
     if name == "auto":
-        kind = str(getattr(getattr(model, "config", None), "model_type", ""))
-        if kind not in shipped:
-            raise AutopruneError(
-                f"no search space is shipped for models of type {kind!r}; there are "
-                f"{', '.join(shipped)}. Write one and give it with --space FILE.yaml"
-            )
-        return read_space(shipped[kind]), shipped[kind].name
+        return _fitting(shipped, model)
     if name in shipped:
         return read_space(shipped[name]), shipped[name].name
     path = Path(name)
@@ -114,22 +190,40 @@ def find_space(name: str, model: nn.Module) -> tuple[SpaceFile, str]:
     return read_space(path), path.name
 
 
+def _fitting(shipped: Mapping[str, Path], model: nn.Module) -> tuple[SpaceFile, str]:
+    """The shipped space for a model's type, else the first whose rules its modules fit."""
+    kind = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
+    files = {stem: read_space(path) for stem, path in shipped.items()}
+    for stem in sorted(files, key=lambda stem: kind not in (stem, *files[stem].types)):
+        try:
+            find_units(model, files[stem], source=stem)
+        except AutopruneError:
+            if kind in (stem, *files[stem].types):
+                raise
+        else:
+            return files[stem], shipped[stem].name
+    raise AutopruneError(
+        f"no search space is shipped for models of type {kind!r}; there are {', '.join(shipped)}. Draft one with "
+        "autoprune inspect MODEL --write-space my.yaml, look it over, and give it with --space my.yaml"
+    )
+
+
 def sizes_of(
-    model: nn.Module, units: Sequence[Unit], space: SearchSpace, target: Target, task: Task
+    loaded: teacher.Loaded, units: Sequence[Unit], space: SearchSpace, target: Target, task: Task
 ) -> Costs:
     """Bytes of every unit at every level on the target; fixed bytes from really saving the model.
 
-    The original is saved once for each config and target; its size does not depend on its weights.
+    The original is saved once for each architecture and target; its size does not depend on its weights.
     """
-    config: Any = model.config
-    key = content_key(config.to_dict(), target.name, transformers.__version__)
+    shapes = [[name, list(one.shape)] for name, one in state_of(loaded.model).items()]
+    key = content_key(loaded.architecture.described(), shapes, target.name, transformers.__version__)
     path = cache_folder() / "sizes" / f"{key}.json"
     if path.is_file():
         original = int(read_json(path)["size_bytes"])
     else:
         with TemporaryDirectory(prefix="autoprune-") as name:
-            plain = Stitched(model, {}, frozenset(), {}, Candidate(()))
-            target.save(plain, Path(name), task.batch(task.validation, [0, 1]))
+            plain = Stitched(loaded.model, {}, frozenset(), {}, Candidate(()), loaded.architecture)
+            target.save(plain, Path(name), task.batch(task.validation, task.example_rows))
             original = size_on_disk(target, Path(name))
         write_json(path, {"size_bytes": original})
     levels = {

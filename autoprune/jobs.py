@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autoprune.answers import Answers
+from autoprune.architecture import Architecture
 from autoprune.finetune import Recipe
 from autoprune.front import Measurement
 from autoprune.space import Candidate
@@ -24,18 +25,18 @@ from autoprune.units import Unit
 class Setting:
     """All a worker needs, as plain data and arrays.
 
-    config: the teacher's config; state: its tensors by name; statistics: those of `Statistics` by
-    module path. train_rows and train_logits are the rows a brief fine-tune draws from and the
-    teacher's logits on them; validation_logits the teacher's on validation.
+    architecture: the teacher's; state: its tensors by name; statistics: those of `Statistics` by
+    module path. train_answers are the teacher's to the rows that a brief fine-tune draws from,
+    validation_answers those on validation.
     """
 
-    config: Mapping[str, Any]
+    architecture: Architecture
     state: Mapping[str, NDArray[np.generic]]
     statistics: Mapping[str, Mapping[str, NDArray[np.float32]]]
     units: tuple[Unit, ...]
     task: Task
-    train_logits: NDArray[np.float32]
-    validation_logits: NDArray[np.float32]
+    train_answers: Answers
+    validation_answers: Answers
     target: str
     key: str
     batch: int
@@ -92,7 +93,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Score:
-    """Job: accuracy on test of a packed artifact, of the original when None. Result: percent."""
+    """Job: the score on test of a packed artifact, of the original when None. Result: 0 to 100."""
 
     artifact: bytes | None
 

@@ -83,7 +83,7 @@ class Design:
             if (place := self._place.get(self._way(unit, level))) is not None:
                 out[place] += 1.0
                 if unit.prunable:
-                    out[place + 1] += unit.kept(level.ratio) / unit.rows[0].rows
+                    out[place + 1] += unit.kept(level.ratio) / unit.pieces
         return out
 
     def probes(self, *, seed: int = 0) -> list[Candidate]:
@@ -134,7 +134,7 @@ class Design:
         if place is None:
             return 0.0
         slope = weights[place + 1] if unit.prunable else 0.0
-        return float(weights[place] + slope * unit.kept(level.ratio) / unit.rows[0].rows)
+        return float(weights[place] + slope * unit.kept(level.ratio) / unit.pieces)
 
     def _way(self, unit: Unit, level: Level) -> Way:
         shapes = tuple((weight.rows, weight.columns) for weight in unit.weights)

@@ -16,15 +16,18 @@ from autoprune.costs import Costs
 from autoprune.files import write_json
 from autoprune.front import Measurement, Trial
 from autoprune.jobs import Evaluated, candidate_seed
+from autoprune.kinds import CAUSAL_LM
+from autoprune.metric import own_metric
 from autoprune.pool import Outcome
 from autoprune.prepare import Prepared
 from autoprune.record import front_record, sensitivity_file
 from autoprune.report import write_csv, write_report
-from autoprune.run import FRONT, SENSITIVITY, RunFolder, Standing, standing
+from autoprune.run import FRONT, SENSITIVITY, Config, RunFolder, Standing, standing
 from autoprune.schedule import is_candidate
 from autoprune.space import INTEGER, Candidate
 from autoprune.study import Study
 from autoprune.targets import get_target
+from autoprune.task import Arrays, Task
 
 PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "datasets", "openvino")
 
@@ -32,11 +35,39 @@ EVALUATION = ("finetune", "save", "accuracy", "latency")
 """Parts of a trial that train or measure it; size is measured by saving."""
 
 PROTOCOL = (
-    "Median of 15 calls, batch {batch}, {sequence} tokens, one thread, the original and the "
+    "Median of 15 calls, batch {batch}, {what}, one thread, the original and the "
     "candidate in turn; meanwhile every other worker of the machine waits. The median over these "
     "pairs of the candidate's time to the original's is multiplied by the original's median, measured "
     "once before the trials. The bars are the 10th and 90th percentile."
 )
+
+
+LATENCY_OF = {CAUSAL_LM: "a token"}
+"""What a latency is of, where it is not of a call."""
+
+
+def _protocol(config: Config, task: Task) -> str:
+    """How latency is taken, in words."""
+    what = f"{config.sequence} tokens"
+    if task.kind == CAUSAL_LM:
+        what = f"one token after {config.sequence} others, whose keys and values are kept"
+    elif isinstance(task.validation, Arrays):
+        shapes = (x.shape[1:] for x in task.validation.inputs.values())
+        what = "inputs of " + ", ".join(" x ".join(map(str, one)) for one in shapes)
+    return PROTOCOL.format(batch=config.batch, what=what)
+
+
+def _answers(task: Task) -> int:
+    """Answers on validation that the metric is taken over."""
+    return int(task.answer_starts(task.validation)[-1])
+
+
+def _guessed(task: Task) -> float:
+    """Accuracy of always answering with the commonest class; 0 by any other metric."""
+    if task.metric != "accuracy":
+        return 0.0
+    labels = task.labels(task.validation, np.arange(len(task.validation)))
+    return 100.0 * float(np.bincount(labels).max()) / len(labels)
 
 
 @dataclass(frozen=True)
@@ -92,14 +123,15 @@ class Ledger:
     def keep(self, trial: Trial, result: object) -> None:
         """Keep the model of a trial; `sum_up` drops those that leave the front."""
         if isinstance(result, Evaluated):
-            self.run.keep_artifact(trial.number, result.artifact, self.prepared.setting.config)
+            self.run.keep_artifact(
+                trial.number, result.artifact, self.prepared.setting.architecture.described()
+            )
 
     def standing(self) -> Standing:
-        labels = self.prepared.setting.task.validation.labels
-        majority = 100.0 * float(np.bincount(labels).max()) / len(labels)
+        task = self.prepared.setting.task
         original = self.prepared.inputs.original_bytes
-        reference = Measurement(original, self.reference_ms, majority)
-        return standing(self.study.trials(), self.budget, reference, rows=len(labels))
+        reference = Measurement(original, self.reference_ms, _guessed(task))
+        return standing(self.study.trials(), self.budget, reference, rows=_answers(task))
 
     def sum_up(self, *, state: str, in_flight: int = 0, seconds_left: float | None = None) -> Standing:
         """Bring `front.json`, `status.json`, the table and the report up to date."""
@@ -171,13 +203,16 @@ class Ledger:
             "seed": config.seed,
             "budget": {"size_bytes": self.budget.size_bytes, "latency_ms": self.budget.latency_ms},
             "budget_text": str(self.budget),
-            "metric": "accuracy",
+            "task": task.kind,
+            "metric": own_metric(task.metric).as_json(),
+            "latency_of": LATENCY_OF.get(task.kind),
+            "validation_answers": _answers(task),
             "validation_rows": len(task.validation),
             "test_rows": len(task.test),
             "planned_trials": self.wanted,
             "versions": {name: metadata.version(name) for name in PACKAGES},
             "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
-            "protocol": PROTOCOL.format(batch=config.batch, sequence=config.sequence),
+            "protocol": _protocol(config, task),
             "recipe": vars(self.prepared.recipe),
             "model_hash": self.prepared.model_hash,
             "data_hash": inputs.data_hash,

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from autoprune.calibrate import Statistics
 from autoprune.compress.activations import Activations
 from autoprune.compress.integers import Integers, round_nearest
-from autoprune.compress.removal import refit, removal_order
+from autoprune.compress.removal import Reader, refit, removal_order
 from autoprune.compress.rounding import round_compensated
 from autoprune.errors import AutopruneError
 from autoprune.files import content_key, written_whole
@@ -47,7 +47,8 @@ class Variant:
 
     weight: float weight after removal and refit, not rounded [o i]. integers: what it is rounded
     to, None at 16 and 32 bits. bias: refitted and corrected for the mean error of rounding [o].
-    activations: the grid its input is rounded to, None where that stays float.
+    activations: the grid its input is rounded to, None where that stays float. places: of an embedding that
+    lost rows, the row by which each id is looked up [v].
     """
 
     weight: Float[Tensor, "o i"]
@@ -55,6 +56,7 @@ class Variant:
     integers: Integers | None
     bits: int
     activations: Activations | None = None
+    places: Int[Tensor, " v"] | None = None
 
     def value(self) -> Float[Tensor, "o i"]:
         """The weight the model computes with."""
@@ -101,13 +103,18 @@ class Library:
             raise AutopruneError(f"{unit.name} has no level {level}")
         return self._read(unit, level.ratio, lambda file: file.variants(unit, level))
 
-    def kept_rows(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
-        """Rows of `unit.rows` that stay at a ratio, in order; of its first where none can be removed."""
+    def kept(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
+        """Pieces of a unit that stay at a ratio, in order; all where none can be removed."""
         if ratio not in unit.ratios:
             raise AutopruneError(f"{unit.name} has no ratio {ratio:g}")
         if not unit.prunable or ratio == 0:
-            return torch.arange(unit.rows[0].rows)
-        return self._read(unit, ratio, _File.kept_rows)
+            return torch.arange(unit.pieces)
+        return self._read(unit, ratio, _File.kept)
+
+    def kept_rows(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
+        """Rows of the unit's first weight that stay at a ratio, in order."""
+        rows: Tensor = unit.at(self.kept(unit, ratio), unit.rows[0].rows)
+        return rows
 
     def _read(self, unit: Unit, ratio: float, read: Callable[[_File], _Read]) -> _Read:
         """What `read` finds in the file, which is made where it is not there or is damaged."""
@@ -133,7 +140,7 @@ class Library:
     def _make(self, unit: Unit, ratio: float) -> _File:
         """Write the file and make room for it."""
         path = self.path(unit, ratio)
-        keep = self._rows_to_keep(unit, ratio) if unit.prunable and ratio > 0 else None
+        keep = self._to_keep(unit, ratio) if unit.prunable and ratio > 0 else None
         tensors = make_variants(unit, keep, self._teacher, self._statistics)
         sums = {name: _checksum(tensor) for name, tensor in tensors.items()}
         widths = unit.choices.widths[::-1]
@@ -149,22 +156,27 @@ class Library:
         self._made.add(path)
         return file
 
-    def _rows_to_keep(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
-        """Rows that a new file keeps, in order. One order of removal serves all ratios, so they nest."""
+    def _to_keep(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
+        """Pieces that a new file keeps, in order. One order of removal serves all ratios, so they nest."""
         if unit.name not in self._orders:
-            col = unit.cols[0]
-            seen = self._statistics[col.path]
-            self._orders[unit.name] = removal_order(
-                _weight_of(self._teacher.get_submodule(col.path)),
-                seen.moment,
-                seen.mean,
-                block=unit.block,
-                step=1 if unit.block > 1 else max(1, unit.keep_multiple // 4),
-                row_weight=seen.gradient,
-            )
+            self._orders[unit.name] = self._order(unit)
         order = self._orders[unit.name]
-        blocks = order[len(order) - unit.kept(ratio) // unit.block :].sort().values
-        return (blocks[:, None] * unit.block + torch.arange(unit.block)).reshape(-1)
+        return order[len(order) - unit.kept(ratio) :].sort().values
+
+    def _order(self, unit: Unit) -> Int[Tensor, " c"]:
+        """Pieces in the order in which they can best be spared."""
+        if unit.by_token:
+            counts = self._statistics[unit.rows[0].path].moment
+            # Of tokens looked up as often the later goes first: vocabularies begin with what is common.
+            return len(counts) - 1 - counts.flip(0).argsort(stable=True)
+        readers = []
+        for one in unit.cols:
+            seen = self._statistics[one.path]
+            weight = matrix_of(self._teacher.get_submodule(one.path))
+            readers.append(Reader(weight, seen.moment, seen.mean, seen.gradient * seen.uses))
+        block = min(one.columns // unit.pieces for one in unit.cols)
+        step = 1 if block > 1 and unit.step == 1 else max(1, unit.step // 4)
+        return removal_order(readers, pieces=unit.pieces, step=step)
 
 
 class _File:
@@ -182,8 +194,8 @@ class _File:
             raise ValueError("it has no note")
         self.note, self._file = note, file
 
-    def kept_rows(self) -> Int[Tensor, " k"]:
-        """Rows that stay, in order; only where some were removed."""
+    def kept(self) -> Int[Tensor, " k"]:
+        """Pieces that stay, in order; only where some were removed."""
         return self._tensor("keep")
 
     def variants(self, unit: Unit, level: Level) -> dict[str, Variant]:
@@ -194,14 +206,15 @@ class _File:
             weight = self._tensor(f"{one.path}.weight")
             bias = self._tensor(f"{stem}.bias") if one.has_bias else None
             integers = None
-            if level.bits < 16:
+            if level.bits < 16 and weight.numel() > 0:
                 codes, scale, zero = (self._tensor(f"{stem}.{part}") for part in ("codes", "scale", "zero"))
                 integers = Integers(codes, scale, zero, level.bits)
             grid = None
-            if level.is_integer:
+            if level.is_integer and weight.numel() > 0:
                 step, zero_point = self._tensor(f"{stem}.activations").tolist()
                 grid = Activations(step, int(zero_point))
-            out[one.path] = Variant(weight, bias, integers, level.bits, grid)
+            places = self._tensor("places") if unit.by_token and level.ratio > 0 else None
+            out[one.path] = Variant(weight, bias, integers, level.bits, grid, places)
         return out
 
     def _tensor(self, name: str) -> Tensor:
@@ -222,12 +235,14 @@ def make_variants(
     teacher: nn.Module,
     statistics: Mapping[str, Statistics],
 ) -> dict[str, Tensor]:
-    """Tensors of a unit with the rows `keep` (None for all) at all its bit-widths.
+    """Tensors of a unit with the pieces `keep` (None for all) at all its bit-widths.
 
-    Names are `keep`, `path.weight` (float), and `path@width.codes`, `.scale`, `.zero`, `.bias`, and for
+    Names are `keep`, `places` (of tokens), `path.weight` (float), and `path@width.codes`, `.scale`, `.zero`, `.bias`, and for
     8-bit activations `.activations`: their scale and zero point.
     """
     tensors: dict[str, Tensor] = {} if keep is None else {"keep": keep}
+    if keep is not None and unit.by_token:
+        tensors["places"] = nearest_rows(matrix_of(teacher.get_submodule(unit.rows[0].path)), keep)
     for one in unit.weights:
         made = _rounded(unit, one, keep, teacher.get_submodule(one.path), statistics[one.path])
         for width, variant in made.items():
@@ -253,40 +268,90 @@ def _rounded(
     seen: Statistics,
 ) -> dict[Width, Variant]:
     """One matrix with rows or columns removed, at every width."""
-    weight = _weight_of(module)
-    if isinstance(module, nn.Embedding):
-        return {bits: _embedding_variant(weight, bits, unit.group_size) for bits in unit.bits}
+    weight = matrix_of(module)
+    rows = None if keep is None else unit.at(keep, one.rows)
+    if one.is_embedding and not one.tied:
+        kept = weight if rows is None else weight[rows]
+        return {bits: _nearest_variant(kept, None, Level(0.0, bits), unit, seen) for bits in unit.bits}
     old: Tensor | None = getattr(module, "bias", None)
-    bias = old.detach() if old is not None else torch.zeros(len(weight))
-    moment, mean, low, high = seen.moment, seen.mean, seen.low, seen.high
+    bias = None if old is None or one.tied else old.detach()
+    if one.depthwise:
+        left = torch.arange(len(weight)) if rows is None else rows
+        part = seen.of_channels(left, one.kernel)
+        few = None if bias is None else bias[left]
+        levels = unit.levels(0.0)
+        return {level.width: _nearest_variant(weight[left], few, level, unit, part) for level in levels}
     if keep is not None and one in unit.cols:
-        weight, bias = refit(weight, bias, moment, mean, keep)
-        moment, mean = moment[keep][:, keep], mean[keep]
-        low, high = low[keep], high[keep]
-    elif keep is not None:
-        weight, bias = weight[keep], bias[keep]
+        columns = unit.at(keep, one.columns)
+        if len(columns) == 0:
+            mean = None if bias is None else bias + weight @ seen.mean
+            return _emptied(unit, weight[:, columns], mean)
+        weight, bias = refit(weight, bias, seen.moment, seen.mean, columns)
+        seen = seen.of_columns(columns)
+    elif rows is not None:
+        weight, bias = weight[rows], None if bias is None else bias[rows]
+        if len(rows) == 0:
+            return _emptied(unit, weight, bias)
+    return _compensated(unit, weight, bias, seen)
+
+
+def _compensated(
+    unit: Unit, weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None, seen: Statistics
+) -> dict[Width, Variant]:
+    """A matrix at every width, its rounding compensated."""
     integer_bits = [b for b in unit.bits if b < 16]
-    made = round_compensated(weight, moment, bits=integer_bits, group_size=unit.group_size)
+    made = round_compensated(weight, seen.moment, bits=integer_bits, group_size=unit.group_size)
     rounded: dict[Width, Integers] = dict(zip(integer_bits, made, strict=True))
     if unit.integer:
         # What is multiplied as integers has one scale a row, which leaves the sum, and no zero point.
         rounded[INTEGER] = round_compensated(
-            weight, moment, bits=[8], group_size=weight.shape[1], symmetric=True
+            weight, seen.moment, bits=[8], group_size=weight.shape[1], symmetric=True
         )[0]
     out = {}
     for level in unit.levels(0.0):
         plain = Variant(weight, None, rounded.get(level.width), level.bits)
-        shift = bias + (weight - plain.value()) @ mean  # rounding must not move the output's mean
-        grid = Activations.of(float(low.min()), float(high.max())) if level.is_integer else None
-        out[level.width] = replace(plain, bias=shift if old is not None else None, activations=grid)
+        # Rounding must not move the output's mean.
+        shift = None if bias is None else bias + (weight - plain.value()) @ seen.mean
+        out[level.width] = replace(plain, bias=shift, activations=_grid(level, seen))
     return out
 
 
-def _embedding_variant(weight: Float[Tensor, "v d"], bits: int, group_size: int) -> Variant:
-    integers = round_nearest(weight, bits=bits, group_size=group_size) if bits < 16 else None
-    return Variant(weight, None, integers, bits)
+def _nearest_variant(
+    weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None, level: Level, unit: Unit, seen: Statistics
+) -> Variant:
+    """A matrix whose weights are rounded each by itself: rows that are looked up, or slid by a channel."""
+    if level.bits >= 16 or weight.numel() == 0:
+        return Variant(weight, bias, None, level.bits)
+    size = weight.shape[1] if level.is_integer else unit.group_size
+    integers = round_nearest(weight, bits=level.bits, group_size=size, symmetric=level.is_integer)
+    made = Variant(weight, bias, integers, level.bits, _grid(level, seen))
+    if bias is None or len(seen.mean) != weight.numel():
+        return made
+    gap = (weight - made.value()) * seen.mean.reshape(weight.shape)
+    return replace(made, bias=bias + gap.sum(1))
 
 
-def _weight_of(module: nn.Module) -> Float[Tensor, "o i"]:
+def _grid(level: Level, seen: Statistics) -> Activations | None:
+    return Activations.of(float(seen.low.min()), float(seen.high.max())) if level.is_integer else None
+
+
+def _emptied(
+    unit: Unit, weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None
+) -> dict[Width, Variant]:
+    """A matrix of no rows, or of no columns: its bias is all that is left of it, at every width."""
+    return {level.width: Variant(weight, bias, None, level.bits) for level in unit.levels(0.0)}
+
+
+def nearest_rows(weight: Float[Tensor, "v d"], keep: Int[Tensor, " k"]) -> Int[Tensor, " v"]:
+    """For each row its place among those that stay: its own, or that of the row of nearest direction."""
+    unit = nn.functional.normalize(weight, dim=-1)
+    kept = unit[keep]
+    places = torch.cat([(part @ kept.T).argmax(1) for part in unit.split(1024)]  # type: ignore[no-untyped-call])
+    places[keep] = torch.arange(len(keep))
+    return places.to(torch.int32)
+
+
+def matrix_of(module: nn.Module) -> Float[Tensor, "o i"]:
+    """A layer's weight as a matrix: a convolution's has a column for each input channel and tap."""
     weight: Tensor = module.weight  # type: ignore[assignment]
-    return weight.detach()
+    return weight.detach().flatten(1)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from autoprune.answers import WATCHED, Answers, log_probabilities, spread_of, watch
+from autoprune.kinds import CAUSAL_LM
 from autoprune.targets.contract import Runner
-from autoprune.task import Batch, Encoded, Task
-
-EVALUATION_BATCH = 32
+from autoprune.task import Batch, Data, Task
 
 Entered = Callable[[], contextlib.AbstractContextManager[object]]
 """Something entered around work: a room shared with others, or had alone."""
@@ -42,19 +42,63 @@ class Timing:
 
 
 def logits_of(
-    run: Runner, task: Task, data: Encoded, *, room: Entered = contextlib.nullcontext
+    run: Runner,
+    task: Task,
+    data: Data,
+    *,
+    watched: NDArray[np.int32] | None = None,
+    room: Entered = contextlib.nullcontext,
 ) -> NDArray[np.float32]:
-    """Logits of all rows [n k], in the rows' order."""
+    """Answers [m k] to all rows, in the rows' order.
+
+    watched: outputs [m w] whose log-probabilities are taken instead of all logits; see `answers`.
+    """
+    starts = task.answer_starts(data)
     out: NDArray[np.float32] | None = None
-    for rows, batch in task.sorted_batches(data, EVALUATION_BATCH):
+    for rows, batch in task.sorted_batches(data, task.evaluation_batch):
         with room():
             logits = run(batch)
+            at = task.answered(data, rows)
+            found = logits if at is None else logits[at]
+            places = _places(starts, rows)
+            if watched is not None:
+                found = log_probabilities(found, watched[places])
         if out is None:
-            out = np.empty((len(data), logits.shape[-1]), np.float32)
-        out[rows] = logits
+            out = np.empty((starts[-1], found.shape[-1]), np.float32)
+        out[places] = found
     if out is None:
         raise ValueError("no rows to evaluate")
     return out
+
+
+def teacher_answers(
+    run: Runner, task: Task, data: Data, *, room: Entered = contextlib.nullcontext
+) -> Answers:
+    """What the teacher answers to all rows, with what others are compared by."""
+    starts = task.answer_starts(data)
+    if task.kind != CAUSAL_LM:
+        values = logits_of(run, task, data, room=room)
+        return Answers(values, starts, spread=0.0 if task.is_probable else spread_of(values))
+    watched = np.empty((starts[-1], WATCHED), np.int32)
+    values = np.empty(watched.shape, np.float32)
+    for rows, batch in task.sorted_batches(data, task.evaluation_batch):
+        with room():
+            logits = run(batch)[task.answered(data, rows)]
+        places = _places(starts, rows)
+        watched[places] = watch(logits, task.labels(data, rows))
+        values[places] = log_probabilities(logits, watched[places])
+    return Answers(values, starts, watched)
+
+
+def labels_watched(task: Task, data: Data) -> NDArray[np.int32] | None:
+    """The least that a language model's score needs: the tokens that came [m 1]; None for other tasks."""
+    if task.kind != CAUSAL_LM:
+        return None
+    return task.labels(data, np.arange(len(data))).astype(np.int32)[:, None]
+
+
+def _places(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
 
 
 def time_interleaved(run: Runner, original: Runner, batch: Batch, *, pairs: int, warm_up: int = 3) -> Timing:

@@ -13,7 +13,21 @@ DEMO_DEFAULTS = {"trials": 24, "finetune_steps": 12, "max_length": 64}
 SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--budget", multiple=True, metavar="LIMIT",
                  help="Size (20MB, 8MiB) or latency (5ms) not to exceed; repeat for both."),
-    click.option("--dataset", help="A csv/tsv/json/jsonl/parquet file, a folder, or a hub id."),
+    click.option("--task", metavar="KIND",
+                 help="text-classification, token-classification, text-regression, sentence-embedding, "
+                      "causal-lm, image-classification, or module:function for one's own.  [default: auto, as "
+                      "the model's config tells]"),
+    click.option("--metric", metavar="NAME",
+                 help="accuracy, f1, matthews, spearman, agreement or perplexity.  [default: the task's usual]"),
+    click.option("--dataset",
+                 help="A csv/tsv/json/jsonl/parquet file, a folder, a hub id, or module:function."),
+    click.option("--weights", metavar="FILE",
+                 help="Weights (.safetensors) of a MODEL that a function builds, module:function."),
+    click.option("--image-size", type=click.IntRange(min=8),
+                 help="Height and width that pictures are made for such a model.  [default: 224]"),
+    click.option("--image-column", help="Column of pictures. Found by convention if not given."),
+    click.option("--limit-rows", type=(int, int, int), metavar="TRAIN VALIDATION TEST",
+                 help="Most rows of each split, drawn by the seed."),
     click.option("--text-column", "text_columns", multiple=True,
                  help="Column of text; give twice for pairs. Found by convention if not given."),
     click.option("--label-column", help="Column of labels. Found by convention if not given."),

@@ -14,26 +14,35 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file as save_torch
 from torch import nn
 
 from autoprune import teacher
+from autoprune.answers import Answers
+from autoprune.architecture import Architecture, load_state_, state_of
 from autoprune.calibrate import Statistics, calibrate
-from autoprune.files import cache_folder, content_key, written_whole
+from autoprune.files import cache_folder, content_key, write_json, written_whole
 from autoprune.finetune import Recipe
 from autoprune.inputs import Inputs
 from autoprune.jobs import Setting
-from autoprune.measure import logits_of
+from autoprune.kinds import BY_PLACE, CLASSES
+from autoprune.measure import teacher_answers
 from autoprune.progress import Progress
 from autoprune.run import Config
-from autoprune.targets.packed import torch_runner
-from autoprune.task import Encoded, Task
+from autoprune.targets.packed import WEIGHTS, torch_runner
+from autoprune.task import Data, Encoded, Task
+from autoprune.units import Unit
 
 log = logging.getLogger(__name__)
 
 SENSITIVITY_ROWS = 256
 """Training rows whose gradients tell what a variant harms: its standard error is 9 % with 256."""
 
-TEACHER_VERSION, VERSION = 1, 2
+PLACED_ROWS, PLACED_CALIBRATION = 64, 128
+"""The same where each row has an answer at many places, and most rows to calibrate on there."""
+
+TEACHER_VERSION, VERSION = 2, 3
 """Raised when a cached teacher, or its statistics and logits, would come out differently."""
 
 
@@ -52,30 +61,31 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     """Fit the teacher if its head is missing, calibrate, and gather what workers need."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     model, task = _teacher(config, inputs, progress)
+    architecture, whole = _described(inputs.loaded.architecture, model), task.train
     model_hash = _state_hash(model)
     key = content_key(VERSION, model_hash, inputs.data_hash, config.max_length,
                       config.calibration_rows, config.seed)  # fmt: skip
-    paths = [weight.path for unit in inputs.units for weight in unit.weights]
     steps = inputs.file.finetune.steps if config.finetune_steps is None else config.finetune_steps
     recipe = Recipe(steps, inputs.file.finetune.batch_size, inputs.file.finetune.learning_rate)
-    rows = min(len(task.train), max(2048, recipe.steps * recipe.batch_size))
+    least = 512 if task.kind in BY_PLACE else 2048
+    rows = min(len(task.train), max(least, recipe.steps * recipe.batch_size))
     task = replace(task, train=_head(task.train, rows, config.seed))
-    statistics = _statistics(config, model, task, paths, key, progress)
-    logits = _logits(model, task, f"{key}-{rows}", progress)
-    model_config: Any = model.config
+    statistics = _statistics(config, model, task, inputs.units, key, progress)
+    statistics = _with_counts(statistics, inputs.units, _uses(whole, task, inputs.loaded, config.seed))
+    answers = _answers(model, task, f"{key}-{rows}", progress)
     setting = Setting(
-        config=json.loads(model_config.to_json_string(use_diff=False)),
-        state={name: tensor.numpy() for name, tensor in model.state_dict().items()},
+        architecture=architecture,
+        state={name: tensor.numpy() for name, tensor in state_of(model).items()},
         statistics={where: one.arrays() for where, one in statistics.items()},
         units=inputs.units,
         task=task,
-        train_logits=logits["train"],
-        validation_logits=logits["validation"],
+        train_answers=answers["train"],
+        validation_answers=answers["validation"],
         target=config.target,
         key=key,
         batch=config.batch,
         sequence=config.sequence,
-        sensitivity_rows=SENSITIVITY_ROWS,
+        sensitivity_rows=PLACED_ROWS if task.kind in BY_PLACE else SENSITIVITY_ROWS,
         seed=config.seed,
     )
     return Prepared(inputs, model, setting, recipe, model_hash)
@@ -98,8 +108,13 @@ def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Mod
         )
     recipe = teacher.FitRecipe(epochs=config.teacher_epochs, learning_rate=config.teacher_rate)
     model: Any = loaded.model
-    body = _state_hash(model.base_model)
-    key = content_key(TEACHER_VERSION, body, inputs.data_hash, config.max_length, asdict(recipe), config.seed)
+    body = _state_hash(getattr(model, "base_model", model))
+    if not task.has_labels:
+        return model, task
+    told = [] if task.kind == CLASSES else [task.kind]
+    key = content_key(
+        TEACHER_VERSION, body, inputs.data_hash, config.max_length, asdict(recipe), config.seed, *told
+    )
     path = cache_folder() / "teachers" / key
     if not path.is_dir():
         with progress.bar("Fitting the teacher: the model has no trained head for this task", 1) as bar:
@@ -110,23 +125,42 @@ def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Mod
                 seed=config.seed,
                 on_step=lambda step, steps, loss: bar(step, f"loss {loss:.3f}", steps),
             )
-        teacher.name_labels(model, task.label_names)
+        if task.label_names:
+            teacher.name_labels(model, task.label_names)
         with written_whole(path) as temporary:
-            model.save_pretrained(temporary)
-            loaded.tokenizer.save_pretrained(temporary)
-    found = teacher.load_pretrained(str(path), labels=len(task.label_names))
-    return found.model, task
+            temporary.mkdir()
+            save_torch(state_of(model), temporary / WEIGHTS)
+            write_json(temporary / "labels.json", {"label_names": task.label_names})
+    load_state_(model, load_torch(path / WEIGHTS))
+    if task.label_names:
+        teacher.name_labels(model, task.label_names)
+    return model, task
+
+
+def _described(architecture: Architecture, model: nn.Module) -> Architecture:
+    """The architecture with the config as it is once a head was fitted: its classes have names."""
+    config: Any = getattr(model, "config", None)
+    if config is None or architecture.builder:
+        return architecture
+    return replace(architecture, config=json.loads(config.to_json_string(use_diff=False)))
 
 
 def _statistics(
-    config: Config, model: nn.Module, task: Task, paths: Sequence[str], key: str, progress: Progress
+    config: Config, model: nn.Module, task: Task, units: Sequence[Unit], key: str, progress: Progress
 ) -> dict[str, Statistics]:
     """Calibration statistics, cached."""
-    name = content_key(key, list(paths))
+    weights = [weight for unit in units for weight in unit.weights]
+    paths, tied = [one.path for one in weights], {one.path: one.tied for one in weights if one.tied}
+    name = content_key(key, paths, tied)
     path = cache_folder() / "statistics" / f"{name}.safetensors"
+    rows = (
+        config.calibration_rows
+        if task.kind not in BY_PLACE
+        else min(config.calibration_rows, PLACED_CALIBRATION)
+    )
     if not path.is_file():
-        with progress.bar(f"Calibrating on {config.calibration_rows} rows", 1):
-            made = calibrate(model, paths, task, task.train, rows=config.calibration_rows, seed=config.seed)
+        with progress.bar(f"Calibrating on {rows} rows", 1):
+            made = calibrate(model, paths, task, task.train, rows=rows, seed=config.seed, tied=tied)
         arrays = {f"{where}:{k}": x for where, one in made.items() for k, x in one.arrays().items()}
         with written_whole(path) as temporary:
             save_file(arrays, temporary)
@@ -137,28 +171,66 @@ def _statistics(
     return {where: Statistics.from_arrays(arrays) for where, arrays in by_path.items()}
 
 
-def _logits(model: nn.Module, task: Task, name: str, progress: Progress) -> dict[str, NDArray[np.float32]]:
-    """The teacher's logits on the fine-tuning rows and on validation, cached."""
-    path = cache_folder() / "logits" / f"{name}.safetensors"
+def _uses(whole: Data, task: Task, loaded: teacher.Loaded, seed: int) -> NDArray[np.float32] | None:
+    """How often each token is used in the training text that damage is not measured on; special ones always.
+
+    A token that stays because one of those rows has it would do no harm there and some elsewhere.
+    """
+    if not isinstance(whole, Encoded) or loaded.tokenizer is None:
+        return None
+    measured = np.random.default_rng(seed).permutation(len(task.train))[:SENSITIVITY_ROWS]
+    held = np.bincount(task.train.pick(measured).ids)
+    size = max(int(whole.ids.max()) + 1, len(loaded.tokenizer))
+    counts = np.bincount(whole.ids, minlength=size).astype(np.float32)
+    counts[: len(held)] -= held
+    counts[loaded.tokenizer.all_special_ids] = np.inf
+    return counts
+
+
+def _with_counts(
+    statistics: dict[str, Statistics], units: Sequence[Unit], counts: NDArray[np.float32] | None
+) -> dict[str, Statistics]:
+    """The statistics of embeddings whose tokens can be removed with those counts."""
+    for path in (unit.rows[0].path for unit in units if unit.by_token and counts is not None):
+        moment = torch.zeros_like(statistics[path].moment)
+        known = torch.from_numpy(counts)[: len(moment)]
+        moment[: len(known)] = known
+        statistics[path] = replace(statistics[path], moment=moment)
+    return statistics
+
+
+def _answers(model: nn.Module, task: Task, name: str, progress: Progress) -> dict[str, Answers]:
+    """What the teacher answers to the fine-tuning rows and on validation, cached."""
+    path = cache_folder() / "answers" / f"{name}.safetensors"
+    parts = ("train", "validation")
     if not path.is_file():
-        run = torch_runner(model)
-        with progress.bar("Teacher's logits", 1):
-            made = {part: logits_of(run, task, getattr(task, part)) for part in ("train", "validation")}
+        run = torch_runner(model, task.kind)
+        with progress.bar("Teacher's answers", 1):
+            made = {part: teacher_answers(run, task, getattr(task, part)) for part in parts}
         with written_whole(path) as temporary:
-            save_file(made, temporary)
-    return load_file(path)
+            save_file({k: x for part in parts for k, x in _arrays(part, made[part]).items()}, temporary)
+    arrays = load_file(path)
+    return {part: _from_arrays(part, arrays) for part in parts}
 
 
-def _head(rows: Encoded, count: int, seed: int) -> Encoded:
+def _arrays(part: str, one: Answers) -> dict[str, NDArray[Any]]:
+    spread = np.array(one.spread)
+    arrays: dict[str, NDArray[Any]] = {
+        f"{part}.values": one.values,
+        f"{part}.starts": one.starts,
+        f"{part}.spread": spread,
+    }
+    return arrays if one.watched is None else arrays | {f"{part}.watched": one.watched}
+
+
+def _from_arrays(part: str, arrays: dict[str, NDArray[Any]]) -> Answers:
+    spread = float(arrays[f"{part}.spread"])
+    return Answers(arrays[f"{part}.values"], arrays[f"{part}.starts"], arrays.get(f"{part}.watched"), spread)
+
+
+def _head(rows: Data, count: int, seed: int) -> Data:
     """`count` rows drawn by a shuffle that follows from the seed."""
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
-    spans = [slice(rows.starts[k], rows.starts[k + 1]) for k in chosen]
-    return Encoded(
-        np.concatenate([rows.ids[s] for s in spans]),
-        np.concatenate([rows.types[s] for s in spans]),
-        np.concatenate([[0], np.cumsum(rows.lengths[chosen])]).astype(np.int64),
-        rows.labels[chosen],
-    )
+    return rows.pick(np.sort(np.random.default_rng(seed).permutation(len(rows))[:count]))
 
 
 def _state_hash(model: nn.Module) -> str:

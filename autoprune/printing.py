@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autoprune.budget import Budget, megabytes
 from autoprune.front import Trial
+from autoprune.metric import ACCURACY, Metric
 from autoprune.run import Config, Standing
 from autoprune.space import INTEGER
 
@@ -19,14 +20,16 @@ RUNGS = ("untrained", "brief", "longer")
 """How long a trial was fine-tuned, in a word."""
 
 
-def plan_lines(config: Config, inputs: Inputs, smallest_bytes: int) -> list[str]:
+def plan_lines(
+    config: Config, inputs: Inputs, smallest_bytes: int, *, metric: Metric = ACCURACY
+) -> list[str]:
     """What will be done, before it is."""
     model = config.model or "all-MiniLM-L6-v2 (built-in demo)"
     task = inputs.task
     return [
         f"Model     {model}  {megabytes(inputs.original_bytes)} as {config.target}",
         f"Data      {inputs.dataset}  train {len(task.train)}, validation {len(task.validation)}, "
-        f"test {len(task.test)}; {len(task.label_names)} classes",
+        f"test {len(task.test)}{_answers(task.label_names, metric)}",
         f"Space     {inputs.space_name}  {len(inputs.units)} units; smallest "
         f"{smallest_bytes / 1e6:.2f} MB; {_limit(config.limits())}",
         f"Plan      baselines and {config.trials} trials, {config.workers or 'no'} Ray workers, "
@@ -34,14 +37,15 @@ def plan_lines(config: Config, inputs: Inputs, smallest_bytes: int) -> list[str]
     ]
 
 
-def summary_lines(summary: Summary) -> list[str]:
+def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
     """The baselines, the points to ship, and what to do next."""
     now, budget = summary.now, summary.budget
-    lines = [f"{'Baselines':24}{'size':>9}  {'latency':>9}  {'accuracy':>8}  {'test':>6}"]
-    lines += [_row(one, one.name or "", budget) for one in now.trials if one.is_baseline]
+    head = _head(metric)
+    lines = [f"{'Baselines':24}{'size':>9}  {'latency':>9}  {head:>8}  {'test':>6}"]
+    lines += [_row(one, one.name or "", budget, metric) for one in now.trials if one.is_baseline]
     lines.append(f"Best within {budget}" if budget != Budget() else "Best, no limit set")
     shown = [(now.best, "best"), (now.knee, "knee")]
-    lines += [_row(one, f"#{one.number} {tag}", budget) for one, tag in shown if one is not None]
+    lines += [_row(one, f"#{one.number} {tag}", budget, metric) for one, tag in shown if one is not None]
     tried = [one for one in now.trials if not one.is_baseline]
     done = sum(one.rung == 0 for one in tried)
     at = now.reference
@@ -49,7 +53,7 @@ def summary_lines(summary: Summary) -> list[str]:
         f"Front     {len(now.front)} points of {done} candidates, {len(tried) - done} of them trained, and "
         f"{len(now.trials) - len(tried)} baselines; "
         f"hypervolume {now.hypervolume:.3f} (reference {at.size_bytes / 1e6:.1f} MB, "
-        f"{at.latency_ms:.1f} ms, {at.accuracy:.1f} %)"
+        f"{at.latency_ms:.1f} ms, {metric.told(at.accuracy)})"
     )
     lines.append(f"Report    {summary.run / 'report.html'}")
     if now.best is not None:
@@ -57,12 +61,13 @@ def summary_lines(summary: Summary) -> list[str]:
     return lines
 
 
-def standing_note(now: Standing, failed: int, seconds_left: float) -> str:
+def standing_note(now: Standing, failed: int, seconds_left: float, *, metric: Metric = ACCURACY) -> str:
     """How the search stands, in a few words."""
     note = f"front {len(now.front)}  hypervolume {now.hypervolume:.3f}"
     if now.best is not None and now.best.measurement is not None:
         m = now.best.measurement
-        note += f"  best {m.accuracy:.1f} @ {megabytes(m.size_bytes)}"
+        name = "" if metric == ACCURACY else f"{metric.word} "
+        note += f"  best {name}{metric.text(m.accuracy)} @ {megabytes(m.size_bytes)}"
     return note + (f"  {failed} failed" if failed else "") + f"  {duration(seconds_left)} left"
 
 
@@ -134,13 +139,14 @@ def time_text(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
-def trial_line(one: Trial) -> str:
+def trial_line(one: Trial, *, metric: Metric = ACCURACY) -> str:
     """What one trial came to."""
     m = one.measurement
     if m is None:
         return f"#{one.number} failed: {one.failure}"
     return (
-        f"#{one.number:<4d}{m.size_bytes / 1e6:6.2f} MB {m.latency_ms:7.2f} ms  {m.accuracy:5.2f} %  "
+        f"#{one.number:<4d}{m.size_bytes / 1e6:6.2f} MB {m.latency_ms:7.2f} ms  "
+        f"{metric.told(m.accuracy, 2):>7}  "
         f"{RUNGS[one.rung]:9} {one.seconds:5.1f} s"
     )
 
@@ -154,11 +160,28 @@ def _limit(budget: Budget) -> str:
     return f"budget {budget}" if budget != Budget() else "no budget"
 
 
-def _row(one: Trial, label: str, budget: Budget) -> str:
+def _answers(names: Sequence[str], metric: Metric) -> str:
+    """What is asked of a row: which of some classes, or what else is measured.
+
+    >>> _answers(("bad", "good"), ACCURACY), _answers((), Metric("perplexity", "", higher_is_better=False))
+    ('; 2 classes', '; perplexity (lower is better)')
+    """
+    classes = f"; {len(names)} classes" if names else ""
+    return classes + ("" if metric == ACCURACY else f"; {metric.label}")
+
+
+def _head(metric: Metric) -> str:
+    """A metric's name over a column; a long one is cut."""
+    return metric.word if len(metric.word) <= 20 else metric.word.split()[0][:20]
+
+
+def _row(one: Trial, label: str, budget: Budget, metric: Metric) -> str:
     m = one.measurement
     if m is None:
         return f"  {label:22}failed: {one.failure}"
-    test = f"{one.test_accuracy:.1f}" if one.test_accuracy is not None else ""
+    test = metric.text(one.test_accuracy) if one.test_accuracy is not None else ""
     over = "" if budget.allows(m.size_bytes, m.latency_ms) else "  over budget"
-    size = f"{m.size_bytes / 1e6:.2f} MB"
-    return f"  {label:22}{size:>9}  {m.latency_ms:6.2f} ms  {m.accuracy:8.1f}  {test:>6}{over}"
+    size, wide = f"{m.size_bytes / 1e6:.2f} MB", max(8, len(_head(metric)))
+    return (
+        f"  {label:22}{size:>9}  {m.latency_ms:6.2f} ms  {metric.text(m.accuracy):>{wide}}  {test:>6}{over}"
+    )

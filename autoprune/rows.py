@@ -20,14 +20,19 @@ from safetensors.numpy import save_file
 from autoprune.data import Rows, Splits, demo_splits, read_splits
 from autoprune.errors import AutopruneError
 from autoprune.files import cache_folder, content_key, written_whole
-from autoprune.task import Encoded, Task, encode
+from autoprune.kinds import CLASSES, IMAGES, METRICS, TOKENS
+from autoprune.own import own_task, task_hash
+from autoprune.pixels import Pixels
+from autoprune.task import Arrays, Data, Encoded, Task, encode, pictures
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised when cached rows would come out differently."""
 
 NEEDED = {
     "dataset", "text_columns", "label_column", "group_by", "seed", "max_length", "labels", "fingerprint"
 }  # fmt: skip
+"""What a record always says of the data; `task`, `metric`, `own`, `image_column` and `limit_rows` since
+there is more than classes of text."""
 
 MADE_UP_ROWS = 64
 MADE_UP_TOKENS = 64
@@ -44,14 +49,20 @@ def recorded_rows(folder: Path, about: Mapping[str, Any]) -> Task:
         AutopruneError: when the data are not there, or are no longer those that were recorded.
     """
     data = _described(about)
+    if data.get("own"):
+        task = own_task(data["own"])
+        if task_hash(task) != data["fingerprint"]:
+            raise AutopruneError(f"{data['own']} is not what it was when the search read it")
+        return replace(task, train=task.validation, test=task.validation)
     path = cache_folder() / "rows" / f"{_key(data, about)}.safetensors"
-    task = _cached(path)
-    if task is None:
-        splits = _read(data, data["dataset"])
-        if splits.fingerprint != data["fingerprint"]:
-            raise AutopruneError(f"{splits.name} is not what it was when the search read it")
-        task = _encoded(splits, folder, data)
-        _keep(path, task)
+    kept = _cached(path)
+    if kept is not None:
+        return kept
+    splits = _read(data, data["dataset"])
+    if splits.fingerprint != data["fingerprint"]:
+        raise AutopruneError(f"{splits.name} is not what it was when the search read it")
+    task = _encoded(splits, folder, data)
+    _keep(path, task)
     return task
 
 
@@ -66,7 +77,7 @@ def other_rows(folder: Path, about: Mapping[str, Any], dataset: str) -> tuple[Ta
     return _encoded(splits, folder, data), splits.fingerprint == data["fingerprint"]
 
 
-def made_up_rows(inputs: Sequence[str], vocabulary: int, longest: int) -> Task:
+def made_up_rows(inputs: Sequence[str], vocabulary: int, longest: int, *, kind: str = CLASSES) -> Task:
     """Rows of real tokens in no sensible order; labels are all 0 and mean nothing.
 
     Args:
@@ -75,11 +86,12 @@ def made_up_rows(inputs: Sequence[str], vocabulary: int, longest: int) -> Task:
         longest: most tokens of a row.
     """
     rng = np.random.default_rng(0)
-    lengths = rng.integers(1, longest + 1, MADE_UP_ROWS)
+    lengths = rng.integers(min(2, longest), longest + 1, MADE_UP_ROWS)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = rng.integers(0, vocabulary, starts[-1]).astype(np.int32)
-    rows = Encoded(ids, np.zeros(len(ids), np.uint8), starts, np.zeros(MADE_UP_ROWS, np.int64))
-    return Task(rows, rows, rows, (), tuple(inputs), pad_id=0)
+    labels = np.zeros(len(ids) if kind == TOKENS else MADE_UP_ROWS, np.int64)
+    rows = Encoded(ids, np.zeros(len(ids), np.uint8), starts, labels)
+    return Task(rows, rows, rows, (), tuple(inputs), pad_id=0, kind=kind, metric=METRICS[kind][0])
 
 
 def tokenizer_of(folder: Path) -> Any:
@@ -108,24 +120,36 @@ def _described(about: Mapping[str, Any]) -> Mapping[str, Any]:
 def _read(data: Mapping[str, Any], dataset: str | None) -> Splits:
     if dataset is None:
         return demo_splits()
+    limits = data.get("limit_rows") or ()
     return read_splits(
         dataset,
+        kind=data.get("task", CLASSES),
         text_columns=tuple(data["text_columns"]),
+        image_column=data.get("image_column"),
         label_column=data["label_column"],
         group_by=data["group_by"],
         seed=data["seed"],
+        limits=dict(zip(("train", "validation", "test"), limits, strict=False)),
     )
 
 
 def _encoded(splits: Splits, folder: Path, data: Mapping[str, Any]) -> Task:
-    """Tokens of the validation rows alone, with labels as the model numbers them."""
-    order = _order(splits.label_names, data["labels"], splits.name)
-    first = Rows(tuple(column[:1] for column in splits.validation.texts), splits.validation.labels[:1])
-    few = replace(splits, train=first, test=first)
-    task = encode(few, tokenizer_of(folder), max_length=data["max_length"])
-    labels = np.asarray(order, np.int64)[task.validation.labels]
-    rows = replace(task.validation, labels=labels)
-    return replace(task, train=rows, validation=rows, test=rows, label_names=tuple(data["labels"]))
+    """The validation rows alone as the model takes them, with labels as it numbers them."""
+    kind, metric = data.get("task", CLASSES), data.get("metric", "")
+    few = replace(splits, train=_one_row(splits.validation), test=_one_row(splits.validation))
+    if kind == IMAGES:
+        task = pictures(few, Pixels.read(folder), metric=metric)
+    else:
+        task = encode(few, tokenizer_of(folder), max_length=data["max_length"], kind=kind, metric=metric)
+    rows, names = task.validation, tuple(data["labels"])
+    if names:
+        order = np.asarray(_order(splits.label_names, names, splits.name), np.int64)
+        rows = replace(rows, labels=np.where(rows.labels >= 0, order[rows.labels], rows.labels))
+    return replace(task, train=rows, validation=rows, test=rows, label_names=names)
+
+
+def _one_row(rows: Rows) -> Rows:
+    return Rows(tuple(column[:1] for column in rows.texts), rows.labels[:1], rows.images[:1])
 
 
 def _order(names: Sequence[str], wanted: Sequence[str], source: str) -> list[int]:
@@ -141,20 +165,23 @@ def _order(names: Sequence[str], wanted: Sequence[str], source: str) -> list[int
 
 
 def _key(data: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    tokenizer = {
+    reader = {
         name: digest
         for name, digest in about["sha256"].items()
-        if any(part in name for part in ("token", "vocab", "merges"))
+        if any(part in name for part in ("token", "vocab", "merges", "preprocessor"))
     }
-    return content_key(CACHE_VERSION, data["fingerprint"], data["max_length"], data["labels"], tokenizer)
+    task = [data.get("task", CLASSES), data.get("metric", "")]
+    return content_key(CACHE_VERSION, data["fingerprint"], data["max_length"], data["labels"], reader, task)
 
 
 def _keep(path: Path, task: Task) -> None:
     rows = task.validation
-    arrays: dict[str, NDArray[Any]] = {
-        "ids": rows.ids, "types": rows.types, "starts": rows.starts, "labels": rows.labels
-    }  # fmt: skip
-    told = {"inputs": task.inputs, "pad_id": task.pad_id, "label_names": task.label_names}
+    if isinstance(rows, Arrays):
+        arrays: dict[str, NDArray[Any]] = {f"input.{name}": one for name, one in rows.inputs.items()}
+        arrays["labels"] = rows.labels
+    else:
+        arrays = {"ids": rows.ids, "types": rows.types, "starts": rows.starts, "labels": rows.labels}
+    told = {name: getattr(task, name) for name in ("inputs", "pad_id", "label_names", "kind", "metric")}
     with written_whole(path) as temporary:
         save_file(arrays, temporary, metadata={"task": json.dumps(told)})
 
@@ -164,8 +191,10 @@ def _cached(path: Path) -> Task | None:
     try:
         with safe_open(path, "np") as file:
             told = json.loads((file.metadata() or {})["task"])
-            parts = {name: file.get_tensor(name) for name in ("ids", "types", "starts", "labels")}
-        rows = Encoded(**parts)
-        return Task(rows, rows, rows, tuple(told["label_names"]), tuple(told["inputs"]), told["pad_id"])
+            parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        inputs = {name.removeprefix("input."): x for name, x in parts.items() if name.startswith("input.")}
+        rows: Data = Arrays(inputs, parts["labels"]) if inputs else Encoded(**parts)
+        names, taken = tuple(told.pop("label_names")), tuple(told.pop("inputs"))
+        return Task(rows, rows, rows, names, taken, **told)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None

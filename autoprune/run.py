@@ -35,7 +35,13 @@ class Config:
 
     model: str | None = None
     dataset: str | None = None
+    task: str = "auto"
+    metric: str | None = None
+    weights: str | None = None
+    image_size: int | None = None
     text_columns: tuple[str, ...] = ()
+    image_column: str | None = None
+    limit_rows: tuple[int, ...] = ()
     label_column: str | None = None
     group_by: str | None = None
     budget: tuple[str, ...] = ()
@@ -72,7 +78,7 @@ class Config:
         known = {one.name for one in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise AutopruneError(f"run.json has settings this version does not know: {unknown}")
-        lists = {"text_columns", "budget"}
+        lists = {"text_columns", "budget", "limit_rows"}
         settings: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in data.items()}
         return cls(**settings)
 

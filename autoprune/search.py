@@ -92,7 +92,7 @@ def search(
     prepared = prepare(config, inputs, progress)
     if not (run.path / "tokenizer").is_dir():
         with written_whole(run.path / "tokenizer") as temporary:
-            inputs.loaded.tokenizer.save_pretrained(temporary)
+            inputs.loaded.save_inputs(temporary)
     pool.start({"setting": prepared.setting})
     return _Search(run, config, prepared, pool, progress, trials).go(new_budget=new_budget)
 

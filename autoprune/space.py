@@ -171,20 +171,30 @@ class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
-Ratio = Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
+Ratio = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
 Bits = Literal[2, 3, 4, 6, 8, 16]
 
 
 class Prune(_Strict):
-    """What is removed from a unit, and how much of it may go."""
+    """What is removed from a unit, and how much of it may go: 1.0 is all of it.
 
-    by: Literal["head", "neuron"]
+    by: head takes whole groups of query heads where several share a key and value head; token takes rows
+    of an embedding, whose ids then stand for the nearest row that stays.
+    """
+
+    by: Literal["head", "neuron", "channel", "token"]
     ratios: Annotated[tuple[Ratio, ...], pydantic.Field(min_length=1)]
 
     @pydantic.field_validator("ratios")
     @classmethod
     def _with_zero(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
         return tuple(sorted({0.0, *ratios}))
+
+    @pydantic.model_validator(mode="after")
+    def _some_tokens(self) -> Prune:
+        if self.by == "token" and max(self.ratios) >= 1.0:
+            raise ValueError("`ratios` of tokens are below 1: some must stay")
+        return self
 
 
 class Quantize(_Strict):
@@ -210,18 +220,27 @@ class Quantize(_Strict):
 
 
 class UnitRule(_Strict):
-    """Which modules form a unit: `rows` lose output features, `cols` the matching input features."""
+    """Which modules form a unit: `rows` lose output features, `cols` the matching input features.
+
+    tied: path of the output layer that shares an embedding's weight. optional: whether models of the family
+    may be without it, as heads differ from task to task.
+    """
 
     at: Annotated[str, pydantic.Field(min_length=1)]
     rows: tuple[str, ...] = ()
     cols: tuple[str, ...] = ()
+    tied: str = ""
+    optional: bool = False
     prune: Prune | None = None
     quantize: Quantize
 
     @pydantic.model_validator(mode="after")
     def _coupled(self) -> UnitRule:
-        if self.prune is not None and not (self.rows and self.cols):
+        by_token = self.prune is not None and self.prune.by == "token"
+        if self.prune is not None and not by_token and not (self.rows and self.cols):
             raise ValueError("`prune` needs `rows` and `cols`: what is removed, and where it went")
+        if by_token and (self.rows or self.cols or self.tied):
+            raise ValueError("`prune: {by: token}` is for an embedding alone: no `rows`, `cols` or `tied`")
         return self
 
 
@@ -234,9 +253,13 @@ class Finetune(_Strict):
 
 
 class SpaceFile(_Strict):
-    """A search space as written: rules by module path, first match wins."""
+    """A search space as written: rules by module path, first match wins.
+
+    types: other types of model (`config.model_type`) that it is for, beside that of its file's name.
+    """
 
     version: Literal[1]
+    types: tuple[str, ...] = ()
     units: Annotated[dict[str, UnitRule], pydantic.Field(min_length=1)]
     finetune: Finetune = Finetune()
 

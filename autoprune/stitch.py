@@ -1,16 +1,23 @@
-"""Model + candidate -> a new, really smaller model put together from variants."""
+"""Model + candidate -> a new, really smaller model put together from variants.
+
+Shapes: o output features, i input features of a weight as a matrix, v tokens of a vocabulary.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int32
 from torch import Tensor, nn
 
-from autoprune.compress.activations import Activations, IntegerLinear, activations_of
+from autoprune.architecture import Architecture
+from autoprune.canonical import settle_
+from autoprune.compress.activations import Activations, activations_of, integer_class
 from autoprune.compress.integers import Integers
+from autoprune.kinds import CLASSES
 from autoprune.library import Library
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Candidate
 from autoprune.units import Unit
@@ -21,9 +28,9 @@ class Stitched:
     """A compressed model.
 
     model: a plain module whose weights are the values the integers stand for; it rounds the inputs of
-    layers whose level has 8-bit activations. integers: what the file will hold, by module path; half:
-    paths stored as half floats. floats: the weights before rounding, where a fine-tune starts from.
-    levels: what was done to each unit.
+    layers whose level has 8-bit activations. integers: what the file will hold, by module path, as matrices
+    [o i]; half: paths stored as half floats. floats: the weights before rounding, where a fine-tune starts
+    from. levels: what was done to each unit. architecture: what the model was before.
     """
 
     model: nn.Module
@@ -31,6 +38,7 @@ class Stitched:
     half: frozenset[str]
     floats: Mapping[str, Float[Tensor, "o i"]]
     levels: Candidate
+    architecture: Architecture = field(default_factory=lambda: Architecture(CLASSES))
 
     @property
     def activations(self) -> dict[str, Activations]:
@@ -38,8 +46,17 @@ class Stitched:
         return activations_of(self.model)
 
 
-def stitch(teacher: nn.Module, units: Sequence[Unit], candidate: Candidate, library: Library) -> Stitched:
-    """A new model with every unit at its candidate's level; `teacher` is left as it is."""
+def stitch(
+    teacher: nn.Module,
+    units: Sequence[Unit],
+    candidate: Candidate,
+    library: Library,
+    architecture: Architecture | None = None,
+) -> Stitched:
+    """A new model with every unit at its candidate's level; `teacher` is left as it is.
+
+    architecture: of the teacher; a text classifier's by its config where None.
+    """
     model = copy.deepcopy(teacher).eval()
     integers: dict[str, Integers] = {}
     floats: dict[str, Tensor] = {}
@@ -49,13 +66,33 @@ def stitch(teacher: nn.Module, units: Sequence[Unit], candidate: Candidate, libr
         if level == UNTOUCHED:
             continue
         for path, variant in library.variants(unit, level).items():
-            replace_(model, path, variant.value(), variant.bias, variant.activations)
+            replace_(model, path, variant.value(), variant.bias, variant.activations, places=variant.places)
             if variant.integers is not None:
                 integers[path] = variant.integers
                 floats[path] = variant.weight
             elif level.bits < FLOAT_BITS:
                 half.add(path)
-    return Stitched(model, integers, frozenset(half), floats, candidate)
+        for weight in unit.weights:
+            if weight.tied:
+                model.get_submodule(weight.tied).weight = model.get_submodule(weight.path).weight
+    settle_(model)
+    known = architecture or architecture_of(teacher)
+    return Stitched(model, integers, frozenset(half), floats, candidate, known)
+
+
+def architecture_of(model: nn.Module) -> Architecture:
+    """A text classifier's architecture, from the config that it carries."""
+    config = getattr(model, "config", None)
+    return Architecture(CLASSES, {} if config is None else config.to_dict())
+
+
+class FewerTokens(nn.Embedding):
+    """An embedding of some tokens alone; each id is looked up at its place [v] among these."""
+
+    places: Int32[Tensor, " v"]
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(self.places[input])
 
 
 def replace_(
@@ -64,22 +101,50 @@ def replace_(
     weight: Float[Tensor, "o i"],
     bias: Float[Tensor, " o"] | None,
     activations: Activations | None = None,
+    *,
+    places: Int32[Tensor, " v"] | None = None,
 ) -> None:
-    """Put a Linear or Embedding of the weight's shape at `path`, in place; with 8-bit inputs if given."""
+    """Put a layer with another weight, given as a matrix, and bias at `path`, in place.
+
+    activations: rounds its input to 8 bits. places: of tokens among those that an embedding keeps.
+    """
     parent_path, _, name = path.rpartition(".")
     parent = model.get_submodule(parent_path)
     old = parent.get_submodule(name)
-    rows, columns = weight.shape
     if isinstance(old, nn.Embedding):
-        new: nn.Module = nn.Embedding(
-            rows, columns, padding_idx=old.padding_idx, device="meta", dtype=weight.dtype
-        )
+        new = _embedding(old, weight, places)
     else:
-        if activations is None:
-            new = nn.Linear(columns, rows, bias=bias is not None, device="meta", dtype=weight.dtype)
-        else:
-            new = IntegerLinear(columns, rows, activations, bias=bias is not None)
-        if bias is not None:
-            new.bias = nn.Parameter(bias.detach().clone())
+        new = _layer(old, weight, bias)
+        if activations is not None:
+            new.__class__ = integer_class(type(old))  # type: ignore[arg-type]
+            new.activations = activations  # type: ignore[assignment]
+    setattr(parent, name, new)
+
+
+def _embedding(old: nn.Embedding, weight: Tensor, places: Tensor | None) -> nn.Module:
+    rows, columns = weight.shape
+    padding = old.padding_idx if places is None else None
+    kind = nn.Embedding if places is None else FewerTokens
+    new = kind(rows, columns, padding_idx=padding, device="meta", dtype=weight.dtype)
     new.weight = nn.Parameter(weight.detach().clone())
-    setattr(parent, name, new.train(old.training))
+    if places is not None:
+        new.register_buffer("places", places.to(torch.int32))
+    return new.train(old.training)
+
+
+def _layer(old: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """A layer of the old one's class and settings, whose weight and bias are new."""
+    new = copy.copy(old)
+    new._parameters = {"weight": None, "bias": None}
+    o, i = weight.shape
+    if isinstance(old, nn.Conv2d) and isinstance(new, nn.Conv2d):
+        depthwise = old.groups > 1
+        kernel = old.weight.shape[2:]
+        weight = weight.reshape(o, -1, *kernel)
+        new.out_channels, new.in_channels = o, o if depthwise else weight.shape[1]
+        new.groups = o if depthwise else 1
+    elif isinstance(new, nn.Linear):
+        new.out_features, new.in_features = o, i
+    new.weight = nn.Parameter(weight.detach().clone())
+    new.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach().clone()))
+    return new

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import transformers
 from torch import nn
 
@@ -13,9 +14,11 @@ from autoprune import demo, inputs, teacher
 from autoprune.costs import Costs
 from autoprune.data import Rows, Splits
 from autoprune.errors import AutopruneError
+from autoprune.kinds import PAIRED_TEXT, TOKENS
+from autoprune.run import Config
 from autoprune.space import SearchSpace
 from autoprune.targets import get_target
-from autoprune.task import encode
+from autoprune.task import Task, encode, pictures
 from autoprune.units import Unit, find_units, search_space
 
 
@@ -36,7 +39,7 @@ class Survey:
     has_head: bool
 
 
-def survey(source: str | None, *, space: str, target: str) -> Survey:
+def survey(source: str | None, *, space: str, target: str, task: str = "auto") -> Survey:
     """Take stock of a model folder or hub id, of the demo's model where None.
 
     It gets as many labels as its config says; a search takes the data's, which can change a few bytes.
@@ -48,22 +51,37 @@ def survey(source: str | None, *, space: str, target: str) -> Survey:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     runtime = get_target(target)
     where = str(demo.demo_model()) if source is None else source
+    kind = inputs.kind_of(Config(model=source, task=task))
     labels = _labels(where)
-    loaded = teacher.load_pretrained(where, labels=labels)
+    loaded = teacher.load_pretrained(where, labels=labels, kind=kind)
     file, space_name = inputs.find_space(space, loaded.model)
     units = find_units(loaded.model, file, source=space_name)
     choices = search_space(units, runtime.offers)
-    rows = Rows((("one two three",) * 2,), (0, 1))  # a target saves a model by tracing it on a batch
-    task = encode(Splits(rows, rows, rows, ("0", "1"), "", ""), loaded.tokenizer, max_length=8)
     return Survey(
         choices,
         space_name,
-        inputs.sizes_of(loaded.model, units, choices, runtime, task),
+        inputs.sizes_of(loaded, units, choices, runtime, made_up_task(loaded)),
         {unit.name: unit.kind for unit in units},
         _left_alone(loaded.model, units),
         labels,
         loaded.has_head,
     )
+
+
+def made_up_task(loaded: teacher.Loaded) -> Task:
+    """Two rows of nothing: a target saves a model by tracing it on a batch."""
+    kind = loaded.architecture.kind
+    if loaded.pixels is not None:
+        blank = np.zeros((*loaded.pixels.size, 3), np.uint8)
+        rows = Rows((), (0, 1), (blank, blank))
+        return pictures(Splits(rows, rows, rows, ("0", "1"), "", ""), loaded.pixels)
+    text = ("one two three four five six seven eight nine ten",) * 2
+    rows = Rows((text,), ())
+    if kind == TOKENS:
+        rows = Rows((tuple(tuple(one.split()) for one in text),), ((0,) * 10,) * 2)
+    elif kind in PAIRED_TEXT:
+        rows = Rows((text,), (0, 1))
+    return encode(Splits(rows, rows, rows, ("0", "1"), "", ""), loaded.tokenizer, max_length=8, kind=kind)
 
 
 def _labels(source: str) -> int:

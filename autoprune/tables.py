@@ -6,7 +6,7 @@ import importlib
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,29 @@ _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 
 @dataclass(frozen=True)
 class Table:
-    """Column names, how to read one column, and the class names of columns that declare them."""
+    """Column names, how to read one column, and the class names of columns that declare them.
+
+    classes: of a column of lists, such as tags, what one of the list may be. folder: where relative paths
+    in its cells start; None where a file on this disk is no part of the data.
+    """
 
     names: tuple[str, ...]
     read: Callable[[str], list[Any]]
     classes: Mapping[str, tuple[str, ...]]
+    folder: Path | None = None
 
 
-def local_tables(path: Path) -> dict[str, Table]:
+def local_tables(path: Path, hint: Callable[[], str] = str) -> dict[str, Table]:
+    """The tables of a file or folder by split; what `hint` gives ends the message where there is none.
+
+    Raises:
+        AutopruneError: when it holds no table, or one that cannot be read.
+    """
     if path.is_file():
-        return {"train": _read_file(path)}
+        return {"train": _read_file(path, hint)}
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         return load_tables(f"data folder {path}", "load_from_disk", str(path))
-    files = [file for file in sorted(path.iterdir()) if file.is_file() and _kind(file) in SUFFIXES]
+    files = table_files(path)
     if len(files) == 1:
         return {"train": _read_file(files[0])}
     found: dict[str, list[Path]] = {}
@@ -49,41 +59,47 @@ def local_tables(path: Path) -> dict[str, Table]:
     if not found:
         raise AutopruneError(
             f"data folder {path} holds no data: allowed are files named train, validation and test "
-            f"(or some of them), one file, or what save_to_disk writes, as {listed(SUFFIXES)}."
+            f"(or some of them), one file, or what save_to_disk writes, as {listed(SUFFIXES)}.{hint()}"
         )
     return {split: _joined([_read_file(file) for file in same]) for split, same in found.items()}
+
+
+def table_files(folder: Path) -> list[Path]:
+    """The files of a folder that are tables by their suffix, sorted."""
+    return [file for file in sorted(folder.iterdir()) if file.is_file() and suffix_of(file) in SUFFIXES]
 
 
 def _joined(tables: Sequence[Table]) -> Table:
     """The shards of one split as one table, of the columns that all of them have."""
     names = tuple(n for n in tables[0].names if all(n in table.names for table in tables))
-    return Table(names, lambda n: [v for t in tables for v in t.read(n)], tables[0].classes)
+    return replace(tables[0], names=names, read=lambda n: [v for t in tables for v in t.read(n)])
 
 
 def _stem(path: Path) -> str:
     return path.name.split(".")[0]
 
 
-def _kind(path: Path) -> str:
+def suffix_of(path: Path) -> str:
     """The suffix that tells the format: `.csv` also for a compressed `reviews.csv.bz2`."""
     return Path(path.stem if path.suffix.lower() in PACKED else path.name).suffix.lower()
 
 
-def _read_file(path: Path) -> Table:
-    kind, where = _kind(path), f"data file {path}"
+def _read_file(path: Path, hint: Callable[[], str] = str) -> Table:
+    kind, where = suffix_of(path), f"data file {path}"
     if kind not in SUFFIXES:
         raise AutopruneError(
             f"{where} is no table by its suffix ({kind or 'none'}); allowed: {listed(SUFFIXES)}, "
-            f"compressed as {listed(PACKED)} or not. Save it as one of these."
+            f"compressed as {listed(PACKED)} or not. Save it as one of these.{hint()}"
         )
     if not path.stat().st_size:
         raise AutopruneError(f"{where} is empty (0 bytes). Write it again.")
     if kind in (".csv", ".tsv"):
-        return _read_delimited(path, where, "," if kind == ".csv" else "\t")
+        table = _read_delimited(path, where, "," if kind == ".csv" else "\t")
+        return replace(table, folder=path.parent)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:  # so never a stale one
         builder = "parquet" if kind == ".parquet" else "json"
         options = {"data_files": [str(path)], "cache_dir": cache, "keep_in_memory": True}
-        return load_tables(where, "load_dataset", builder, **options)["train"]
+        return replace(load_tables(where, "load_dataset", builder, **options)["train"], folder=path.parent)
 
 
 def _read_delimited(path: Path, where: str, separator: str) -> Table:
@@ -116,21 +132,40 @@ def load_tables(where: str, function: str, *args: str, **options: Any) -> dict[s
     finally:
         if bars:
             datasets.enable_progress_bars()
-    loaded = loaded if isinstance(loaded, dict) else {"train": loaded}
+    return by_split(loaded if isinstance(loaded, dict) else {"train": loaded}, where, from_dataset)
+
+
+def by_split(parts: Mapping[Any, Any], where: str, table: Callable[[Any], Table]) -> dict[str, Table]:
+    """The parts that are named as splits, as tables; one part alone is the train split."""
     tables: dict[str, Table] = {}
-    for split, part in loaded.items():
-        name = SPLIT_NAMES.get(split.split("_")[0].lower(), "train" if len(loaded) == 1 else "")
-        if name:  # of MNLI's two validation splits the first, validation_matched
-            tables.setdefault(name, _from_dataset(part))
+    for split, part in parts.items():
+        name = SPLIT_NAMES.get(str(split).split("_")[0].lower(), "train" if len(parts) == 1 else "")
+        if name and name not in tables:  # of MNLI's two validation splits the first, validation_matched
+            tables[name] = table(part)
     if not tables:
-        raise AutopruneError(f"{where} has the splits {listed(loaded)}: none is train or test.")
+        raise AutopruneError(f"{where} has the splits {listed(map(str, parts))}: none is train or test.")
     return tables
 
 
-def _from_dataset(part: Any) -> Table:
-    features = {n: f for n, f in part.features.items() if type(f).__name__ == "ClassLabel"}
-    classes = {name: tuple(feature.names) for name, feature in features.items()}
-    return Table(tuple(part.column_names), lambda n: part.select_columns([n])[:][n], classes)
+def from_dataset(part: Any) -> Table:
+    """A `datasets.Dataset` as a table; tags declare their classes one level down."""
+    inner = {name: getattr(feature, "feature", feature) for name, feature in part.features.items()}
+    classes = {name: tuple(f.names) for name, f in inner.items() if type(f).__name__ == "ClassLabel"}
+    return Table(tuple(part.column_names), lambda name: _cells(part, name), classes)
+
+
+def _cells(part: Any, name: str) -> list[Any]:
+    """A column as plain values, images as they are stored, and grids of numbers as arrays.
+
+    Decoding is left to `pictures`, one image at a time; a grid as nested lists takes 8 bytes a number
+    and more.
+    """
+    feature, column = part.features[name], part.select_columns([name]).with_format(None)
+    if type(feature).__name__ == "Image":
+        column = column.cast_column(name, type(feature)(decode=False))
+    elif type(feature).__name__.startswith("Array") or hasattr(getattr(feature, "feature", None), "feature"):
+        return [row[name] for row in column.with_format("numpy")]
+    return list(column[:][name])
 
 
 def _unreadable(where: str, error: BaseException) -> AutopruneError:

@@ -1,33 +1,58 @@
-"""The teacher: a model with a trained head for the task, loaded, or fitted once and cached."""
+"""The teacher: a model with a trained head for the task, loaded, or fitted once and cached.
+
+Shapes: m answered places of a batch, k outputs.
+"""
 
 from __future__ import annotations
 
+import copy
+import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from jaxtyping import Float
 from safetensors import SafetensorError
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
+from autoprune.architecture import AUTO_CLASSES, Architecture, built, outputs_of
+from autoprune.calibrate import answered
+from autoprune.canonical import same_outputs
 from autoprune.errors import AutopruneError
 from autoprune.finetune import rate_share
-from autoprune.task import Encoded, Task
+from autoprune.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, REGRESSION, TOKENS
+from autoprune.pixels import Pixels
+from autoprune.task import Data, Task
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model as it came: the module, its tokenizer, and whether its head was trained."""
+    """A model as it came, in canonical form: the module, what reads its inputs, whether its head was trained.
+
+    tokenizer: of text; None of pictures, which `pixels` makes inputs of.
+    """
 
     model: nn.Module
     tokenizer: Any
     has_head: bool
+    architecture: Architecture
+    pixels: Pixels | None = None
+
+    def save_inputs(self, folder: Path) -> None:
+        """Write what reads the inputs into a folder: the tokenizer's files, or the pictures' settings."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.pixels is not None:
+            self.pixels.write(folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
 
 
 @dataclass(frozen=True)
@@ -41,9 +66,14 @@ class FitRecipe:
 
 
 def load_pretrained(
-    source: str, *, labels: int, revision: str | None = None, trust_remote_code: bool = False
+    source: str,
+    *,
+    labels: int,
+    kind: str = CLASSES,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Loaded:
-    """Load a sequence classifier from a folder or hub id; safetensors only.
+    """Load a model for a kind of task from a folder or hub id; safetensors only.
 
     A head for another number of labels, or none, is replaced by a fresh one.
 
@@ -53,11 +83,14 @@ def load_pretrained(
     _check_source(source)
     options: dict[str, Any] = {"revision": revision} if revision else {}
     options["trust_remote_code"] = trust_remote_code
+    heads: dict[str, Any] = {} if kind in (EMBEDDING, CAUSAL_LM) else {"num_labels": labels}
+    if kind == REGRESSION:
+        heads = {"num_labels": 1, "problem_type": "regression"}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
-        model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tokenizer, pixels = _inputs_of(source, kind, options)
+        model, info = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(
             source,
-            num_labels=labels,
+            **heads,
             ignore_mismatched_sizes=True,
             use_safetensors=True,
             output_loading_info=True,
@@ -71,12 +104,116 @@ def load_pretrained(
             "model.safetensors and a tokenizer, or a hub id"
         ) from error
     fresh = set(info["missing_keys"]) | {str(one[0]) for one in info["mismatched_keys"]}
+    fresh = {name for name in fresh if not (kind == EMBEDDING and name.startswith("pooler."))}
     if len(fresh) > 0.5 * len(model.state_dict()):
         raise AutopruneError(
             f"model {source!r}: {len(fresh)} of its {len(model.state_dict())} tensors are not in "
             "the file; is this the right file for its config.json?"
         )
-    return Loaded(model.eval(), tokenizer, has_head=not fresh)
+    described = Architecture(
+        kind,
+        json.loads(model.config.to_json_string(use_diff=False)),
+        image=None if pixels is None else (3, *pixels.size),
+    )
+    return Loaded(model, tokenizer, not fresh, canonical(model, described), pixels)
+
+
+def _inputs_of(source: str, kind: str, options: dict[str, Any]) -> tuple[Any, Pixels | None]:
+    """The tokenizer of a model of text, or how pictures are made its inputs."""
+    if kind == IMAGES:
+        config = transformers.AutoConfig.from_pretrained(source, **options)
+        return None, Pixels.of_model(source, config, options.get("revision"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # of a language model; what is padded is never answered
+    return tokenizer, None
+
+
+def load_built(
+    builder: str, weights: str | None, pixels: Pixels, *, kind: str = IMAGES, task: Task | None = None
+) -> Loaded:
+    """Load a model that is not from transformers: what `builder` gives, with the weights of a file.
+
+    Args:
+        task: of the user's own, whose first input tells the shape that norms are found with.
+
+    Raises:
+        AutopruneError: when there is no such builder or file, or one does not fit the other.
+    """
+    if weights is None:
+        raise AutopruneError(f"model {builder!r} is built by a function: give its --weights FILE.safetensors")
+    path = Path(weights)
+    if path.suffix != ".safetensors":
+        raise AutopruneError(
+            f"weights {weights!r}: only .safetensors is read (safetensors.torch.save_file(model.state_dict(), "
+            "'w.safetensors') writes it)"
+        )
+    model = built(builder)
+    try:
+        state = load_file(path)
+        model.load_state_dict(state, strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise AutopruneError(f"weights {weights!r} cannot be loaded into {builder}: {reason:.400}") from error
+    image: tuple[int, ...] = (3, *pixels.size)
+    if task is not None:
+        image = next(iter(task.batch(task.train, [0]).values())).shape[1:]
+    shape = (image[0], image[1], image[2]) if len(image) == 3 else None
+    described = Architecture(kind, builder=builder, image=shape)
+    read = pixels if task is None else None
+    return Loaded(model, None, has_head=True, architecture=canonical(model, described), pixels=read)
+
+
+def kind_of(source: str, revision: str | None = None) -> str:
+    """The kind of task that a model's config tells of; text classification where it has no head.
+
+    Raises:
+        AutopruneError: when there is no such model.
+    """
+    _check_source(source)
+    try:
+        config: Any = transformers.AutoConfig.from_pretrained(source, revision=revision)
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise AutopruneError(f"model {source!r} cannot be loaded: {reason}") from error
+    head = str((getattr(config, "architectures", None) or [""])[0])
+    if head.endswith(("ForCausalLM", "LMHeadModel")):
+        return CAUSAL_LM
+    if head.endswith("ForTokenClassification"):
+        return TOKENS
+    if head.endswith("ForImageClassification") or _is_of_pictures(config):
+        return IMAGES
+    single = head.endswith("ForSequenceClassification") and config.num_labels == 1
+    return REGRESSION if single or getattr(config, "problem_type", None) == "regression" else CLASSES
+
+
+def _is_of_pictures(config: Any) -> bool:
+    """Whether transformers has a head for pictures for a type of model, and none for text."""
+    auto = transformers.models.auto.modeling_auto
+    kind = config.model_type
+    return (
+        kind in auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+        and kind not in auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    )
+
+
+def canonical(model: nn.Module, described: Architecture) -> Architecture:
+    """Bring a loaded model into canonical form, in place; norms stay where folding changes its answers."""
+    model.float().eval()
+    if described.image is None or not any(isinstance(one, nn.BatchNorm2d) for one in model.modules()):
+        described.canonicalise_(model)
+        return described
+    before = model.state_dict()
+    with torch.no_grad():
+        wanted = described.run_once(model)
+        folded = copy.deepcopy(model)
+        described.canonicalise_(folded)
+        if not same_outputs(wanted, described.run_once(folded)):
+            log.warning("batch norms of %s cannot be folded and are left as they are", type(model).__name__)
+            described = replace(described, folded=False)
+    model.load_state_dict(before)
+    described.canonicalise_(model)
+    return described
 
 
 def _check_source(source: str) -> None:
@@ -118,12 +255,12 @@ def fit(
     # Fused: 19 ms a step for 22 M parameters on one thread, against 160.
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: rate_share(k, steps))
-    labels = torch.from_numpy(task.train.labels)
     rng = np.random.default_rng(seed)
     batches = task.random_batches(task.train, recipe.batch_size, steps, rng)
     for step, (rows, batch) in enumerate(batches, 1):
         inputs = {name: torch.from_numpy(x).to(device) for name, x in batch.items()}
-        loss = nn.functional.cross_entropy(model(**inputs).logits, labels[rows].to(device))
+        answers = answered(outputs_of(model, inputs, task.kind), task.answered(task.train, rows))
+        loss = _label_loss(answers, torch.from_numpy(task.labels(task.train, rows)).to(device), task)
         if not torch.isfinite(loss):
             raise AutopruneError(
                 f"fine-tuning the teacher gave a loss of {loss.item()} at step {step}; "
@@ -136,6 +273,13 @@ def fit(
         optimizer.zero_grad(set_to_none=True)
         on_step(step, steps, float(loss.detach()))
     model.cpu().eval()
+
+
+def _label_loss(answers: Float[Tensor, "m k"], labels: Tensor, task: Task) -> Float[Tensor, ""]:
+    """Cross-entropy of classes, squared error of numbers."""
+    if task.is_probable:
+        return nn.functional.cross_entropy(answers, labels)
+    return nn.functional.mse_loss(answers.reshape(-1), labels.reshape(-1).to(answers))
 
 
 def best_device() -> torch.device:
@@ -152,12 +296,15 @@ def name_labels(model: nn.Module, label_names: tuple[str, ...]) -> None:
 
 def label_order(model: nn.Module, label_names: tuple[str, ...]) -> tuple[int, ...] | None:
     """For each label of the data its number in a trained head; None where names do not tell."""
-    config: Any = model.config
+    config: Any = getattr(model, "config", None)
+    if config is None or not label_names:
+        return None
     known = {str(name).casefold(): int(k) for k, name in config.id2label.items()}
     wanted = [name.casefold() for name in label_names]
     return tuple(known[name] for name in wanted) if set(wanted) == set(known) else None
 
 
-def with_label_order(data: Encoded, order: tuple[int, ...]) -> Encoded:
+def with_label_order(data: Data, order: tuple[int, ...]) -> Data:
     """The same rows with labels numbered as the model numbers them."""
-    return Encoded(data.ids, data.types, data.starts, np.asarray(order, np.int64)[data.labels])
+    known = data.labels >= 0
+    return replace(data, labels=np.where(known, np.asarray(order, np.int64)[data.labels], data.labels))

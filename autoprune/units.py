@@ -1,13 +1,14 @@
 """A model and a space file -> the ordered units of that model.
 
-A unit's weights are named by module path. `rows` lose output features when heads or neurons are
-removed, `cols` the matching input features; a unit that is only quantized has `rows` alone.
+A unit's weights are named by module path. `rows` lose output features when pieces (heads, groups of heads,
+neurons, channels) are removed, `cols` the matching input features; a unit that is only quantized has `rows`
+alone, and so has one of tokens, whose rows are looked up by number.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,33 +20,54 @@ from autoprune.space import Choices, Level, SearchSpace, SpaceFile, UnitRule
 
 FLOAT_BYTES = 4
 
+ID_BYTES = 4
+"""Of a token's row number, where tokens are removed: runtimes look up by 32 bits."""
+
+CHANNEL_STEP = 8
+"""Channels are kept in multiples of this, which kernels like."""
+
 
 @dataclass(frozen=True)
 class Weight:
-    """One matrix of a unit: its module's path, and shape as it came [o i]; a look-up or a product."""
+    """One matrix of a unit: its module's path, and shape as it came [o i]; a look-up or a product.
+
+    A convolution's is [o, i kernel], with `kernel` weights for each input channel; one that is `depthwise`
+    has an input channel of its own for each output, so its [o, kernel] loses rows alone. tied: path of the
+    output layer that has the same weight.
+    """
 
     path: str
     rows: int
     columns: int
     has_bias: bool
     is_embedding: bool = False
+    kernel: int = 0
+    depthwise: bool = False
+    tied: str = ""
+
+    @property
+    def is_conv(self) -> bool:
+        """Whether it is slid over a picture."""
+        return self.kernel > 0
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What is compressed together. `block` rows go at a time (a head's size; 1 for neurons)."""
+    """What is compressed together, in `pieces` that can be removed one by one; kept in steps of `step`."""
 
     name: str
     kind: str
     rows: tuple[Weight, ...]
     cols: tuple[Weight, ...]
-    block: int
-    keep_multiple: int
+    pieces: int
+    step: int
     group_size: int
     ratios: tuple[float, ...]
     bits: tuple[int, ...]
     integer: bool = False
     """Whether 8-bit weights may be multiplied with 8-bit activations."""
+    by_token: bool = False
+    """Whether what is removed are rows of an embedding, by how rarely they are looked up."""
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -64,19 +86,35 @@ class Unit:
     @property
     def prunable(self) -> bool:
         """Whether rows can be removed."""
-        return bool(self.cols)
+        return bool(self.cols) or self.by_token
 
     def kept(self, ratio: float) -> int:
-        """Output features that stay: whole blocks, rounded to `keep_multiple`, never none; or all."""
-        total = self.rows[0].rows
-        step = max(self.block, self.keep_multiple)
-        return total if ratio == 0 else min(total, max(step, round(total * (1 - ratio) / step) * step))
+        """Pieces that stay, in whole steps; none only at a ratio of 1."""
+        if ratio in (0.0, 1.0):
+            return self.pieces if ratio == 0.0 else 0
+        steps = max(1, round(self.pieces * (1 - ratio) / self.step))
+        return min(self.pieces, steps * self.step)
 
     def shapes(self, ratio: float) -> dict[str, tuple[int, int]]:
-        """Shape [o i] of each matrix once `ratio` of the rows is gone."""
+        """Shape [o i] of each matrix once `ratio` of the pieces is gone."""
         kept = self.kept(ratio)
-        out = {w.path: (kept if self.prunable else w.rows, w.columns) for w in self.rows}
-        return out | {w.path: (w.rows, kept) for w in self.cols}
+        out = {w.path: (self._left(w.rows, kept) if self.prunable else w.rows, w.columns) for w in self.rows}
+        return out | {w.path: (w.rows, self._left(w.columns, kept)) for w in self.cols}
+
+    def _left(self, size: int, kept: int) -> int:
+        """Rows or columns that stay with so many pieces."""
+        return size // self.pieces * kept
+
+    def at(self, keep: Any, size: int) -> Any:
+        """Numbers of the rows or columns, of `size` in all, that belong to pieces `keep` [k], in order."""
+        import torch
+
+        each = size // self.pieces
+        return (keep[:, None] * each + torch.arange(each)).reshape(-1)
+
+    def map_bytes(self, level: Level) -> int:
+        """Bytes of the numbers by which tokens are looked up, where some are gone."""
+        return ID_BYTES * self.pieces if self.by_token and level.ratio > 0 else 0
 
     def size_bytes(self, level: Level) -> int:
         """Bytes of the unit's weights and biases at a level, file overhead not counted."""
@@ -84,9 +122,10 @@ class Unit:
         weights = sum(
             stored_bytes(o, i, bits=level.bits, group_size=i if level.is_integer else self.group_size)
             for o, i in shapes.values()
+            if o and i
         )
         biases = sum(shapes[w.path][0] for w in self.weights if w.has_bias)
-        return weights + FLOAT_BYTES * biases
+        return weights + FLOAT_BYTES * biases + self.map_bytes(level)
 
 
 def find_units(model: nn.Module, file: SpaceFile, *, source: str) -> tuple[Unit, ...]:
@@ -106,9 +145,8 @@ def find_units(model: nn.Module, file: SpaceFile, *, source: str) -> tuple[Unit,
     errors: list[str] = []
     taken: set[str] = set()
     for kind, rule in file.units.items():
-        pattern = re.compile(re.escape(rule.at).replace(r"\*", r"[^.]+"))
-        places = [path for path in modules if pattern.fullmatch(path)]
-        if not places:
+        places = _places(rule.at, modules, prefix)
+        if not places and not rule.optional:
             errors.append(f"units.{kind}: no module matches {rule.at!r}")
         for place in places:
             try:
@@ -127,6 +165,14 @@ def find_units(model: nn.Module, file: SpaceFile, *, source: str) -> tuple[Unit,
     return tuple(sorted(found, key=lambda unit: order[unit.rows[0].path]))
 
 
+def _places(at: str, modules: Mapping[str, nn.Module], prefix: str) -> list[str]:
+    """Paths that a rule matches; a model without a head lacks the prefix that the rule is written with."""
+    bare = bool(prefix) and prefix not in modules
+    at = at.removeprefix(f"{prefix}.") if bare else at
+    pattern = re.compile(re.escape(at).replace(r"\*", r"[^.]+"))
+    return [path for path in modules if pattern.fullmatch(path)]
+
+
 def _unit(
     model: nn.Module,
     modules: dict[str, nn.Module],
@@ -135,49 +181,82 @@ def _unit(
     rule: UnitRule,
     prefix: str,
 ) -> Unit:
-    rows = tuple(_weight(modules, _join(place, part)) for part in rule.rows or ("",))
+    rows = tuple(_weight(modules, _join(place, part), rule.tied) for part in rule.rows or ("",))
     cols = tuple(_weight(modules, _join(place, part)) for part in rule.cols)
-    for one in rows if cols else ():
-        if one.rows != rows[0].rows:
-            raise AutopruneError(f"{one.path} gives {one.rows} features, but {rows[0].path} {rows[0].rows}")
-    for one in cols:
-        if one.columns != rows[0].rows:
-            raise AutopruneError(
-                f"{one.path} takes {one.columns} features, but {rows[0].path} gives {rows[0].rows}"
-            )
+    by = rule.prune.by if rule.prune is not None else ""
+    by_token = by == "token"
+    if by_token and not rows[0].is_embedding:
+        raise AutopruneError(f"{rows[0].path}: tokens are rows of an Embedding, which it is not")
+    pieces = _pieces(model, rows, cols, by) if by else rows[0].rows
     name = place.removeprefix(f"{prefix}.") if prefix else place
     name = name if name.rpartition(".")[2] == kind or not rule.cols else f"{name}.{kind}"
-    block = _head_size(model) if rule.prune is not None and rule.prune.by == "head" else 1
-    if rows[0].rows % block:
-        raise AutopruneError(f"{rows[0].path}: {rows[0].rows} rows are not whole heads of {block}")
     size = rule.quantize.group_size
+    step = {"head": 1, "channel": CHANNEL_STEP}.get(by, size)
     return Unit(
         name=name,
         kind=kind,
         rows=rows if rule.prune is not None else rows + cols,
         cols=cols if rule.prune is not None else (),
-        block=block,
-        keep_multiple=block if block > 1 else min(size, rows[0].rows),
+        pieces=pieces,
+        step=min(step, pieces),
         group_size=size,
         ratios=rule.prune.ratios if rule.prune is not None else (0.0,),
         bits=rule.quantize.bits,
         integer=rule.quantize.activations is not None,
+        by_token=by_token,
     )
 
 
+def _pieces(model: nn.Module, rows: Sequence[Weight], cols: Sequence[Weight], by: str) -> int:
+    """How many heads (or groups that share a key and value head), neurons or channels there are."""
+    fewest = min(rows, key=lambda one: one.rows)
+    block = _head_size(model) if by == "head" else 1
+    if fewest.rows % block:
+        raise AutopruneError(f"{fewest.path}: {fewest.rows} rows are not whole heads of {block}")
+    pieces = fewest.rows // block
+    for one in rows:
+        if one.rows % pieces or (by != "head" and one.rows != pieces):
+            raise AutopruneError(f"{one.path} gives {one.rows} features, but {fewest.path} {fewest.rows}")
+    most = max(one.rows for one in rows)
+    for one in cols:
+        taken = one.columns // max(one.kernel, 1)
+        # A layer after the picture is laid out in a row takes several columns of each channel.
+        if one.depthwise or (taken != most if by != "channel" else taken % pieces):
+            raise AutopruneError(f"{one.path} takes {taken} features, but {rows[0].path} gives {most}")
+    return pieces
+
+
 def _join(place: str, part: str) -> str:
-    return f"{place}.{part}" if part else place
+    return f"{place}.{part}" if part and place else part or place
 
 
-def _weight(modules: dict[str, nn.Module], path: str) -> Weight:
+def _weight(modules: dict[str, nn.Module], path: str, tied: str = "") -> Weight:
     module = modules.get(path)
     if module is None:
         raise AutopruneError(f"the model has no module {path!r}")
-    if not isinstance(module, nn.Linear | nn.Embedding):
-        raise AutopruneError(f"{path} is a {type(module).__name__}; a Linear or Embedding is needed")
-    rows, columns = module.weight.shape
+    if tied and tied not in modules:
+        raise AutopruneError(f"the model has no module {tied!r}")
     has_bias = getattr(module, "bias", None) is not None
-    return Weight(path, rows, columns, has_bias, isinstance(module, nn.Embedding))
+    if isinstance(module, nn.Conv2d):
+        return _conv(module, path, has_bias)
+    if not isinstance(module, nn.Linear | nn.Embedding):
+        raise AutopruneError(f"{path} is a {type(module).__name__}; a Linear, Embedding or Conv2d is needed")
+    rows, columns = module.weight.shape
+    shares = bool(tied) and getattr(modules[tied], "weight", None) is module.weight
+    return Weight(
+        path, rows, columns, has_bias, isinstance(module, nn.Embedding), tied=tied if shares else ""
+    )
+
+
+def _conv(module: nn.Conv2d, path: str, has_bias: bool) -> Weight:
+    o, each, *kernel = module.weight.shape
+    size = kernel[0] * kernel[1]
+    depthwise = module.groups == o == module.in_channels
+    if module.groups > 1 and not depthwise:
+        raise AutopruneError(
+            f"{path} is a convolution in {module.groups} groups; 1, or one a channel, is known"
+        )
+    return Weight(path, o, size if depthwise else each * size, has_bias, False, size, depthwise)
 
 
 def _head_size(model: nn.Module) -> int:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -24,14 +24,17 @@ from typing import Any
 
 import numpy as np
 
+from autoprune.answers import Answers
+from autoprune.architecture import Architecture
 from autoprune.artifact import read_about, runtime_of
 from autoprune.errors import AutopruneError
 from autoprune.files import cache_folder, content_key, read_json, write_json, written_whole
-from autoprune.measure import Timing, logits_of, time_interleaved
-from autoprune.quiet import default_room
+from autoprune.kinds import BY_PLACE, CAUSAL_LM, TEXT
+from autoprune.measure import Timing, labels_watched, logits_of, teacher_answers, time_interleaved
+from autoprune.quiet import Room, default_room
 from autoprune.rows import MADE_UP_TOKENS, made_up_rows, other_rows, recorded_rows, tokenizer_of
 from autoprune.targets import Runner, Target, size_on_disk
-from autoprune.task import Batch, Task, accuracy
+from autoprune.task import Batch, Data, Task
 
 TIMING_PAIRS = 15
 
@@ -57,7 +60,7 @@ class Request:
 
     against: folder of the same model in the packed layout, whose logits by torch are the truth. dataset:
     rows of this data set instead of the recorded one's. batch, sequence and threads: for latency; None as
-    recorded.
+    recorded. builder: of a model that is not from transformers, the function that may be called for it.
     """
 
     folder: str
@@ -66,6 +69,7 @@ class Request:
     batch: int | None = None
     sequence: int | None = None
     threads: int | None = None
+    builder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,12 +127,22 @@ def measure(request: Request) -> Found:
     load_seconds = time.perf_counter() - begun
     room = default_room()
     task, is_recorded, missing = _rows(request, about, folder)
-    logits = logits_of(run, task, task.validation, room=room.busy)
+    wanted = _wanted(request, task, room)
+    watched = labels_watched(task, task.validation)
+    logits = logits_of(run, task, task.validation, watched=watched, room=room.busy)
     if not np.isfinite(logits).all():
         raise AutopruneError(f"{folder} gives logits that are not finite")
     example = task.batch(task.validation, [0])
-    path, which = original_folder(folder, target, example, key=about.get("library_key"))
+    path, which = original_folder(
+        folder, target, example, key=about.get("library_key"), builder=request.builder
+    )
     original = target.load(path, threads=at["threads"])
+    teacher = None
+    if not task.has_labels and not missing:
+        if which != SEARCHED:
+            missing = "the original is not on this machine, and there are no labels to compare with"
+        else:
+            teacher = teacher_answers(original, task, task.validation, room=room.busy)
     with room.alone():
         timing = time_interleaved(
             run, original, task.timing_batch(at["batch"], at["sequence"]), pairs=TIMING_PAIRS
@@ -137,10 +151,10 @@ def measure(request: Request) -> Found:
         size_bytes=size_on_disk(target, folder),
         load_seconds=round(load_seconds, 3),
         rows=0 if missing else len(task.validation),
-        accuracy=None if missing else accuracy(logits, task.validation.labels),
+        accuracy=None if missing else task.score(task.validation, logits, teacher),
         is_recorded_data=is_recorded,
         missing=missing,
-        logits=_compared(request.against, task, logits, made_up=bool(missing)),
+        logits=_compared(run, task, wanted, made_up=bool(missing), room=room),
         latency=timing,
         protocol=PROTOCOL.format(pairs=TIMING_PAIRS, original=which, **at),
         machine=f"{_processor()}, {platform.system()}, Python {platform.python_version()}",
@@ -176,7 +190,12 @@ def in_fresh_process(request: Request) -> Found:
 
 
 def original_folder(
-    folder: Path, target: Target, example: Batch, *, key: str | None = None
+    folder: Path,
+    target: Target,
+    example: Batch,
+    *,
+    key: str | None = None,
+    builder: str | None = None,
 ) -> tuple[Path, str]:
     """The uncompressed model saved for a target, and which it is: to time against and to count from.
 
@@ -186,34 +205,42 @@ def original_folder(
     Args:
         folder: with the `config.json` that both models have in common.
         example: a batch to trace the model with.
+        builder: of a model that is not from transformers, the function that may be called for it.
     """
     kept = cache_folder() / "originals" / f"{key}-{target.name}"
     if key and kept.is_dir():
-        return kept, "the search's own"
+        return kept, SEARCHED
     import torch
     import transformers
 
     from autoprune.space import Candidate
     from autoprune.stitch import Stitched
 
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    name = content_key("shapes", config.to_dict(), transformers.__version__, target.name)
+    architecture = Architecture.read(folder)
+    if architecture.builder and architecture.builder != builder:
+        raise AutopruneError(
+            f"{folder} is timed in turn with the original, which {architecture.builder} builds; that is code of "
+            f"somebody's own: bench DIR --builder {architecture.builder}"
+        )
+    plain_config = {name: x for name, x in architecture.config.items() if name != "quantization_config"}
+    architecture = replace(architecture, config=plain_config)
+    name = content_key("shapes", architecture.described(), transformers.__version__, target.name)
     path = cache_folder() / "originals" / f"{name}-{target.name}"
     if not path.is_dir():
         torch.manual_seed(0)
-        model = transformers.AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
-            config, dtype=torch.float32, trust_remote_code=False
-        )
+        model = architecture.empty()
         with torch.no_grad():
             for parameter in model.parameters():  # biases of 0 and norms of 1 would be optimized away
                 parameter.add_(torch.randn_like(parameter) * 0.01)
         with written_whole(path) as temporary:
             temporary.mkdir()
-            plain = Stitched(model.eval(), {}, frozenset(), {}, Candidate(()))
+            plain = Stitched(model, {}, frozenset(), {}, Candidate(()), architecture)
             target.save(plain, temporary, example)
     return path, "its shapes, with random weights"
+
+
+SEARCHED = "the search's own"
+"""Which original a model is timed against, where the machine has that of the search."""
 
 
 def _timed_at(request: Request, about: Mapping[str, Any], folder: Path) -> dict[str, int]:
@@ -234,22 +261,40 @@ def _rows(request: Request, about: Mapping[str, Any], folder: Path) -> tuple[Tas
         return recorded_rows(folder, about), True, ""
     except AutopruneError as error:
         missing = str(error)
+    kind = Architecture.read(folder).kind
+    if kind not in TEXT:
+        raise AutopruneError(f"{folder} cannot be measured: {missing}; name the data with --dataset")
     config = _config(folder)
     longest = min(MADE_UP_TOKENS, int(config.get("max_position_embeddings") or MADE_UP_TOKENS))
-    names = tokenizer_of(folder).model_input_names
-    return made_up_rows(names, int(config.get("vocab_size", 1)), longest), False, missing
+    names = ["input_ids"] if kind == CAUSAL_LM else tokenizer_of(folder).model_input_names
+    return made_up_rows(names, int(config.get("vocab_size", 1)), longest, kind=kind), False, missing
 
 
-def _compared(against: str | None, task: Task, logits: Any, *, made_up: bool) -> Logits | None:
-    """The target's logits beside those of the packed model, by torch."""
-    if against is None:
+def _wanted(request: Request, task: Task, room: Room) -> Answers | None:
+    """What the packed model answers, by torch, to the rows that are compared; None where there is none."""
+    if request.against is None:
         return None
     from autoprune.targets.packed import read_packed, torch_runner
 
-    rows = task.validation.first(min(LOGIT_ROWS, len(task.validation)))
-    run: Runner = torch_runner(read_packed(Path(against)).model)
-    wanted = logits_of(run, task, rows, room=default_room().busy)
-    off = np.abs(logits[: len(rows)] - wanted) / max(float(wanted.std()), 1e-12)
+    stitched = read_packed(Path(request.against), builder=request.builder)
+    rows = _compared_rows(task)
+    return teacher_answers(torch_runner(stitched.model, task.kind), task, rows, room=room.busy)
+
+
+def _compared_rows(task: Task) -> Data:
+    """The first rows; fewer where each has an answer at many places."""
+    most = LOGIT_ROWS if task.kind not in BY_PLACE else LOGIT_ROWS // 16
+    rows: Data = task.validation.first(min(most, len(task.validation)))
+    return rows
+
+
+def _compared(run: Runner, task: Task, wanted: Answers | None, *, made_up: bool, room: Room) -> Logits | None:
+    """The target's answers beside those of the packed model, by torch."""
+    if wanted is None:
+        return None
+    rows = _compared_rows(task)
+    found = logits_of(run, task, rows, watched=wanted.watched, room=room.busy)
+    off = np.abs(found - wanted.values) / max(float(wanted.values.std()), 1e-12)
     return Logits(len(rows), made_up, float(np.percentile(off, MOST)), float(off.max()))
 
 

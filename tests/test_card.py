@@ -70,7 +70,8 @@ def outside_code(card: str) -> str:
 
 def cells(card: str) -> list[int]:
     """Bars in each line of the card's tables, code spans counted: there, too, they end a cell."""
-    return [line.count("|") for line in card.split("\n") if line.startswith("| ")]
+    body = re.sub(r"(?ms)^(`{3,})[a-z]*\n.*?\n\1$", "", card)
+    return [line.count("|") for line in body.split("\n") if line.startswith("| ")]
 
 
 def test_the_front_matter_says_what_the_hub_reads() -> None:

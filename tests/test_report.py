@@ -22,6 +22,7 @@ from autoprune.budget import Budget
 from autoprune.costs import Cost, Costs
 from autoprune.errors import AutopruneError
 from autoprune.front import Measurement, Trial
+from autoprune.metric import METRICS
 from autoprune.record import front_record
 from autoprune.report import write_csv, write_report
 from autoprune.report.latency import bytes_alone, prediction
@@ -32,7 +33,7 @@ from autoprune.report.schema import read_front
 from autoprune.report.sensitivity import extremes, held, predicted
 from autoprune.report.tables import causes, gains, provenance
 from autoprune.report.text import DASH
-from autoprune.report.verdict import notes, verdict
+from autoprune.report.verdict import figures, notes, verdict
 from autoprune.run import standing
 from autoprune.space import Candidate, Level
 
@@ -223,6 +224,40 @@ def climbed(front: Json) -> Json:
     return {**new, "kl_hypervolume": 0.5821}
 
 
+PERPLEXITY = METRICS["perplexity"]
+TOKEN = "a token after 128 others"
+
+
+def worded(front: Json) -> Json:
+    """The same front of a language model: perplexities from about 9 to 50, milliseconds of a token."""
+    new = copy.deepcopy(front)
+    for row in new["trials"]:
+        for field in ("accuracy", "test_accuracy"):
+            if row[field] is not None:
+                row[field] = PERPLEXITY.score(9.5 * 1.9 ** ((80.6 - row[field]) / 1.5))
+    new["hypervolume_reference"]["accuracy"] = 1.0
+    new["run"] |= {"metric": PERPLEXITY.as_json(), "latency_of": TOKEN}
+    return new
+
+
+def deep(front: Json) -> Json:
+    """The same front of a model with numbered layers, of units that are removed whole in every trial."""
+    new = copy.deepcopy(front)
+    kinds = ("heads", "neurons", "channels")
+    last = len(new["units"]) - 1
+    for k, unit in enumerate(new["units"]):
+        layer, part = divmod(k - 1, 3)
+        name = f"model.layers.{layer}.part_{part}" if 0 < k < last else ("tokens", "head")[k > 0]
+        for row in new["trials"]:
+            for field in ("levels", "unit_bytes"):
+                if unit["name"] in row[field]:
+                    row[field][name] = row[field].pop(unit["name"])
+            if k == 7:
+                row["levels"][name] = {"ratio": 1.0, "bits": 4}
+        unit |= {"name": name, "kind": "tokens" if k == 0 else kinds[part % 3]}
+    return new
+
+
 def _promoted(row: Json, number: int) -> Json:
     changes = {"number": number, "rung": row["rung"] + 1, "promoted_from": row["number"]}
     return {**copy.deepcopy(row), **changes, "kl": 0.5 * row["kl"], "on_front": False}
@@ -238,6 +273,7 @@ def hostile(front: Json) -> Json:
     bad = copy.deepcopy(front)
     image, script = HOSTILE
     bad["run"] |= dict.fromkeys(("name", "model", "dataset", "protocol", "machine"), image)
+    bad["run"] |= {"metric": {"name": script, "higher_is_better": True, "unit": image}, "latency_of": image}
     bad["run"] |= {"command": script, "folder": script, "target": image, "budget_text": image}
     bad["run"]["versions"] = {script: image}
     bad["trials"][1]["name"], bad["trials"][2]["name"] = image, "=cmd|' /C calc'!A0"
@@ -445,6 +481,71 @@ def test_a_front_without_the_new_fields_has_no_new_sections(front: Json) -> None
         assert not re.search(f'id="({names})"', render(one))
 
 
+# ---- metrics other than accuracy ----------------------------------------------------------------
+
+
+def test_perplexity_is_told_in_its_own_numbers(front: Json) -> None:
+    read = read_front(worded(front))
+    best, original = (
+        PERPLEXITY.text(next(t for t in read.trials if t.number == number).test_accuracy)
+        for number in (front["best"], 0)
+    )
+    assert f"at perplexity {best} (original {original}) on test" in verdict(read)
+    size, latency, score, _ = figures(read)
+    assert latency.label == f"Latency of {TOKEN}"
+    assert (score.label, score.value, score.detail) == ("Perplexity, test", best, f"original {original}")
+    assert re.fullmatch(r"perplexity \+\d\.\d\d", score.change)
+    assert size == figures(read_front(front))[0]
+    assert not any("standard error" in one for one in notes(read))
+    told = dict(provenance(read))
+    assert told["Metric"] == "perplexity (lower is better)"
+    assert told["Hypervolume"].endswith("perplexity 100.0")
+    assert "Metric" not in dict(provenance(read_front(front)))
+
+
+def test_gain_of_perplexity_is_ahead_where_it_falls(front: Json) -> None:
+    plain, words = gains(read_front(front)), gains(read_front(worded(front)))
+    for a, b in zip(plain, words, strict=True):
+        assert a.equal is not None
+        assert b.equal is not None
+        assert (a.equal.label, a.equal.ahead) == (b.equal.label, b.equal.ahead)
+        assert (b.equal.step[0] == "\u2212") == b.equal.ahead
+    page = render(worded(front))
+    assert "Change in perplexity" in page
+    assert "Less perplexity is better." in page
+    assert "Gain, points" not in page
+
+
+def test_a_metric_in_percent_has_points_and_its_name(front: Json) -> None:
+    for given in ("f1", METRICS["f1"].as_json()):
+        read = read_front(changed(front, {"metric": given}))
+        assert re.search(r" at F1 \d\d\.\d\s% \(original \d\d\.\d\s%\) on test", verdict(read))
+        assert figures(read)[2].change.endswith(" points")
+        assert not any("standard error" in one for one in notes(read))
+    for given in (None, "accuracy", METRICS["accuracy"].as_json()):
+        assert verdict(read_front(changed(front, {"metric": given}))) == verdict(read_front(front))
+
+
+def test_what_is_no_metric_is_named_with_its_place(front: Json) -> None:
+    for wrong in ({"name": 3}, {"unit": "%"}, ["accuracy"], {"name": "x", "higher_is_better": "no"}):
+        with pytest.raises(AutopruneError, match=r"run\.metric: .* is none: give its name"):
+            read_front(changed(front, {"metric": wrong}))
+
+
+def test_csv_has_the_score_and_the_metric_s_own_number(front: Json, tmp_path: Path) -> None:
+    words = worded(front)
+    words["trials"][5]["accuracy"] = 0.0
+    write_csv(words, tmp_path / "front.csv")
+    rows = list(csv.DictReader((tmp_path / "front.csv").read_text().splitlines()))
+    assert rows[5]["perplexity"] == ""
+    for k, (row, trial) in enumerate(zip(rows, words["trials"], strict=True)):
+        assert (float(row["accuracy"]) if row["accuracy"] else None) == trial["accuracy"]
+        if row["accuracy"] and k != 5:
+            assert float(row["perplexity"]) == pytest.approx(100 / trial["accuracy"])
+    write_csv(front, tmp_path / "front.csv")
+    assert "perplexity" not in (tmp_path / "front.csv").read_text()
+
+
 # ---- what a run records of its predicted milliseconds -------------------------------------------
 
 
@@ -530,7 +631,7 @@ def test_embedded_json_is_inert() -> None:
 
 
 def test_five_hundred_trials_fit(tmp_path: Path) -> None:
-    for units in (15, 49):
+    for units in (15, 49, 151):
         write_report(climbed(synthetic(500, units)), tmp_path / "report.html")
         assert (tmp_path / "report.html").stat().st_size <= 1.5 * MB
 
@@ -934,6 +1035,91 @@ def test_rungs_in_table_card_and_section(visit: Callable[[Json], Any], modern: J
 
 def test_new_sections_fit_a_narrow_page(visit: Callable[[Json], Any], modern: Json) -> None:
     page = visit(modern)
+    for wide in (1200, 390):
+        page.set_viewport_size({"width": wide, "height": 900})
+        page.wait_for_timeout(50)
+        assert page.evaluate("document.documentElement.scrollWidth") <= wide
+
+
+def test_page_shows_perplexity_by_its_name_and_which_way_is_better(
+    visit: Callable[[Json], Any], front: Json, tmp_path: Path
+) -> None:
+    words = worded(front)
+    words["trials"][5]["accuracy"], words["trials"][6]["accuracy"] = 0.0, 0.004
+    page = visit(words)
+    name = "Perplexity on validation (log, lower is better)"
+    assert page.locator("#chart svg").get_attribute("aria-label").startswith(f"{name} against Size")
+    assert page.locator("#axis-x option").all_inner_texts()[1] == f"Latency of {TOKEN}, ms"
+    heads = page.locator("#trials thead th").all_inner_texts()
+    column = 1 + heads.index("Perplexity, validation")
+    told = [PERPLEXITY.text(one["accuracy"]) for one in words["trials"]]
+    assert rows_of(page, column) == told
+    assert {told[5], told[6]} == {"\u221e", "25,000"}
+    places = {
+        point.get_attribute("aria-label").split(",")[0]: point.bounding_box()["y"]
+        for point in page.locator("#chart .point").all()
+    }
+    assert "trial 5" not in places
+    done = [one for one in words["trials"] if one["accuracy"]]
+    named = {one["name"] or f"trial {one['number']}": one["accuracy"] for one in done}
+    scores = [named[one] for one in sorted(places, key=places.__getitem__)]
+    assert scores[0] == min(scores)
+    assert scores[-1] == max(scores)
+    assert page.locator("#chart .bar[d*=V]").count() == 0
+    assert "standard error" not in page.inner_text("body")
+    assert "points" not in page.inner_text("body")
+    assert page.inner_text("#latency-of") == f"Every latency on this page is that of {TOKEN}."
+    page.locator("#trials .pick").first.click()
+    assert "perplexity" in page.inner_text("#card")
+    text = saved(page, "#save-csv")
+    write_csv(words, tmp_path / "front.csv")
+    rows = [list(csv.DictReader(one.splitlines())) for one in (text, (tmp_path / "front.csv").read_text())]
+    page_s, run_s = ([float(one["perplexity"] or "nan") for one in table] for table in rows)
+    assert page_s == pytest.approx(run_s, rel=1e-12, nan_ok=True)
+    assert rows[0][0].keys() == rows[1][0].keys()
+
+
+def test_numbers_of_the_page_are_those_of_the_metric(visit: Callable[[Json], Any], front: Json) -> None:
+    page = visit(worded(front))
+    scores = [100.0, 50.0, 8.1234, 1.0001, 0.1, 0.1000005, 0.01, 1e-4, 1.0000001e-4, 3e-9, 0.0, None]
+    for metric in (PERPLEXITY, METRICS["spearman"]):
+        for score in [*scores, -12.34]:
+            told = page.evaluate(
+                "([m, s]) => metricOf(m).told(s)",
+                [{**metric.as_json(), "word": "", "title": "", "column": []}, score],
+            ).replace("\u00a0", " ")
+            if score is None or score >= 0 or metric.higher_is_better:
+                assert told == metric.value(score)
+
+
+def test_many_units_have_an_overview_and_a_table_that_scrolls(
+    visit: Callable[[Json], Any], front: Json
+) -> None:
+    page = visit(front)
+    assert page.locator("#map .overview, #map .tall").count() == 0
+    many = deep(synthetic(30, 152))
+    page = visit(many)
+    lines = page.locator("#map .stem")
+    parts = [f"model.layers.*.part_{k}" for k in range(3)]
+    assert lines.locator("code").all_text_contents() == ["tokens", *parts, "head"]
+    assert [one.locator(".cell").count() for one in lines.all()] == [1, 50, 50, 50, 1]
+    trial = next(one for one in many["trials"] if one["number"] == (many["best"] or many["knee"]))
+    first = lines.nth(1).locator(".cell")
+    bits = [trial["levels"][f"model.layers.{k}.part_0"]["bits"] for k in range(50)]
+    bits[2] = DASH  # nothing of it is left
+    assert first.all_inner_texts() == [str(one) for one in bits]
+    first.nth(2).hover()
+    assert page.inner_text("#tip").splitlines()[:2] == ["model.layers.2.part_0", "all removed"]
+    box = page.locator("#map .tall")
+    assert box.evaluate("(node) => node.clientHeight") < 600
+    assert box.locator("tbody tr").count() == 152
+    row = box.locator("tbody tr").nth(7)
+    assert row.locator(".bits").count() == 0
+    assert "100" in row.inner_text()
+    assert row.locator("small").inner_text() == "heads"
+    foot = box.locator("tfoot tr").last
+    assert foot.is_visible()
+    assert foot.bounding_box()["y"] < box.bounding_box()["y"] + box.bounding_box()["height"]
     for wide in (1200, 390):
         page.set_viewport_size({"width": wide, "height": 900})
         page.wait_for_timeout(50)

@@ -7,6 +7,7 @@ settled beforehand on calibration rows, so that a runtime multiplies integers an
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -42,17 +43,22 @@ class Activations:
         return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, 0, TOP)
 
 
-class IntegerLinear(nn.Linear):
-    """A Linear whose input is rounded to 8 bits first."""
+class RoundedInput(nn.Module):
+    """A layer whose input is rounded to 8 bits first; mixed into the class of the layer."""
 
-    def __init__(self, columns: int, rows: int, activations: Activations, *, bias: bool) -> None:
-        super().__init__(columns, rows, bias=bias, device="meta")
-        self.activations = activations
+    activations: Activations
 
     def forward(self, input: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        return nn.functional.linear(self.activations.round(input), self.weight, self.bias)
+        out: Tensor = super().forward(self.activations.round(input))
+        return out
+
+
+@functools.cache
+def integer_class(layer: type[nn.Module]) -> type[RoundedInput]:
+    """The class of layers that compute as `layer` does, their input rounded."""
+    return type(f"Integer{layer.__name__}", (RoundedInput, layer), {})
 
 
 def activations_of(model: nn.Module) -> dict[str, Activations]:
     """The layers of a model that compute with 8-bit inputs, by module path."""
-    return {path: one.activations for path, one in model.named_modules() if isinstance(one, IntegerLinear)}
+    return {path: one.activations for path, one in model.named_modules() if isinstance(one, RoundedInput)}

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 SMALLEST_SCALE = 2.0**-14
@@ -45,6 +45,10 @@ class Integers:
     def least(self) -> int:
         """The smallest code in use: symmetric integers leave the lowest out, so that -w is there too."""
         return 1 if self.is_symmetric else 0
+
+    def rows(self, at: Int[Tensor, " k"]) -> Integers:
+        """The same rows that a weight of rows `at` alone has."""
+        return Integers(self.codes[at], self.scale[at], self.zero[at], self.bits)
 
     def dequantize(self) -> Float[Tensor, "o i"]:
         """The weight these integers stand for, float32."""
@@ -118,14 +122,17 @@ def choose_scale(
     return best_scale, best_zero
 
 
-def round_nearest(weight: Float[Tensor, "o i"], *, bits: int, group_size: int) -> Integers:
-    """Round each weight to its nearest code, with the best scale for each group."""
+def round_nearest(
+    weight: Float[Tensor, "o i"], *, bits: int, group_size: int, symmetric: bool = False
+) -> Integers:
+    """Round each weight to its nearest code, with the best scale for each group; see `choose_scale`."""
     o, i = weight.shape
     size = group_size_for(i, group_size)
     grouped = weight.reshape(-1, size)
     top = torch.tensor([float(2**bits - 1)], device=weight.device)
-    scale, zero = choose_scale(grouped, top, torch.ones(size, device=weight.device))
-    codes = ((grouped / scale[:, None]).round() + zero[:, None]).clamp(0, 2**bits - 1)
+    ones = torch.ones(size, device=weight.device)
+    scale, zero = choose_scale(grouped, top, ones, symmetric=symmetric)
+    codes = ((grouped / scale[:, None]).round() + zero[:, None]).clamp(int(symmetric), 2**bits - 1)
     return Integers(
         codes.reshape(o, i).to(torch.uint8),
         scale.reshape(o, -1).half(),

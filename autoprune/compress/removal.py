@@ -1,7 +1,7 @@
-"""Which heads or neurons go, and the least-squares refit of what stays.
+"""Which heads, neurons or channels go, and the least-squares refit of what stays.
 
-Shapes: o output features, i input features of the weight that loses columns, c = i / block the
-heads or neurons, k kept input features.
+Shapes: o output features, i input features of a weight that loses columns, c the pieces that can go, each
+i / c neighbouring columns; k kept input features.
 Method: structured Optimal Brain Surgeon, as in ZipLM (Kurtic et al., arXiv 2302.04089, eq. 3-4):
 the cost of removing a block S of columns is tr(W_S (H^-1_SS)^-1 W_S^T), and removal updates W and
 H^-1 so that the next cost knows what is gone. The bias is one more column, of ones, that never
@@ -9,6 +9,9 @@ goes: removed neurons rarely have mean zero, and the bias takes over their mean.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -18,54 +21,64 @@ RIDGE = 1e-4
 """Share of the mean diagonal added before solving; calibration data are few."""
 
 
-def removal_order(
-    weight: Float[Tensor, "o i"],
-    moment: Float[Tensor, "i i"],
-    mean: Float[Tensor, " i"],
-    *,
-    block: int,
-    step: int,
-    row_weight: Float[Tensor, " o"],
-) -> Int[Tensor, " c"]:
-    """Blocks of input columns in the order in which they can best be spared.
+@dataclass(frozen=True)
+class Reader:
+    """A weight that loses columns, the second moment and mean of its input, and how much an error in each
+    output feature matters, so that errors of several readers can be added up."""
+
+    weight: Float[Tensor, "o i"]
+    moment: Float[Tensor, "i i"]
+    mean: Float[Tensor, " i"]
+    row_weight: Float[Tensor, " o"]
+
+
+def removal_order(readers: Sequence[Reader], *, pieces: int, step: int) -> Int[Tensor, " c"]:
+    """Pieces in the order in which they can best be spared.
 
     Args:
-        weight: the weight that loses columns.
-        moment: second moment of its input.
-        mean: mean of its input.
-        block: neighbouring columns that go together (a head's size; 1 for neurons).
-        step: blocks removed between updates; 1 is exact, more is faster.
-        row_weight: how much an error in each output feature matters.
+        readers: all weights that read them; the costs of a piece add up.
+        pieces: how many there are.
+        step: pieces removed between updates; 1 is exact, more is faster.
     """
-    blocks = weight.shape[1] // block
-    inverse = torch.linalg.inv(_with_ones(moment, mean).double())
-    left = (weight * row_weight.clamp(min=0).sqrt()[:, None]).double()
-    left = torch.cat([left, left.new_zeros(len(left), 1)], dim=1)
-    alive = torch.arange(blocks)
+    blocks = [one.weight.shape[1] // pieces for one in readers]
+    states = [_state(one) for one in readers]
+    alive = torch.arange(pieces)
     order: list[Tensor] = []
     while len(alive) > 0:
-        cost = _costs(left, inverse, alive, block)
-        gone = alive[cost.argsort()[: min(step, len(alive))]]
+        costs = [_costs(*state, alive, block) for state, block in zip(states, blocks, strict=True)]
+        gone = alive[torch.stack(costs).sum(0).argsort()[: min(step, len(alive))]]
         order.append(gone)
         alive = alive[~torch.isin(alive, gone)]
         if len(alive) > 0:
-            left, inverse = _without(left, inverse, _columns(gone, block))
+            states = [
+                _without(*state, _columns(gone, block)) for state, block in zip(states, blocks, strict=True)
+            ]
     return torch.cat(order)
+
+
+def _state(one: Reader) -> tuple[Float[Tensor, "o i1"], Float[Tensor, "i1 i1"]]:
+    """The weight with its rows weighed, and the inverse of its input's second moment, with the bias's."""
+    inverse = torch.linalg.inv(_with_ones(one.moment, one.mean).double())
+    left = (one.weight * one.row_weight.clamp(min=0).sqrt()[:, None]).double()
+    return torch.cat([left, left.new_zeros(len(left), 1)], dim=1), inverse
 
 
 def refit(
     weight: Float[Tensor, "o i"],
-    bias: Float[Tensor, " o"],
+    bias: Float[Tensor, " o"] | None,
     moment: Float[Tensor, "i i"],
     mean: Float[Tensor, " i"],
     keep: Int[Tensor, " k"],
-) -> tuple[Float[Tensor, "o k"], Float[Tensor, " o"]]:
-    """Weight on the kept columns, and bias, with the least squared error of the output.
+) -> tuple[Float[Tensor, "o k"], Float[Tensor, " o"] | None]:
+    """Weight on the kept columns, and bias where there is one, with the least squared error of the output.
 
     Solves min over (W', b') of E||W x + b - W' x_keep - b'||^2 by its normal equations.
     """
     i = weight.shape[1]
     full = _with_ones(moment, mean).double()
+    if bias is None:
+        gram, seen = full[keep][:, keep], weight.double() @ full[:i, keep]
+        return torch.linalg.solve(gram, seen.T).T.to(weight.dtype), None
     columns = torch.cat([keep, torch.tensor([i])])
     target = torch.cat([weight, bias[:, None]], dim=1).double()
     gram = full[columns][:, columns]

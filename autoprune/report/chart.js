@@ -6,9 +6,7 @@ const AXES = {
   latency: { name: "Latency, ms", of: (t) => t.latency_ms, unit: 1, sign: 1,
     budget: "latency_ms", shown: format.latency,
     range: (t) => [t.latency_low_ms, t.latency_high_ms] },
-  accuracy: { name: "Accuracy on validation, %", of: (t) => t.accuracy, unit: 1, sign: -1,
-    shown: format.percent,
-    range: (t) => (known(t.error) ? [t.accuracy - t.error, t.accuracy + t.error] : null) },
+  accuracy: null, // of the run's metric: report.js sets it
   kl: { name: "KL from the original, nats", of: (t) => t.kl, unit: 1, sign: 1, shown: format.nats },
 };
 

@@ -95,7 +95,7 @@ function unpack(data) {
 }
 
 // The same rows as `write_csv` in rows.py.
-function csvText(front, fields, names) {
+function csvText(front, fields, names, metric) {
   const cell = (value) => {
     if (value === null || value === undefined) return "";
     const text = String(value);
@@ -105,11 +105,13 @@ function csvText(front, fields, names) {
   const heads = names.flatMap((name) => [name + ".ratio", name + ".bits", name + ".bytes"]);
   const rows = front.trials.map((trial) => [
     ...fields.map((field) => trial[field]),
+    ...metric.column.map(() => (known(metric.shown(trial.accuracy)) ? metric.shown(trial.accuracy) : null)),
     ...names.flatMap((name) => [
       trial.levels[name]?.ratio, trial.levels[name]?.bits, trial.unit_bytes[name],
     ]),
   ]);
-  return [[...fields, ...heads], ...rows].map((row) => row.map(cell).join(",") + "\r\n").join("");
+  const head = [...fields, ...metric.column, ...heads];
+  return [head, ...rows].map((row) => row.map(cell).join(",") + "\r\n").join("");
 }
 
 function save(name, type, text) {

@@ -82,8 +82,8 @@ function paint(node, t) {
   node.style.setProperty("--t", (100 * (STRETCHES * t - stretch)).toFixed(1) + "%");
 }
 
-const levelText = (cell) => `${widthText(cell.bits)}, ` +
-  (cell.ratio ? `${percentOf(cell.ratio)} of rows removed` : "nothing removed");
+const levelText = (cell) => (cell.ratio >= 1 ? "all removed" : `${widthText(cell.bits)}, ` +
+  (cell.ratio ? `${percentOf(cell.ratio)} of rows removed` : "nothing removed"));
 const percentOf = (ratio) => Number((100 * ratio).toFixed(1)) + SPACE + "%";
 
 function linesOfCell(cell, timed) {
@@ -181,5 +181,6 @@ function drawHeat(host, levels, names) {
   table.style.setProperty("--groups", starts.filter(Boolean).length);
   walkGrid(table);
   tellIn(table, "td[tabindex]", (node) => cells.get(node));
-  host.replaceChildren(...(shade.empty ? [] : [heatLegend(shade, columns)]), el("div", { class: "scroll" }, table));
+  host.replaceChildren(...(shade.empty ? [] : [heatLegend(shade, columns)]),
+    el("div", { class: heightOf(rows.length) }, table));
 }

@@ -17,16 +17,17 @@ from typing import cast
 import jinja2
 import markupsafe
 
+from autoprune.metric import ACCURACY
 from autoprune.report.latency import bytes_alone, prediction
-from autoprune.report.rows import FIELDS, Json, pack
+from autoprune.report.rows import FIELDS, Json, metric_column, pack
 from autoprune.report.rungs import agreements, ladder
-from autoprune.report.schema import Front, clean, read_front
+from autoprune.report.schema import Front, TrialRow, clean, read_front
 from autoprune.report.sensitivity import extremes, held, predicted
-from autoprune.report.tables import causes, gains, provenance
+from autoprune.report.tables import causes, gain_heads, gain_note, gains, provenance
 from autoprune.report.text import printable, shell_word, standard_error, write_text
-from autoprune.report.verdict import figures, has_budget, notes, verdict
+from autoprune.report.verdict import figures, has_budget, latency_title, notes, verdict
 
-SCRIPTS = ("dom.js", "chart.js", "heat.js", "scatter.js", "report.js", "table.js")
+SCRIPTS = ("dom.js", "metric.js", "chart.js", "heat.js", "scatter.js", "map.js", "report.js", "table.js")
 """Inlined in this order."""
 
 
@@ -53,6 +54,8 @@ def render(front: Mapping[str, object]) -> str:
         notes=notes(read),
         figures=figures(read),
         gains=gains(read),
+        gain_heads=gain_heads(read),
+        gain_note=gain_note(read),
         causes=causes(read),
         provenance=provenance(read),
         ladder=ladder(read),
@@ -89,13 +92,25 @@ def _data(front: Json, read: Front) -> dict[str, object]:
     return {
         **pack(front),
         "fields": FIELDS,
-        "errors": [standard_error(one.accuracy, run.validation_rows) for one in read.trials],
+        "errors": [_standard_error(read, one) for one in read.trials],
+        "metric": {
+            **run.metric.as_json(),
+            **{name: getattr(run.metric, name) for name in ("word", "title")},
+            "is_accuracy": run.metric == ACCURACY,
+            "column": metric_column(run.metric),
+        },
+        "latency": latency_title(read),
         "export": {
             "folder": shell_word(run.folder or "."),
             "target": shell_word(run.target or "original"),
             "stem": stem.strip("-.") or "model",
         },
     }
+
+
+def _standard_error(front: Front, one: TrialRow) -> float | None:
+    run = front.run
+    return standard_error(one.accuracy, run.validation_rows) if run.metric.is_share_of_rows else None
 
 
 def _asset(name: str) -> str:

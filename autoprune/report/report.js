@@ -3,8 +3,9 @@
 const data = JSON.parse(byId("data").textContent);
 const front = unpack(data);
 const run = front.run;
-const metric = run.metric || "accuracy";
-AXES.accuracy.name = metric[0].toUpperCase() + metric.slice(1) + " on validation, %";
+const metric = metricOf(data.metric);
+AXES.accuracy = scoreAxis(metric);
+AXES.latency.name = `${shorten(data.latency, 60)}, ms`;
 
 function roleOf(trial) {
   if (trial.state === "FAIL") return "failed";
@@ -55,8 +56,8 @@ function chartNote() {
     "front win on the third."];
   const shown = [state.x, state.y];
   if (shown.includes("latency")) parts.push("Bars of latency run from the 10th to the 90th percentile.");
-  if (shown.includes("accuracy") && run.validation_rows) {
-    parts.push(`Bars of ${metric} are one standard error on ${run.validation_rows.toLocaleString("en")} rows.`);
+  if (shown.includes("accuracy") && trials.some((t) => known(t.error))) {
+    parts.push(`Bars of ${metric.word} are one standard error on ${run.validation_rows.toLocaleString("en")} rows.`);
   }
   if (state.points.outside) parts.push(`${state.points.outside} outside the picture.`);
   return parts.join(" ");
@@ -164,11 +165,11 @@ function showCard(trial) {
     el("p", { class: "role" }, standing(trial)),
     el("dl", {},
       pair("Size", format.size(trial.size_bytes)),
-      pair("Latency", format.latency(trial.latency_ms), spread),
+      pair("Latency", format.latency(trial.latency_ms), spread || run.latency_of),
       known(trial.predicted_latency_ms)
         ? pair("Predicted", format.latency(trial.predicted_latency_ms), offBy(trial)) : null,
-      pair("Validation", format.percent(trial.accuracy), error),
-      pair("Test", format.percent(trial.test_accuracy)),
+      pair("Validation", metric.told(trial.accuracy), metric.plain ? error : shorten(metric.word, 40)),
+      pair("Test", metric.told(trial.test_accuracy)),
       pair("KL", format.nats(trial.kl), known(trial.kl) ? "nats" : null),
       known(trial.predicted_kl) ? pair("Predicted KL", format.nats(trial.predicted_kl), "nats") : null,
       known(trial.rung) ? pair("Training", rungName(trial.rung), promotedFrom(trial)) : null,
@@ -211,82 +212,4 @@ function standing(trial) {
 function exportCommand(trial) {
   const { folder, target, stem } = data.export;
   return `autoprune export ${folder} --trial ${trial.number} --target ${target} -o ${stem}-${trial.number}`;
-}
-
-// ---- the units of the selected trial ----------------------------------------------------------
-
-function bar(share, kind, before) {
-  const box = el("span", { class: "bar-box " + kind });
-  if (before !== undefined) {
-    const ghost = el("span", { class: "ghost" });
-    ghost.style.width = 100 * Math.min(1, Math.max(0, before)) + "%";
-    box.append(ghost);
-  }
-  const inner = el("span", { class: "bar-fill" });
-  inner.style.width = 100 * Math.min(1, Math.max(0, share || 0)) + "%";
-  box.append(inner);
-  return box;
-}
-
-// Columns of milliseconds where a run has predicted them.
-function showMap(trial) {
-  const before = new Map((front.units || []).map((unit) => [unit.name, unit]));
-  const names = data.names.filter((name) => name in trial.levels || name in trial.unit_bytes);
-  byId("map-hint").textContent = label(trial);
-  if (!names.length) {
-    byId("map").replaceChildren(el("p", { class: "hint" }, "What was done to each unit is not recorded."));
-    return;
-  }
-  const bytes = names.map((name) => trial.unit_bytes[name]);
-  const times = names.map((name) => trial.unit_ms?.[name]);
-  const most = Math.max(1, ...bytes.filter(known), ...names.map((n) => before.get(n)?.size_bytes || 0));
-  const whole = { bytes: trial.size_bytes ?? trial.predicted_size_bytes, ms: trial.predicted_latency_ms,
-    timed: known(trial.predicted_latency_ms) && times.some((ms) => ms > 0) };
-  const rows = names.map((name, k) =>
-    unitRow(name, trial.levels[name], bytes[k], times[k], before.get(name), most, whole));
-  const rest = { bytes: bytes.some(known) ? whole.bytes - sum(bytes) : null, ms: whole.ms - sum(times) };
-  const head = (text, kind) => el("th", { scope: "col", class: kind }, text);
-  byId("map").replaceChildren(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Units" },
-    el("table", { class: "units" },
-      el("thead", {}, el("tr", {}, head("Unit"), head("Rows removed"), head("Bits", "middle"),
-        head("Bytes now, and before in grey"), head("Bytes", "number"), head("Share of file", "number"),
-        ...(whole.timed ? [head("Predicted time", "number"), head("Share of time", "number")] : []))),
-      el("tbody", {}, ...rows),
-      el("tfoot", {}, rest.bytes > 0 ? footRow("Graph and what is in no unit", rest, whole) : null,
-        known(whole.bytes) ? footRow("Whole model", whole, whole) : null))),
-  el("p", { class: "hint" }, mapHint(names.map((name) => trial.levels[name]?.bits), whole.timed)));
-}
-
-const sum = (values) => values.reduce((total, one) => total + (known(one) ? one : 0), 0);
-
-function mapHint(widths, timed) {
-  return [widths.includes(INTEGER) ? integerNote : null,
-    timed ? "Times of units cannot be measured one by one: they are predicted, from whole models that were " +
-      "timed." : null].filter(Boolean).join(" ");
-}
-
-function unitRow(name, level, bytes, ms, unit, most, whole) {
-  const ratio = level ? level.ratio : null;
-  const bits = level ? level.bits : null;
-  return el("tr", {},
-    el("th", { scope: "row" }, el("code", {}, ...breakable(name)),
-      unit?.kind && !name.endsWith(unit.kind) ? el("small", {}, unit.kind) : null),
-    el("td", { class: "removed" }, bar(ratio, "ratio"),
-      el("span", { class: "amount" }, ratio ? (100 * ratio).toFixed(0) + SPACE + "%" : DASH)),
-    el("td", { class: "middle" }, isWidth(bits)
-      ? el("span", { class: "bits b" + bits, title: widthText(bits) }, bits) : DASH),
-    el("td", {}, bar(known(bytes) ? bytes / most : 0, "weight", (unit?.size_bytes || 0) / most)),
-    ...amounts({ bytes, ms }, whole));
-}
-
-function footRow(name, part, whole) {
-  return el("tr", {}, el("th", { scope: "row", colspan: "4" }, name), ...amounts(part, whole));
-}
-
-// Bytes and milliseconds of a part, each with its share of the whole.
-function amounts(part, whole) {
-  const cell = (text) => el("td", { class: "number" }, text);
-  const share = (kind) => cell(known(part[kind]) && whole[kind] ? format.share(part[kind] / whole[kind]) : DASH);
-  return [cell(format.bytes(part.bytes)), share("bytes"),
-    ...(whole.timed ? [cell(format.latency(part.ms)), share("ms")] : [])];
 }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
+from autoprune.metric import ACCURACY, Metric
 from autoprune.report.schema import clean, read_front
 from autoprune.report.text import write_text
 
@@ -33,20 +35,42 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 def write_csv(front: Json, path: Path) -> None:
     """Write one row per trial and baseline: sizes in bytes, times in milliseconds or as named.
 
+    `accuracy` is the score of 0..100; the last column before the units' has the metric's own number where
+    that is not accuracy.
+
     Raises:
         AutopruneError: where `front` is not what `front.json` holds.
     """
-    read_front(front)
+    metric = read_front(front).run.metric
     data = cast(Json, clean(front))
     names = unit_names(data)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     heads = [f"{name}.{part}" for name in names for part in ("ratio", "bits", "bytes")]
-    writer.writerow([harmless(one) for one in (*FIELDS, *heads)])
+    writer.writerow([harmless(one) for one in (*FIELDS, *metric_column(metric), *heads)])
     for trial in trials(data):
         cells = [trial.get(field) for field in FIELDS]
+        if metric != ACCURACY:
+            cells.append(_own_number(metric, trial.get("accuracy")))
         writer.writerow([harmless(one) for one in (*cells, *_unit_cells(trial, names))])
     write_text(path, out.getvalue())
+
+
+def metric_column(metric: Metric) -> list[str]:
+    """Head of the column with the metric's own numbers; none for accuracy.
+
+    >>> metric_column(ACCURACY), metric_column(Metric("f1")), metric_column(Metric("seconds"))
+    ([], ['f1'], ['metric seconds'])
+    """
+    if metric == ACCURACY:
+        return []
+    return [f"metric {metric.name}" if metric.name in FIELDS else metric.name]
+
+
+def _own_number(metric: Metric, score: object) -> float | None:
+    """The metric's own number; None where it is unknown or none is that large."""
+    shown = metric.shown(float(score)) if isinstance(score, int | float) else math.nan
+    return shown if math.isfinite(shown) else None
 
 
 def harmless(cell: object) -> object:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import pydantic
 
 from autoprune.errors import AutopruneError
 from autoprune.front import ORIGINAL
+from autoprune.metric import ACCURACY, Metric
 
 VERSION = 1
 """The version of `front.json` that the report reads."""
@@ -33,6 +34,7 @@ class Run(_Frozen):
     """Where a front comes from. `validation_rows` and `test_rows` are 0 where unknown.
 
     fast_bits: widths that the target computes faster than float. integer: whether w8a8 is one.
+    latency_of: what its milliseconds are of, as `a token after 128 others`; empty is a call.
     latency_table_error: mean relative error of predicted milliseconds on models left out of the fit.
     """
 
@@ -46,7 +48,8 @@ class Run(_Frozen):
     command: str = ""
     budget: Limits = Limits()
     budget_text: str = ""
-    metric: str = "accuracy"
+    metric: Annotated[Metric, pydantic.BeforeValidator(Metric.from_json)] = ACCURACY
+    latency_of: str = ""
     validation_rows: int = 0
     test_rows: int = 0
     planned_trials: int = 0
@@ -75,7 +78,7 @@ class LevelRow(_Frozen):
 
 
 class TrialRow(_Frozen):
-    """One trial or baseline; accuracies in percent, kl in nats."""
+    """One trial or baseline; accuracies as scores of 0..100, kl in nats."""
 
     number: int
     name: str | None = None

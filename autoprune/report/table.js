@@ -5,8 +5,10 @@ const COLUMNS = [
   { key: "role", name: "Standing", of: (t) => Object.keys(ROLES).indexOf(t.role), show: (t) => standing(t) },
   { key: "size", name: "Size", of: (t) => t.size_bytes, show: (t) => format.size(t.size_bytes) },
   { key: "latency", name: "Latency", of: (t) => t.latency_ms, show: (t) => format.latency(t.latency_ms) },
-  { key: "accuracy", name: "Validation", of: (t) => t.accuracy, show: (t) => format.percent(t.accuracy) },
-  { key: "test", name: "Test", of: (t) => t.test_accuracy, show: (t) => format.percent(t.test_accuracy) },
+  { key: "accuracy", name: metric.on("validation"), of: (t) => metric.shown(t.accuracy),
+    show: (t) => metric.told(t.accuracy) },
+  { key: "test", name: metric.on("test"), of: (t) => metric.shown(t.test_accuracy),
+    show: (t) => metric.told(t.test_accuracy) },
   { key: "kl", name: "KL, nats", of: (t) => t.kl, show: (t) => format.nats(t.kl) },
   ...(trials.some((t) => known(t.rung)) ? [
     { key: "rung", name: "Rung", of: (t) => t.rung, show: (t) => rungText(t) }] : []),
@@ -79,7 +81,7 @@ function startControls() {
   });
   byId("scatter-all")?.addEventListener("change", showScatter);
   byId("save-csv").addEventListener("click", () =>
-    save("front.csv", "text/csv", csvText(front, data.fields, data.names)));
+    save("front.csv", "text/csv", csvText(front, data.fields, data.names, metric)));
   byId("save-json").addEventListener("click", () =>
     save("front.json", "application/json", JSON.stringify(front, null, 1) + "\n"));
   for (const button of document.querySelectorAll("[data-copy]")) {

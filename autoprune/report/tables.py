@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from autoprune.budget import megabytes
 from autoprune.front import ORIGINAL
+from autoprune.metric import ACCURACY
 from autoprune.report.schema import Front, TrialRow
-from autoprune.report.text import duration, milliseconds, percent, points, share
+from autoprune.report.text import duration, milliseconds, named_score, scored, share
 from autoprune.report.verdict import accuracy_on, budget_text, split_of
 
 STOPPED = {
@@ -23,13 +24,13 @@ STOPPED = {
 
 @dataclass(frozen=True)
 class Rival:
-    """A trial set against a baseline; `points` of accuracy on `split`, `ahead` where above 0."""
+    """A trial set against a baseline; `step` of the metric on `split`, `ahead` where it is for the better."""
 
     label: str
     size: str
     accuracy: str
     baseline: str
-    points: str
+    step: str
     split: str
     ahead: bool
 
@@ -70,13 +71,30 @@ def gains(front: Front) -> list[Gain]:
                 name=base.label,
                 size=megabytes(base.size_bytes or 0),
                 latency=milliseconds(base.latency_ms),
-                accuracy=percent(base.accuracy),
+                accuracy=scored(front.run.metric, base.accuracy),
                 fits=fits,
-                chosen=_rival(chosen, base) if chosen is not None and fits else None,
-                equal=None if equal is None else _rival(equal, base),
+                chosen=_rival(front, chosen, base) if chosen is not None and fits else None,
+                equal=None if equal is None else _rival(front, equal, base),
             )
         )
     return found
+
+
+def gain_heads(front: Front) -> tuple[str, str]:
+    """Heads of the columns that have baselines' scores, and gains over them."""
+    metric = front.run.metric
+    return metric.title, "Gain, points" if metric.higher_is_better else f"Change in {metric.word}"
+
+
+def gain_note(front: Front) -> str:
+    """How the table of gains is to be read."""
+    metric = front.run.metric
+    best = "most accurate" if metric == ACCURACY else f"one of best {metric.word}"
+    less = "" if metric.higher_is_better else f" Less {metric.word} is better."
+    return (
+        f"The best trial of no more bytes is the {best} on validation. Gains are on test where both models "
+        f"were measured there; on validation, a choice among many is partly luck.{less}"
+    )
 
 
 def best_of_at_most(trials: Sequence[TrialRow], size_bytes: int) -> TrialRow | None:
@@ -113,6 +131,7 @@ def provenance(front: Front) -> list[tuple[str, str]]:
         ("Data", run.dataset),
         ("Data hash", run.data_hash),
         ("Rows", _rows(front)),
+        ("Metric", "" if run.metric == ACCURACY else run.metric.label),
         ("Target", run.target),
         ("Budget", budget_text(front)),
         ("Search space", run.space),
@@ -132,17 +151,17 @@ def provenance(front: Front) -> list[tuple[str, str]]:
     return [(name, value) for name, value in pairs if value]
 
 
-def _rival(trial: TrialRow, base: TrialRow) -> Rival:
-    split = split_of(trial, base)
+def _rival(front: Front, trial: TrialRow, base: TrialRow) -> Rival:
+    split, metric = split_of(trial, base), front.run.metric
     after, before = accuracy_on(split, trial) or 0.0, accuracy_on(split, base) or 0.0
     return Rival(
         label=trial.label,
         size=megabytes(trial.size_bytes or 0),
-        accuracy=percent(after),
-        baseline=percent(before),
-        points=points(after - before),
+        accuracy=scored(metric, after),
+        baseline=scored(metric, before),
+        step=metric.signed(after, before),
         split=split,
-        ahead=round(after - before, 1) > 0,
+        ahead=metric.is_ahead(after, before),
     )
 
 
@@ -174,5 +193,5 @@ def _hypervolume(front: Front) -> str:
         return f"{front.hypervolume:.4f}"
     return (
         f"{front.hypervolume:.4f}, reference {megabytes(point.size_bytes)}, "
-        f"{milliseconds(point.latency_ms)}, {percent(point.accuracy)}"
+        f"{milliseconds(point.latency_ms)}, {named_score(front.run.metric, point.accuracy)}"
     )

@@ -8,6 +8,7 @@ import unicodedata
 from pathlib import Path
 
 from autoprune.files import written_whole
+from autoprune.metric import Metric
 
 DASH, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
 RAISED = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
@@ -15,12 +16,27 @@ RAISED = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u207
 
 
 def percent(value: float | None) -> str:
-    """Accuracy in percent with a space that does not break, a dash where unknown.
+    """A percentage with a space that does not break, a dash where unknown.
 
     >>> percent(80.24).replace("\N{NO-BREAK SPACE}", " "), percent(None)
     ('80.2 %', '–')
     """
     return DASH if value is None else f"{value:.1f}\u00a0%"
+
+
+def scored(metric: Metric, score: float | None) -> str:
+    """A metric's own number with its unit, after a space that does not break.
+
+    >>> scored(Metric("accuracy"), 80.24).split(), scored(Metric("perplexity", "", False), 8.0)
+    (['80.2', '%'], '12.50')
+    """
+    return metric.value(score).replace(" ", "\u00a0")
+
+
+def named_score(metric: Metric, score: float | None) -> str:
+    """The same in a sentence, with the metric's name where it is not accuracy."""
+    value = scored(metric, score)
+    return metric.told(score).removesuffix(metric.value(score)) + value
 
 
 def milliseconds(value: float | None) -> str:
@@ -33,16 +49,6 @@ def milliseconds(value: float | None) -> str:
         return DASH
     digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
     return f"{value:.{min(digits, 3)}f}\u00a0ms"
-
-
-def points(value: float) -> str:
-    """A signed difference of two percentages.
-
-    >>> points(-0.31), points(0.04)
-    ('−0.3', '0.0')
-    """
-    shown = f"{value:+.1f}"
-    return "0.0" if float(shown) == 0.0 else shown.replace("-", MINUS)
 
 
 def duration(seconds: float | None) -> str:

@@ -11,9 +11,9 @@ from autoprune.report.text import (
     TIMES,
     duration,
     milliseconds,
-    percent,
+    named_score,
     plural,
-    points,
+    scored,
     shell_word,
     standard_error,
 )
@@ -50,7 +50,7 @@ def verdict(front: Front) -> str:
         done = sum(one.measured for one in front.searched)
         where = f"{chosen.label} is the best of {plural(done, 'trial')}; no limit was set"
     parts = f"{megabytes(chosen.size_bytes or 0)}{_compared(chosen, front.original)}"
-    return f"{_so_far(front)}{parts} at {_accuracy(chosen, front.original)}: {where}"
+    return f"{_so_far(front)}{parts} at {_score(front, chosen)}: {where}"
 
 
 def notes(front: Front) -> list[str]:
@@ -60,7 +60,7 @@ def notes(front: Front) -> list[str]:
 
 
 def figures(front: Front) -> list[Figure]:
-    """Size, latency and accuracy of the chosen trial, and how far the run went."""
+    """Size, latency and score of the chosen trial, and how far the run went."""
     chosen, original = front.chosen, front.original
     found = [] if chosen is None or not chosen.measured else _measured(front, chosen, original)
     done = sum(one.measured for one in front.searched)
@@ -78,20 +78,20 @@ def split_of(one: TrialRow, other: TrialRow | None) -> str:
 
 
 def accuracy_on(split: str, one: TrialRow) -> float | None:
-    """Accuracy in percent on that split."""
+    """The score on that split."""
     return one.test_accuracy if split == "test" else one.accuracy
 
 
 def _measured(front: Front, chosen: TrialRow, original: TrialRow | None) -> list[Figure]:
-    split = split_of(chosen, original)
+    split, metric = split_of(chosen, original), front.run.metric
     value = accuracy_on(split, chosen)
     size = Figure("Size", megabytes(chosen.size_bytes or 0), "", "")
-    latency = Figure("Latency", milliseconds(chosen.latency_ms), "", "")
-    accuracy = Figure(f"{front.run.metric.capitalize()}, {split}", percent(value), "", "")
+    latency = Figure(latency_title(front), milliseconds(chosen.latency_ms), "", "")
+    accuracy = Figure(f"{metric.title}, {split}", scored(metric, value), "", "")
     if original is None:
         return [size, latency, accuracy]
     before = accuracy_on(split, original)
-    change = "" if value is None or before is None else f"{points(value - before)} points"
+    change = "" if value is None or before is None else metric.difference(value, before)
     return [
         Figure(
             size.label,
@@ -105,7 +105,7 @@ def _measured(front: Front, chosen: TrialRow, original: TrialRow | None) -> list
             _times(original.latency_ms, chosen.latency_ms, "faster", "slower") or "equally fast",
             f"original {milliseconds(original.latency_ms)}",
         ),
-        Figure(accuracy.label, accuracy.value, change, f"original {percent(before)}"),
+        Figure(accuracy.label, accuracy.value, change, f"original {scored(metric, before)}"),
     ]
 
 
@@ -129,7 +129,7 @@ def _nothing(front: Front) -> str:
     return (
         f"No trial{now} is within {budget_text(front)}: the {which} of "
         f"{plural(len(done), 'trial')} is {near.label} with {megabytes(near.size_bytes or 0)}"
-        f"{latency} at {percent(near.accuracy)} on validation"
+        f"{latency} at {named_score(front.run.metric, near.accuracy)} on validation"
     )
 
 
@@ -159,10 +159,18 @@ def _compared(one: TrialRow, original: TrialRow | None) -> str:
     return f", {told} than the original" if told else ""
 
 
-def _accuracy(one: TrialRow, original: TrialRow | None) -> str:
-    split = split_of(one, original)
-    before = "" if original is None else f" (original {percent(accuracy_on(split, original))})"
-    return f"{percent(accuracy_on(split, one))}{before} on {split}"
+def latency_title(front: Front) -> str:
+    """What the milliseconds are of."""
+    return f"Latency of {front.run.latency_of}" if front.run.latency_of else "Latency"
+
+
+def _score(front: Front, one: TrialRow) -> str:
+    """A trial's score beside the original's, on the split that both have."""
+    split, metric = split_of(one, front.original), front.run.metric
+    before = ""
+    if front.original is not None:
+        before = f" (original {scored(metric, accuracy_on(split, front.original))})"
+    return f"{named_score(metric, accuracy_on(split, one))}{before} on {split}"
 
 
 def _unfinished(front: Front) -> str:
@@ -179,8 +187,9 @@ def _unfinished(front: Front) -> str:
 
 
 def _noise(front: Front) -> str:
+    """How far a score may be off by the choice of rows: known of a share of rows alone."""
     chosen = front.chosen
-    if chosen is None or not chosen.measured:
+    if chosen is None or not chosen.measured or not front.run.metric.is_share_of_rows:
         return ""
     split = split_of(chosen, front.original)
     rows = front.run.test_rows if split == "test" else front.run.validation_rows
@@ -188,8 +197,9 @@ def _noise(front: Front) -> str:
     error = standard_error(value, rows)
     if error is None:
         return ""
+    shown = scored(front.run.metric, value)
     return (
-        f"On {plural(rows, f'{split} row')}, {percent(value)} has a standard error of {error:.1f} "
+        f"On {plural(rows, f'{split} row')}, {shown} has a standard error of {error:.1f} "
         f"points; smaller differences are not settled by this run."
     )
 
@@ -198,7 +208,8 @@ def _unseen(front: Front) -> str:
     chosen = front.chosen
     if chosen is None or not chosen.measured or split_of(chosen, front.original) == "test":
         return ""
+    word = front.run.metric.word
     return (
-        "Test accuracy has not been measured. The trial was chosen on these validation rows, so "
-        "its accuracy on them is somewhat optimistic."
+        f"Test {word} has not been measured. The trial was chosen on these validation rows, so "
+        f"its {word} on them is somewhat optimistic."
     )

@@ -41,6 +41,9 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 GRAPH, WEIGHTS = "model.xml", "model.bin"
 
+PREFIX = "self.model."
+"""What comes before a weight's path in the graph's names."""
+
 _XML_BYTES = {16: 367, 32: 0}
 """Text of the extra operations of one weight in the graph file, measured (OpenVINO 2026.4)."""
 _XML_INTEGER_BYTES = 3965
@@ -65,9 +68,9 @@ class OpenVino:
         import openvino as ov
 
         model = _converted(stitched, example)
-        wanted = {f"self.{path}.weight": one for path, one in stitched.integers.items()}
-        multiplied = {f"self.{path}.weight" for path in stitched.activations}
-        halves = {f"self.{path}.weight" for path in stitched.half}
+        wanted = {f"{PREFIX}{path}.weight": one for path, one in stitched.integers.items()}
+        multiplied = {f"{PREFIX}{path}.weight" for path in stitched.activations}
+        halves = {f"{PREFIX}{path}.weight" for path in stitched.half}
         found: set[str] = set()
         for node in model.get_ops():
             name = node.get_friendly_name()
@@ -77,9 +80,9 @@ class OpenVino:
             if name in halves:
                 new = _half_pattern(node)
             elif name in multiplied:
-                new = _signed_pattern(wanted[name])
+                new = _signed_pattern(wanted[name], list(node.get_output_shape(0)))
             else:
-                new = _integer_pattern(wanted[name])
+                new = _integer_pattern(wanted[name], list(node.get_output_shape(0)))
             node.output(0).replace(new.output(0))
         missing = (wanted.keys() | halves) - found
         if missing:
@@ -134,14 +137,21 @@ def _converted(stitched: Stitched, example: Batch) -> Any:
     import openvino as ov
     import torch
 
-    inputs = {name: torch.from_numpy(x) for name, x in example.items()}
+    from autoprune.architecture import Answering
+
+    names = tuple(example)
+    answering = Answering(stitched.model, stitched.architecture.kind, names)
+    inputs = tuple(torch.from_numpy(x) for x in example.values())
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracing warns of every Python branch on a shape
-        return ov.convert_model(stitched.model, example_input=inputs)
+        converted = ov.convert_model(answering, example_input=inputs)
+    for port, name in zip(converted.inputs, names, strict=True):
+        port.get_tensor().set_names({name})
+    return converted
 
 
-def _integer_pattern(integers: Integers) -> Any:
-    """(codes - zero) * scale as operations on packed constants."""
+def _integer_pattern(integers: Integers, shape: list[int]) -> Any:
+    """(codes - zero) * scale as operations on packed constants, in the weight's shape."""
     from openvino import opset13 as op
 
     o, i = integers.codes.shape
@@ -150,16 +160,17 @@ def _integer_pattern(integers: Integers) -> Any:
     zero = _packed(integers.zero.numpy(), (o, g, 1), integers.bits)
     scale = op.constant(integers.scale.numpy().reshape(o, g, 1))
     centred = op.subtract(op.convert(codes, "f16"), op.convert(zero, "f16"))
-    shape = op.constant(np.array([o, i], np.int64))
-    return op.convert(op.reshape(op.multiply(centred, scale), shape, False), "f32")
+    whole = op.constant(np.array(shape, np.int64))
+    return op.convert(op.reshape(op.multiply(centred, scale), whole, False), "f32")
 
 
-def _signed_pattern(integers: Integers) -> Any:
+def _signed_pattern(integers: Integers, shape: list[int]) -> Any:
     """code * scale with signed codes and one scale a row, as kernels of integers want it."""
     from openvino import opset13 as op
 
-    codes = op.constant((integers.codes.numpy().astype(np.int16) - 128).astype(np.int8))
-    scale = op.constant(integers.scale.numpy().astype(np.float32))
+    signed = (integers.codes.numpy().astype(np.int16) - 128).astype(np.int8)
+    codes = op.constant(signed.reshape(shape))
+    scale = op.constant(integers.scale.numpy().astype(np.float32).reshape(-1, *[1] * (len(shape) - 1)))
     return op.multiply(op.convert(codes, "f32"), scale)
 
 

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autoprune.architecture import Architecture
 from autoprune.compress import entropy
 from autoprune.compress.activations import Activations
 from autoprune.compress.packing import pack_dense
 from autoprune.errors import AutopruneError
+from autoprune.kinds import CLASSES, PAIRED_TEXT
 from autoprune.space import Level, Width
 from autoprune.targets.contract import Runner
 from autoprune.task import Batch
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 
+PLACES = ".places"
+"""Ending of the name of the numbers by which the tokens of an embedding that lost some are looked up."""
+
 PLAIN, ENTROPY = "plain", "entropy"
 STORAGES = (PLAIN, ENTROPY)
 """Tensors as they are, or entropy-coded where that makes them smaller."""
@@ -44,7 +49,8 @@ STORAGES = (PLAIN, ENTROPY)
 class Packed:
     """Safetensors on disk, a plain torch module in memory.
 
-    storage: how `save` stores; `load` reads either.
+    storage: how `save` stores; `load` reads either. builder: function that may be called for a model that
+    is not from transformers.
     """
 
     name = "packed"
@@ -53,8 +59,8 @@ class Packed:
     integer = True
     tolerance = 1e-4
 
-    def __init__(self, storage: str = PLAIN) -> None:
-        self.storage = storage
+    def __init__(self, storage: str = PLAIN, builder: str | None = None) -> None:
+        self.storage, self.builder = storage, builder
 
     def offers(self, unit: Unit, level: Level) -> bool:
         """Whatever is a level; 8-bit activations, which torch computes no faster, only where trained for.
@@ -66,14 +72,15 @@ class Packed:
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Write `model.safetensors` and the config that `load` builds the module from."""
         write_packed(stitched, folder / WEIGHTS, storage=self.storage)
-        stitched.model.config.save_pretrained(folder)  # type: ignore[union-attr, operator]
+        stitched.architecture.write(folder)
 
     def load(self, folder: Path, *, threads: int = 1) -> Runner:
         """Rebuild the module and run it with torch."""
         import torch
 
         torch.set_num_threads(threads)
-        return torch_runner(read_packed(folder).model)
+        found = Architecture.read(folder)
+        return torch_runner(read_packed(folder, builder=self.builder).model, found.kind)
 
     def files(self, folder: Path) -> Sequence[Path]:
         """The one file."""
@@ -84,13 +91,20 @@ class Packed:
         return unit.size_bytes(level) + len(unit.weights) * {16: 0, 32: 0}.get(level.bits, 303)
 
 
-def torch_runner(model: Any) -> Runner:
-    """A torch module as a runner."""
+def torch_runner(model: Any, kind: str = CLASSES) -> Runner:
+    """A torch module as a runner, for a kind of task."""
     import torch
+
+    from autoprune.architecture import outputs_of
 
     def run(batch: Batch) -> NDArray[np.float32]:
         with torch.inference_mode():
-            logits = model(**{name: torch.from_numpy(x) for name, x in batch.items()}).logits
+            past = batch.get("past_tokens")
+            inputs = {name: torch.from_numpy(x) for name, x in batch.items() if name != "past_tokens"}
+            if past is not None:  # without a cache all that came before is computed again
+                before = torch.zeros(len(inputs["input_ids"]), int(past), dtype=torch.int64)
+                inputs["input_ids"] = torch.cat([before, inputs["input_ids"]], 1)
+            logits = outputs_of(model, inputs, kind)
             return np.asarray(logits.float().numpy(), dtype=np.float32)
 
     return run
@@ -100,9 +114,11 @@ def write_packed(stitched: Stitched, path: Path, *, storage: str = PLAIN) -> Non
     """Write a stitched model's tensors, integers packed, and coded where `storage` asks for it."""
     from safetensors.torch import save_file
 
+    from autoprune.architecture import state_of
+
     tensors: dict[str, Tensor] = {}
     shapes: dict[str, dict[str, Any]] = {}
-    for name, tensor in stitched.model.state_dict().items():
+    for name, tensor in state_of(stitched.model).items():
         stem = name.removesuffix(".weight")
         if name.endswith(".weight") and stem in stitched.integers:
             one = stitched.integers[stem]
@@ -129,8 +145,12 @@ def _pack(name: str, one: Integers) -> dict[str, Tensor]:
     }
 
 
-def read_packed(folder: Path) -> Stitched:
+def read_packed(folder: Path, *, builder: str | None = None) -> Stitched:
     """The stitched model that was written into `folder`, exactly.
+
+    Args:
+        builder: of a model that is not from transformers the function that may be called for an empty one;
+            a file alone makes nothing run.
 
     Raises:
         AutopruneError: when a file is missing, damaged, or does not fit its config.
@@ -146,7 +166,8 @@ def read_packed(folder: Path) -> Stitched:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise AutopruneError(f"{path} is not a packed model that can be read: {error}") from error
-    model = _module(folder)
+    architecture = Architecture.read(folder)
+    model = _module(folder, architecture, builder)
     try:
         limits = {name: own.numel() for name, own in model.state_dict().items()}
         stored = entropy.Stored(tensors, about.get("coded", {}), limits)
@@ -168,48 +189,79 @@ def read_packed(folder: Path) -> Stitched:
         for name, t in rest.items()
         if t.dtype.itemsize == 2 and name.endswith(".weight")
     )
-    state |= {name: t.float() for name, t in rest.items()}
+    state |= {name: t.float() if t.is_floating_point() else t for name, t in rest.items()}
     _fill_(model, state, grids, path)
-    return Stitched(model, integers, half, {}, levels)
+    _check_answers(model, architecture, path)
+    return Stitched(model, integers, half, {}, levels, architecture)
 
 
-def _module(folder: Path) -> Any:
+def _module(folder: Path, architecture: Architecture, builder: str | None) -> Any:
     """The model that `config.json` describes, uncompressed, its weights still to come."""
-    import torch
-    import transformers
-
+    if architecture.builder and architecture.builder != builder:
+        raise AutopruneError(
+            f"{folder} holds a model that {architecture.builder} builds, which is code of somebody's own and is "
+            f"not called unasked: load(DIR, builder={architecture.builder!r})"
+        )
     try:
-        config = transformers.AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-        model = transformers.AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
-            config, dtype=torch.float32, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise AutopruneError(f"{folder / 'config.json'} describes no model: {error}") from error
-    return model.eval()
+        return architecture.empty()
+    except AutopruneError as error:
+        raise AutopruneError(f"{folder / 'config.json'}: {error}") from error
 
 
 def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], path: Path) -> None:
-    """Give the model's Linear modules the file's shapes and grids, load strictly, and see that it runs."""
-    import torch
-
+    """Give the model's layers the file's shapes and grids, and load strictly."""
+    from autoprune.architecture import aliases, load_state_
+    from autoprune.canonical import settle_
     from autoprune.stitch import replace_
 
-    own = model.state_dict()
+    shared = aliases(model)
+    own = {name: one for name, one in model.state_dict().items() if name not in shared}
+    places = {name.removesuffix(PLACES): state.pop(name) for name in list(state) if name.endswith(PLACES)}
     if unlike := sorted(own.keys() ^ state.keys()):
         where = "not in the file" if unlike[0] in own else "not in the model"
         raise AutopruneError(f"{path} does not fit the config beside it: {unlike[0]} is {where}")
     try:
-        for name, tensor in state.items():
+        for name, tensor in list(state.items()):
             stem, _, last = name.rpartition(".")
-            is_new = tensor.ndim == 2 and (own[name].shape != tensor.shape or stem in grids)
-            if last == "weight" and is_new and isinstance(model.get_submodule(stem), torch.nn.Linear):
-                replace_(model, stem, tensor, state.get(f"{stem}.bias"), grids.get(stem))
-        model.load_state_dict(state, strict=True)
+            if last != "weight" or own[name].ndim < 2:
+                continue
+            state[name] = tensor = _shaped(model.get_submodule(stem), tensor)
+            if own[name].shape != tensor.shape or stem in grids or stem in places:
+                bias = state.get(f"{stem}.bias")
+                replace_(model, stem, tensor.flatten(1), bias, grids.get(stem), places=places.get(stem))
+        state |= {f"{stem}{PLACES}": one for stem, one in places.items()}
+        for name, other in shared.items():
+            module = model.get_submodule(name.rpartition(".")[0])
+            setattr(module, name.rpartition(".")[2], model.get_parameter(other))
+        settle_(model)
+        load_state_(model, state)
+    except (RuntimeError, AttributeError, ValueError) as error:
+        raise AutopruneError(f"{path} does not fit the config beside it: {error}") from error
+
+
+def _shaped(layer: Any, weight: Tensor) -> Tensor:
+    """A weight as its layer has it: a convolution's integers are kept as a matrix."""
+    from torch import nn
+
+    if not isinstance(layer, nn.Conv2d) or weight.ndim != 2:
+        return weight
+    return weight.reshape(len(weight), -1, *layer.kernel_size)
+
+
+def _check_answers(model: Any, architecture: Architecture, path: Path) -> None:
+    """See that a model of text runs, and gives as many logits as its config has labels."""
+    import torch
+
+    from autoprune.architecture import outputs_of
+
+    if architecture.kind not in PAIRED_TEXT:
+        return
+    try:
         with torch.inference_mode():
-            shape = tuple(model(input_ids=torch.zeros(1, 2, dtype=torch.int64)).logits.shape)
-    except RuntimeError as error:
+            shape = tuple(
+                outputs_of(model, {"input_ids": torch.zeros(1, 2, dtype=torch.int64)}, CLASSES).shape
+            )
+    except (RuntimeError, IndexError) as error:
         raise AutopruneError(f"{path} does not fit the config beside it: {error}") from error
     if shape != (1, model.config.num_labels):
         raise AutopruneError(

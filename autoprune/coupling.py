@@ -1,0 +1,269 @@
+"""Which layers of a model are coupled: whose output features another's input features are, piece by piece.
+
+Found by gradients on one example batch. Every layer's output is cut out of the graph and made a leaf, so that
+the gradient of a layer's input reaches the layers that feed it directly, through whatever is computed between
+them, and no others; depthwise convolutions are passed through. Layers that feed a common reader form a group.
+It has p pieces where, for every bit of a piece's number, readers' features in pieces with that bit have no
+gradient at features in pieces without it: then piece k of the readers depends on piece k of the feeders only.
+
+Shapes: r output features of a layer, p pieces of a group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+Call = Callable[[nn.Module], Tensor]
+"""Runs a model on the example batch and gives its answers."""
+
+ANSWER = ""
+"""The model's answers as a reader; a path no layer has."""
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Whether each output channel reads the one input channel of its number."""
+    return isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels == module.out_channels
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers that lose features together: output features of `rows`, the input features of `cols`.
+
+    pieces: what can go one by one (heads, groups of heads, neurons, channels); 1: nothing can. summed:
+    whether several of `rows` are added up, as in a residual stream. feeds_answer: whether answers read it.
+    """
+
+    rows: tuple[str, ...]
+    cols: tuple[str, ...]
+    pieces: int
+    summed: bool = False
+    feeds_answer: bool = False
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """All its layers."""
+        return self.rows + self.cols
+
+
+@contextmanager
+def removing(hooks: Sequence[RemovableHandle]) -> Iterator[None]:
+    """Take hooks off again when the block ends."""
+    try:
+        yield
+    finally:
+        for one in hooks:
+            one.remove()
+
+
+@dataclass
+class Seen:
+    """One layer in one run: what it gave, where gradients end, and what it read, each per call."""
+
+    module: nn.Module
+    outputs: list[Tensor]
+    inputs: list[Tensor]
+
+    @property
+    def rows(self) -> int:
+        """Output features."""
+        layer: Any = self.module
+        return int(layer.weight.shape[1 if isinstance(layer, nn.Embedding) else 0])
+
+    @property
+    def columns(self) -> int:
+        """Input features, as the layer before gave them."""
+        layer: Any = self.module
+        return int(layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features)
+
+    @property
+    def dimension(self) -> int:
+        """Which dimension of inputs and outputs is the features'."""
+        return -3 if isinstance(self.module, nn.Conv2d) else -1
+
+
+@dataclass(frozen=True)
+class Trace:
+    """All layers that a run came by, and which of them feed which reader."""
+
+    layers: Mapping[str, Seen]
+    feeders: Mapping[str, tuple[str, ...]]
+
+
+def trace(model: nn.Module, call: Call) -> Trace:
+    """Run the model once and see which layers feed which; the model is left as it was."""
+    layers: dict[str, Seen] = {}
+    hooks = []
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
+            layers[path] = seen = Seen(module, [], [])
+            hooks.append(module.register_forward_pre_hook(_note_input(seen), with_kwargs=True))
+            hooks.append(module.register_forward_hook(_cut_output(seen)))
+    with removing(hooks), torch.enable_grad():
+        answers = call(model)
+    layers = {path: one for path, one in layers.items() if one.outputs}
+    sources = {path: one.outputs for path, one in layers.items()}
+    readers = {
+        path: one.inputs for path, one in layers.items() if one.inputs and not is_depthwise(one.module)
+    }
+    generator = torch.Generator().manual_seed(0)
+    feeders = {}
+    for path, tensors in {**readers, ANSWER: [answers]}.items():
+        weights = [torch.randn(one.shape, generator=generator) for one in tensors]
+        found = gradients(tensors, weights, sources)
+        feeders[path] = tuple(name for name, one in found.items() if any(bool(g.any()) for g in one))
+    return Trace(layers, feeders)
+
+
+def _note_input(seen: Seen) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        given = _given(args, named)
+        if given.is_floating_point():
+            seen.inputs.append(given.clone())  # the model may go on to change it in place
+
+    return hook
+
+
+def _given(args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+    """A layer's input, by position or by name."""
+    given: Tensor = args[0] if args else next(iter(named.values()))
+    return given
+
+
+def _cut_output(seen: Seen) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        through = is_depthwise(module) and output.requires_grad
+        end = output if through else output.detach().requires_grad_()
+        seen.outputs.append(end)
+        return end.clone()
+
+    return hook
+
+
+def gradients(
+    tensors: Sequence[Tensor], weights: Sequence[Tensor], sources: Mapping[str, Sequence[Tensor]]
+) -> dict[str, list[Tensor]]:
+    """Gradients of the weighted sum of tensors at the sources it depends on."""
+    pairs = [(one, weight) for one, weight in zip(tensors, weights, strict=True) if one.requires_grad]
+    if not pairs:
+        return {}
+    ends = [(name, one) for name, some in sources.items() for one in some]
+    outputs, weighted = zip(*pairs, strict=True)
+    found = torch.autograd.grad(
+        outputs, [one for _, one in ends], weighted, retain_graph=True, allow_unused=True
+    )
+    out: dict[str, list[Tensor]] = {}
+    for (name, _), one in zip(ends, found, strict=True):
+        if one is not None:
+            out.setdefault(name, []).append(one)
+    return out
+
+
+# ---- groups -------------------------------------------------------------------------------------
+
+
+def find_groups(model: nn.Module, call: Call) -> list[Group]:
+    """All layers that the example came by, with those whose outputs have readers in common, in order."""
+    found = trace(model, call)
+    leader = {name: name for name in found.layers}
+
+    def first(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    for names in found.feeders.values():
+        for name in names:
+            leader[first(name)] = first(names[0])
+    members: dict[str, list[str]] = {}
+    for name in found.layers:
+        members.setdefault(first(name), []).append(name)
+    return [_group(model, call, found, tuple(rows)) for rows in members.values()]
+
+
+def _group(model: nn.Module, call: Call, found: Trace, rows: tuple[str, ...]) -> Group:
+    """What can go alone of layers that share readers."""
+    readers = [path for path, names in found.feeders.items() if set(names) & set(rows)]
+    cols = tuple(path for path in readers if path != ANSWER)
+    features = [found.layers[path].rows for path in rows] + [found.layers[path].columns for path in cols]
+    most = math.gcd(*features) if cols and ANSWER not in readers else 1
+    divisors = [n for n in range(most, 0, -1) if most % n == 0]
+    pieces = next(n for n in divisors if _is_apart(found, rows, cols, n))
+    summed = pieces > 1 and len(rows) > 1 and _is_summed(model, call, rows, cols)
+    return Group(rows, cols, pieces, summed, ANSWER in readers)
+
+
+def _is_apart(found: Trace, rows: Sequence[str], cols: Sequence[str], pieces: int) -> bool:
+    """Whether piece k of what is read depends on piece k of what is given alone, for every k."""
+    generator = torch.Generator().manual_seed(0)
+    for path in cols:
+        reader = found.layers[path]
+        sources = {name: found.layers[name].outputs for name in found.feeders[path] if name in rows}
+        for bit in range((pieces - 1).bit_length()):
+            for value in (False, True):
+                chosen = _has_bit(reader.columns, pieces, bit) == value
+                weights = [
+                    torch.randn(one.shape, generator=generator) * _along(chosen, reader.dimension)
+                    for one in reader.inputs
+                ]
+                for name, tensors in gradients(reader.inputs, weights, sources).items():
+                    other = _has_bit(found.layers[name].rows, pieces, bit) != value
+                    spread = _along(other, found.layers[name].dimension)
+                    if any(bool((one * spread).any()) for one in tensors):
+                        return False
+    return True
+
+
+def _has_bit(features: int, pieces: int, bit: int) -> Bool[Tensor, " features"]:
+    """For each feature whether its piece's number has a bit.
+
+    >>> _has_bit(6, 3, 1).tolist()
+    [False, False, False, False, True, True]
+    """
+    return (torch.arange(features) // (features // pieces)) >> bit & 1 == 1
+
+
+def _along(mask: Tensor, dimension: int) -> Tensor:
+    """A mask of features, shaped to be multiplied with what has them in `dimension`."""
+    return mask.reshape(-1, *[1] * (-dimension - 1))
+
+
+def _is_summed(model: nn.Module, call: Call, rows: Sequence[str], cols: Sequence[str]) -> bool:
+    """Whether two layers each reach the readers when all others of the group give zeros.
+
+    Factors of a product (a gate, a query) do not; terms of a sum do.
+    """
+    silent = _read(model, call, rows, cols)
+    heard = 0
+    for name in rows:
+        alone = _read(model, call, [one for one in rows if one != name], cols)
+        heard += any(not torch.equal(a, b) for a, b in zip(alone, silent, strict=True))
+        if heard > 1:
+            return True
+    return False
+
+
+def _read(model: nn.Module, call: Call, silenced: Sequence[str], cols: Sequence[str]) -> list[Tensor]:
+    """What the readers get when some layers give zeros."""
+    read: list[Tensor] = []
+    hooks = [
+        model.get_submodule(path).register_forward_hook(lambda layer, args, out: torch.zeros_like(out))
+        for path in silenced
+    ]
+    hooks += [
+        model.get_submodule(path).register_forward_pre_hook(
+            lambda layer, args, named: read.append(_given(args, named).clone()), with_kwargs=True
+        )
+        for path in cols
+    ]
+    with removing(hooks), torch.no_grad():
+        call(model)
+    return read

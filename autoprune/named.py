@@ -1,0 +1,49 @@
+"""A function that the user names: `package.module:function`. No torch."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from autoprune.errors import AutopruneError
+
+
+def named(reference: str, *, what: str) -> Callable[..., Any]:
+    """The function that `package.module:function` names; the current folder can be imported from.
+
+    Raises:
+        AutopruneError: when there is none.
+    """
+    module, _, name = reference.partition(":")
+    if not module or not name.isidentifier():
+        raise AutopruneError(f"{what} {reference!r}: give package.module:function")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise AutopruneError(
+            f"{what} {reference!r} cannot be imported: {error}. It is looked for in this folder and among the "
+            "installed packages"
+        ) from error
+    if not callable(found):
+        raise AutopruneError(f"{what} {reference!r} is a {type(found).__name__}; a function is needed")
+    return found  # type: ignore[no-any-return]
+
+
+@functools.cache
+def given(reference: str, *, what: str) -> Any:
+    """What such a function gives, called once in a process.
+
+    Raises:
+        AutopruneError: when there is none, or it raises.
+    """
+    function = named(reference, what=what)
+    try:
+        return function()
+    except Exception as error:
+        raise AutopruneError(f"{what} {reference!r} raised {type(error).__name__}: {error}") from error

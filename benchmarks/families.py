@@ -1,0 +1,299 @@
+"""Is it one pipeline for every family? Real weights, real data, searched by the command line as a user would.
+
+    python -m benchmarks.families [NAME...] [--work FOLDER] [--trials N] [--workers N] [-o FILE.json]
+
+NAME is one of those that `--help` lists; without any, all. Runs lie in the work folder and are gone on with,
+or read again where they are finished. Models and data are made by `zoo.py`. Latency is the run's own, in
+turn with the original: nothing else should run meanwhile. Exits 1 where a claim does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from autoprune.demo import demo_model
+from autoprune.files import read_json, write_json
+from benchmarks import zoo
+from benchmarks.answers import answer, generate, unseen_words
+from benchmarks.claim import Claim
+from benchmarks.commands import Bench, Run, shown
+from benchmarks.family_claims import kept, loss, mb, score, within
+
+RESULTS = Path(__file__).parent / "results" / "families.json"
+SPACES = Path(__file__).parent.parent / "search_spaces"
+LEAST_GAP, MOST_LOSS, MOST_TOKEN_LOSS, LEAST_AGREEMENT = 0.6, 1.0, 1.5, 97.0
+ROUNDED = "the published weights were rounded to 4 bits (GGUF Q4_1) before anything here"
+PROMPT = "The president said on Monday that"
+TOKEN_RATIOS = [0.0, 0.25, 0.5, 0.75, 0.9]
+UNIFORM = 3
+"""Bits of the uniform model that a search is given the size of."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a family's runs showed, for people and for the results file."""
+
+    claims: tuple[Claim, ...]
+    runs: tuple[Run, ...]
+    note: str = ""
+
+
+# SmolLM2
+
+
+def smollm2_size(bench: Bench) -> Found:
+    """Half of its 8-bit file, and text from the export."""
+    probe = _smollm2_probe(bench)
+    limit = int(probe.baseline("uniform 8-bit")["size_bytes"]) // 2
+    run = bench.search("smollm2-half", *_smollm2(bench), "--budget", f"{limit}B", trials=24)
+    best, four = run.best, run.baseline("uniform 4-bit")
+    text = generate(bench.export(run, "openvino"), PROMPT)
+    claims = (
+        within("SmolLM2-135M: half of its 8-bit file", run, limit_bytes=limit),
+        Claim(
+            "its perplexity is below that of uniform 4 bits",
+            f"{shown(run, best)} at {mb(best)}, uniform 4-bit {shown(run, four)} at {mb(four)}; {ROUNDED}",
+            score(best) > score(four),
+        ),
+        Claim(
+            "the export writes text through plain OpenVINO", f"{PROMPT!r} -> {text!r}", len(text.split()) > 5
+        ),
+        Claim(
+            "peak memory is known",
+            f"{probe.peak_bytes / 1e9:.2f} GB in one process: library, sensitivities and a trial; the "
+            f"float model is {mb(probe.baseline('original'))}",
+            probe.peak_bytes > 0,
+        ),
+    )
+    return Found((*claims, *kept(run)), (probe, run), ROUNDED)
+
+
+def smollm2_latency(bench: Bench) -> Found:
+    """Milliseconds per token: three quarters of what uniform 8 bits take."""
+    probe = _smollm2_probe(bench)
+    limit_ms = round(0.75 * probe.baseline("uniform 8-bit")["latency_ms"], 3)
+    run = bench.search("smollm2-ms", *_smollm2(bench), "--budget", f"{limit_ms}ms", trials=24)
+    return Found(
+        (within("SmolLM2-135M: a limit in milliseconds per token", run, limit_ms=limit_ms), *kept(run)),
+        (probe, run),
+        ROUNDED,
+    )
+
+
+def smollm2_gap(bench: Bench) -> Found:
+    """3 bits on average: how much of what uniform rounding loses is won back in the same bytes."""
+    space = _written(bench.work / "uniform-3.yaml", _only_bits(_space("llama"), UNIFORM))
+    words = _smollm2(bench)
+    rounded = bench.search(
+        "smollm2-uniform-3", *words, "--space", str(space), "--finetune-steps", "0", trials=1
+    )
+    uniform = rounded.baseline("uniform 4-bit")  # the nearest that its space offers is 3
+    run = bench.search("smollm2-3bpw", *words, "--budget", f"{uniform['size_bytes']}B", trials=48)
+    low, high = (float(run.value(one)) for one in (run.baseline("original"), uniform))
+    ours = float(run.value(run.best))
+    share = (high - ours) / (high - low)
+    return Found(
+        (
+            Claim(
+                f"at {UNIFORM} bits on average, {LEAST_GAP:.0%} of the gap in perplexity between uniform "
+                f"{UNIFORM}-bit and the original is closed (EvoPress: 46 % on Mistral-7B)",
+                f"{share:.1%}: original {low:.2f}, uniform {high:.2f} at {mb(uniform)}, ours {ours:.2f} at "
+                f"{mb(run.best)}; {ROUNDED}",
+                share >= LEAST_GAP and run.best["size_bytes"] <= uniform["size_bytes"],
+            ),
+            *kept(run),
+        ),
+        (rounded, run),
+        ROUNDED,
+    )
+
+
+def _smollm2(bench: Bench) -> list[str]:
+    model, data = zoo.smollm2(bench.zoo), zoo.news(bench.zoo)
+    return [str(model), "--dataset", str(data), "--task", "causal-lm"]
+
+
+def _smollm2_probe(bench: Bench) -> Run:
+    """One trial in one process, for the baselines and for the peak of memory."""
+    return bench.search(
+        "smollm2-probe", *_smollm2(bench), "--workers", "0", "--finetune-steps", "0", trials=1
+    )
+
+
+# Images
+
+
+def efficientnet(bench: Bench) -> Found:
+    """A model that is not from transformers: channels removed, 8 bits, faster."""
+    folder = zoo.efficientnet(bench.zoo)
+    words = ["benchmarks.zoo:efficientnet_lite0", "--weights", str(folder / "model.safetensors")]
+    words += ["--dataset", str(zoo.cell_images(bench.zoo)), "--task", "image-classification"]
+    probe = bench.search("efficientnet-probe", *words, "--finetune-steps", "0", trials=1)
+    limit_ms = round(0.8 * probe.baseline("uniform 8-bit")["latency_ms"], 3)
+    run = bench.search("efficientnet-ms", *words, "--budget", f"{limit_ms}ms", trials=32)
+    levels = run.best["levels"].values()
+    removed = sum(one["ratio"] > 0 for one in levels)
+    wide = sum(one["bits"] not in (8, "w8a8") for one in levels)
+    return Found(
+        (
+            within(
+                "EfficientNet-lite0: a latency limit a fifth below uniform 8-bit's", run, limit_ms=limit_ms
+            ),
+            Claim(
+                "channels are removed", f"{removed} of {len(levels)} units; {wide} not at 8 bits", removed > 0
+            ),
+            loss(run, MOST_LOSS),
+            *kept(run),
+        ),
+        (probe, run),
+    )
+
+
+def vit(bench: Bench) -> Found:
+    """A ViT on digits at half of its 8-bit file."""
+    return _digits(bench, "vit", zoo.vit(bench.zoo))
+
+
+def resnet(bench: Bench) -> Found:
+    """A ResNet on digits at half of its 8-bit file."""
+    return _digits(bench, "resnet", zoo.resnet(bench.zoo))
+
+
+def _digits(bench: Bench, name: str, model: Path) -> Found:
+    words = [str(model), "--dataset", str(zoo.digit_images(bench.zoo)), "--task", "image-classification"]
+    probe = bench.search(f"{name}-probe", *words, "--finetune-steps", "0", trials=1)
+    limit = int(probe.baseline("uniform 8-bit")["size_bytes"]) // 2
+    run = bench.search(f"{name}-half", *words, "--budget", f"{limit}B", trials=32)
+    claims = (
+        within(f"{name} on digits: half of its 8-bit file", run, limit_bytes=limit),
+        loss(run, MOST_LOSS),
+    )
+    return Found((*claims, *kept(run)), (probe, run))
+
+
+# MiniLM
+
+
+def embeddings(bench: Bench) -> Found:
+    """Sentence embeddings without a label."""
+    words = [str(demo_model()), "--dataset", str(zoo.reviews(bench.zoo)), "--task", "sentence-embedding"]
+    words += ["--group-by", "movie_name", "--max-length", "64", "--budget", "8MB"]
+    run = bench.search("embeddings-8MB", *words, trials=32)
+    best = run.best
+    return Found(
+        (
+            Claim(
+                f"MiniLM embeddings at 8 MB: {LEAST_AGREEMENT:g} % Spearman agreement of similarities with "
+                "the original's, on held-out sentences of other films",
+                f"{score(best):.2f} % at {mb(best)}; uniform 4-bit "
+                f"{score(run.baseline('uniform 4-bit')):.2f} % at {mb(run.baseline('uniform 4-bit'))}",
+                score(best) >= LEAST_AGREEMENT and best["size_bytes"] <= 8_000_000,
+            ),
+            *kept(run),
+        ),
+        (run,),
+    )
+
+
+def tokens(bench: Bench) -> Found:
+    """The demo with words of its vocabulary removable."""
+    data = _space("bert")
+    data["units"]["word_embeddings"].setdefault("prune", {"by": "token", "ratios": TOKEN_RATIOS})
+    space = _written(bench.work / "bert-tokens.yaml", data)
+    run = bench.search("tokens-5MB", "--space", str(space), "--budget", "5MB", trials=32)
+    removed = run.best["levels"]["word_embeddings"]["ratio"]
+    folder = bench.export(run, "openvino")
+    sentence = unseen_words(folder)
+    logits = answer(folder, sentence)
+    return Found(
+        (
+            within("MiniLM demo, tokens removable: 5 MB", run, limit_bytes=5_000_000),
+            loss(run, MOST_TOKEN_LOSS),
+            Claim(
+                "a sentence of words that no review holds is answered",
+                f"{removed:.0%} of the tokens are gone; {sentence!r} -> {[round(x, 3) for x in logits]}",
+                removed > 0 and all(abs(x) < 1e6 for x in logits),
+            ),
+            *kept(run),
+        ),
+        (run,),
+    )
+
+
+# Spaces
+
+
+def _space(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = yaml.safe_load((SPACES / f"{name}.yaml").read_text(encoding="utf-8"))
+    return data
+
+
+def _only_bits(data: dict[str, Any], bits: int) -> dict[str, Any]:
+    """The same units, nothing removed, at one width."""
+    units = {
+        name: {key: value for key, value in unit.items() if key != "prune"}
+        | {"quantize": {"bits": [bits], "group_size": unit["quantize"].get("group_size", 64)}}
+        for name, unit in data["units"].items()
+    }
+    return data | {"units": units}
+
+
+def _written(path: Path, data: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+    return path
+
+
+FAMILIES: dict[str, Callable[[Bench], Found]] = {
+    one.__name__: one
+    for one in (smollm2_size, smollm2_latency, smollm2_gap, efficientnet, vit, resnet, embeddings, tokens)
+}
+
+
+def main() -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("names", nargs="*", choices=[*FAMILIES, []], metavar="NAME", help=", ".join(FAMILIES))
+    parser.add_argument("--work", type=Path, default=Path("runs/families"), help="where runs lie")
+    parser.add_argument("--zoo", type=Path, help="where models and data lie; the cache folder if not given")
+    parser.add_argument("--trials", type=int, help="of each search, instead of its own number")
+    parser.add_argument("--workers", type=int, help="Ray workers; one a core if not given")
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    bench = Bench(given.work.resolve(), given.zoo, given.trials, given.workers)
+    claims: list[Claim] = []
+    for name in given.names or FAMILIES:
+        print(f"\n{name}: {FAMILIES[name].__doc__}", flush=True)
+        found = FAMILIES[name](bench)
+        print(*found.claims, sep="\n", flush=True)
+        claims += found.claims
+        _note(given.output, name, found)
+    sys.exit(0 if all(one.holds for one in claims) else 1)
+
+
+def _note(path: Path, name: str, found: Found) -> None:
+    """Put one family's results into the file, the others' left as they are."""
+    data = read_json(path) if path.is_file() else {"families": {}}
+    data["families"][name] = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, CPU",
+        "versions": {one: metadata.version(one) for one in ("torch", "openvino", "transformers")},
+        "note": found.note,
+        "claims": [asdict(one) for one in found.claims],
+        "runs": [run.figures() for run in found.runs],
+    }
+    write_json(path, data)
+
+
+if __name__ == "__main__":
+    main()
