@@ -86,7 +86,8 @@ class Architecture:
             else:
                 made = getattr(transformers, AUTO_CLASSES[self.kind]).from_config(config)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise AutopruneError(f"its config describes no model for {self.kind}: {error}") from error
+            reason = " ".join(str(error).split())
+            raise AutopruneError(f"no model for {self.kind} can be made of its config: {reason:.200}") from error
         model: nn.Module = made
         return model
 

@@ -90,8 +90,11 @@ def write_artifact(
     return size_on_disk(runtime, folder)
 
 
-def runtime_of(target: str, storage: str = PLAIN) -> Target:
+def runtime_of(target: str, storage: str = PLAIN, *, builder: str | None = None) -> Target:
     """A target that saves with a storage.
+
+    Args:
+        builder: function that may be called for a model that is not from transformers, to load it packed.
 
     Raises:
         AutopruneError: for a target or storage that does not exist, and for a storage another target lacks.
@@ -99,13 +102,13 @@ def runtime_of(target: str, storage: str = PLAIN) -> Target:
     if storage not in STORAGES:
         raise AutopruneError(f"storage {storage!r} does not exist; choose one of {', '.join(STORAGES)}")
     if storage == PLAIN:
-        return get_target(target)
+        return get_target(target) if target != "packed" else Packed(builder=builder)
     if target != "packed":
         raise AutopruneError(
             f"storage {storage} is of target packed alone: {target} opens its files as they are. Give "
             "--target packed with it"
         )
-    return Packed(storage)
+    return Packed(storage, builder)
 
 
 def add_facts(folder: Path, *, card: str, **facts: object) -> None:

@@ -30,8 +30,16 @@ class Joined(nn.Module):
         return torch.cat([self.query(x), self.key(x), self.value(x)], -1)
 
 
+WIDEST = 256
+"""Spots of a side that no picture has left where a mean is taken over windows of as many."""
+
+
 def straighten_(model: nn.Module) -> None:
-    """Replace every Conv1D of transformers by Linear layers, in place; fused ones by three."""
+    """Replace what runtimes or all else here do not know by what says the same, in place.
+
+    Every Conv1D of transformers becomes Linear layers, a fused one three. A mean over windows wider than any
+    picture, as EfficientNet's, becomes one over the picture.
+    """
     from transformers.pytorch_utils import Conv1D
 
     for parent in list(model.modules()):
@@ -40,6 +48,14 @@ def straighten_(model: nn.Module) -> None:
                 fused = child.nf == 3 * int(getattr(parent, "split_size", 0))
                 parts = _linears(child, 3 if fused else 1)
                 setattr(parent, name, Joined(*parts) if fused else parts[0])
+            elif isinstance(child, nn.AvgPool2d) and child.ceil_mode and _narrowest(child) >= WIDEST:
+                setattr(parent, name, nn.AdaptiveAvgPool2d(1))
+
+
+def _narrowest(pool: nn.AvgPool2d) -> int:
+    """The shorter side of a pool's window."""
+    size = pool.kernel_size
+    return size if isinstance(size, int) else min(size)
 
 
 def _linears(layer: Any, count: int) -> list[nn.Linear]:
@@ -58,7 +74,8 @@ def settle_(model: nn.Module) -> None:
     for parent in model.modules():
         for child in parent.children():
             if isinstance(child, Joined):
-                parent.split_size = child.query.out_features  # type: ignore[assignment]
+                # A list, as a split by a size of nothing gives one part.
+                parent.split_size = [child.query.out_features] * 3  # type: ignore[assignment]
 
 
 def fold_norms_(model: nn.Module, run: Callable[[nn.Module], object]) -> int:

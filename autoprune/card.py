@@ -126,7 +126,7 @@ def _results(about: Mapping[str, Any]) -> list[Any]:
 
 
 def _metric(about: Mapping[str, Any]) -> Metric:
-    return Metric.from_json(about.get("metric"))
+    return Metric.from_json(about["data"].get("metric"))
 
 
 def _hub_metric(about: Mapping[str, Any]) -> str:
@@ -135,7 +135,7 @@ def _hub_metric(about: Mapping[str, Any]) -> str:
 
 
 def _kind(about: Mapping[str, Any]) -> str:
-    return str(about.get("task") or CLASSES)
+    return str(about["data"].get("task") or CLASSES)
 
 
 def _pipeline(about: Mapping[str, Any]) -> str | None:
@@ -143,10 +143,8 @@ def _pipeline(about: Mapping[str, Any]) -> str | None:
 
 
 def _removed(about: Mapping[str, Any]) -> str:
-    """What was removed, in the words of the units' kinds; any model had heads and neurons before those."""
-    kinds = about.get("removed") or ("heads", "neurons")
-    *most, last = map(words, kinds)
-    return f"{', '.join(most)} and {last}" if most else last
+    """What a unit of such a model may lose."""
+    return "heads and neurons" if _kind(about) == CLASSES else "heads, neurons, channels or tokens"
 
 
 def _summary(validated: Mapping[str, Any], metric: Metric) -> str:

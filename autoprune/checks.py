@@ -56,7 +56,7 @@ def bench_checks(found: Found, about: Mapping[str, Any]) -> list[Check]:
     size = before.get("size_bytes")
     said = f"{found.size_bytes} bytes; the export recorded {size if size is not None else 'none'}"
     checks = [_files(about), Check("bytes", None if size is None else size == found.size_bytes, said)]
-    score, metric = before.get("accuracy"), Metric.from_json(about.get("metric"))
+    score, metric = before.get("accuracy"), metric_of(about)
     if score is None:
         score = about.get("measured", {}).get("accuracy")
     if not found.is_recorded_data and found.accuracy is not None:
@@ -166,9 +166,14 @@ def _logits(found: Found, tolerance: float) -> Check:
     return Check("logits", one.most <= tolerance, said)
 
 
+def metric_of(about: Mapping[str, Any]) -> Metric:
+    """The metric of an exported model's record; accuracy in one of before there were others."""
+    return Metric.from_json(about.get("data", {}).get("metric"))
+
+
 def _score(found: Found, about: Mapping[str, Any], recorded: float | None, who: str, *, same: bool) -> Check:
     """The metric beside what was recorded of it. same: on the target that was searched on."""
-    metric = Metric.from_json(about.get("metric"))
+    metric = metric_of(about)
     if found.accuracy is None or recorded is None:
         return Check(metric.word, None, found.missing or "none is recorded")
     passed, allowed = _within(metric, found.accuracy, recorded, found.rows, same=same)

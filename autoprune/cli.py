@@ -16,6 +16,7 @@ import click
 from autoprune.budget import parse_budget
 from autoprune.errors import AutopruneError
 from autoprune.faults import reported
+from autoprune.metric import own_metric
 from autoprune.options import DEMO_DEFAULTS, SEARCH_OPTIONS, with_options
 from autoprune.printing import plan_lines, summary_lines
 from autoprune.progress import Progress
@@ -93,7 +94,8 @@ def _plan(config: Config) -> Inputs:
     from autoprune.search import plan
 
     inputs, smallest = plan(config)
-    click.echo("\n".join(plan_lines(config, inputs, smallest)), err=True)
+    metric = own_metric(inputs.task.metric)
+    click.echo("\n".join(plan_lines(config, inputs, smallest, metric=metric)), err=True)
     return inputs
 
 
@@ -116,7 +118,7 @@ def _go(
     if as_json:
         click.echo((summary.run / FRONT).read_text(encoding="utf-8"))
     else:
-        click.echo("\n".join(summary_lines(summary)))
+        click.echo("\n".join(summary_lines(summary, metric=own_metric(inputs.task.metric))))
 
 
 def _free_folder(name: str, budget: tuple[str, ...]) -> Path:
@@ -265,10 +267,12 @@ def inspect(
     """Say what the library of variants holds, or what WHAT is made of. Nothing is searched.
 
     WHAT is a model folder or hub id (its units, their bytes at every level, the smallest it can get), `demo`
-    for the built-in demo's model, or a run folder.
+    for the built-in demo's model, or a run folder. --write-space drafts a search space for a model that none
+    is shipped for, which may also be one that package.module:function builds.
 
     \b
     autoprune inspect ./my-bert --target packed
+    autoprune inspect ./my-model --write-space my.yaml
     """
     with reported():
         if write_space is not None:

@@ -11,6 +11,7 @@ Shapes: r output features of a layer, p pieces of a group.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,14 +39,13 @@ def is_depthwise(module: nn.Module) -> bool:
 class Group:
     """Layers that lose features together: output features of `rows`, the input features of `cols`.
 
-    pieces: what can go one by one (heads, groups of heads, neurons, channels); 1: nothing can. summed:
-    whether several of `rows` are added up, as in a residual stream. feeds_answer: whether answers read it.
+    pieces: what can go one by one (heads, groups of heads, neurons, channels); 1: nothing can.
+    feeds_answer: whether the model's answers read it.
     """
 
     rows: tuple[str, ...]
     cols: tuple[str, ...]
     pieces: int
-    summed: bool = False
     feeds_answer: bool = False
 
     @property
@@ -153,9 +153,9 @@ def gradients(
 ) -> dict[str, list[Tensor]]:
     """Gradients of the weighted sum of tensors at the sources it depends on."""
     pairs = [(one, weight) for one, weight in zip(tensors, weights, strict=True) if one.requires_grad]
-    if not pairs:
-        return {}
     ends = [(name, one) for name, some in sources.items() for one in some]
+    if not pairs or not ends:
+        return {}
     outputs, weighted = zip(*pairs, strict=True)
     found = torch.autograd.grad(
         outputs, [one for _, one in ends], weighted, retain_graph=True, allow_unused=True
@@ -186,10 +186,10 @@ def find_groups(model: nn.Module, call: Call) -> list[Group]:
     members: dict[str, list[str]] = {}
     for name in found.layers:
         members.setdefault(first(name), []).append(name)
-    return [_group(model, call, found, tuple(rows)) for rows in members.values()]
+    return [_group(found, tuple(rows)) for rows in members.values()]
 
 
-def _group(model: nn.Module, call: Call, found: Trace, rows: tuple[str, ...]) -> Group:
+def _group(found: Trace, rows: tuple[str, ...]) -> Group:
     """What can go alone of layers that share readers."""
     readers = [path for path, names in found.feeders.items() if set(names) & set(rows)]
     cols = tuple(path for path in readers if path != ANSWER)
@@ -197,28 +197,26 @@ def _group(model: nn.Module, call: Call, found: Trace, rows: tuple[str, ...]) ->
     most = math.gcd(*features) if cols and ANSWER not in readers else 1
     divisors = [n for n in range(most, 0, -1) if most % n == 0]
     pieces = next(n for n in divisors if _is_apart(found, rows, cols, n))
-    summed = pieces > 1 and len(rows) > 1 and _is_summed(model, call, rows, cols)
-    return Group(rows, cols, pieces, summed, ANSWER in readers)
+    return Group(rows, cols, pieces, ANSWER in readers)
 
 
 def _is_apart(found: Trace, rows: Sequence[str], cols: Sequence[str], pieces: int) -> bool:
     """Whether piece k of what is read depends on piece k of what is given alone, for every k."""
     generator = torch.Generator().manual_seed(0)
-    for path in cols:
-        reader = found.layers[path]
-        sources = {name: found.layers[name].outputs for name in found.feeders[path] if name in rows}
-        for bit in range((pieces - 1).bit_length()):
-            for value in (False, True):
-                chosen = _has_bit(reader.columns, pieces, bit) == value
-                weights = [
-                    torch.randn(one.shape, generator=generator) * _along(chosen, reader.dimension)
-                    for one in reader.inputs
-                ]
-                for name, tensors in gradients(reader.inputs, weights, sources).items():
-                    other = _has_bit(found.layers[name].rows, pieces, bit) != value
-                    spread = _along(other, found.layers[name].dimension)
-                    if any(bool((one * spread).any()) for one in tensors):
-                        return False
+    sources = {name: found.layers[name].outputs for name in rows}
+    readers = [found.layers[path] for path in cols]
+    for bit, value in itertools.product(range((pieces - 1).bit_length()), (False, True)):
+        tensors, weights = [], []
+        for one in readers:
+            chosen = _along(_has_bit(one.columns, pieces, bit) == value, one.dimension)
+            for tensor in one.inputs:
+                tensors.append(tensor)
+                weights.append(torch.randn(tensor.shape, generator=generator) * chosen)
+        for name, found_at in gradients(tensors, weights, sources).items():
+            source = found.layers[name]
+            other = _along(_has_bit(source.rows, pieces, bit) != value, source.dimension)
+            if any(bool((one * other).any()) for one in found_at):
+                return False
     return True
 
 
@@ -236,15 +234,18 @@ def _along(mask: Tensor, dimension: int) -> Tensor:
     return mask.reshape(-1, *[1] * (-dimension - 1))
 
 
-def _is_summed(model: nn.Module, call: Call, rows: Sequence[str], cols: Sequence[str]) -> bool:
-    """Whether two layers each reach the readers when all others of the group give zeros.
+def is_summed(model: nn.Module, call: Call, group: Group) -> bool:
+    """Whether a group's layers are added up, as in a residual stream.
 
-    Factors of a product (a gate, a query) do not; terms of a sum do.
+    Two of them each reach the readers when all others give zeros; factors of a product (a gate, a query) do
+    not, terms of a sum do.
     """
-    silent = _read(model, call, rows, cols)
+    if len(group.rows) == 1:
+        return False
+    silent = _read(model, call, group.rows, group.cols)
     heard = 0
-    for name in rows:
-        alone = _read(model, call, [one for one in rows if one != name], cols)
+    for name in group.rows:
+        alone = _read(model, call, [one for one in group.rows if one != name], group.cols)
         heard += any(not torch.equal(a, b) for a, b in zip(alone, silent, strict=True))
         if heard > 1:
             return True

@@ -2,21 +2,23 @@
 
 Groups of coupled layers (`coupling.py`) become units that can be pruned where removing is proven to equal
 masking (`proof.py`); every other Linear, Conv2d and Embedding can be stored in fewer bits. A layer is in one
-unit alone, so of groups that share one the group that loses most features, over all its layers, goes first: a
-block's hidden channels before its ends. Residual streams, which share layers with many blocks, go last.
+unit alone, so of groups that share one that goes first which loses most features, over all its layers, and
+has most like it: a block's hidden channels before its ends. Residual streams, which cross blocks, go last.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
-from autoprune.coupling import Call, Group, find_groups
+from autoprune.coupling import Call, Group, find_groups, is_summed
 from autoprune.errors import AutopruneError
-from autoprune.proof import fault_of
+from autoprune.proof import faults_of
 from autoprune.rules import (
     ANSWER_BITS,
     BITS,
@@ -27,6 +29,7 @@ from autoprune.rules import (
     Rule,
     common,
     file_of,
+    matched,
     merged,
     name_of,
 )
@@ -56,31 +59,41 @@ def draft(model: nn.Module, call: Call) -> Draft:
     answers = {path for group in groups if group.feeds_answer for path in group.rows}
     singles = _singles(model, shared, reached, answers, taken, out.left)
     for rule in merged(model, [*places, *singles]):
-        try:
-            units = list(find_units(model, file_of({"one": rule}), source="draft"))
-        except AutopruneError as error:
-            out.left.append(Left((rule.at,), _reason(error)))
-            continue
         name = name_of(rule, out.rules)
+        try:
+            units = list(find_units(model, file_of({name: rule}), source="draft"))
+        except AutopruneError as error:
+            at = matched(rule.at, (path for path, _ in model.named_modules()))
+            out.left.append(Left(tuple(at), _reason(error)))
+            continue
         out.rules[name], out.units[name] = rule, units
     if not out.rules:
         raise AutopruneError(
             f"nothing of this model ({type(model).__name__}) can be compressed: it has no Linear, Conv2d or "
             "Embedding that the example batch comes by"
         )
-    out.left = _by_reason(model, out.left + _others(model))
+    stored = {
+        path
+        for some in out.units.values()
+        for unit in some
+        for w in unit.weights
+        for path in (w.path, w.tied)
+    }
+    out.left = _by_reason(model, out.left + _others(model), stored)
     return out
 
 
-def _by_reason(model: nn.Module, left: Sequence[Left]) -> list[Left]:
-    """The same with the layers of one reason together, in the model's order."""
+def _by_reason(model: nn.Module, left: Sequence[Left], stored: set[str]) -> list[Left]:
+    """The same with the layers of one reason together, in the model's order; `stored`: those in a unit."""
     order = {path: k for k, (path, _) in enumerate(model.named_modules(remove_duplicate=False))}
     paths: dict[tuple[bool, str], list[str]] = {}
     for one in left:
-        paths.setdefault((one.stored, one.why), []).extend(one.paths)
+        some = [path for path in one.paths if path in stored or not one.stored]
+        paths.setdefault((one.stored, one.why), []).extend(some)
     return [
         Left(tuple(sorted(some, key=lambda path: order.get(path, 0))), why, stored)
         for (stored, why), some in sorted(paths.items(), key=lambda pair: not pair[0][0])
+        if some
     ]
 
 
@@ -91,28 +104,58 @@ def _pruned(
     model: nn.Module, call: Call, groups: Sequence[Group], shared: set[str], left: list[Left]
 ) -> dict[Rule, Unit]:
     """Rules of one place for groups that are proven, with their units; all other groups go to `left`."""
-    proven: dict[Group, tuple[Rule, Unit]] = {}
+    open_: dict[Group, tuple[Rule, Unit]] = {}
     for group in groups:
-        try:
-            why = _obstacle(model, group, shared)
-            if why is None:
+        why = _obstacle(model, group, shared)
+        if why is None:
+            try:
                 rule = _rule_of(model, group)
-                proven[group] = rule, _unit_of(model, rule, group)
-                why = fault_of(model, call, proven[group][1])
-        except AutopruneError as error:
-            why = _reason(error)
-        if why is not None:
-            proven.pop(group, None)
-            left.append(Left(group.rows, why, stored=True))
+                open_[group] = rule, _unit_of(model, rule, group)
+                continue
+            except AutopruneError as error:
+                why = _reason(error)
+        left.append(Left(group.rows, why, stored=True))
+    order = _ordered(model, call, {group: rule for group, (rule, _) in open_.items()})
+    while True:
+        chosen = _disjoint(order)
+        faults = faults_of(model, call, [open_[group][1] for group in chosen])
+        for group in chosen:
+            if (name := open_[group][1].name) in faults:
+                left.append(Left(group.rows, faults[name], stored=True))
+                del order[group]
+        if not faults:
+            break
+    for group in [one for one in order if one not in chosen]:
+        stream = "it is part of a residual stream; " if order[group] else ""
+        left.append(Left(group.rows, f"{stream}{TAKEN}", stored=True))
+    return dict(open_[group] for group in chosen)
+
+
+def _ordered(model: nn.Module, call: Call, rules: dict[Group, Rule]) -> dict[Group, bool]:
+    """The groups, those that go first at first, and whether each is a residual stream."""
+    uses = Counter(path for group in rules for path in group.members)
+    streams = {
+        group: any(uses[path] > 1 for path in group.members) and is_summed(model, call, group)
+        for group in rules
+    }
+    like = Counter(rule.likeness for rule in rules.values())
+
+    def worth(group: Group) -> float:
+        features = _width(model, group) * len(group.members)
+        return features * (1 + math.log2(like[rules[group].likeness]))
+
+    ranked = sorted(rules, key=lambda one: (streams[one], -worth(one)))
+    return {group: streams[group] for group in ranked}
+
+
+def _disjoint(groups: Iterable[Group]) -> list[Group]:
+    """Each group that has no layer in common with those before it."""
     taken: set[str] = set()
-    chosen: dict[Rule, Unit] = {}
-    for group in sorted(proven, key=lambda one: (one.summed, -_width(model, one) * len(one.members))):
-        if taken & set(group.members):
-            stream = "it is part of a residual stream; " if group.summed else ""
-            left.append(Left(group.rows, f"{stream}{TAKEN}", stored=True))
-        else:
+    chosen = []
+    for group in groups:
+        if not taken & set(group.members):
             taken.update(group.members)
-            chosen.update([proven[group]])
+            chosen.append(group)
     return chosen
 
 

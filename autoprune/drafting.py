@@ -16,14 +16,14 @@ from autoprune.architecture import Architecture, built, outputs_of
 from autoprune.coupling import Call
 from autoprune.draft import draft
 from autoprune.errors import AutopruneError
-from autoprune.inputs import is_reference
+from autoprune.functions import is_reference
 from autoprune.kinds import CAUSAL_LM, IMAGES
 from autoprune.rules import Draft, Left, left_lines, text_of
 from autoprune.space import read_space
 from autoprune.units import find_units
 
 ROWS, TOKENS, SIDE = 2, 12, 224
-"""Rows of the example batch, tokens of each, and pixels on a side where nothing says how many."""
+"""Rows of an example of text, tokens of each, and pixels on a side where nothing says how many."""
 
 
 def draft_record(
@@ -97,8 +97,7 @@ def _check(model: nn.Module, made: Draft, text: str) -> None:
         path = Path(name) / "space.yaml"
         path.write_text(text, encoding="utf-8")
         units = find_units(model, read_space(path), source="draft")
-    wanted = {(unit.rows, unit.cols, unit.pieces) for some in made.units.values() for unit in some}
-    if {(unit.rows, unit.cols, unit.pieces) for unit in units} != wanted:
+    if set(units) != {unit for some in made.units.values() for unit in some}:
         raise AutopruneError(
             "the drafted space reads back as other units than were found; nothing was written"
         )
@@ -112,7 +111,7 @@ def _loaded(source: str, image_size: int | None) -> tuple[nn.Module, Call]:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.manual_seed(0)  # a head that is missing, or what a builder gives, is drawn from here
-    if is_reference(source):
+    if is_reference(source) and not Path(source).exists():
         # Its weights are not needed: what is coupled depends on shapes and on what is computed alone.
         model = built(source).eval()
         side = image_size or SIDE
@@ -152,11 +151,13 @@ def _example(described: Architecture, model: nn.Module, tokenizer: Any) -> dict[
     """Inputs of noise that a model takes: pictures, or tokens other than the padding one."""
     draws = torch.Generator().manual_seed(0)
     if described.image is not None:
-        return {"pixel_values": torch.randn(ROWS, *described.image, generator=draws)}
+        return {"pixel_values": torch.randn(1, *described.image, generator=draws)}
     config: Any = model.config
-    ids = torch.randint(0, config.vocab_size, (ROWS, TOKENS), generator=draws)
-    pad = config.pad_token_id if config.pad_token_id is not None else -1
-    ids[ids == pad] = (pad + 1) % config.vocab_size
+    pad = config.pad_token_id
+    rows = ROWS if pad is not None else 1  # classifiers by the last token refuse more without padding
+    ids = torch.randint(0, config.vocab_size, (rows, TOKENS), generator=draws)
+    if pad is not None:
+        ids[ids == pad] = (pad + 1) % config.vocab_size
     known = {"attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
     names: Sequence[str] = () if described.kind == CAUSAL_LM else tokenizer.model_input_names
     return {"input_ids": ids, **{name: known[name] for name in names if name in known}}

@@ -175,6 +175,7 @@ class _Worker:
                 seed=job.seed,
                 step_room=self.room.busy,
                 device=best_device(),
+                again=lambda: self._stitched(job.candidate),
             )
         clock.lap("finetune")
         with tempfile.TemporaryDirectory(prefix="autoprune-") as name:

@@ -201,6 +201,7 @@ def _about(
         "measured": {name: trial[name] for name in MEASURED} | {"original_ms": run.get("original_ms")},
         "measured_on": config.target,
         "protocol": facts["protocol"],
+        "latency_of": facts.get("latency_of"),
         "timed_at": {"batch": config.batch, "sequence": config.sequence, "threads": 1},
         "library_key": run.get("library_key"),
         "searched_with": facts["versions"],

@@ -18,21 +18,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from autoprune.answers import SMALLEST, Answers
+from autoprune.answers import Answers
 from autoprune.architecture import outputs_of
 from autoprune.calibrate import answered
 from autoprune.compress.integers import Integers
-from autoprune.kinds import BY_PLACE
+from autoprune.distillation import Wanted, distance, distillation_loss
+from autoprune.kinds import BY_PLACE, CAUSAL_LM
 from autoprune.stitch import Stitched
 from autoprune.task import Data, Task
-
-LABEL_SHARE = 0.05
-"""Weight of the labels' cross-entropy beside the teacher's KL, whose weight is one."""
 
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises; after them it falls as a cosine."""
@@ -77,18 +75,18 @@ class _Rounded(nn.Module):
         self.register_buffer("zero", integers.zero.float()[..., None], persistent=False)
         self.bits, self.least = integers.bits, integers.least
 
-    def codes(self, weight: Float[Tensor, "o *i"]) -> Float[Tensor, "o g s"]:
+    def codes(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o g s"]:
         """The nearest code of each weight."""
         grouped = weight.reshape(*self.scale.shape[:2], -1)
         return ((grouped / self.scale).round() + self.zero).clamp(self.least, 2**self.bits - 1)
 
-    def forward(self, weight: Float[Tensor, "o *i"]) -> Float[Tensor, "o *i"]:
+    def forward(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
         with torch.no_grad():
             value = ((self.codes(weight) - self.zero) * self.scale).reshape(weight.shape)
             gap = value - weight
         return weight + gap
 
-    def integers(self, weight: Float[Tensor, "o *i"]) -> Integers:
+    def integers(self, weight: Float[Tensor, "o ..."]) -> Integers:
         """What the weight is stored as."""
         return Integers(
             self.codes(weight).flatten(1).to(torch.uint8),
@@ -101,7 +99,7 @@ class _Rounded(nn.Module):
 class _Half(nn.Module):
     """Parametrization of a weight stored as half floats."""
 
-    def forward(self, weight: Float[Tensor, "o *i"]) -> Float[Tensor, "o *i"]:
+    def forward(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
         return weight + (weight.detach().half().float() - weight.detach())
 
 
@@ -115,13 +113,16 @@ def finetune(
     seed: int,
     step_room: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
     device: torch.device | None = None,
+    again: Callable[[], Stitched] | None = None,
 ) -> Stitched:
-    """A trained copy of a stitched model, rounded as it will be stored; itself where that is no better.
+    """A stitched model trained, rounded as it will be stored; as it was where that is no better.
 
     Args:
         data: training rows; teacher is what the teacher answers to them.
         step_room: entered for each step; lets another process of the machine time in peace.
         device: where to train; the result comes back on the CPU.
+        again: makes the stitched model once more. Where it is given, `stitched` itself is trained, and of no
+            use afterwards, so that no second copy of it is in memory; else a copy is.
 
     Raises:
         FloatingPointError: when the loss is no longer finite, or was not to begin with.
@@ -135,31 +136,47 @@ def finetune(
         raise FloatingPointError(f"divergence from the teacher is {before} before the fine-tune")
     if before < NEGLIGIBLE_KL:
         return stitched
-    student = _trainable(stitched).to(where)
+    student = _trainable_(stitched.model if again is not None else copy.deepcopy(stitched.model), stitched)
+    student = student.to(where)
     parameters = [p for p in student.parameters() if p.requires_grad]
     rate = recipe.learning_rate * min(1.0, math.sqrt(max(0.0, before) / REFERENCE_KL))
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0, fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, recipe.steps))
     rng = np.random.default_rng(seed)
     batches = task.random_batches(training, recipe.batch_size, recipe.steps, rng)
-    for step, (rows, batch) in enumerate(batches):
+    for step, (rows, _) in enumerate(batches):
         with step_room():
-            inputs = {name: torch.from_numpy(x).to(where) for name, x in batch.items()}
-            with _mixed_precision(where):
-                output = outputs_of(student, inputs, task.kind)
-            answers = answered(output, task.answered(data, rows)).float()
-            labels = torch.from_numpy(task.labels(data, rows)).to(where)
-            loss = distillation_loss(answers, Wanted.of(teacher, rows, where), labels, task)
-            if not torch.isfinite(loss):
-                raise FloatingPointError(f"loss became {loss.item()} at fine-tune step {step}")
-            loss.backward()  # type: ignore[no-untyped-call]
+            _learn(student, task, data, teacher, rows, step)
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
+    del optimizer, scheduler, parameters  # whose moments are twice the model
     settled = _settled(student.cpu(), stitched)
     after = _divergence_on(guard, settled, task, data, teacher, step_room)
-    return settled if after < before else stitched
+    if after < before:
+        return settled
+    return stitched if again is None else again()
+
+
+def _learn(
+    student: nn.Module, task: Task, data: Data, teacher: Answers, rows: NDArray[np.int64], step: int
+) -> None:
+    """Add the gradients of a batch's loss to a student's; a vocabulary's logits of a few rows at a time."""
+    where = next(student.parameters()).device
+    size = task.evaluation_batch if task.kind == CAUSAL_LM else len(rows)
+    places = len(task.labels(data, rows))
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        inputs = {name: torch.from_numpy(x).to(where) for name, x in task.batch(data, part).items()}
+        with _mixed_precision(where):
+            output = outputs_of(student, inputs, task.kind)
+        answers = answered(output, task.answered(data, part)).float()
+        labels = torch.from_numpy(task.labels(data, part)).to(where)
+        loss = distillation_loss(answers, Wanted.of(teacher, part, where), labels, task)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"loss became {loss.item()} at fine-tune step {step}")
+        (loss * (len(labels) / max(places, 1))).backward()  # type: ignore[no-untyped-call]
 
 
 def _parted(data: Data, task: Task) -> tuple[NDArray[np.int64], Data]:
@@ -205,64 +222,13 @@ def rate_share(step: int, steps: int) -> float:
     return 0.1 + 0.45 * (1 + math.cos(math.pi * done))
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What the teacher answers at the places of a batch; see `Answers`."""
-
-    values: Float[Tensor, "m k"]
-    watched: Int[Tensor, "m w"] | None = None
-    spread: float = 0.0
-
-    @classmethod
-    def of(cls, teacher: Answers, rows: NDArray[np.int64], where: torch.device | None = None) -> Wanted:
-        """Those of some rows, on a device."""
-        at = teacher.places(rows)
-        watched = None if teacher.watched is None else torch.from_numpy(teacher.watched[at]).long().to(where)
-        return cls(torch.from_numpy(teacher.values[at]).to(where), watched, teacher.spread)
-
-
-def distance(answers: Float[Tensor, "m k"], wanted: Wanted) -> Float[Tensor, ""]:
-    """Mean divergence from the teacher, nats a place; `answers.divergence` says of what."""
-    if wanted.spread > 0:
-        return (answers - wanted.values).square().sum(-1).mean() / (2 * wanted.spread)
-    ours, theirs = answers.log_softmax(-1), wanted.values
-    if wanted.watched is None:
-        theirs = theirs.log_softmax(-1)
-    else:
-        ours, theirs = (_with_rest(one) for one in (ours.gather(1, wanted.watched), theirs))
-    return nn.functional.kl_div(ours, theirs, log_target=True, reduction="batchmean")
-
-
-def _with_rest(watched: Float[Tensor, "m w"]) -> Float[Tensor, "m w"]:
-    """Log-probabilities of the likeliest, and of all the rest together."""
-    likeliest = watched[:, 1:]
-    rest = (1.0 - likeliest.exp().sum(1, keepdim=True)).clamp(min=SMALLEST, max=1.0)
-    return torch.cat([likeliest, rest.log()], 1)
-
-
-def distillation_loss(
-    answers: Float[Tensor, "m k"], wanted: Wanted, labels: Tensor, task: Task
-) -> Float[Tensor, ""]:
-    """Divergence from the teacher, plus a share of that from the labels where there are any.
-
-    Hinton et al., arXiv 1503.02531, section 2, at temperature 1.
-    """
-    loss = distance(answers, wanted)
-    if not task.has_labels:
-        return loss
-    if task.is_probable:
-        return loss + LABEL_SHARE * nn.functional.cross_entropy(answers, labels)
-    gap = answers - labels.reshape(len(answers), -1).to(answers)
-    return loss + LABEL_SHARE * gap.square().sum(-1).mean() / (2 * wanted.spread)
-
-
-def _trainable(stitched: Stitched) -> nn.Module:
-    """A copy whose rounded weights train behind their codes.
+def _trainable_(student: nn.Module, stitched: Stitched) -> nn.Module:
+    """Make the stitched model, or its copy, train behind its codes, in place.
 
     The float weight starts as near to the weight before rounding as its code allows, so the codes
     are at first the library's and those that were a close call can turn soonest.
     """
-    student = copy.deepcopy(stitched.model).eval()
+    student.eval()
     for module in student.modules():
         if isinstance(module, nn.Embedding):
             module.weight.requires_grad_(False)
@@ -274,7 +240,7 @@ def _trainable(stitched: Stitched) -> nn.Module:
         reach = NEAR * integers.scale.float().repeat_interleave(integers.group_size, dim=1)
         start = stitched.floats.get(path, value)
         near = value + (start - value).clamp(min=-reach, max=reach)
-        module.weight = nn.Parameter(near.reshape_as(module.weight))
+        module.weight = nn.Parameter(near.reshape_as(module.weight))  # type: ignore[arg-type]
         parametrize.register_parametrization(module, "weight", _Rounded(integers), unsafe=True)
     for path in stitched.half:
         module = student.get_submodule(path)

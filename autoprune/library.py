@@ -346,7 +346,8 @@ def nearest_rows(weight: Float[Tensor, "v d"], keep: Int[Tensor, " k"]) -> Int[T
     """For each row its place among those that stay: its own, or that of the row of nearest direction."""
     unit = nn.functional.normalize(weight, dim=-1)
     kept = unit[keep]
-    places = torch.cat([(part @ kept.T).argmax(1) for part in unit.split(1024)]  # type: ignore[no-untyped-call])
+    parts = unit.split(1024)  # type: ignore[no-untyped-call]
+    places = torch.cat([(part @ kept.T).argmax(1) for part in parts])
     places[keep] = torch.arange(len(keep))
     return places.to(torch.int32)
 

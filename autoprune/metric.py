@@ -169,7 +169,7 @@ class Metric:
 
     @classmethod
     def from_json(cls, data: object) -> Metric:
-        """Inverse of `as_json`; nothing is accuracy, a bare name one of METRICS or a percentage.
+        """Inverse of `as_json`; nothing is accuracy, a bare name one of METRICS or one's own.
 
         Raises:
             AutopruneError: for what describes no metric.
@@ -179,7 +179,7 @@ class Metric:
         if isinstance(data, Metric):
             return data
         if isinstance(data, str):
-            return METRICS.get(data) or cls(data)
+            return METRICS.get(data) or cls(data, "")
         if isinstance(data, Mapping):
             name, unit, higher = (data.get(key) for key in ("name", "unit", "higher_is_better"))
             usual = METRICS.get(name) if isinstance(name, str) else None

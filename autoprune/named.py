@@ -25,9 +25,9 @@ def named(reference: str, *, what: str) -> Callable[..., Any]:
         sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a module runs its own code
         raise AutopruneError(
-            f"{what} {reference!r} cannot be imported: {error}. It is looked for in this folder and among the "
+            f"{what} {reference!r} cannot be imported: {type(error).__name__}: {error}. It is looked for in this folder and among the "
             "installed packages"
         ) from error
     if not callable(found):

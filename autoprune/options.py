@@ -20,7 +20,8 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--metric", metavar="NAME",
                  help="accuracy, f1, matthews, spearman, agreement or perplexity.  [default: the task's usual]"),
     click.option("--dataset",
-                 help="A csv/tsv/json/jsonl/parquet file, a folder, a hub id, or module:function."),
+                 help="A csv/tsv/json/jsonl/parquet/txt file, a folder (of pictures: a sub-folder a class), a "
+                      "hub id, or module:function."),
     click.option("--weights", metavar="FILE",
                  help="Weights (.safetensors) of a MODEL that a function builds, module:function."),
     click.option("--image-size", type=click.IntRange(min=8),

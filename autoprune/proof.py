@@ -8,7 +8,7 @@ Shapes: o output features, i input features of a weight as a matrix, k kept piec
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,29 +24,48 @@ from autoprune.units import Unit
 TOLERANCE, ROUNDING = 1e-3, 1e-5
 """How far apart removing and masking may be: of what masking changes, and of the largest number compared."""
 
-Changes = Mapping[str, tuple[Float[Tensor, "o i"], Float[Tensor, " o"] | None]]
-"""Other weights and biases by path of their layer."""
+Change = tuple[Float[Tensor, "o i"], Float[Tensor, " o"] | None]
+"""Another weight and bias of a layer."""
+
+Changes = Mapping[str, Change]
+"""By path of the layer."""
 
 
-def fault_of(model: nn.Module, call: Call, unit: Unit) -> str | None:
-    """Why half a unit's pieces cannot be removed, or None where that is proven on the example.
+def faults_of(model: nn.Module, call: Call, units: Sequence[Unit]) -> dict[str, str]:
+    """Why pieces cannot be removed, by name of the unit; units that are not named are proven on the example.
 
-    Removing them must give what zeroing the columns that read them gives, at the readers and in the answers.
+    Half the pieces of all units, which have no layer in common, go at once. Removing them must give what
+    zeroing the columns that read them gives, at the readers and in the answers; where it does not, the units
+    are halved until those that are to blame stand alone.
     """
-    order = torch.randperm(unit.pieces, generator=torch.Generator().manual_seed(0))
-    keep = order[: max(1, unit.pieces // 2)].sort().values
-    paths = [one.path for one in unit.cols]
-    before = _heard(model, call, {}, paths)
-    masked = _heard(model, call, _masked(model, unit, keep), paths)
+    fault = _fault(model, call, units) if units else None
+    if fault is None:
+        return {}
+    if len(units) == 1:
+        return {units[0].name: fault}
+    middle = len(units) // 2
+    return faults_of(model, call, units[:middle]) | faults_of(model, call, units[middle:])
+
+
+def _fault(model: nn.Module, call: Call, units: Sequence[Unit]) -> str | None:
+    """What is wrong when half the pieces of all units are removed."""
+    masks: dict[str, Change] = {}
+    cuts: dict[str, Change] = {}
+    for unit in units:
+        order = torch.randperm(unit.pieces, generator=torch.Generator().manual_seed(0))
+        keep = order[: max(1, unit.pieces // 2)].sort().values
+        masks |= _masked(model, unit, keep)
+        cuts |= _removed(model, unit, keep)
+    masked, changes = _heard(model, call, masks, list(masks))
     try:
-        removed = _heard(model, call, _removed(model, unit, keep), paths)
+        removed, _ = _heard(model, call, cuts, list(masks))
     except Exception as error:  # a model of the user's own may raise anything
         return f"the model does not run without part of it ({_first_line(error)})"
-    if all(torch.equal(was, now) for was, now in zip(before, masked, strict=True)):
+    if min(changes) == 0:
         return "removing part of it changes nothing on the example, so nothing is proven"
-    for was, wanted, got in zip(before, masked, removed, strict=True):
-        allowed = TOLERANCE * (was - wanted).abs().max() + ROUNDING * was.abs().max()
-        if got.shape != wanted.shape or not (got - wanted).abs().max() <= allowed:
+    for wanted, got, change in zip(masked, removed, [*changes, max(changes)], strict=True):
+        allowed = TOLERANCE * change + ROUNDING * float(wanted.abs().max())
+        if got.shape != wanted.shape or not float((got - wanted).abs().max()) <= allowed:
             return "removing part of it is not the same as masking it: something else reads it"
     return None
 
@@ -86,18 +105,30 @@ def _values(model: nn.Module, path: str) -> tuple[Float[Tensor, "o i"], Float[Te
     return layer.weight.detach().flatten(1), None if layer.bias is None else layer.bias.detach()
 
 
-def _heard(model: nn.Module, call: Call, changes: Changes, paths: Sequence[str]) -> list[Tensor]:
-    """What the layers at `paths` give, and the model, with other weights for this run."""
+def _heard(
+    model: nn.Module, call: Call, changes: Changes, paths: Sequence[str]
+) -> tuple[list[Tensor], list[float]]:
+    """What layers at `paths`, and at last the model, give with other weights; how far each layer's differ.
+
+    A layer's own change is against its old weights on the same input, where that still fits them.
+    """
     heard: list[Tensor] = []
+    by: list[float] = []
+    old = {path: model.get_submodule(path) for path in paths}
+
+    def hook(before: nn.Module) -> Callable[[nn.Module, Any, Tensor], None]:
+        def note(layer: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+            heard.append(out.clone())
+            if layer.weight.shape == before.weight.shape:
+                by.append(float((before.forward(args[0]) - out).abs().max()))
+
+        return note
+
     with changed(model, changes), torch.no_grad():
-        hooks = [
-            model.get_submodule(path).register_forward_hook(
-                lambda layer, args, out: heard.append(out.clone())
-            )
-            for path in paths
-        ]
+        hooks = [model.get_submodule(path).register_forward_hook(hook(old[path])) for path in paths]
         with removing(hooks):
-            return [call(model).clone(), *heard]
+            answers = call(model)
+    return [*heard, answers.clone()], by
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydantic
 import yaml
@@ -14,7 +14,9 @@ from torch import nn
 
 from autoprune.errors import AutopruneError
 from autoprune.space import SpaceFile
-from autoprune.units import Unit
+
+if TYPE_CHECKING:
+    from autoprune.units import Unit
 
 RATIOS = {
     "head": (0.0, 0.25, 0.5, 0.75),
@@ -44,7 +46,7 @@ class Rule:
     """One rule of a space file, or one place of it: `at` with the modules under it.
 
     by: what is removed; empty where nothing is. integer: whether 8-bit activations are offered. tied: path
-    of an output layer with the same weight.
+    of an output layer with the same weight. optional: whether `at` matches places without these modules too.
     """
 
     at: str
@@ -55,6 +57,13 @@ class Rule:
     integer: bool = True
     group_size: int = SIZES[0]
     tied: str = ""
+    optional: bool = False
+
+    @property
+    def likeness(self) -> tuple[str, ...]:
+        """What rules of like places have in common: their paths without numbers."""
+        paths = (self.at, *self.rows, "", *self.cols)
+        return tuple(_starred(path, [True] * len(_numbers(path))) for path in paths)
 
     @property
     def described(self) -> dict[str, Any]:
@@ -66,6 +75,8 @@ class Rule:
             out["prune"] = {"by": self.by, "ratios": list(RATIOS[self.by])}
         if self.tied:
             out["tied"] = self.tied
+        if self.optional:
+            out["optional"] = True
         return out | {"quantize": {**quantize, "group_size": self.group_size}}
 
 
@@ -99,6 +110,9 @@ def file_of(rules: dict[str, Rule]) -> SpaceFile:
             {"version": 1, "units": {name: one.described for name, one in rules.items()}}
         )
     except pydantic.ValidationError as error:
+        if any(not one.at for one in rules.values()):
+            wrong = "it and its readers are in no common module but the model itself, which `at` cannot name"
+            raise AutopruneError(wrong) from error
         said = error.errors()[0]
         raise AutopruneError(
             f"a rule's {said['loc'][-1]} cannot be {said['input']!r}: {said['msg']}"
@@ -128,21 +142,29 @@ def merged(model: nn.Module, places: Iterable[Rule]) -> list[Rule]:
     for one in places:
         stem = "" if one.by else one.at.rpartition(".")[2]  # a layer of another name is another kind
         alike.setdefault(replace(one, at=stem), []).append(one.at)
-    rules = [
-        (min(order[_first_layer(path, rule)] for path in covered), replace(rule, at=pattern))
-        for rule, ats in alike.items()
-        for pattern, covered in _patterns(sorted(ats, key=lambda at: order[at]), list(order))
-    ]
+    rules = []
+    for rule, ats in alike.items():
+        whole = [path for path in order if order.keys() >= set(_layers(path, rule))]
+        for pattern, covered in _patterns(sorted(ats, key=lambda at: order[at]), whole):
+            is_partial = len(matched(pattern, order)) > len(covered)
+            first = min(order[_layers(at, rule)[0]] for at in covered)
+            rules.append((first, replace(rule, at=pattern, optional=is_partial)))
     return [rule for _, rule in sorted(rules, key=lambda pair: pair[0])]
 
 
-def _first_layer(at: str, rule: Rule) -> str:
-    """Path of the first layer of a rule's place."""
-    return ".".join(part for part in (at, *rule.rows[:1]) if part)
+def _layers(at: str, rule: Rule) -> list[str]:
+    """Paths of a rule's layers at one place, the first of its rows first."""
+    return [".".join(part for part in (at, name) if part) for name in (rule.rows or ("",)) + rule.cols]
+
+
+def matched(pattern: str, paths: Iterable[str]) -> list[str]:
+    """Paths that `*` for one part of a path makes equal to a pattern."""
+    regex = re.compile(re.escape(pattern).replace(r"\*", r"[^.]+"))
+    return [path for path in paths if regex.fullmatch(path)]
 
 
 def _patterns(places: Sequence[str], paths: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Paths with `*` for numbers that match these places and no others of a model, with what they match.
+    """Paths with `*` for numbers that match these places and no others of `paths`, with what they match.
 
     >>> _patterns(["a.0.b.1", "a.1.b.1"], ["a", "a.0.b.0", "a.0.b.1", "a.1.b.1"])
     [('a.*.b.1', ['a.0.b.1', 'a.1.b.1'])]
@@ -155,8 +177,7 @@ def _patterns(places: Sequence[str], paths: Sequence[str]) -> list[tuple[str, li
         for place in left:
             groups.setdefault(_starred(place, stars), []).append(place)
         for pattern, covered in groups.items():
-            regex = re.compile(re.escape(pattern).replace(r"\*", r"[^.]+"))
-            if [path for path in paths if regex.fullmatch(path)] == covered:
+            if matched(pattern, paths) == covered:
                 out.append((covered[0] if len(covered) == 1 else pattern, covered))
                 left = [place for place in left if place not in covered]
     return out

@@ -23,6 +23,7 @@ from autoprune.groundwork import build_library, measured_costs, time_original
 from autoprune.inputs import Inputs, check_budget, read_inputs
 from autoprune.jobs import Evaluate, Score, candidate_seed
 from autoprune.ledger import Ledger, Summary
+from autoprune.metric import own_metric
 from autoprune.pool import run_all, run_each
 from autoprune.prepare import Prepared, prepare
 from autoprune.printing import standing_note, trial_line
@@ -267,10 +268,11 @@ class _Search:
         now = self.ledger.sum_up(state="running", in_flight=in_flight, seconds_left=seconds_left)
         tried = [one for one in now.trials if is_candidate(one)]
         failed = sum(one.failure is not None for one in now.trials if not one.is_baseline)
-        note = standing_note(now, failed, seconds_left)
+        metric = own_metric(self.prepared.setting.task.metric)
+        note = standing_note(now, failed, seconds_left, metric=metric)
         bar(len(tried), note)
         if trial.failure is not None or not self.progress.live:
-            self.progress.line(f"[{len(tried)}/{self.wanted}] {trial_line(trial)}   {note}")
+            self.progress.line(f"[{len(tried)}/{self.wanted}] {trial_line(trial, metric=metric)}   {note}")
         if len(tried) >= 6 and sum(one.failure is not None for one in tried) > len(tried) / 2:
             raise FailedTrialsError(
                 f"{failed} of {len(tried)} trials failed, the last with: {trial.failure}; "

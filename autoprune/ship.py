@@ -96,6 +96,8 @@ def export(
 @click.option("--batch", type=click.IntRange(min=1), help="Batch of the latency.  [default: as recorded]")
 @click.option("--sequence", type=click.IntRange(min=1), help="Its tokens.  [default: as recorded]")
 @click.option("--threads", type=click.IntRange(min=1), help="Its threads.  [default: as recorded]")
+@click.option("--builder", metavar="MODULE:FUNCTION",
+              help="Function that may be called for a model that is not from transformers.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 def bench(
     folder: Path,
@@ -103,6 +105,7 @@ def bench(
     batch: int | None,
     sequence: int | None,
     threads: int | None,
+    builder: str | None,
     as_json: bool,
 ) -> None:
     """Measure an exported model again: bytes, accuracy and latency, on this machine, without its run.
@@ -121,7 +124,9 @@ def bench(
         from autoprune.validate import Request, measure
 
         about = read_about(folder)
-        request = Request(str(folder), dataset=dataset, batch=batch, sequence=sequence, threads=threads)
+        request = Request(
+            str(folder), dataset=dataset, batch=batch, sequence=sequence, threads=threads, builder=builder
+        )
         found = measure(request)
         checks = bench_checks(found, about)
         if as_json:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -149,14 +149,16 @@ def find_units(model: nn.Module, file: SpaceFile, *, source: str) -> tuple[Unit,
         if not places and not rule.optional:
             errors.append(f"units.{kind}: no module matches {rule.at!r}")
         for place in places:
+            paths = _paths(place, rule)
+            if taken & paths or (rule.optional and not paths <= modules.keys()):
+                continue
             try:
                 unit = _unit(model, modules, place, kind, rule, prefix)
             except AutopruneError as error:
                 errors.append(f"units.{kind}: {error}")
                 break
-            if not any(w.path in taken for w in unit.weights):
-                taken.update(w.path for w in unit.weights)
-                found.append(unit)
+            taken |= paths | {w.tied for w in unit.weights}
+            found.append(unit)
     if errors:
         raise AutopruneError(
             f"space file {source} does not fit this model ({type(model).__name__}):\n  " + "\n  ".join(errors)
@@ -171,6 +173,11 @@ def _places(at: str, modules: Mapping[str, nn.Module], prefix: str) -> list[str]
     at = at.removeprefix(f"{prefix}.") if bare else at
     pattern = re.compile(re.escape(at).replace(r"\*", r"[^.]+"))
     return [path for path in modules if pattern.fullmatch(path)]
+
+
+def _paths(place: str, rule: UnitRule) -> set[str]:
+    """Paths of the modules that a rule names at a place."""
+    return {_join(place, part) for part in (rule.rows or ("",)) + rule.cols}
 
 
 def _unit(
@@ -191,8 +198,8 @@ def _unit(
     name = place.removeprefix(f"{prefix}.") if prefix else place
     name = name if name.rpartition(".")[2] == kind or not rule.cols else f"{name}.{kind}"
     size = rule.quantize.group_size
-    step = {"head": 1, "channel": CHANNEL_STEP}.get(by, size)
-    return Unit(
+    step = {"head": 1, "token": 1, "channel": CHANNEL_STEP}.get(by, size)
+    unit = Unit(
         name=name,
         kind=kind,
         rows=rows if rule.prune is not None else rows + cols,
@@ -205,6 +212,18 @@ def _unit(
         integer=rule.quantize.activations is not None,
         by_token=by_token,
     )
+    return replace(unit, ratios=_unlike(unit))
+
+
+def _unlike(unit: Unit) -> tuple[float, ...]:
+    """Ratios at which a unit keeps different numbers of pieces; of those that keep as many the smallest.
+
+    Three heads that others share are two at a quarter and at a half: the same variant twice.
+    """
+    by_kept: dict[int, float] = {}
+    for ratio in unit.ratios:
+        by_kept.setdefault(unit.kept(ratio), ratio)
+    return tuple(by_kept.values())
 
 
 def _pieces(model: nn.Module, rows: Sequence[Weight], cols: Sequence[Weight], by: str) -> int:
@@ -234,18 +253,26 @@ def _weight(modules: dict[str, nn.Module], path: str, tied: str = "") -> Weight:
     module = modules.get(path)
     if module is None:
         raise AutopruneError(f"the model has no module {path!r}")
-    if tied and tied not in modules:
-        raise AutopruneError(f"the model has no module {tied!r}")
     has_bias = getattr(module, "bias", None) is not None
     if isinstance(module, nn.Conv2d):
         return _conv(module, path, has_bias)
     if not isinstance(module, nn.Linear | nn.Embedding):
         raise AutopruneError(f"{path} is a {type(module).__name__}; a Linear, Embedding or Conv2d is needed")
     rows, columns = module.weight.shape
-    shares = bool(tied) and getattr(modules[tied], "weight", None) is module.weight
     return Weight(
-        path, rows, columns, has_bias, isinstance(module, nn.Embedding), tied=tied if shares else ""
+        path, rows, columns, has_bias, isinstance(module, nn.Embedding), tied=_sharer(modules, path, tied)
     )
+
+
+def _sharer(modules: Mapping[str, nn.Module], path: str, tied: str) -> str:
+    """Path of the layer that has the same weight as the one at `path`; empty where it is that one's alone."""
+    weight = modules[path].weight
+    others = [other for other, one in modules.items() if getattr(one, "weight", None) is weight and other != path]
+    if not others or others == [tied]:
+        return tied if others else ""
+    is_embedding = isinstance(modules[path], nn.Embedding)
+    what = f"say so by `tied: {others[0]}`" if is_embedding else f"cover {others[0]} first, with `tied: {path}`"
+    raise AutopruneError(f"{path} shares its weight with {', '.join(others)}; {what}")
 
 
 def _conv(module: nn.Conv2d, path: str, has_bias: bool) -> Weight:

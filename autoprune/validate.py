@@ -120,7 +120,8 @@ def measure(request: Request) -> Found:
     """
     folder = Path(request.folder)
     about = read_about(folder)
-    target, at = runtime_of(about["target"]), _timed_at(request, about, folder)
+    target = runtime_of(about["target"], builder=request.builder)
+    at = _timed_at(request, about, folder)
     target.load(folder, threads=at["threads"])  # once for the imports
     begun = time.perf_counter()
     run = target.load(folder, threads=at["threads"])

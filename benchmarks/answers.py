@@ -14,18 +14,27 @@ from tokenizers import Tokenizer
 from autoprune.demo import demo_rows
 
 NEW_TOKENS = 24
+PAST, PRESENT = "past.", "present."  # as in autoprune/decoding.py
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 
 
 def generate(folder: Path, prompt: str) -> str:
-    """The likeliest next token, `NEW_TOKENS` times; the whole text is read again for each."""
+    """The likeliest next token, `NEW_TOKENS` times; keys and values [1 h p d] are handed on."""
     model, tokenizer = _loaded(folder)
-    ids: list[int] = tokenizer.encode(prompt).ids
-    begun = len(ids)
+    shapes = {port.any_name: port.partial_shape for port in model.inputs}
+    past = {
+        name: np.zeros((1, shape[1].get_length(), 0, shape[3].get_length()), np.float32)
+        for name, shape in shapes.items()
+        if name.startswith(PAST)
+    }
+    new: list[int] = tokenizer.encode(prompt).ids
+    written: list[int] = []
     for _ in range(NEW_TOKENS):
-        logits = model(_inputs(model, ids))[0]
-        ids.append(int(logits[0, -1].argmax()))
-    return tokenizer.decode(ids[begun:])
+        found = model({"input_ids": np.array([new], np.int64), **past})
+        past = {name: found[model.output(PRESENT + name.removeprefix(PAST))] for name in past}
+        new = [int(found[model.output("logits")][0, -1].argmax())]
+        written += new
+    return str(tokenizer.decode(written))
 
 
 def answer(folder: Path, text: str) -> list[float]:
@@ -59,6 +68,5 @@ def _inputs(model: Any, ids: list[int]) -> dict[str, NDArray[np.int64]]:
         "input_ids": row,
         "attention_mask": np.ones_like(row),
         "token_type_ids": np.zeros_like(row),
-        "position_ids": np.arange(len(ids), dtype=np.int64)[None],
     }
     return {port.any_name: known[port.any_name] for port in model.inputs}

@@ -34,7 +34,8 @@ from autoprune.sensitivity import measure_sensitivity
 from autoprune.shelf import VERSION as LIBRARY_VERSION
 from autoprune.space import UNTOUCHED, Candidate, Level, SearchSpace
 from autoprune.stitch import replace_, stitch
-from autoprune.task import accuracy, divergence
+from autoprune.answers import divergence
+from autoprune.scores import accuracy
 from autoprune.units import search_space
 
 VERSION = 101

@@ -34,7 +34,6 @@ SPACES = Path(__file__).parent.parent / "search_spaces"
 LEAST_GAP, MOST_LOSS, MOST_TOKEN_LOSS, LEAST_AGREEMENT = 0.6, 1.0, 1.5, 97.0
 ROUNDED = "the published weights were rounded to 4 bits (GGUF Q4_1) before anything here"
 PROMPT = "The president said on Monday that"
-TOKEN_RATIOS = [0.0, 0.25, 0.5, 0.75, 0.9]
 UNIFORM = 3
 """Bits of the uniform model that a search is given the size of."""
 
@@ -137,7 +136,7 @@ def efficientnet(bench: Bench) -> Found:
     """A model that is not from transformers: channels removed, 8 bits, faster."""
     folder = zoo.efficientnet(bench.zoo)
     words = ["benchmarks.zoo:efficientnet_lite0", "--weights", str(folder / "model.safetensors")]
-    words += ["--dataset", str(zoo.cell_images(bench.zoo)), "--task", "image-classification"]
+    words += ["--image-size", str(zoo.CELL_PIXELS), "--dataset", str(zoo.cell_images(bench.zoo))]
     probe = bench.search("efficientnet-probe", *words, "--finetune-steps", "0", trials=1)
     limit_ms = round(0.8 * probe.baseline("uniform 8-bit")["latency_ms"], 3)
     run = bench.search("efficientnet-ms", *words, "--budget", f"{limit_ms}ms", trials=32)
@@ -207,10 +206,7 @@ def embeddings(bench: Bench) -> Found:
 
 def tokens(bench: Bench) -> Found:
     """The demo with words of its vocabulary removable."""
-    data = _space("bert")
-    data["units"]["word_embeddings"].setdefault("prune", {"by": "token", "ratios": TOKEN_RATIOS})
-    space = _written(bench.work / "bert-tokens.yaml", data)
-    run = bench.search("tokens-5MB", "--space", str(space), "--budget", "5MB", trials=32)
+    run = bench.search("tokens-5MB", "--budget", "5MB", trials=32)
     removed = run.best["levels"]["word_embeddings"]["ratio"]
     folder = bench.export(run, "openvino")
     sentence = unseen_words(folder)

@@ -44,7 +44,7 @@ class Lineup:
         self.task = prepared.setting.task
         self.rows: list[Row] = []
         self.skipped: list[str] = []
-        self._teacher_logits = prepared.setting.validation_logits
+        self._teacher_logits = prepared.setting.validation_answers.values
         self._shop = Workshop(prepared, worker)
         worker.teacher.save_pretrained(folder / "teacher")
         self._source = Source(worker.teacher, folder / "teacher", worker.example, self.task)

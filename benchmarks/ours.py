@@ -208,7 +208,7 @@ class Workshop:
         """After the brief fine-tune of a trial; as it was where that brought nothing."""
         setting = self._setting
         found = finetune(
-            stitched, setting.task, setting.task.train, setting.train_logits, self._recipe,
+            stitched, setting.task, setting.task.train, setting.train_answers, self._recipe,
             seed=candidate_seed(setting.seed, stitched.levels), step_room=self._worker.room.busy,
         )  # fmt: skip
         if found is stitched:

@@ -41,7 +41,8 @@ from autoprune.sensitivity import measure_sensitivity, weight_changes
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Candidate, Choices, Level, SearchSpace
 from autoprune.stitch import stitch
 from autoprune.targets.packed import torch_runner
-from autoprune.task import Encoded, divergence
+from autoprune.answers import divergence
+from autoprune.task import Encoded
 from autoprune.units import Unit
 
 Table = dict[str, dict[Level, float]]
@@ -68,7 +69,7 @@ class Bench:
 
     def kl(self, candidate: Candidate) -> float:
         """Measured on the validation rows."""
-        teacher = self.setting.validation_logits[: len(self.validation)]
+        teacher = self.setting.validation_answers.values[: len(self.validation)]
         return divergence(self.logits(candidate, self.validation), teacher)
 
     def logits(self, candidate: Candidate, data: Encoded) -> NDArray[np.float32]:

@@ -21,7 +21,9 @@ from autoprune.measure import logits_of
 from autoprune.quiet import default_room
 from autoprune.space import Candidate, Level
 from autoprune.targets import Runner
-from autoprune.task import Batch, Task, accuracy, divergence
+from autoprune.answers import divergence
+from autoprune.scores import accuracy
+from autoprune.task import Batch, Task
 
 Load = Callable[[], Runner]
 """Loads a saved model; can be sent to another process."""

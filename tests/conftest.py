@@ -15,6 +15,7 @@ import transformers
 from torch import nn
 
 import autoprune.targets.openvino  # noqa: F401  before OpenVINO itself, to keep its reports off
+from autoprune.architecture import Architecture
 from autoprune.calibrate import Statistics, calibrate
 from autoprune.errors import AutopruneError
 from autoprune.library import Library
@@ -59,6 +60,7 @@ class Tiny:
     task: Task
     statistics: dict[str, Statistics]
     library: Library
+    architecture: Architecture | None = None
 
     def unit(self, kind: str) -> Unit:
         """The first unit of a kind."""
@@ -70,7 +72,7 @@ class Tiny:
 
     def stitched_as(self, candidate: Candidate) -> Stitched:
         """The model with a candidate's levels."""
-        return stitch(self.model, self.units, candidate, self.library)
+        return stitch(self.model, self.units, candidate, self.library, self.architecture)
 
     def space_for(self, target: Target) -> SearchSpace:
         """What a target offers, and 8-bit activations wherever it can hold them."""

@@ -19,7 +19,7 @@ from autoprune.run import Config
 from autoprune.space import Candidate, Level
 from autoprune.stitch import stitch
 from autoprune.targets.packed import torch_runner, write_packed
-from autoprune.task import accuracy
+from autoprune.scores import accuracy
 
 LABELS = ("bad", "fair", "good")
 TRIAL = 3

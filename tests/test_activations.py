@@ -11,14 +11,14 @@ import pytest
 import torch
 from conftest import Tiny, logits
 
-from autoprune.compress.activations import TOP, Activations, IntegerLinear
+from autoprune.answers import Answers, divergence
+from autoprune.compress.activations import TOP, Activations, RoundedInput, integer_class
 from autoprune.compress.rounding import round_compensated
 from autoprune.errors import AutopruneError
 from autoprune.finetune import Recipe, finetune
 from autoprune.sensitivity import measure_sensitivity
 from autoprune.space import INTEGER, UNTOUCHED, Candidate, Choices, Level, SearchSpace, read_space
 from autoprune.stitch import stitch
-from autoprune.task import divergence
 
 quick = hypothesis.settings(deadline=None, max_examples=60)
 ends = some.floats(-50.0, 50.0)
@@ -115,7 +115,9 @@ def test_a_stitched_model_rounds_the_inputs_of_the_layers_it_says_and_no_others(
     assert set(stitched.activations) == {weight.path for weight in unit.weights}
     for path, grid in stitched.activations.items():
         layer = stitched.model.get_submodule(path)
-        assert isinstance(layer, IntegerLinear)
+        assert isinstance(layer, RoundedInput)
+        assert type(layer) is integer_class(torch.nn.Linear)
+        assert isinstance(layer, torch.nn.Linear)
         x = torch.randn(3, layer.in_features)
         wanted = torch.nn.functional.linear(grid.round(x), layer.weight, layer.bias)
         assert torch.equal(layer(x), wanted)
@@ -149,7 +151,7 @@ def test_its_damage_counts_what_rounding_inputs_does(tiny: Tiny) -> None:
 
 def test_a_fine_tune_keeps_the_grids_and_the_signs(tiny: Tiny) -> None:
     before = tiny.stitched(W8A8)
-    sure = np.eye(3, dtype=np.float32)[tiny.task.train.labels] * 6
+    sure = Answers.plain(np.eye(3, dtype=np.float32)[tiny.task.train.labels] * 6)
     after = finetune(before, tiny.task, tiny.task.train, sure, Recipe(6, 8, 3e-3), seed=0)
     assert after is not before
     assert after.activations == before.activations

@@ -23,12 +23,12 @@ from autoprune.compress.integers import (
     stored_bytes,
 )
 from autoprune.compress.packing import Bytes, pack_dense, pack_openvino, unpack_dense
-from autoprune.compress.removal import refit, removal_order
+from autoprune.compress.removal import Reader, refit, removal_order
 from autoprune.compress.rounding import round_compensated
 from autoprune.library import make_variants
 from autoprune.space import Level
 from autoprune.stitch import replace_
-from autoprune.units import Unit
+from autoprune.units import Unit, Weight
 
 WIDTHS = (2, 3, 4, 6, 8)
 LENGTHS = tuple(range(1, 26))  # every remainder of 2, 4 and 8 codes a step
@@ -245,9 +245,8 @@ def test_columns_that_were_never_seen_are_rounded_too() -> None:
 
 
 def ordered(weight: Tensor, x: Tensor, *, block: int = 1, step: int = 1) -> list[int]:
-    order = removal_order(
-        weight, moment_of(x), x.mean(0), block=block, step=step, row_weight=torch.ones(len(weight))
-    )
+    reader = Reader(weight, moment_of(x), x.mean(0), torch.ones(len(weight)))
+    order = removal_order([reader], pieces=weight.shape[1] // block, step=step)
     return [int(one) for one in order]
 
 
@@ -296,8 +295,28 @@ def test_a_row_that_does_not_matter_does_not_decide() -> None:
     weight = torch.zeros(2, 6)
     weight[0], weight[1] = torch.arange(1, 7), torch.arange(6, 0, -1) * 100
     moment, mean = torch.eye(6), torch.zeros(6)
-    order = removal_order(weight, moment, mean, block=1, step=1, row_weight=torch.tensor([1.0, 0.0]))
+    order = removal_order([Reader(weight, moment, mean, torch.tensor([1.0, 0.0]))], pieces=6, step=1)
     assert order.tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("blocks", [(1, 1), (1, 4), (3, 2)])
+def test_costs_of_several_readers_add_up(blocks: tuple[int, int]) -> None:
+    """Layers that all read the same pieces, in columns of their own number."""
+    pieces, readers = 6, []
+    for k, block in enumerate(blocks):
+        x = correlated(400, pieces * block, seed=10 * k)
+        readers.append((drawn(5, pieces * block, seed=k), x, block))
+
+    def cost_without(keep: list[int]) -> float:
+        columns = [[b * block + k for b in keep for k in range(block)] for _, _, block in readers]
+        return sum(lstsq_error(w, x, c) / len(x) for (w, x, _), c in zip(readers, columns, strict=True))
+
+    given = [Reader(w, moment_of(x), x.mean(0), torch.ones(5)) for w, x, _ in readers]
+    alive = list(range(pieces))
+    for chosen in removal_order(given, pieces=pieces, step=1).tolist()[:-1]:
+        costs = {one: cost_without([b for b in alive if b != one]) for one in alive}
+        assert costs[chosen] <= 1.02 * min(costs.values()) + 1e-6
+        alive.remove(chosen)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -323,7 +342,19 @@ def test_refit_solves_the_ridge_problem_that_it_states() -> None:
     target = torch.cat([x @ weight.T + bias, ridge.sqrt() * weight[:, keep].T])
     solution = torch.linalg.lstsq(torch.cat([seen, pull]), target).solution.T
     new, new_bias = refit(weight, bias, moment_of(x), x.mean(0), keep)
+    assert new_bias is not None
     torch.testing.assert_close(torch.cat([new, new_bias[:, None]], 1), solution, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_refit_without_a_bias_is_least_squares_through_the_origin(seed: int) -> None:
+    x, weight = correlated(600, 20, seed=seed), drawn(7, 20, seed=seed)
+    keep = torch.tensor([0, 2, 3, 5, 8, 9, 13, 14, 19])
+    new, none = refit(weight, None, moment_of(x), x.mean(0), keep)
+    assert none is None
+    seen, target = x[:, keep].double(), x.double() @ weight.double().T
+    best = float((seen @ torch.linalg.lstsq(seen, target).solution - target).square().sum())
+    assert best <= float((seen @ new.double().T - target).square().sum()) <= 1.01 * best + 1e-9
 
 
 def test_refit_of_all_columns_changes_nothing() -> None:
@@ -357,7 +388,7 @@ def masked(mask: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tens
 def test_removing_rows_equals_masking_them(tiny: Tiny, kind: str, share: float) -> None:
     smaller, full = copy.deepcopy(tiny.model), copy.deepcopy(tiny.model)
     for unit in (one for one in tiny.units if one.kind == kind):
-        keep = blocks_to_keep(unit, share)
+        keep = unit.at(pieces_to_keep(unit, share), unit.rows[0].rows)
         for one in unit.rows:
             old: nn.Linear = tiny.model.get_submodule(one.path)  # type: ignore[assignment]
             replace_(smaller, one.path, old.weight[keep], old.bias[keep])
@@ -370,12 +401,10 @@ def test_removing_rows_equals_masking_them(tiny: Tiny, kind: str, share: float) 
     assert (logits(smaller, batch) - logits(full, batch)).abs().max() <= 1e-6
 
 
-def blocks_to_keep(unit: Unit, share: float) -> Tensor:
-    """Columns of random heads or neurons, `share` of them gone."""
-    blocks = unit.rows[0].rows // unit.block
-    order = torch.randperm(blocks, generator=torch.Generator().manual_seed(0))
-    kept = order[round(blocks * share) :].sort().values
-    return (kept[:, None] * unit.block + torch.arange(unit.block)).reshape(-1)
+def pieces_to_keep(unit: Unit, share: float) -> Tensor:
+    """Random heads or neurons, `share` of them gone."""
+    order = torch.randperm(unit.pieces, generator=torch.Generator().manual_seed(0))
+    return order[round(unit.pieces * share) :].sort().values
 
 
 @pytest.mark.parametrize("kind", ["attention", "feed_forward"])
@@ -402,7 +431,7 @@ def test_what_a_higher_ratio_keeps_a_lower_ratio_keeps_too(tiny: Tiny, kind: str
         rows = kept_rows(tiny, model, unit)
         assert torch.equal(rows, tiny.library.kept_rows(unit, ratio))
         kept.append(set(rows.tolist()))
-        assert len(kept[-1]) == unit.kept(ratio)
+        assert len(kept[-1]) == unit.kept(ratio) * unit.rows[0].rows // unit.pieces
     assert all(fewer <= more for more, fewer in itertools.pairwise(kept))
 
 
@@ -410,22 +439,25 @@ def test_what_a_higher_ratio_keeps_a_lower_ratio_keeps_too(tiny: Tiny, kind: str
 def test_what_is_kept_matters_more_than_what_is_removed(tiny: Tiny, kind: str) -> None:
     unit = tiny.unit(kind)
     keep = kept_rows(tiny, tiny.stitched_as(tiny.with_levels(**{kind: Level(0.5, 32)})).model, unit)
-    rest = torch.tensor(sorted(set(range(unit.rows[0].rows)) - set(keep.tolist())))
-    made = [make_variants(unit, rows, tiny.model, tiny.statistics) for rows in (keep, rest)]
-    harms = [sum(harm_at(tiny, tensors, one.path) for one in unit.cols) for tensors in made]
+    pieces = tiny.library.kept(unit, 0.5)
+    assert torch.equal(unit.at(pieces, unit.rows[0].rows), keep)
+    rest = torch.tensor(sorted(set(range(unit.pieces)) - set(pieces.tolist())))
+    made = [make_variants(unit, some, tiny.model, tiny.statistics) for some in (pieces, rest)]
+    harms = [sum(harm_at(tiny, unit, tensors, one) for one in unit.cols) for tensors in made]
     assert 0 < harms[0] < harms[1]
-    assert torch.equal(made[0]["keep"], tiny.library.kept_rows(unit, 0.5))
+    assert torch.equal(made[0]["keep"], pieces)
     for path, variant in tiny.library.variants(unit, Level(0.5, 32)).items():
         assert torch.equal(variant.value(), made[0][f"{path}.weight"])
 
 
-def harm_at(tiny: Tiny, tensors: Mapping[str, Tensor], path: str) -> float:
+def harm_at(tiny: Tiny, unit: Unit, tensors: Mapping[str, Tensor], col: Weight) -> float:
     """sum_o g_o E[(D x + c)^2]_o of a matrix that lost columns, in double precision."""
+    path, columns = col.path, unit.at(tensors["keep"], col.columns)
     module: nn.Linear = tiny.model.get_submodule(path)  # type: ignore[assignment]
     seen = tiny.statistics[path]
     moment, mean, gradient = (one.double() for one in (seen.moment, seen.mean, seen.gradient))
     gap = -module.weight.detach().double()
-    gap[:, tensors["keep"]] += tensors[f"{path}.weight"].double()
+    gap[:, columns] += tensors[f"{path}.weight"].double()
     moved = (tensors[f"{path}@32.bias"] - module.bias.detach()).double()
     error = ((gap @ moment) * gap).sum(1) + 2 * moved * (gap @ mean) + moved.square()
     return float(gradient @ error)

@@ -126,6 +126,9 @@ def test_groups_stay_together_and_equal_rows_too(given: Callable[[Any], str], ki
     splits = read_splits(given(records + records[:30]), kind=kind, group_by="by")
     groups = [{group[row[:1]] for row in part} for part in contents(splits)]
     assert sum(map(len, groups)) == len(set.union(*groups)) == 30
+    twice = [*records, *(dict(record, by=f"h{i}") for i, record in enumerate(records[:30]))]
+    rows = [set(part) for part in contents(read_splits(given(twice), kind=kind, group_by="by"))]
+    assert sum(map(len, rows)) == len(set.union(*rows)) == 90
     doubled = read_splits(given(records + records[:30]), kind=kind)
     rows = [set(part) for part in contents(doubled)]
     assert sum(map(len, rows)) == len(set.union(*rows)) == 90
@@ -302,7 +305,8 @@ def test_both_sentences_of_a_pair_are_rows_and_each_comes_once(given: Callable[[
 
 
 def test_which_of_two_spellings_is_kept_does_not_depend_on_the_order(given: Callable[[Any], str]) -> None:
-    rows = [{"text": f"{word} {i}", "by": f"g{i % 7}{word}"} for i in range(40) for word in ("Word", "word")]
+    rows = [{"text": f"Word {i}", "by": f"g{i % 30}"} for i in range(40)]
+    rows += [{"text": f"word {i}", "by": f"g{7 * i % 30}"} for i in range(40)]
     kept = []
     for some_order in (rows, rows[::-1], sorted(rows, key=lambda row: row["text"][::-1])):
         for group in ("by", None):
@@ -466,6 +470,7 @@ def test_a_grey_image_is_one_plane_seen_thrice(given: Callable[[Any], str]) -> N
         read = one_image(given, cell)
         assert read.strides[2] == 0
         assert (read == grey[:, :, None]).all()
+    assert (one_image(given, grey + 0.6) == grey[:, :, None] + 1).all()
     assert (one_image(given, grey > 9)[..., 0] == 255 * (grey > 9)).all()
     opaque = np.dstack([grey, grey, grey, grey])
     assert (one_image(given, opaque) == opaque[..., :3]).all()
@@ -553,6 +558,17 @@ def test_rows_compare_by_pixels_and_rows_without_an_image_are_dropped(given: Cal
 
 
 # Functions
+
+
+def test_rows_without_a_group_are_dealt_one_by_one(given: Callable[[Any], str]) -> None:
+    rows = [
+        dict(row, by=("g", None, " ", float("nan"))[min(i // 10, 3)])
+        for i, row in enumerate(made("causal-lm", 90))
+    ]
+    splits = read_splits(given(rows), kind="causal-lm", group_by="by")
+    assert min(sizes(splits)) >= 5
+    grouped = [sum(int(text.split()[1]) < 10 for text in getattr(splits, name).texts[0]) for name in SPLITS]
+    assert sorted(grouped) == [0, 0, 10]
 
 
 def test_a_function_of_a_module_in_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from autoprune import shelf
+from autoprune.answers import divergence
 from autoprune.calibrate import Statistics, calibrate
 from autoprune.errors import AutopruneError
 from autoprune.library import Library, Variant
 from autoprune.measure import logits_of
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Level
-from autoprune.stitch import Stitched, replace_
+from autoprune.stitch import FewerTokens, Stitched, replace_
 from autoprune.targets.packed import torch_runner
-from autoprune.task import divergence
 from autoprune.units import Unit, Weight
 
 
@@ -214,8 +214,10 @@ def test_rows_that_stay_are_those_of_the_variants_in_order(tiny: Tiny) -> None:
     for unit in (one for one in tiny.units if one.prunable):
         for ratio in unit.ratios:
             keep = tiny.library.kept_rows(unit, ratio)
-            assert len(keep) == unit.kept(ratio)
-            assert (keep.diff() > 0).all()
+            pieces = tiny.library.kept(unit, ratio)
+            assert len(pieces) == unit.kept(ratio)
+            assert (pieces.diff() > 0).all()
+            assert torch.equal(keep, unit.at(pieces, unit.rows[0].rows))
             variants = tiny.library.variants(unit, Level(ratio, FLOAT_BITS))
             for one in unit.rows:
                 weight: Tensor = tiny.model.get_submodule(one.path).weight  # type: ignore[assignment]
@@ -302,7 +304,7 @@ def several(
             low, high = -torch.ones(i), torch.ones(i)
             seen[name] = Statistics(torch.eye(i), torch.zeros(i), torch.ones(o), 1.0, low, high)
         rows, cols = (Weight(a, 256, 64, True),), (Weight(b, 64, 256, True),)
-        units.append(Unit(f"u{k}", "u", rows, cols, 1, 64, 64, ratios, (2, 4, 8, FLOAT_BITS)))
+        units.append(Unit(f"u{k}", "u", rows, cols, 256, 64, 64, ratios, (2, 4, 8, FLOAT_BITS)))
     return Library(folder, teacher, seen, key="k", limit=limit), units
 
 
@@ -606,7 +608,14 @@ def test_a_mixed_state_weighs_what_the_units_say(tiny: Tiny) -> None:
 def check_sizes(tiny: Tiny, stitched: Stitched) -> None:
     for unit in tiny.units:
         held = sum(bytes_of(stitched, weight.path) for weight in unit.weights)
+        held += sum(4 * len(one) for one in places_of(stitched, unit))
         assert held == unit.size_bytes(stitched.levels[unit.name]), unit.name
+
+
+def places_of(stitched: Stitched, unit: Unit) -> list[Tensor]:
+    """Numbers by which ids are looked up in embeddings that lost tokens."""
+    modules = (stitched.model.get_submodule(one.path) for one in unit.weights)
+    return [one.places for one in modules if isinstance(one, FewerTokens)]
 
 
 def bytes_of(stitched: Stitched, path: str) -> int:

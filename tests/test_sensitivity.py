@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +13,8 @@ from conftest import Tiny
 from torch import Tensor, nn
 
 from autoprune import sensitivity
-from autoprune.sensitivity import Sensitivity, _directions, _factor, measure_sensitivity
+from autoprune.directions import DIRECTIONS, factor, of_classes
+from autoprune.sensitivity import Sensitivity, measure_sensitivity
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Candidate, Level
 from autoprune.stitch import stitch
 from autoprune.units import Unit
@@ -59,6 +60,8 @@ def changes(tiny: Tiny, unit: Unit, level: Level) -> dict[str, Tensor]:
             new = torch.zeros_like(old)
             new[:, keep] = variant.value()
             bias = variant.bias
+        elif variant.places is not None:
+            new = variant.value()[variant.places]
         elif unit.prunable:
             new[keep] = variant.value()
             if bias is not None:
@@ -84,6 +87,12 @@ def slopes(tiny: Tiny, moves: Mapping[str, Tensor], step: float = 1e-4) -> Tenso
     return (ends[0] - ends[1]) / (2 * step)
 
 
+def directions(logits: Tensor, rows: Sequence[int] | np.ndarray, seed: int) -> Tensor:
+    """Those of some rows [r a k], each drawn by a generator of its own."""
+    draws = [np.random.default_rng((seed, int(row))) for row in rows]
+    return torch.stack(list(of_classes(logits, draws, DIRECTIONS)), 1)
+
+
 def fisher(logits: Tensor) -> Tensor:
     p = logits.softmax(-1)
     return torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
@@ -95,11 +104,11 @@ def some_levels(unit: Unit) -> list[Level]:
 
 
 def test_scores_are_finite_differences_of_the_logits(tiny: Tiny, found: Sensitivity) -> None:
-    directions = _directions(logits_alone(tiny.model, tiny), rows_of(tiny), SEED).double()
+    vectors = directions(logits_alone(tiny.model, tiny), range(ROWS), SEED).double()
     for unit in tiny.units:
         for level in some_levels(unit):
             slope = slopes(tiny, changes(tiny, unit, level))
-            truth = torch.einsum("rak,rk->ra", directions, slope).flatten().numpy()
+            truth = torch.einsum("rak,rk->ra", vectors, slope).flatten().numpy()
             score = found.scores[unit.name][level]
             assert score.dtype == np.float32
             np.testing.assert_allclose(score, truth, rtol=2e-3, atol=2e-5 * (1 + abs(truth).max()))
@@ -222,27 +231,27 @@ def test_units_together_add_their_scores() -> None:
 def test_few_classes_are_factored_exactly(classes: int, sharpness: float) -> None:
     torch.manual_seed(classes)
     given = torch.randn(64, classes) * sharpness
-    factor = _factor(given.softmax(-1))
+    factor = factor(given.softmax(-1))
     assert factor.shape == (64, classes - 1, classes)
     torch.testing.assert_close(factor.mT @ factor, fisher(given), rtol=1e-4, atol=1e-6)
-    drawn = _directions(given, np.arange(64), 0)
+    drawn = directions(given, np.arange(64), 0)
     torch.testing.assert_close(drawn.mT @ drawn / (classes - 1), fisher(given), rtol=1e-4, atol=1e-6)
 
 
-def test_a_certain_teacher_gives_finite_directions() -> None:
+def test_a_certain_teacher_gives_finitedirections() -> None:
     certain = torch.tensor([[200.0, 0.0, -200.0], [0.0, 200.0, -200.0], [-200.0, 0.0, 200.0]])
-    assert torch.isfinite(_factor(certain.softmax(-1))).all()
+    assert torch.isfinite(factor(certain.softmax(-1))).all()
 
 
 def test_two_classes_have_one_direction() -> None:
     p = torch.tensor([[0.9, 0.1]])
-    torch.testing.assert_close(_factor(p), torch.tensor([[[0.3, -0.3]]]))
+    torch.testing.assert_close(factor(p), torch.tensor([[[0.3, -0.3]]]))
 
 
 def test_many_classes_have_the_fisher_as_expectation() -> None:
     given = torch.randn(1, 7, generator=torch.Generator().manual_seed(0)).expand(20_000, 7)
-    drawn = _directions(given, np.arange(20_000), 0)
+    drawn = directions(given, np.arange(20_000), 0)
     mean = torch.einsum("bak,bal->kl", drawn, drawn) / (20_000 * drawn.shape[1])
     torch.testing.assert_close(mean, fisher(given[:1])[0], rtol=0.0, atol=3e-3)
-    one_by_one = torch.cat([_directions(given[:1], np.array([k]), 0) for k in range(5)])
+    one_by_one = torch.cat([directions(given[:1], np.array([k]), 0) for k in range(5)])
     torch.testing.assert_close(drawn[:5], one_by_one)

@@ -161,12 +161,12 @@ def test_float_bits_and_ratio_zero_are_offered_though_not_written(tmp_path: Path
 
 
 def test_three_mistakes_are_one_error_that_names_all(tmp_path: Path) -> None:
-    text = GOOD.replace("[8, 4]", "[8, 5]").replace("0.25]", "1.0]").replace("cols:", "speed: 9\n    cols:")
+    text = GOOD.replace("[8, 4]", "[8, 5]").replace("0.25]", "1.5]").replace("cols:", "speed: 9\n    cols:")
     said = refusal(tmp_path, text)
     head, *lines = said.splitlines()
     assert head.endswith("my.yaml has 3 errors:")
     assert [line.strip() for line in sorted(lines)] == [
-        "units.block.prune.ratios.1: input should be less than 1, got 1.0",
+        "units.block.prune.ratios.1: input should be less than or equal to 1, got 1.5",
         "units.block.quantize.bits.1: input should be 2, 3, 4, 6, 8 or 16, got 5",
         "units.block.speed: no such key here; see search_spaces/bert.yaml for those that exist",
     ]
@@ -185,7 +185,9 @@ def test_three_mistakes_are_one_error_that_names_all(tmp_path: Path) -> None:
         ("[0.5, 0.25]", "[-0.5]", "greater than or equal to 0, got -0.5"),
         ("[0.5, 0.25]", "[.nan]", "units.block.prune.ratios.0:"),
         ("[0.5, 0.25]", "[half]", "valid number, unable to parse string as a number, got 'half'"),
-        ("neuron", "channel", "by: input should be 'head' or 'neuron', got 'channel'"),
+        ("neuron", "layer", "by: input should be 'head', 'neuron', 'channel' or 'token', got 'layer'"),
+        ("neuron", "token", "units.block: `prune: {by: token}` is for an embedding alone: no `rows`"),
+        ("by: neuron, ratios: [0.5, 0.25]", "by: token, ratios: [1.0]", "ratios` of tokens are below 1"),
         ("[8, 4]", "8", "units.block.quantize.bits: input should be a valid tuple, got 8"),
         ("[8, 4]", "[8], group_size: 48", "group_size: input should be 8, 16, 32, 64 or 128, got 48"),
         ("quantize:", "quantise:", "units.block.quantise: no such key here"),
@@ -227,3 +229,22 @@ def test_a_tag_in_the_file_runs_nothing(tmp_path: Path) -> None:
     said = refusal(tmp_path, f"version: !!python/object/apply:os.system ['touch {mark}']\n")
     assert "is not YAML" in said
     assert not mark.exists()
+
+
+def test_tokens_are_removed_from_an_embedding_alone(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    words = "  words:\n    at: words\n    prune: {by: token, ratios: [0.5]}\n    quantize: {bits: [4]}\n"
+    path.write_text(GOOD + words)
+    rule = read_space(path).units["words"]
+    assert rule.prune is not None
+    assert (rule.prune.by, rule.prune.ratios, rule.rows, rule.cols) == ("token", (0.0, 0.5), (), ())
+    said = refusal(tmp_path, GOOD + words.replace("at: words", "at: words\n    tied: lm_head"))
+    assert "units.words: `prune: {by: token}` is for an embedding alone: no `rows`, `cols` or `tied`" in said
+
+
+def test_all_of_a_unit_may_go(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(GOOD.replace("0.25]", "1.0]"))
+    rule = read_space(path).units["block"]
+    assert rule.prune is not None
+    assert rule.prune.ratios == (0.0, 0.5, 1.0)

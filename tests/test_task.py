@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from autoprune.answers import divergence
 from autoprune.data import Rows, Splits
-from autoprune.task import PAD_TO, Batch, Encoded, Task, accuracy, divergence, encode
+from autoprune.scores import accuracy
+from autoprune.task import PAD_TO, Batch, Encoded, Task, encode
 
 quick = hypothesis.settings(deadline=None, max_examples=40)
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")

@@ -88,7 +88,7 @@ const percentOf = (ratio) => Number((100 * ratio).toFixed(1)) + SPACE + "%";
 
 function linesOfCell(cell, timed) {
   const cost = [format.bytes(cell.bytes), timed && known(cell.ms) ? format.latency(cell.ms) : null];
-  return [cell.unit, levelText(cell), `damage ${format.nats(cell.damage)} nats a row`,
+  return [cell.unit, levelText(cell), `damage ${format.nats(cell.damage)} nats a ${data.place}`,
     cost.filter(Boolean).join(", ")];
 }
 
@@ -135,7 +135,7 @@ function heatLegend(shade, columns) {
     "0: no damage. Empty: not a level of this unit.",
     columns.some((one) => one.bits === INTEGER) ? integerNote : null].filter(Boolean).join(" ");
   return el("div", { class: "scale" },
-    el("span", { class: "scale-name" }, "Predicted damage, nats a row (log)"),
+    el("span", { class: "scale-name" }, `Predicted damage, nats a ${data.place} (log)`),
     el("span", { class: "scale-bar", "aria-hidden": "true" }, el("span", { class: "scale-fill" }), ...ticks),
     el("span", { class: "hint" }, notes));
 }

@@ -100,6 +100,7 @@ def _data(front: Json, read: Front) -> dict[str, object]:
             "column": metric_column(run.metric),
         },
         "latency": latency_title(read),
+        "place": run.place,
         "export": {
             "folder": shell_word(run.folder or "."),
             "target": shell_word(run.target or "original"),

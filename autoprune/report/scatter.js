@@ -92,7 +92,7 @@ function drawScatter(host, drawn, pick) {
   }
   const scales = squareScales(drawn, box);
   const points = drawn.map((trial) => scatterPoint(trial, scales));
-  const axes = [{ name: "Predicted KL, nats a row (log)" }, { name: "Measured KL, nats a row (log)" }];
+  const axes = ["Predicted", "Measured"].map((one) => ({ name: `${one} KL, nats a ${data.place} (log)` }));
   const svg = shape("svg", { viewBox: `0 0 ${width} ${width - 16}`, role: "group",
     "aria-label": "Measured against predicted KL; arrow keys move, Enter selects" },
   ...frame(box, ...axes, scales),

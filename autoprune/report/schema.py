@@ -10,6 +10,7 @@ import pydantic
 
 from autoprune.errors import AutopruneError
 from autoprune.front import ORIGINAL
+from autoprune.kinds import BY_PLACE, CLASSES
 from autoprune.metric import ACCURACY, Metric
 
 VERSION = 1
@@ -34,7 +35,7 @@ class Run(_Frozen):
     """Where a front comes from. `validation_rows` and `test_rows` are 0 where unknown.
 
     fast_bits: widths that the target computes faster than float. integer: whether w8a8 is one.
-    latency_of: what its milliseconds are of, as `a token after 128 others`; empty is a call.
+    latency_of: what its milliseconds are of, as `a token after 128 others`; None is a call.
     latency_table_error: mean relative error of predicted milliseconds on models left out of the fit.
     """
 
@@ -49,7 +50,8 @@ class Run(_Frozen):
     budget: Limits = Limits()
     budget_text: str = ""
     metric: Annotated[Metric, pydantic.BeforeValidator(Metric.from_json)] = ACCURACY
-    latency_of: str = ""
+    latency_of: str | None = None
+    task: str = CLASSES
     validation_rows: int = 0
     test_rows: int = 0
     planned_trials: int = 0
@@ -68,6 +70,11 @@ class Run(_Frozen):
     fast_bits: tuple[int, ...] | None = None
     integer: bool | None = None
     latency_table_error: float | None = None
+
+    @property
+    def place(self) -> str:
+        """What has an answer, over which divergences are means."""
+        return "token" if self.task in BY_PLACE else "row"
 
 
 class LevelRow(_Frozen):

@@ -35,7 +35,7 @@ def extremes(front: Front) -> str:
     if low == high:
         return f"{where}, all {len(damage)} units are equally sensitive."
     most, least = max(damage, key=damage.__getitem__), min(damage, key=damage.__getitem__)
-    worst = f"{most} is the most sensitive ({nats(high)} nats a row)"
+    worst = f"{most} is the most sensitive ({nats(high)} nats a {front.run.place})"
     return f"{where}, {worst} and {least} the least ({nats(low)})."
 
 

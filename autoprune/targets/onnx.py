@@ -20,6 +20,7 @@ import io
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,16 +28,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.errors import AutopruneError
+from autoprune.kinds import BY_PLACE, CAUSAL_LM, EMBEDDING, OWN
 from autoprune.space import INTEGER, Level, Width
 from autoprune.targets.contract import Runner
-from autoprune.targets.onnx_graph import BITS, GROUP_SIZES, PREFIX, rewrite_
+from autoprune.targets.onnx_layers import BITS, GROUP_SIZES, rewrite_
 from autoprune.task import Batch
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from autoprune.stitch import Stitched
     from autoprune.units import Unit
 
 GRAPH = "model.onnx"
+
+TOKEN_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
+"""Inputs with a place for each token."""
 
 _OPSET = 20
 """The newest that the legacy exporter knows."""
@@ -72,15 +79,19 @@ class Onnx:
             )
 
     def offers(self, unit: Unit, level: Level) -> bool:
-        """Its widths; weight-only integers where every ratio leaves groups that its operators know."""
+        """Its widths; weight-only integers where every ratio leaves groups that its operators know.
+
+        Convolutions have no such operators, and any groups.
+        """
         from autoprune.compress.integers import group_size_for
 
         if level.is_integer:
             return not any(one.is_embedding for one in unit.weights)
         if level.bits not in self.bits or level.bits >= 16:
             return level.bits in self.bits
-        columns = {i for ratio in unit.ratios for _, i in unit.shapes(ratio).values()}
-        return {group_size_for(i, unit.group_size) for i in columns} <= GROUP_SIZES
+        products = [one.path for one in unit.weights if not one.is_conv]
+        columns = {unit.shapes(ratio)[path][1] for ratio in unit.ratios for path in products}
+        return {group_size_for(i, unit.group_size) for i in columns if i} <= GROUP_SIZES
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Export the stitched module, swap in its integers, check the graph, write one file.
@@ -114,17 +125,22 @@ class Onnx:
             raise AutopruneError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
         names = [one.name for one in session.get_inputs()]
 
-        def run(batch: Batch) -> NDArray[np.float32]:
-            if lacking := [name for name in names if name not in batch]:
+        def call(given: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+            if lacking := [name for name in names if name not in given]:
                 raise AutopruneError(f"{path} takes {', '.join(names)}; {', '.join(lacking)} is not given")
             try:
-                (logits,) = session.run(None, {name: batch[name] for name in names})
+                found = session.run(None, {name: given[name] for name in names})
             except errors as error:
-                shapes = ", ".join(f"{name} {list(batch[name].shape)}" for name in names)
+                shapes = ", ".join(f"{name} {list(given[name].shape)}" for name in names)
                 raise AutopruneError(f"{path} cannot be run on {shapes}: {error}") from error
-            return np.array(logits, dtype=np.float32)
+            return [np.array(one, dtype=np.float32) for one in found]
 
-        return run
+        heads = [tuple(one.shape[1::2]) for one in session.get_inputs() if one.name.startswith("past.")]
+        if heads:
+            from autoprune.decoding import Decoder
+
+            return Decoder(lambda ids, past: call(dict(zip(names, [ids, *past], strict=True))), heads)
+        return lambda batch: call(batch)[0]
 
     def files(self, folder: Path) -> Sequence[Path]:
         """The one file."""
@@ -147,7 +163,11 @@ class Onnx:
 
 
 def _exported(stitched: Stitched, example: Batch) -> bytes:
-    """The module as an ONNX graph whose weights are named after their paths."""
+    """The module as an ONNX graph whose weights are named after their paths.
+
+    Raises:
+        AutopruneError: when torch cannot trace it, or it is too large for one file.
+    """
     import torch
 
     kind = type(stitched.model).__name__
@@ -158,41 +178,61 @@ def _exported(stitched: Stitched, example: Batch) -> bytes:
             f"{_LARGEST_BYTES / 1e9:.1f} GB at most. Choose --target openvino"
         )
     model: Any = copy.deepcopy(stitched.model)
-    model.set_attn_implementation("eager")
-    names = list(example)
-    axes: dict[str, Mapping[int, str]] = {name: {0: "batch", 1: "sequence"} for name in names}
+    if hasattr(model, "set_attn_implementation"):
+        model.set_attn_implementation("eager")
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracing warns of every Python branch on a shape
+        traced = _traced(model, stitched.architecture.kind, example)
         try:
             torch.onnx.export(
-                _logits_alone(model, names),
-                tuple(torch.from_numpy(x) for x in example.values()),
+                traced.module,
+                traced.inputs,
                 file,  # type: ignore[arg-type]  # the legacy exporter takes files too
-                input_names=names,
-                output_names=["logits"],
-                dynamic_axes=axes | {"logits": {0: "batch"}},
+                input_names=list(traced.input_axes),
+                output_names=list(traced.output_axes),
+                dynamic_axes=traced.input_axes | traced.output_axes,
                 opset_version=_OPSET,
                 do_constant_folding=False,  # it would take the names from transposed weights
                 dynamo=False,
             )
-        except RuntimeError as error:
+        except Exception as error:  # whatever a module's own code raises where it is traced
             raise AutopruneError(f"{kind} cannot be exported to ONNX by torch: {error}") from error
     return file.getvalue()
 
 
-def _logits_alone(model: Any, names: Sequence[str]) -> Any:
-    """The model as a module from inputs, in the order of `names`, to logits; in evaluation mode."""
+_Axes = dict[str, Mapping[int, str]]
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """A module to be traced, what with, and which axes of its inputs and outputs may have any length."""
+
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    input_axes: _Axes
+    output_axes: _Axes
+
+
+def _traced(model: nn.Module, kind: str, example: Batch) -> _Traced:
     import torch
 
-    class Logits(torch.nn.Module):
-        def forward(self, *inputs: torch.Tensor) -> Any:
-            given = dict(zip(names, inputs, strict=True))
-            return self.get_submodule(PREFIX[:-1])(**given).logits
+    from autoprune.architecture import Answering
+    from autoprune.decoding import Decoding
 
-    module = Logits()
-    module.add_module(PREFIX[:-1], model)
-    return module.eval()
+    tensors = tuple(torch.from_numpy(x) for x in example.values())
+    rows = {0: "batch"}
+    tokens = rows | {1: "sequence"}
+    if kind == CAUSAL_LM:
+        decoding = Decoding(model)
+        inputs = {name: tokens if name == "input_ids" else rows | {2: "past"} for name in decoding.inputs}
+        outputs = {name: tokens if name == "logits" else rows | {2: "present"} for name in decoding.outputs}
+        return _Traced(decoding, decoding.example(tensors[0]), inputs, outputs)
+    axes: _Axes = {name: tokens if name in TOKEN_INPUTS else rows for name in example}
+    module = Answering(model, kind, tuple(example))
+    has_places = kind in BY_PLACE or (kind == OWN and tokens in axes.values() and module(*tensors).ndim > 2)
+    answer = "sentence_embedding" if kind == EMBEDDING else "logits"
+    return _Traced(module, tensors, axes, {answer: tokens if has_places else rows})
 
 
 @functools.cache

@@ -170,6 +170,7 @@ def read_packed(folder: Path, *, builder: str | None = None) -> Stitched:
     model = _module(folder, architecture, builder)
     try:
         limits = {name: own.numel() for name, own in model.state_dict().items()}
+        limits |= {f"{name.removesuffix('.weight')}{PLACES}": size for name, size in limits.items()}
         stored = entropy.Stored(tensors, about.get("coded", {}), limits)
         integers = {
             stem: stored.take_integers(f"{stem}.weight", tuple(one["shape"]), one["bits"])
@@ -205,11 +206,13 @@ def _module(folder: Path, architecture: Architecture, builder: str | None) -> An
     try:
         return architecture.empty()
     except AutopruneError as error:
-        raise AutopruneError(f"{folder / 'config.json'}: {error}") from error
+        raise AutopruneError(f"{folder / 'config.json'} describes no model: {error}") from error
 
 
 def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], path: Path) -> None:
     """Give the model's layers the file's shapes and grids, and load strictly."""
+    from torch import nn
+
     from autoprune.architecture import aliases, load_state_
     from autoprune.canonical import settle_
     from autoprune.stitch import replace_
@@ -226,6 +229,8 @@ def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], 
             if last != "weight" or own[name].ndim < 2:
                 continue
             state[name] = tensor = _shaped(model.get_submodule(stem), tensor)
+            if isinstance(model.get_submodule(stem), nn.Embedding):
+                _check_rows(stem, own[name], tensor, places.get(stem))
             if own[name].shape != tensor.shape or stem in grids or stem in places:
                 bias = state.get(f"{stem}.bias")
                 replace_(model, stem, tensor.flatten(1), bias, grids.get(stem), places=places.get(stem))
@@ -237,6 +242,15 @@ def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], 
         load_state_(model, state)
     except (RuntimeError, AttributeError, ValueError) as error:
         raise AutopruneError(f"{path} does not fit the config beside it: {error}") from error
+
+
+def _check_rows(path: str, own: Tensor, weight: Tensor, places: Tensor | None) -> None:
+    """Raise `ValueError` where an embedding would look up a row that is not there."""
+    if places is None:
+        if own.shape != weight.shape:
+            raise ValueError(f"{path} has {list(weight.shape)} weights, and no places of {list(own.shape)}")
+    elif len(places) != len(own) or not 0 <= int(places.min()) <= int(places.max()) < len(weight):
+        raise ValueError(f"{path}: its places are not those of {len(own)} tokens among {len(weight)}")
 
 
 def _shaped(layer: Any, weight: Tensor) -> Tensor:
