@@ -182,12 +182,15 @@ class Catcher:
             self._known[key] = tensor, self._store.put(tensor)
         return self._known[key][1]
 
-    def _after(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _after(self, module: nn.Module, args: Any, output: Any) -> Any:
         call = self.calls[-1][-1]
+        if isinstance(output, Tensor | tuple):  # a view's place in the graph is lost if it is changed in place
+            output = mapped(output, lambda one: one.clone() if one._is_view() else one)
         given = list(tensors_of(output))
         call.edges = [get_gradient_edge(one) if one.requires_grad else None for one in given]
         if len(self.calls) == 1:
             call.given = [self._store.put(one) for one in given]
+        return output
 
     def keep(self, gradients: Iterator[Tensor | None]) -> None:
         """Keep the next gradients [a ...], one for each tensor that the block gave in this batch."""

@@ -31,7 +31,7 @@ class Statistics:
     """What one weight saw.
 
     moment: mean of x x^T over tokens [i i]; for an embedding, the mean count of each of its rows
-    in a calibration row [v]; empty for a depthwise convolution. mean: mean input [i]; empty for an
+    in a calibration row [v], of a token in a row of all data; empty for a depthwise convolution. mean: mean input [i]; empty for an
     embedding. gradient: mean square of the loss gradient at each output feature [o]. uses: tokens, or spots
     of a picture, that pass the weight per row. low, high: smallest and largest input of each feature [i];
     empty for an embedding.
@@ -115,7 +115,28 @@ def calibrate(
         for one in recorders.values():
             one.remove()
         model.train(was_training)
-    return {path: one.statistics(len(chosen)) for path, one in recorders.items()}
+    found = {path: one.statistics(len(chosen)) for path, one in recorders.items()}
+    if not isinstance(data, Encoded):
+        return found
+    counts = {path: one.moment for path, one in recorders.items() if one.is_embedding}
+    return found | _of_every_row(found, counts, data, chosen)
+
+
+def _of_every_row(
+    found: Mapping[str, Statistics], counts: Mapping[str, Tensor], data: Encoded, chosen: NDArray[np.int64]
+) -> dict[str, Statistics]:
+    """Statistics of the embeddings that tokens were looked up in, with counts of all rows of `data`.
+
+    Which tokens are rare a few rows cannot tell, and all of them are counted in no time.
+    """
+    some, every = (torch.from_numpy(one.ids).long() for one in (data.pick(chosen), data))
+    out = {}
+    for path, seen in counts.items():
+        size = len(seen)
+        if int(every.max()) < size and torch.equal(seen, torch.bincount(some, minlength=size).to(seen)):
+            whole = torch.bincount(every, minlength=size).to(seen)
+            out[path] = replace(found[path], moment=whole / len(data))
+    return out
 
 
 def answered(

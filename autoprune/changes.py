@@ -156,6 +156,8 @@ class Recorder:
         x = args[0].detach()
         if self.is_embedding and len(output) == 1:
             x, output = x.expand(self.rows, -1), output.expand(self.rows, -1, -1)
+        if output._is_view():  # whose place in the graph would be lost were it changed in place
+            output = output.clone()
         self.uses.append(Use(x, get_gradient_edge(output) if output.requires_grad else None))
         return output
 

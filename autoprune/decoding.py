@@ -153,11 +153,11 @@ call may write over what it gave."""
 class Decoder:
     """A language model in a runtime: gives logits as a `Runner` does, and continues text.
 
-    heads: shapes (h, d) of the keys and values, in the order of the graph's inputs.
+    shapes: (h, d) of each input of keys or of values, in the graph's order.
     """
 
-    def __init__(self, step: Step, heads: Sequence[tuple[int, int]]) -> None:
-        self._step, self._heads = step, tuple(heads)
+    def __init__(self, step: Step, shapes: Sequence[tuple[int, int]]) -> None:
+        self._step, self._shapes = step, tuple(shapes)
         self._zeros: tuple[tuple[int, int], list[NDArray[np.float32]]] | None = None
 
     def __call__(self, batch: Batch) -> NDArray[np.float32]:
@@ -174,7 +174,7 @@ class Decoder:
 
     def _past(self, rows: int, tokens: int) -> list[NDArray[np.float32]]:
         if self._zeros is None or self._zeros[0] != (rows, tokens):
-            made = [np.zeros((rows, h, tokens, d), np.float32) for h, d in self._heads]
+            made = [np.zeros((rows, h, tokens, d), np.float32) for h, d in self._shapes]
             self._zeros = ((rows, tokens), made)
         return self._zeros[1]
 
@@ -195,6 +195,6 @@ class Decoder:
             ended |= np.isin(new[:, 0], stop)
             if ended.all():
                 break
-            if not self._heads:  # nothing is kept of what came before
+            if not self._shapes:  # nothing is kept of what came before
                 new = ids
         return ids

@@ -22,7 +22,6 @@ from autoprune.proof import faults_of
 from autoprune.rules import (
     ANSWER_BITS,
     BITS,
-    NAMES,
     SIZES,
     Draft,
     Left,
@@ -110,7 +109,7 @@ def _pruned(
         if why is None:
             try:
                 rule = _rule_of(model, group)
-                open_[group] = rule, _unit_of(model, rule, group)
+                open_[group] = rule, _unit_of(model, rule, group, f"group_{len(open_)}")
                 continue
             except AutopruneError as error:
                 why = _reason(error)
@@ -198,13 +197,13 @@ def _rule_of(model: nn.Module, group: Group) -> Rule:
     return Rule(at, rows, cols, "neuron", group_size=size)
 
 
-def _unit_of(model: nn.Module, rule: Rule, group: Group) -> Unit:
-    """The unit that a search would find for a group's rule.
+def _unit_of(model: nn.Module, rule: Rule, group: Group, name: str) -> Unit:
+    """The unit that a search would find for a group's rule, which is called `name` here.
 
     Raises:
         AutopruneError: when a space file cannot say what the group is.
     """
-    (unit,) = find_units(model, file_of({NAMES[rule.by]: rule}), source="draft")
+    (unit,) = find_units(model, file_of({name: rule}), source="draft")
     if unit.pieces != group.pieces:
         raise AutopruneError(
             f"it has {group.pieces} parts that can go alone, which are not the {unit.pieces} {rule.by}s "

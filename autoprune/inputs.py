@@ -154,6 +154,7 @@ def _loaded(config: Config, kind: str, labels: int, task: Task | None = None) ->
         kind=kind,
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
+        image_size=config.image_size,
     )
 
 

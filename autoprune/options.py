@@ -25,7 +25,7 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--weights", metavar="FILE",
                  help="Weights (.safetensors) of a MODEL that a function builds, module:function."),
     click.option("--image-size", type=click.IntRange(min=8),
-                 help="Height and width that pictures are made for such a model.  [default: 224]"),
+                 help="Height and width that pictures are made.  [default: as the model says, or 224]"),
     click.option("--image-column", help="Column of pictures. Found by convention if not given."),
     click.option("--limit-rows", type=(int, int, int), metavar="TRAIN VALIDATION TEST",
                  help="Most rows of each split, drawn by the seed."),

@@ -51,15 +51,25 @@ class Pixels:
             out[k] = (shares - mean) / std
         return out
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a picture as a model takes it."""
+        return (len(self.mean), *self.size)
+
     @classmethod
-    def of_model(cls, source: str, config: Any, revision: str | None = None) -> Pixels:
+    def of_model(
+        cls, source: str, config: Any, revision: str | None = None, side: int | None = None
+    ) -> Pixels:
         """Those of a model of transformers: from its preprocessor's file, or by its config.
+
+        Args:
+            side: height and width, whatever these say.
 
         Raises:
             AutopruneError: when neither says how large its pictures are.
         """
         told = _told(source, revision)
-        size = told.get("crop_size") or told.get("size") or getattr(config, "image_size", None)
+        size = side or told.get("crop_size") or told.get("size") or getattr(config, "image_size", None)
         channels = int(getattr(config, "num_channels", 3))
         mean = tuple(told.get("image_mean") or (IMAGENET_MEAN if channels == 3 else (0.5,) * channels))
         std = tuple(told.get("image_std") or (IMAGENET_STD if channels == 3 else (0.5,) * channels))

@@ -6,6 +6,7 @@ Shapes: o output features, i input features of a weight as a matrix, v tokens of
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -136,6 +137,7 @@ def _layer(old: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
     """A layer of the old one's class and settings, whose weight and bias are new."""
     new = copy.copy(old)
     new._parameters = {"weight": None, "bias": None}
+    new._forward_hooks, new._forward_pre_hooks = OrderedDict(), OrderedDict()  # the old layer's are its own
     o, i = weight.shape
     if isinstance(old, nn.Conv2d) and isinstance(new, nn.Conv2d):
         depthwise = old.groups > 1

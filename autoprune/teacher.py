@@ -72,10 +72,14 @@ def load_pretrained(
     kind: str = CLASSES,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    image_size: int | None = None,
 ) -> Loaded:
     """Load a model for a kind of task from a folder or hub id; safetensors only.
 
     A head for another number of labels, or none, is replaced by a fresh one.
+
+    Args:
+        image_size: height and width of pictures, where the model does not say, or says otherwise.
 
     Raises:
         AutopruneError: naming what came and what is needed.
@@ -87,7 +91,7 @@ def load_pretrained(
     if kind == REGRESSION:
         heads = {"num_labels": 1, "problem_type": "regression"}
     try:
-        tokenizer, pixels = _inputs_of(source, kind, options)
+        tokenizer, pixels = _inputs_of(source, kind, options, image_size)
         model, info = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(
             source,
             **heads,
@@ -113,16 +117,18 @@ def load_pretrained(
     described = Architecture(
         kind,
         json.loads(model.config.to_json_string(use_diff=False)),
-        image=None if pixels is None else (3, *pixels.size),
+        image=None if pixels is None else pixels.shape,
     )
     return Loaded(model, tokenizer, not fresh, canonical(model, described), pixels)
 
 
-def _inputs_of(source: str, kind: str, options: dict[str, Any]) -> tuple[Any, Pixels | None]:
+def _inputs_of(
+    source: str, kind: str, options: dict[str, Any], image_size: int | None
+) -> tuple[Any, Pixels | None]:
     """The tokenizer of a model of text, or how pictures are made its inputs."""
     if kind == IMAGES:
         config = transformers.AutoConfig.from_pretrained(source, **options)
-        return None, Pixels.of_model(source, config, options.get("revision"))
+        return None, Pixels.of_model(source, config, options.get("revision"), image_size)
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # of a language model; what is padded is never answered
@@ -155,7 +161,7 @@ def load_built(
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise AutopruneError(f"weights {weights!r} cannot be loaded into {builder}: {reason:.400}") from error
-    image: tuple[int, ...] = (3, *pixels.size)
+    image: tuple[int, ...] = pixels.shape
     if task is not None:
         image = next(iter(task.batch(task.train, [0]).values())).shape[1:]
     shape = (image[0], image[1], image[2]) if len(image) == 3 else None

@@ -19,7 +19,7 @@ from autoprune.kinds import CAUSAL_LM
 from autoprune.stitch import replace_
 
 LENGTH, VOCABULARY, WINDOW = 9, 300, 4
-SAME = 2e-6
+SAME = 1e-5
 """Of logits whose spread is about 1: order of summation alone."""
 
 COMMON: dict[str, Any] = {
@@ -96,7 +96,7 @@ def in_torch(decoding: Decoding) -> Decoder:
             out = decoding(torch.from_numpy(ids), *(torch.from_numpy(one) for one in past))
         return [one.numpy() for one in out]
 
-    return Decoder(step, list(decoding.heads.values()))
+    return Decoder(step, [shape for shape in decoding.heads.values() for _ in range(2)])
 
 
 @torch.no_grad()

@@ -430,6 +430,18 @@ def test_the_units_to_blame_are_found_among_those_that_are_proven(made: Made) ->
     assert "something else reads it" in faults[culprit.name]
 
 
+def test_of_two_groups_at_one_place_the_right_one_is_left_alone(made: Made) -> None:
+    model, _ = made("plain_cnn")
+
+    def call(model: nn.Module) -> Tensor:
+        return answers(model) * model.get_submodule("features.9").weight.shape[1]  # type: ignore[index, union-attr]
+
+    found = draft(model, call)
+    assert [rule.rows for rule in found.rules.values() if rule.by == "channel"] == [("3",)]  # 7 is free again
+    (left,) = [one for one in found.left if "something else reads it" in one.why]
+    assert "features.7" in left.paths
+
+
 def test_a_model_without_layers_to_compress_is_refused() -> None:
     with pytest.raises(AutopruneError, match="no Linear, Conv2d or Embedding"):
         draft(nn.LayerNorm(6), on_rows)

@@ -102,6 +102,15 @@ def test_only_the_rows_asked_for_are_read(tiny_bert: Tiny) -> None:
             torch.testing.assert_close(found.moment, x.T @ x / len(x), rtol=1e-4, atol=1e-5)
 
 
+def test_tokens_are_counted_in_all_rows_and_positions_in_those_asked_for(tiny: Tiny) -> None:
+    found = recalibrated(tiny, rows=7, seed=5)
+    words, places = (tiny.unit(f"{kind}_embeddings").rows[0].path for kind in ("word", "position"))
+    counts = torch.bincount(torch.from_numpy(tiny.task.train.ids).long(), minlength=200)
+    torch.testing.assert_close(found[words].moment, counts / 24)
+    assert 0 < found[places].moment[0] <= 1
+    assert found[places].moment.sum() != tiny.statistics[places].moment.sum()
+
+
 def test_gradients_are_the_fisher_information_of_the_teachers_own_labels(tiny: Tiny) -> None:
     path = tiny.unit("feed_forward").cols[0].path
     exact = exact_fisher(tiny, path)

@@ -144,7 +144,8 @@ def test_damage_rises_with_the_ratio(tiny: Tiny, found: Sensitivity) -> None:
     for unit in tiny.units:
         by_ratio = [found.damage()[unit.name][Level(ratio, FLOAT_BITS)] for ratio in unit.ratios]
         assert by_ratio == sorted(by_ratio), unit.name
-        assert not unit.prunable or by_ratio[-1] > 2 * by_ratio[1] > 0
+        assert not unit.cols or by_ratio[-1] > 2 * by_ratio[1] > 0
+        assert not unit.by_token or by_ratio[-1] > 0  # the first to go are in none of the rows
 
 
 def test_an_untouched_unit_does_nothing_at_all(tiny: Tiny, found: Sensitivity) -> None:
@@ -231,14 +232,14 @@ def test_units_together_add_their_scores() -> None:
 def test_few_classes_are_factored_exactly(classes: int, sharpness: float) -> None:
     torch.manual_seed(classes)
     given = torch.randn(64, classes) * sharpness
-    factor = factor(given.softmax(-1))
-    assert factor.shape == (64, classes - 1, classes)
-    torch.testing.assert_close(factor.mT @ factor, fisher(given), rtol=1e-4, atol=1e-6)
+    vectors = factor(given.softmax(-1))
+    assert vectors.shape == (64, classes - 1, classes)
+    torch.testing.assert_close(vectors.mT @ vectors, fisher(given), rtol=1e-4, atol=1e-6)
     drawn = directions(given, np.arange(64), 0)
     torch.testing.assert_close(drawn.mT @ drawn / (classes - 1), fisher(given), rtol=1e-4, atol=1e-6)
 
 
-def test_a_certain_teacher_gives_finitedirections() -> None:
+def test_a_certain_teacher_gives_finite_directions() -> None:
     certain = torch.tensor([[200.0, 0.0, -200.0], [0.0, 200.0, -200.0], [-200.0, 0.0, 200.0]])
     assert torch.isfinite(factor(certain.softmax(-1))).all()
 

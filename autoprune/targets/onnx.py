@@ -17,7 +17,6 @@ import copy
 import functools
 import importlib.util
 import io
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,10 +49,6 @@ _OPSET = 20
 
 _LARGEST_BYTES = 2**31 - 1
 """Of a protobuf message, and so of a model in one file (https://protobuf.dev/programming-guides/limits)."""
-
-_CAST_BYTES, _ROUNDED_BYTES = 109, 430
-"""Text of one weight's operators beyond a float weight's, with half floats and with 8-bit activations,
-measured (torch 2.13). With weight-only integers it is no longer than that of the operators they replace."""
 
 
 class Onnx:
@@ -147,19 +142,10 @@ class Onnx:
         return [folder / GRAPH]
 
     def size_bytes(self, unit: Unit, level: Level) -> int:
-        """The weights and the text of their operators; each row's zero points end with a byte."""
-        from autoprune.compress.integers import group_size_for
+        """The weights and the text of their operators."""
+        from autoprune.targets.onnx_size import size_bytes
 
-        total = unit.size_bytes(level)
-        for rows, columns in unit.shapes(level.ratio).values():
-            if level.is_integer:
-                total += _ROUNDED_BYTES - rows  # signed codes have no zero points
-            elif level.bits == 16:
-                total += _CAST_BYTES
-            elif level.bits < 16:
-                zeros = columns // group_size_for(columns, unit.group_size) * level.bits
-                total += rows * math.ceil(zeros / 8) - math.ceil(rows * zeros / 8)
-        return total
+        return size_bytes(unit, level)
 
 
 def _exported(stitched: Stitched, example: Batch) -> bytes:

@@ -79,13 +79,13 @@ def convolve(graph: Graph, path: str, node: Any, one: Integers, *, rounded: bool
     signed = (one.codes.numpy().astype(np.int16) - 128).astype(np.int8)
     kernel = signed.reshape(len(signed), -1, *window.size)
     if not _to_codes(graph, path, node, one, kernel):
-        if not is_depthwise and kernel.shape[1] >= FEWEST_CHANNELS and window.taps <= LARGEST_KERNEL:
+        if is_multiplied(one.codes.shape[1], window.taps, depthwise=is_depthwise):
             _multiply(graph, path, node, one, kernel)
         else:
             _on_floats(graph, path, node, one, kernel)
 
 
-def choose(columns: int, taps: int, *, depthwise: bool) -> bool:
+def is_multiplied(columns: int, taps: int, *, depthwise: bool) -> bool:
     """Whether integers of a weight with so many columns are multiplied also where floats must come out."""
     return not depthwise and columns // taps >= FEWEST_CHANNELS and taps <= LARGEST_KERNEL
 
@@ -214,6 +214,8 @@ def _on_floats(graph: Graph, path: str, node: Any, one: Integers, kernel: NDArra
         floats = graph.give("Sub", [floats, shift], graph.fresh())
     scale = graph.floats(f"{path}.scale", one.scale.numpy().reshape(-1, 1, 1, 1))
     scale = graph.give("Mul", [scale, step], graph.fresh())
-    weight = graph.give("Cast", [graph.constant(f"{path}.codes", kernel)], graph.fresh(), to=TensorProto.FLOAT)
+    weight = graph.give(
+        "Cast", [graph.constant(f"{path}.codes", kernel)], graph.fresh(), to=TensorProto.FLOAT
+    )
     weight = graph.give("Mul", [weight, scale], graph.fresh())
     graph.rewire(node, [floats, weight, *node.input[2:]])

@@ -55,6 +55,7 @@ def _fold_(proto: Any) -> None:
     graph.node.extend(nodes)
     graph.initializer.extend(kept)
 
+
 def _computed(proto: Any, nodes: list[Any]) -> dict[str, NDArray[Any]]:
     """Values of all that some nodes give, which read nothing but each other."""
     import onnxruntime
@@ -117,7 +118,9 @@ def _convolutions(node: Any, takers: dict[str, list[Any]], outputs: set[str]) ->
         return [node]
     if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.output[0] in outputs:
         return [None]
-    return [one for reader in takers.get(node.output[0], ()) for one in _convolutions(reader, takers, outputs)]
+    return [
+        one for reader in takers.get(node.output[0], ()) for one in _convolutions(reader, takers, outputs)
+    ]
 
 
 def _number_pads_(conv: Any) -> None:

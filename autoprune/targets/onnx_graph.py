@@ -228,12 +228,16 @@ class Graph:
         kept = [one for name, one in self.constants.items() if name in names]
         for node in nodes:
             node.ClearField("doc_string")
+            node.ClearField("name")
         del self._graph.node[:], self._graph.initializer[:]
         self._graph.node.extend(nodes)
         self._graph.initializer.extend(kept)
 
     def _shorten_(self, nodes: list[Any]) -> None:
-        """Number what passes from node to node: the exporter's names are paths, a third of a small file."""
+        """Number what passes from node to node: the exporter's names are paths, a third of a small file.
+
+        Nodes need no names, and lose theirs.
+        """
         given = (name for node in nodes for name in node.output if name and name not in self.outputs)
         short = {name: f"#{number}" for number, name in enumerate(given)}
         for node in nodes:

@@ -104,9 +104,9 @@ class OpenVino:
             return run
         from autoprune.decoding import Decoder
 
-        shapes = [port.get_partial_shape() for port in compiled.inputs[1:]]
-        heads = [(one[1].get_length(), one[3].get_length()) for one in shapes]
-        return Decoder(lambda ids, past: infer(dict(zip(names, [ids, *past], strict=True))), heads)
+        ports = [port.get_partial_shape() for port in compiled.inputs[1:]]
+        shapes = [(one[1].get_length(), one[3].get_length()) for one in ports]
+        return Decoder(lambda ids, past: infer(dict(zip(names, [ids, *past], strict=True))), shapes)
 
     def files(self, folder: Path) -> Sequence[Path]:
         """Graph and weights."""
