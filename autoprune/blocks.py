@@ -184,7 +184,7 @@ class Catcher:
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> Any:
         call = self.calls[-1][-1]
-        if isinstance(output, Tensor | tuple):  # a view's place in the graph is lost if it is changed in place
+        if isinstance(output, Tensor | tuple):  # a view's place would be lost were it changed in place
             output = mapped(output, lambda one: one.clone() if one._is_view() else one)
         given = list(tensors_of(output))
         call.edges = [get_gradient_edge(one) if one.requires_grad else None for one in given]
@@ -236,7 +236,7 @@ def run_again(module: nn.Module, call: Call, store: Store) -> list[Tensor]:
 
 def is_alike(catcher: Catcher, store: Store) -> bool:
     """Whether a block gives alone what it gave in the model: whether it takes nothing but its arguments."""
-    for call in catcher.calls[0]:
+    for call in list(catcher.calls[0]):
         given, again = [store.get(one) for one in call.given], run_again(catcher.module, call, store)
         if [one.shape for one in given] != [one.shape for one in again]:
             return False

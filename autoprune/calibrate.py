@@ -31,10 +31,10 @@ class Statistics:
     """What one weight saw.
 
     moment: mean of x x^T over tokens [i i]; for an embedding, the mean count of each of its rows
-    in a calibration row [v], of a token in a row of all data; empty for a depthwise convolution. mean: mean input [i]; empty for an
-    embedding. gradient: mean square of the loss gradient at each output feature [o]. uses: tokens, or spots
-    of a picture, that pass the weight per row. low, high: smallest and largest input of each feature [i];
-    empty for an embedding.
+    in a calibration row [v], of a token in a row of all data; empty for a depthwise convolution.
+    mean: mean input [i]; empty for an embedding. gradient: mean square of the loss gradient at each
+    output feature [o]. uses: tokens, or spots of a picture, that pass the weight per row. low, high:
+    smallest and largest input of each feature [i]; empty for an embedding.
     """
 
     moment: Float[Tensor, ...]

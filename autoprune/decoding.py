@@ -3,7 +3,7 @@
 Traced once, it serves whole windows (nothing before), a step of one token, and anything between: no length is
 part of it. A layer whose attention has no heads left keeps no keys, and has no part in the past.
 
-Shapes: b rows, s new tokens, p past tokens, h heads of keys and values (each layer has its own number of them),
+Shapes: b rows, s new tokens, p past tokens, h heads of keys and values (layers differ in their number),
 d size of a head, v vocabulary.
 """
 
@@ -40,7 +40,9 @@ class Cache:
     past: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     present: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
-    def update(self, key: Tensor, value: Tensor, layer_idx: int, *args: Any, **named: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key: Tensor, value: Tensor, layer_idx: int, *args: Any, **named: Any
+    ) -> tuple[Tensor, Tensor]:
         """Add a layer's new keys and values [b h s d]; gives all of them."""
         before = self.past.get(layer_idx)
         if before is None and self.past:  # a layer without heads, as long as the others all the same
@@ -87,7 +89,9 @@ class Decoding(nn.Module):
 def _logits(model: Any, ids: Tensor, cache: Cache) -> Tensor:
     """Logits [b s v] of new tokens; the cache then holds theirs, too."""
     places, mask = _places_and_masks(model.config, ids, next((key for key, _ in cache.past.values()), None))
-    out = model(input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True)
+    out = model(
+        input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
+    )
     logits: Tensor = out.logits
     return logits
 
@@ -98,7 +102,7 @@ def names_of(what: str, layers: Sequence[int] | dict[int, Any]) -> list[str]:
 
 
 def heads_of(model: nn.Module) -> dict[int, tuple[int, int]]:
-    """Heads of keys and their size (h, d) of each layer that has any, by number: what one token leaves behind.
+    """Heads of keys and their size (h, d) of each layer that has any, by the layer's number.
 
     Raises:
         AutopruneError: where the model keeps something else than keys and values of its past.
@@ -111,15 +115,15 @@ def heads_of(model: nn.Module) -> dict[int, tuple[int, int]]:
             raise ValueError("its layers' keys and values are not of one shape")
     except (AttributeError, TypeError, ValueError, LookupError, RuntimeError) as error:
         raise AutopruneError(
-            f"a {type(model).__name__} cannot be exported: of its past it must keep keys and values alone, for "
-            f"attention to all tokens or to a window of them, as Llama and GPT-2 do ({error})"
+            f"a {type(model).__name__} cannot be exported: of its past it must keep keys and values alone, "
+            f"for attention to all tokens or to a window of them, as Llama and GPT-2 do ({error})"
         ) from error
     shapes = {layer: key.shape for layer, (key, _) in sorted(cache.present.items())}
     return {layer: (int(one[1]), int(one[3])) for layer, one in shapes.items() if one[1]}
 
 
 def _places_and_masks(config: Any, ids: Tensor, past: Tensor | None) -> tuple[Tensor, Any]:
-    """Places of the new tokens [1 s], and what is added to scores [1 1 s p+s]; by kind of layer where they differ.
+    """Places of the new tokens [1 s], and what is added to scores [1 1 s p+s], by kind of layer if several.
 
     All as operations on shapes, so that a trace holds for every length.
     """

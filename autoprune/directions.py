@@ -1,12 +1,14 @@
-"""Vectors to multiply a model's answers with, so that a mean square is a divergence.
+"""Rows, and vectors to multiply a model's answers to them with, so that a mean square is a divergence.
 
-Shapes: m answered places, a directions, k outputs, p bytes of packed signs.
+Shapes: b rows of a batch, m answered places of it, k outputs, p bytes of packed signs.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,11 +16,73 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from autoprune.task import Data, Task
+
 DIRECTIONS = 4
 """Directions of a row where there are more than five classes; up to five, classes - 1 are exact."""
 
 PLACE_DIRECTIONS = 2
 """The same where a row has an answer at each of its many tokens, all of which are drawn for."""
+
+
+BATCH = 16
+"""Rows of a batch; bounds the memory of a matrix's moments, one [o i] a row."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that scores are taken over, and how directions are drawn for them."""
+
+    task: Task
+    data: Data
+    chosen: NDArray[np.int64]
+    seed: int
+    spread: float
+
+    def batches(self) -> Iterator[tuple[NDArray[np.int64], dict[str, Tensor]]]:
+        """Places among the chosen, and inputs, of rows of like length."""
+        for at in self.parts():
+            yield at, {k: torch.from_numpy(x) for k, x in self.task.batch(self.data, self.chosen[at]).items()}
+
+    def parts(self) -> Iterator[NDArray[np.int64]]:
+        """The places of each batch."""
+        order, size = self.order(), min(BATCH, self.task.evaluation_batch)
+        for start in range(0, len(order), size):
+            yield order[start : start + size]
+
+    def order(self) -> NDArray[np.int64]:
+        """The chosen rows' places, shortest row first."""
+        return np.argsort(self.data.lengths[self.chosen], kind="stable")
+
+    def directions(
+        self, output: Float[Tensor, "*b k"], at: NDArray[np.int64]
+    ) -> Iterator[Float[Tensor, "*b k"]]:
+        """Vectors to multiply a batch's outputs with, zero where nothing is answered, so that the mean square
+        of a row's sum is twice its divergence, counted for each place."""
+        places = self.task.answered(self.data, self.chosen[at])
+        draws = [np.random.default_rng((self.seed, int(one))) for one in at]
+        if places is None:
+            yield from self._drawn(output.detach(), draws, DIRECTIONS)
+            return
+        where = torch.from_numpy(places[0]), torch.from_numpy(places[1])
+        share = math.sqrt(len(self.chosen) / self._places)
+        each = [draws[k] for k in places[0]]
+        for drawn in self._drawn(output.detach()[where], each, PLACE_DIRECTIONS):
+            whole = torch.zeros_like(output)
+            whole[where] = drawn.mul_(share)
+            yield whole
+
+    @functools.cached_property
+    def _places(self) -> int:
+        """Answered places of all chosen rows."""
+        return len(self.task.labels(self.data, self.chosen))
+
+    def _drawn(
+        self, answers: Float[Tensor, "m k"], draws: Sequence[np.random.Generator], count: int
+    ) -> Iterator[Float[Tensor, "m k"]]:
+        if self.task.is_probable:
+            return of_classes(answers, draws, count)
+        return of_numbers(answers, draws, count, self.spread)
 
 
 def of_classes(

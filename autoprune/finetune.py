@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -153,6 +154,7 @@ def finetune(
             optimizer.zero_grad(set_to_none=True)
     del optimizer, scheduler, parameters  # whose moments are twice the model
     settled = _settled(student.cpu(), stitched)
+    _give_memory_back()
     after = _divergence_on(guard, settled, task, data, teacher, step_room)
     if after < before:
         return settled
@@ -177,6 +179,12 @@ def _learn(
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss became {loss.item()} at fine-tune step {step}")
         (loss * (len(labels) / max(places, 1))).backward()  # type: ignore[no-untyped-call]
+
+
+def _give_memory_back() -> None:
+    """Hand freed memory to the system: glibc would keep 2.2 GB after a model of 135 million weights."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _parted(data: Data, task: Task) -> tuple[NDArray[np.int64], Data]:

@@ -18,10 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoprune.blocks import Store, Stored
-from autoprune.changes import Lookup, Recorder, Scores
+from autoprune.changes import Lookup, Recorder, Scores, added
 
 MOMENT_BYTES = 2**28
-"""Most memory that the moments with some tokens, of all batches, may take."""
+"""Most memory that the moments of some tokens, and their changes, may take."""
 
 
 @dataclass(frozen=True)
@@ -47,35 +47,34 @@ class Head:
         self._kept: list[_Kept] = []
         self._batches, self._columns = 0, 1
 
-    def keep(self, gradients: Sequence[Float[Tensor, "a b *s v"] | None], whole: int) -> None:
-        """Keep the last batch's inputs and gradients. whole: rows times directions of all batches."""
-        v, d = self.change.old.shape
-        self._columns = max(1, min(v, MOMENT_BYTES // (4 * d * whole)))
+    def keep(self, gradients: Sequence[Float[Tensor, "a b *s v"] | None]) -> None:
+        """Keep the last batch's inputs, and the gradients at the outputs of its uses."""
         for use, gradient in zip(self._recorder.uses, gradients, strict=True):
             if gradient is None:
                 continue
             x, apart = self._recorder.by_row(use.input, gradient)
+            if not self._kept:
+                self._columns = self._tokens(apart.shape[0] * apart.shape[1])
             unit = max(float(apart.abs().max()), 1e-30)
             parts = [self._store.put((one / unit).half()) for one in torch.split(apart, self._columns, -1)]
             self._kept.append(_Kept(self._batches, x.clone(), parts, unit))
         self._batches += 1
 
+    def _tokens(self, moments: int) -> int:
+        """How many of the vocabulary are done at a time, beside so many moments of each."""
+        v, d = self.change.old.shape
+        return max(1, min(v, MOMENT_BYTES // (4 * d * (moments + len(self.change.variants)))))
+
     def scores(self) -> list[Scores]:
         """sum_t g_t^T D x_t of each level, direction and row, batch by batch."""
         found: list[Scores] = [None] * self._batches
-        parts = range(0, len(self.change.old), self._columns)
-        for k, start in enumerate(parts):
+        for k, start in enumerate(range(0, len(self.change.old), self._columns)):
             ids = torch.arange(start, min(start + self._columns, len(self.change.old)))
-            moments = [self._moments(one, k) for one in self._kept]
-            if not moments:
-                return found
-            new = torch.stack([one.flatten() for one in self.change.rows(ids)])  # [l c*d]
-            product = new @ torch.cat([one.flatten(0, 1) for one in moments]).T
-            sizes = [len(one) * one.shape[1] for one in moments]
-            for one, moment, score in zip(self._kept, moments, torch.split(product, sizes, 1), strict=True):
-                score = score.reshape(len(new), *moment.shape[:2])
-                before = found[one.batch]
-                found[one.batch] = score if before is None else before + score
+            new = torch.stack([one.flatten() for one in self.change.rows(ids)])  # [l p]
+            for one in self._kept:
+                moments = self._moments(one, k)
+                score = (new @ moments.flatten(0, 1).T).reshape(len(new), *moments.shape[:2])
+                found[one.batch] = added(found[one.batch], score)
         return found
 
     def _moments(self, one: _Kept, k: int) -> Float[Tensor, "a b p"]:

@@ -142,8 +142,8 @@ def _loaded(config: Config, kind: str, labels: int, task: Task | None = None) ->
     """The model that was named, for the kind of task."""
     source = str(demo.demo_model()) if config.model is None else config.model
     if is_reference(source):
-        side = config.image_size or 224
-        return teacher.load_built(source, config.weights, Pixels((side, side)), kind=kind, task=task)
+        pixels = Pixels.beside(config.weights, config.image_size)
+        return teacher.load_built(source, config.weights, pixels, kind=kind, task=task)
     if config.weights is not None:
         raise AutopruneError(
             "--weights goes with a MODEL that a function builds, package.module:function; a folder has its own"

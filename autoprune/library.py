@@ -237,8 +237,8 @@ def make_variants(
 ) -> dict[str, Tensor]:
     """Tensors of a unit with the pieces `keep` (None for all) at all its bit-widths.
 
-    Names are `keep`, `places` (of tokens), `path.weight` (float), and `path@width.codes`, `.scale`, `.zero`, `.bias`, and for
-    8-bit activations `.activations`: their scale and zero point.
+    Names are `keep`, `places` (of tokens), `path.weight` (float), and `path@width.codes`, `.scale`, `.zero`,
+    `.bias`, and for 8-bit activations `.activations`: their scale and zero point.
     """
     tensors: dict[str, Tensor] = {} if keep is None else {"keep": keep}
     if keep is not None and unit.by_token:

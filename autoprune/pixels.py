@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,17 @@ class Pixels:
         if told.get("do_normalize") is False:
             mean, std = (0.0,) * channels, (1.0,) * channels
         return cls(_pair(size, source), mean, std, told.get("resample") == CUBIC)
+
+    @classmethod
+    def beside(cls, weights: str | None, side: int | None) -> Pixels:
+        """Those in the folder of a file of weights; ImageNet's usual ones at 224 where there are none.
+
+        Args:
+            side: height and width, whatever the folder's file says.
+        """
+        folder = Path(weights).parent if weights is not None else None
+        found = cls.read(folder) if folder is not None and (folder / FILE).is_file() else cls((224, 224))
+        return found if side is None else replace(found, size=(side, side))
 
     @classmethod
     def read(cls, folder: Path) -> Pixels:

@@ -23,8 +23,6 @@ to do with another is zero in the mean.
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,15 +46,12 @@ from autoprune.changes import (
     scored,
     weight_changes,
 )
-from autoprune.directions import DIRECTIONS, PLACE_DIRECTIONS, of_classes, of_numbers
+from autoprune.directions import Rows
 from autoprune.heads import Head
 from autoprune.library import Library
 from autoprune.space import Candidate, Level
 from autoprune.task import Data, Task
 from autoprune.units import Unit
-
-BATCH = 16
-"""Rows of a batch; bounds the memory of a matrix's moments, one [o i] a row."""
 
 CHANGES_BYTES = 2**30
 """Most memory that the changes of all variants at work may take; more units wait for another pass."""
@@ -134,62 +129,6 @@ def _groups(units: Sequence[Unit]) -> Iterator[list[Unit]]:
         yield group
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The rows that scores are taken over, and how directions are drawn for them."""
-
-    task: Task
-    data: Data
-    chosen: NDArray[np.int64]
-    seed: int
-    spread: float
-
-    def batches(self) -> Iterator[tuple[NDArray[np.int64], dict[str, Tensor]]]:
-        """Places among the chosen, and inputs, of rows of like length."""
-        for at in self.parts():
-            yield at, {k: torch.from_numpy(x) for k, x in self.task.batch(self.data, self.chosen[at]).items()}
-
-    def parts(self) -> Iterator[NDArray[np.int64]]:
-        """The places of each batch."""
-        order, size = self.order(), min(BATCH, self.task.evaluation_batch)
-        for start in range(0, len(order), size):
-            yield order[start : start + size]
-
-    def order(self) -> NDArray[np.int64]:
-        """The chosen rows' places, shortest row first."""
-        return np.argsort(self.data.lengths[self.chosen], kind="stable")
-
-    def directions(
-        self, output: Float[Tensor, "*b k"], at: NDArray[np.int64]
-    ) -> Iterator[Float[Tensor, "*b k"]]:
-        """Vectors to multiply a batch's outputs with, zero where nothing is answered, so that the mean square
-        of a row's sum is twice its divergence, counted for each place."""
-        places = self.task.answered(self.data, self.chosen[at])
-        draws = [np.random.default_rng((self.seed, int(one))) for one in at]
-        if places is None:
-            yield from self._drawn(output.detach(), draws, DIRECTIONS)
-            return
-        where = torch.from_numpy(places[0]), torch.from_numpy(places[1])
-        share = math.sqrt(len(self.chosen) / self._places)
-        each = [draws[k] for k in places[0]]
-        for drawn in self._drawn(output.detach()[where], each, PLACE_DIRECTIONS):
-            whole = torch.zeros_like(output)
-            whole[where] = drawn.mul_(share)
-            yield whole
-
-    @functools.cached_property
-    def _places(self) -> int:
-        """Answered places of all chosen rows."""
-        return len(self.task.labels(self.data, self.chosen))
-
-    def _drawn(
-        self, answers: Float[Tensor, "m k"], draws: Sequence[np.random.Generator], count: int
-    ) -> Iterator[Float[Tensor, "m k"]]:
-        if self.task.is_probable:
-            return of_classes(answers, draws, count)
-        return of_numbers(answers, draws, count, self.spread)
-
-
 # ---- the passes ---------------------------------------------------------------------------------
 
 Found = dict[str, Float[Tensor, "l n"]]
@@ -233,14 +172,19 @@ class _Survey:
         """Scores from a pass of the whole model, in which catchers keep what blocks need."""
         changes = {unit.name: weight_changes(unit, self.teacher, self.library) for unit in units}
         with Store() as store, recording(self.teacher, changes) as recorders:
-            lookups = (one for parts in changes.values() for one in parts.values() if isinstance(one, Lookup))
-            heads = [Head(one.tied, recorders[one.tied], one, store) for one in lookups if one.tied]
+            heads = {
+                unit: Head(one.tied, recorders[one.tied], one, store)
+                for unit, parts in changes.items()
+                for one in parts.values()
+                if isinstance(one, Lookup) and one.tied
+            }
             batches = [
-                self._batch(at, inputs, changes, recorders, heads, catchers)
+                self._batch(at, inputs, changes, recorders, list(heads.values()), catchers)
                 for at, inputs in self.rows.batches()
             ]
-            for head in heads:
-                unit = next(name for name, parts in changes.items() if head.change in parts.values())
+            for one in recorders.values():
+                one.begin(0)  # lets the last batch's graph go
+            for unit, head in heads.items():
                 for batch, products in zip(batches, head.scores(), strict=True):
                     batch[unit] = added(batch[unit], products)
         return self._joined(batches, units)
@@ -271,7 +215,7 @@ class _Survey:
         for catcher in catchers:
             catcher.keep(rest)
         for head in heads:
-            head.keep(by_path[head.path], len(self.rows.chosen) * self.directions)
+            head.keep(by_path[head.path])
         return scored(changes, recorders, by_path)
 
     def block(self, units: Sequence[Unit], catcher: Catcher, store: Store) -> Found:

@@ -267,11 +267,15 @@ def _weight(modules: dict[str, nn.Module], path: str, tied: str = "") -> Weight:
 def _sharer(modules: Mapping[str, nn.Module], path: str, tied: str) -> str:
     """Path of the layer that has the same weight as the one at `path`; empty where it is that one's alone."""
     weight = modules[path].weight
-    others = [other for other, one in modules.items() if getattr(one, "weight", None) is weight and other != path]
+    others = [
+        other for other, one in modules.items() if getattr(one, "weight", None) is weight and other != path
+    ]
     if not others or others == [tied]:
         return tied if others else ""
     is_embedding = isinstance(modules[path], nn.Embedding)
-    what = f"say so by `tied: {others[0]}`" if is_embedding else f"cover {others[0]} first, with `tied: {path}`"
+    what = (
+        f"say so by `tied: {others[0]}`" if is_embedding else f"cover {others[0]} first, with `tied: {path}`"
+    )
     raise AutopruneError(f"{path} shares its weight with {', '.join(others)}; {what}")
 
 

@@ -124,14 +124,28 @@ def test_a_stitched_model_rounds_the_inputs_of_the_layers_it_says_and_no_others(
         assert stitched.integers[path].is_symmetric
 
 
+def test_a_convolution_rounds_its_input_too() -> None:
+    plain = torch.nn.Conv2d(3, 4, 3, padding=1)
+    layer = integer_class(torch.nn.Conv2d)(3, 4, 3, padding=1)
+    layer.load_state_dict(plain.state_dict())
+    layer.activations = grid = Activations.of(-1.0, 2.0)
+    x = torch.randn(2, 3, 5, 5)
+    assert torch.equal(layer(x), plain(grid.round(x)))
+    assert not torch.equal(layer(x), plain(x))
+
+
 def test_the_grid_of_columns_that_stay_is_no_wider_than_that_of_all(tiny: Tiny) -> None:
     """What a removed neuron said need not be held."""
     unit = tiny.unit("feed_forward")
     col = unit.cols[0].path
-    scales = [
-        tiny.stitched_as(tiny.with_levels(feed_forward=Level(ratio, 8, 8))).activations[col].scale
+    grids = [
+        tiny.stitched_as(tiny.with_levels(feed_forward=Level(ratio, 8, 8))).activations.get(col)
         for ratio in unit.ratios
     ]
+    assert unit.ratios[-1] == 1.0
+    assert grids.pop() is None  # with nothing left there is nothing to round
+    scales = [grid.scale for grid in grids if grid is not None]
+    assert len(scales) == len(grids)
     assert scales == sorted(scales, reverse=True)
 
 

@@ -24,11 +24,11 @@ from autoprune.architecture import Architecture, outputs_of
 from autoprune.blocks import Catcher, Store, block_of, by_block, is_alike, shares
 from autoprune.calibrate import calibrate
 from autoprune.changes import Change, Recorder, gradients_at
-from autoprune.directions import of_classes, signs, unpacked
+from autoprune.directions import Rows, of_classes, signs, unpacked
 from autoprune.errors import AutopruneError
 from autoprune.kinds import CAUSAL_LM, CLASSES
 from autoprune.library import Library
-from autoprune.sensitivity import Rows, Sensitivity, measure_sensitivity
+from autoprune.sensitivity import Sensitivity, measure_sensitivity
 from autoprune.space import Level, SpaceFile
 from autoprune.task import Encoded, Task
 from autoprune.units import Unit, find_units
@@ -188,7 +188,7 @@ def test_a_vocabulary_in_parts_gives_what_it_gives_whole(
     llama: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = llama.measured(llama.units[:1])
-    monkeypatch.setattr(heads, "MOMENT_BYTES", 4 * 32 * ROWS * 2 * 7)  # seven tokens at a time
+    monkeypatch.setattr(heads, "MOMENT_BYTES", 4 * 32 * (4 * 2 + 4) * 7)  # seven tokens at a time
     assert_same(llama.measured(llama.units[:1]), whole)
 
 
@@ -235,6 +235,8 @@ def test_a_block_that_takes_more_than_its_arguments_is_done_with_the_whole_model
         for one in catchers.values():
             one.begin(2, {})
         model(input_ids=torch.ones(2, 5, dtype=torch.long), use_cache=False)
+        for one in catchers.values():
+            one.remove()
         assert is_alike(catchers[0], store)
         assert not is_alike(catchers[1], store)
 

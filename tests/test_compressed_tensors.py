@@ -14,11 +14,14 @@ import torch
 from conftest import Tiny, logits, make_tiny
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from test_families import make_case
 
 from autoprune.errors import AutopruneError
 from autoprune.space import Candidate, Level, Width
 from autoprune.stitch import Stitched
 from autoprune.targets import Target, get_target, size_on_disk
+from autoprune.targets.packed import torch_runner
+from autoprune.units import search_space
 
 pytest.importorskip("compressed_tensors", reason="compressed-tensors is not installed")
 
@@ -251,3 +254,48 @@ def test_a_grid_of_another_offset_changes_the_file(tiny_bert: Tiny, target: Targ
     layer.activations = dataclasses.replace(grid, zero=(grid.zero + 40) % 256)  # type: ignore[assignment]
     target.save(stitched, tmp_path, batch)
     assert not np.allclose(target.load(tmp_path)(batch), right, atol=1e-3)
+
+
+# ---- other kinds of models ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [4, "w8a8"])
+@pytest.mark.parametrize("name", ["bert-tokens", "llama", "vit"])
+def test_what_transformers_lays_out_as_here_is_loaded_by_its_class(
+    tmp_path: Path, name: str, width: Width
+) -> None:
+    case, target = make_case(name, tmp_path / "library"), get_target("compressed-tensors")
+    tiny, kind = case.tiny, case.family.kind
+    stitched = tiny.stitched_as(search_space(tiny.units, target.offers).uniform(Level.of(0.0, width)))
+    assert stitched.integers
+    target.save(stitched, tmp_path, tiny.task.batch(tiny.task.validation, [0, 1]))
+    batch = tiny.task.batch(tiny.task.validation, [2, 3])
+    wanted = torch_runner(stitched.model, kind)(batch)
+    assert np.abs(target.load(tmp_path)(batch) - wanted).max() <= target.tolerance * wanted.std()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("gpt2", r"whose GPT2LMHeadModel is not laid out as here: transformer\.h\.0\.attn\.c_attn\.bias"),
+        ("resnet", "whose ResNetForImageClassification is not laid out as here"),
+        ("torchvision", "has no ResNet for image-classification"),
+    ],
+)
+def test_what_transformers_would_not_find_is_refused(tmp_path: Path, name: str, why: str) -> None:
+    tiny, target = make_case(name, tmp_path / "library").tiny, get_target("compressed-tensors")
+    stitched = tiny.stitched_as(tiny.space.untouched())
+    with pytest.raises(AutopruneError, match=why):
+        target.save(stitched, tmp_path, tiny.task.batch(tiny.task.validation, [0, 1]))
+
+
+@pytest.mark.parametrize("name", ["llama", "vit"])
+def test_shared_weights_and_convolutions_stay_floats(tmp_path: Path, name: str) -> None:
+    tiny, target = make_case(name, tmp_path / "library").tiny, get_target("compressed-tensors")
+    unit = tiny.unit("word_embeddings" if name == "llama" else "patch_embeddings")
+    assert [bits for bits in unit.bits if target.offers(unit, Level(0.0, bits))] == [
+        bits for bits in unit.bits if bits >= 16
+    ]
+    stitched = tiny.stitched_as(tiny.space.untouched().with_level(unit.name, Level(0.0, 8)))
+    with pytest.raises(AutopruneError, match=r"cannot store the (weight|convolution).* in integers"):
+        target.save(stitched, tmp_path, tiny.task.batch(tiny.task.validation, [0, 1]))

@@ -1,4 +1,4 @@
-"""A language model as a function with a past: the same logits in one piece, in several, and token by token."""
+"""A language model as a function with a past: the same logits in one piece, in several, token by token."""
 
 from __future__ import annotations
 
@@ -135,7 +135,9 @@ def test_layers_may_keep_unlike_numbers_of_heads(family: str, kept: tuple[int, i
     model.set_attn_implementation(attention)
     decoding = Decoding(model)
     assert decoding.heads == {layer: (count, 8) for layer, count in enumerate(kept) if count}
-    assert decoding.inputs[1:] == tuple(f"past.{k}.{x}" for k, n in enumerate(kept) if n for x in ("key", "value"))
+    assert decoding.inputs[1:] == tuple(
+        f"past.{k}.{x}" for k, n in enumerate(kept) if n for x in ("key", "value")
+    )
     assert [one.replace("past", "present") for one in decoding.inputs[1:]] == list(decoding.outputs[1:])
     wanted = model(input_ids=ids, use_cache=False).logits
     assert (in_pieces(decoding, decoding, ids, (3, 4, LENGTH)) - wanted).abs().max() < SAME

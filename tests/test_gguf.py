@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers
 from conftest import Tiny, logits
+from test_families import make_case
 
 from autoprune.compress.integers import Integers, round_nearest
 from autoprune.errors import AutopruneError
@@ -336,3 +337,13 @@ class TestLlama:
         saved(tiny_bert, target, tiny_bert.space.untouched(), tmp_path)
         with pytest.raises(AutopruneError, match="has 33 tokens; the model takes 1 to 32"):
             target.load(tmp_path)(tiny_bert.task.timing_batch(1, 33))
+
+
+@pytest.mark.parametrize("name", ["llama", "torchvision", "bert-tokens"])
+def test_models_of_other_kinds_are_refused(tmp_path: Path, target: Target, name: str) -> None:
+    tiny = make_case(name, tmp_path / "library").tiny
+    stitched = tiny.stitched_as(tiny.space.untouched())
+    with pytest.raises(AutopruneError, match=f"this model is a {type(tiny.model).__name__}"):
+        target.save(stitched, tmp_path, tiny.task.batch(tiny.task.validation, [0, 1]))
+    kernels = [unit for unit in tiny.units if any(one.is_conv for one in unit.weights)]
+    assert not any(target.offers(unit, level) for unit in kernels for level in unit.levels()[1:])

@@ -164,7 +164,7 @@ def test_every_level_of_every_unit_is_scored(tiny: Tiny, found: Sensitivity) -> 
 def test_batches_make_no_difference(
     tiny: Tiny, found: Sensitivity, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sensitivity, "BATCH", batch)
+    monkeypatch.setattr("autoprune.directions.BATCH", batch)
     assert_same(measured(tiny), found)
 
 

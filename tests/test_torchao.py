@@ -11,7 +11,7 @@ import torch
 from conftest import Tiny, logits
 from torch import nn
 
-from autoprune.compress.activations import Activations, IntegerLinear
+from autoprune.compress.activations import Activations, integer_class
 from autoprune.compress.integers import Integers
 from autoprune.errors import AutopruneError
 from autoprune.space import Level, Width
@@ -49,7 +49,7 @@ def layers(o: int, i: int, *, bias: bool, grid: Activations) -> tuple[nn.Module,
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_product_of_integers_is_that_of_the_rounded_floats(zero: int, bias: bool) -> None:
     floats, integers = layers(24, 40, bias=bias, grid=Activations(0.031, zero))
-    assert isinstance(floats, IntegerLinear)
+    assert isinstance(floats, integer_class(nn.Linear))
     x = torch.randn(3, 11, 40, generator=torch.Generator().manual_seed(1)) * 4  # some beyond the grid
     wanted = floats(x)
     assert (integers(x) - wanted).abs().max() <= 1e-5 * wanted.std()
@@ -95,7 +95,7 @@ def test_8_bit_activations_are_offered_where_the_kernel_takes_the_shapes(tiny: T
     assert [w for w in WIDTHS if target.offers(attention, Level.of(0.5, w))] == list(WIDTHS)
     assert [w for w in WIDTHS if target.offers(embedding, Level.of(0.0, w))] == [2, 3, 4, 6, 8, 16, 32]
     odd = tuple(dataclasses.replace(one, rows=60) for one in attention.rows)
-    assert not target.offers(dataclasses.replace(attention, rows=odd, block=1), Level(0.0, 8, 8))
+    assert not target.offers(dataclasses.replace(attention, rows=odd), Level(0.0, 8, 8))
 
 
 @pytest.mark.skipif(HAS_GPU, reason="torch sees a CUDA device")

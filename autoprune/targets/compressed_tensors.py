@@ -35,7 +35,9 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.compress.integers import group_size_for
 from autoprune.errors import AutopruneError
+from autoprune.kinds import CAUSAL_LM, IMAGES
 from autoprune.space import Level, Width
+from autoprune.targets.compressed_tensors_format import integer_tensors, multiplied_tensors, scheme
 from autoprune.targets.contract import Runner
 from autoprune.targets.packed import torch_runner
 from autoprune.task import Batch
@@ -43,8 +45,6 @@ from autoprune.task import Batch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from autoprune.compress.activations import Activations
-    from autoprune.compress.integers import Integers
     from autoprune.stitch import Stitched
     from autoprune.units import Unit, Weight
 
@@ -75,47 +75,65 @@ class CompressedTensors:
             )
 
     def offers(self, unit: Unit, level: Level) -> bool:
-        """Every width of a product's weight, 8 bits and more of an embedding; no row is removed."""
+        """Every width of a product's weight, 8 bits and more of an embedding; no row is removed.
+
+        Of convolutions, and of an embedding that is an output layer's weight too, floats alone.
+        """
         is_embedding = any(one.is_embedding for one in unit.weights)
         if level.ratio > 0 or (is_embedding and level.is_integer):
             return False
+        if any(one.is_conv or one.tied for one in unit.weights):
+            return level.bits >= 16
         return level.bits in (_EMBEDDING_BITS if is_embedding else self.bits)
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Write `model.safetensors`, and `config.json` with the schemes of its modules.
 
         Raises:
-            AutopruneError: when rows were removed, or an embedding has fewer than 8 bits.
+            AutopruneError: when rows were removed, an embedding has fewer than 8 bits, or transformers has
+                other names for the model's tensors than it has here.
         """
         from safetensors.torch import save_file
+
+        from autoprune.architecture import state_of
 
         _check(stitched)
         tensors: dict[str, Tensor] = {}
         groups: dict[str, list[str]] = {}  # scheme as text -> paths
-        for name, tensor in stitched.model.state_dict().items():
+        for name, tensor in state_of(stitched.model).items():
             path, _, last = name.rpartition(".")
             if last == "weight" and path in stitched.integers:
                 one, grid = stitched.integers[path], stitched.activations.get(path)
-                stored = _integer_tensors(one) if grid is None else _multiplied_tensors(one, grid)
+                stored = integer_tensors(one) if grid is None else multiplied_tensors(one, grid)
                 tensors |= {f"{path}.{part}": x.contiguous() for part, x in stored.items()}
-                groups.setdefault(json.dumps(_scheme(one, grid)), []).append(path)
+                groups.setdefault(json.dumps(scheme(one, grid)), []).append(path)
             else:
                 is_half = last == "weight" and path in stitched.half
                 tensors[name] = (tensor.half() if is_half else tensor).contiguous()
         # transformers refuses a file that does not say which library wrote its tensors.
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        _write_config(stitched.model, groups, folder / CONFIG)
+        _write_config(stitched, groups, folder / CONFIG)
 
     def load(self, folder: Path, *, threads: int = 1) -> Runner:
-        """What `AutoModelForSequenceClassification.from_pretrained` makes of the folder, as a runner.
+        """What `from_pretrained` of transformers' class for the kind of task makes of the folder.
 
         Raises:
             AutopruneError: when a file is missing, damaged, or does not fit the other.
         """
         import torch
 
+        from autoprune.architecture import Architecture
+
         torch.set_num_threads(threads)
-        return torch_runner(_read(folder))
+        if not (folder / WEIGHTS).is_file():
+            raise AutopruneError(f"{folder / WEIGHTS} is missing: {folder} is no compressed-tensors model")
+        try:
+            kind = Architecture.read(folder).kind
+        except AutopruneError as error:
+            raise AutopruneError(
+                f"{folder / WEIGHTS} cannot be loaded with the config beside it: {error}"
+            ) from error
+        return torch_runner(_read(folder, kind), kind)
 
     def files(self, folder: Path) -> Sequence[Path]:
         """The weights."""
@@ -145,13 +163,27 @@ def _check(stitched: Stitched) -> None:
     """Raise where a level is one that transformers could not load."""
     from torch import nn
 
+    from autoprune.architecture import aliases
+
     if pruned := [name for name, level in stitched.levels.items if level.ratio > 0]:
         raise AutopruneError(
             f"target compressed-tensors cannot store {pruned[0]} with rows removed: transformers gives every "
             "layer the width in config.json. Search with this target, or export to openvino or packed"
         )
+    _check_names(stitched)
+    shared = aliases(stitched.model)
     for path, one in stitched.integers.items():
-        is_embedding = isinstance(stitched.model.get_submodule(path), nn.Embedding)
+        module = stitched.model.get_submodule(path)
+        is_embedding = isinstance(module, nn.Embedding)
+        shares = is_embedding and f"{path}.weight" in shared.values()
+        if shares or isinstance(module, nn.Conv2d):
+            what = (
+                "the weight that an embedding shares with an output layer," if shares else "the convolution"
+            )
+            raise AutopruneError(
+                f"target compressed-tensors cannot store {what} {path} in integers. "
+                "Search with this target, or export to openvino, onnx or packed"
+            )
         if is_embedding and one.bits not in _EMBEDDING_BITS:
             raise AutopruneError(
                 f"target compressed-tensors cannot store the embedding {path} with {one.bits} bits, but with "
@@ -159,67 +191,36 @@ def _check(stitched: Stitched) -> None:
             )
 
 
-def _integer_tensors(one: Integers) -> dict[str, Tensor]:
-    """Tensors of a weight whose groups have zero points, by their names in the format."""
+def _check_names(stitched: Stitched) -> None:
+    """Raise where transformers would not find a model's tensors under the names that they have here."""
     import torch
+    import transformers
 
-    codes, zero = _signed(one.codes, one.bits), _signed(one.zero, one.bits)
-    if one.bits == 8:
-        return {"weight": codes, "weight_scale": one.scale, "weight_zero_point": zero}
-    from compressed_tensors.compressors.pack_quantized.helpers import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
-        pack_to_int32,
-    )
+    from autoprune.architecture import AUTO_CLASSES, state_of
 
-    return {
-        "weight_packed": pack_to_int32(codes, one.bits),
-        "weight_scale": one.scale,
-        "weight_zero_point": zero,
-        "weight_shape": torch.tensor(one.codes.shape),
-    }
-
-
-def _multiplied_tensors(one: Integers, grid: Activations) -> dict[str, Tensor]:
-    """Tensors of a weight that is multiplied with 8-bit activations, by their names in the format."""
-    import torch
-
-    return {
-        "weight": _signed(one.codes, one.bits),
-        "weight_scale": one.scale,
-        "input_scale": torch.tensor([grid.scale]),
-        "input_zero_point": torch.tensor([grid.zero - 128], dtype=torch.int8),
-    }
+    kind, name = stitched.architecture.kind, type(stitched.model).__name__
+    elsewhere = "Choose target openvino, onnx or packed"
+    if stitched.architecture.builder is not None or kind not in AUTO_CLASSES:
+        raise AutopruneError(
+            f"target compressed-tensors is read by transformers, which has no {name} for {kind}. {elsewhere}"
+        )
+    with torch.device("meta"):
+        model = getattr(transformers, AUTO_CLASSES[kind]).from_config(stitched.model.config)
+    if unlike := sorted(state_of(model).keys() ^ state_of(stitched.model).keys()):
+        raise AutopruneError(
+            f"target compressed-tensors is read by transformers, whose {name} is not laid out as here: "
+            f"{unlike[0]} and {len(unlike) - 1} other tensors are in one of them alone. {elsewhere}"
+        )
 
 
-def _signed(codes: Tensor, bits: int) -> Tensor:
-    """Codes 0 .. 2^bits - 1 as the format's int8, zero in the middle."""
-    import torch
+def _write_config(stitched: Stitched, groups: dict[str, list[str]], path: Path) -> None:
+    """The model's config, with the kind of task, the schemes and the modules each is for."""
+    from autoprune.architecture import KEY
 
-    signed: Tensor = codes.to(torch.int16) - 2 ** (bits - 1)
-    return signed.to(torch.int8)
-
-
-def _scheme(one: Integers, grid: Activations | None) -> dict[str, Any]:
-    """How the format describes a weight, and its input where that is rounded (`QuantizationScheme`)."""
-    common = {"num_bits": one.bits, "type": "int", "dynamic": False}
-    if grid is not None:
-        return {
-            "weights": common | {"strategy": "channel", "symmetric": True},
-            "input_activations": common | {"strategy": "tensor", "symmetric": False},
-            "format": "int-quantized",
-        }
-    groups = common | {"symmetric": False}
-    if one.bits == 8:
-        groups |= {"strategy": "group", "group_size": one.group_size}
-        return {"weights": groups, "format": "int-quantized"}
-    groups |= {"strategy": "block", "block_structure": [1, one.group_size]}
-    return {"weights": groups, "format": "pack-quantized"}
-
-
-def _write_config(model: nn.Module, groups: dict[str, list[str]], path: Path) -> None:
-    """The model's config, with the schemes and the modules each is for."""
-    config: Any = model.config
+    config: Any = stitched.model.config
     data = json.loads(config.to_json_string())
-    data |= {"architectures": [type(model).__name__], "dtype": "float32"}
+    data |= {"architectures": [type(stitched.model).__name__], "dtype": "float32"}
+    data[KEY] = stitched.architecture.described()[KEY]
     if groups:
         schemes = {}
         for number, (text, paths) in enumerate(groups.items()):
@@ -235,23 +236,23 @@ def _write_config(model: nn.Module, groups: dict[str, list[str]], path: Path) ->
     path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
-def _read(folder: Path) -> nn.Module:
+def _read(folder: Path, kind: str) -> nn.Module:
     """The model that transformers makes of the folder, its weights floats already."""
     import torch
     import transformers
     from safetensors import SafetensorError
 
+    from autoprune.architecture import AUTO_CLASSES, outputs_of
+
     path = folder / WEIGHTS
-    if not path.is_file():
-        raise AutopruneError(f"{path} is missing: {folder} is no compressed-tensors model")
     try:
         with _without_bars():
-            model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+            model, report = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False,
                 use_safetensors=True, output_loading_info=True,
             )  # fmt: skip
             with torch.inference_mode():  # the first batch makes floats of the weights
-                model.eval()(input_ids=torch.zeros(1, 2, dtype=torch.int64))
+                outputs_of(model.eval(), _anything(model.config, kind), kind)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         text = " ".join(str(error).split())[:400]
         raise AutopruneError(f"{path} cannot be loaded with the config beside it: {text}") from error
@@ -259,6 +260,17 @@ def _read(folder: Path) -> nn.Module:
     if unfit := sorted(str(key) for keys in report.values() for key in keys):
         raise AutopruneError(f"{path} does not fit the config beside it: see {unfit[0]}")
     return model  # type: ignore[no-any-return]
+
+
+def _anything(config: Any, kind: str) -> dict[str, Tensor]:
+    """Inputs that a model of a kind takes."""
+    import torch
+
+    if kind == IMAGES:
+        size = config.image_size if isinstance(config.image_size, int) else max(config.image_size)
+        return {"pixel_values": torch.zeros(1, config.num_channels, size, size)}
+    tokens = torch.zeros(1, 2, dtype=torch.int64)
+    return {"input_ids": tokens} | ({} if kind == CAUSAL_LM else {"attention_mask": torch.ones_like(tokens)})
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 
 from autoprune.compress.integers import group_size_for
 from autoprune.errors import AutopruneError
-from autoprune.space import Level, Width
+from autoprune.space import UNTOUCHED, Level, Width
 from autoprune.targets.contract import Runner
 from autoprune.targets.gguf_file import BLOCK, GgufFile, check_architecture, write_gguf
 from autoprune.task import Batch
@@ -71,8 +71,8 @@ class Gguf:
 
     def offers(self, unit: Unit, level: Level) -> bool:
         """4 bits and 8 with 8-bit activations in whole blocks, and floats; no row is removed."""
-        if level.ratio > 0 or level.bits not in self.bits:
-            return False
+        if level.ratio > 0 or level.bits not in self.bits or any(one.is_conv for one in unit.weights):
+            return level == UNTOUCHED
         if level.is_integer:
             return all(one.columns % BLOCK == 0 and not one.is_embedding for one in unit.weights)
         if level.bits == 4:

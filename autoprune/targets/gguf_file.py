@@ -49,13 +49,13 @@ _LAYERS = "bert.encoder.layer."
 
 def check_architecture(model: nn.Module) -> None:
     """Raise `AutopruneError` where llama.cpp would not compute what the model does."""
-    config: Any = model.config
     kind = type(model).__name__
     if kind != _TAKEN:
         raise AutopruneError(
             f"target gguf takes {_TAKEN} alone, and this model is a {kind}, whose classifier llama.cpp does "
             "not compute. Use target openvino, onnx or packed"
         )
+    config: Any = model.config
     if config.hidden_act not in _ACTIVATIONS:
         raise AutopruneError(
             f"target gguf takes models with GELU, which llama.cpp's BERT computes; this one has "

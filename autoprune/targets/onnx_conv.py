@@ -142,7 +142,8 @@ def _to_codes(graph: Graph, path: str, node: Any, one: Integers, kernel: NDArray
         zero,
         graph.constant(f"{path}.codes", kernel),
         graph.floats(f"{path}.scale", scale),
-        graph.constant("zero.signed", np.array(0, np.int8)),
+        # Each its own: where the runtime makes the codes unsigned at load, it replaces this, too.
+        graph.constant(f"{path}.s", np.array(0, np.int8)),
         *graph.grid(grid),
         graph.constant(f"{path}.bias", whole.astype(np.int32)),
     ]

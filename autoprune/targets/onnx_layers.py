@@ -26,7 +26,6 @@ from autoprune.targets.onnx_fold import simplify_
 from autoprune.targets.onnx_graph import DOMAIN, Graph
 
 if TYPE_CHECKING:
-    from autoprune.compress.activations import Activations
     from autoprune.compress.integers import Integers
     from autoprune.stitch import Stitched
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _HALF = 14
 _NAMES, _MULTIPLIED_NAMES = 4, 2
-"""Times that a weight's path is written more often; with 8-bit activations there are no zero points."""
+"""Times that a weight's path is written more often; products with 8-bit activations have no zero points."""
 
 _LOOKED_UP, _TIED, _PRODUCT, _CONVOLVED = 202, 388, 138, 259
 """With weight-only integers."""
@@ -26,9 +26,9 @@ _LOOKED_UP, _TIED, _PRODUCT, _CONVOLVED = 202, 388, 138, 259
 _MULTIPLIED, _ROUNDED = 70, 125
 """A product with 8-bit activations, and the rounding of its input, which some read together."""
 
-_TO_CODES, _SPOTS, _ON_FLOATS = 119, 242, 353
+_TO_CODES, _SPOTS, _ON_FLOATS = 121, 242, 353
 _TAP = 65
-"""Convolutions with 8-bit activations: from codes to codes; to floats, and each tap of its kernel; on floats."""
+"""Convolutions with 8-bit activations: from codes to codes; to floats, and a tap of its kernel; on floats."""
 
 
 def size_bytes(unit: Unit, level: Level) -> int:
@@ -62,7 +62,7 @@ def _multiplied_text(unit: Unit, one: Weight) -> int:
     if not one.is_conv:
         return names + _MULTIPLIED + (0 if shares and one != unit.rows[0] else _ROUNDED)
     if shares:  # cut off at zero and rounded for what reads it, as in most nets
-        return names + _TO_CODES
+        return _NAMES * len(one.path) + _TO_CODES
     if not is_multiplied(one.columns, one.kernel, depthwise=one.depthwise):
         return names + _ON_FLOATS
     return names + _SPOTS + (one.kernel * _TAP if one.kernel > 1 else 0)

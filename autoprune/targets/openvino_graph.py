@@ -76,7 +76,7 @@ def _traceable(stitched: Stitched, example: Batch) -> tuple[Any, tuple[str, ...]
 
 
 def _shapes(stitched: Stitched, module: Any, example: Batch, names: tuple[str, ...]) -> dict[str, list[int]]:
-    """Inputs whose shape is not all free (-1): keys and values, and pictures, of one size but for their number."""
+    """Inputs whose shape is not all free (-1): keys and values, and pictures, all of one size."""
     if stitched.architecture.kind == CAUSAL_LM:
         heads = [shape for shape in module.heads.values() for _ in range(2)]
         return {name: [-1, h, -1, d] for name, (h, d) in zip(names[1:], heads, strict=True)}

@@ -24,7 +24,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from autoprune.architecture import outputs_of
 from autoprune.errors import AutopruneError
+from autoprune.kinds import IMAGES, OWN
 from autoprune.space import Level, Width
 from autoprune.targets.contract import Runner
 from autoprune.targets.packed import Packed, read_packed
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from autoprune.compress.integers import Integers
     from autoprune.stitch import Stitched
     from autoprune.units import Unit
+
+PAST = "past_tokens"
+"""How many tokens came before those of a language model's batch."""
 
 _MULTIPLE = 8
 _FEWEST_ROWS = 17
@@ -64,7 +69,7 @@ class Torch:
             return level.bits in self.bits
         shapes = unit.shapes(level.ratio).values()
         fits = all(o % _MULTIPLE == 0 and i % _MULTIPLE == 0 for o, i in shapes)
-        return fits and not any(one.is_embedding for one in unit.weights)
+        return fits and not any(one.is_embedding or one.is_conv for one in unit.weights)
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Write what target packed writes."""
@@ -73,15 +78,20 @@ class Torch:
     def load(self, folder: Path, *, threads: int = 1) -> Runner:
         """The module on the GPU, compiled; the first batch waits for the compiler."""
         torch.set_num_threads(threads)
-        model = with_integer_products(read_packed(folder)).to("cuda")
+        stitched = read_packed(folder, builder=self._packed.builder)
+        kind = stitched.architecture.kind
+        model = with_integer_products(stitched).to("cuda")
         compiled: Any = torch.compile(model, dynamic=True)
 
         def run(batch: Batch) -> NDArray[np.float32]:
-            if "input_ids" not in batch:
+            if kind not in (IMAGES, OWN) and "input_ids" not in batch:
                 raise AutopruneError(f"the model needs input_ids, and got {', '.join(batch) or 'nothing'}")
-            inputs = {name: torch.from_numpy(x).to("cuda") for name, x in batch.items()}
+            inputs = {name: torch.from_numpy(x).to("cuda") for name, x in batch.items() if name != PAST}
+            if PAST in batch:  # without a cache all that came before is computed again
+                before = inputs["input_ids"].new_zeros(len(inputs["input_ids"]), int(batch[PAST]))
+                inputs["input_ids"] = torch.cat([before, inputs["input_ids"]], 1)
             with torch.inference_mode():
-                return np.asarray(compiled(**inputs).logits.float().cpu().numpy(), np.float32)
+                return np.asarray(outputs_of(compiled, inputs, kind).float().cpu().numpy(), np.float32)
 
         return run
 
@@ -131,6 +141,8 @@ class IntegerProduct(nn.Module):
 def with_integer_products(stitched: Stitched) -> nn.Module:
     """The model, which is changed, with an `IntegerProduct` for each layer with 8-bit activations."""
     for path, grid in stitched.activations.items():
+        if isinstance(stitched.model.get_submodule(path), nn.Conv2d):
+            continue  # it rounds its input and computes with floats
         parent, _, name = path.rpartition(".")
         bias: Tensor | None = stitched.model.get_submodule(path).bias  # type: ignore[assignment]
         setattr(
