@@ -87,7 +87,7 @@ class Architecture:
                 made = getattr(transformers, AUTO_CLASSES[self.kind]).from_config(config)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
-            raise AutopruneError(f"no model for {self.kind} can be made of its config: {reason:.200}") from error
+            raise AutopruneError(f"its config makes no model for {self.kind}: {reason:.200}") from error
         model: nn.Module = made
         return model
 

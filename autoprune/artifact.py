@@ -6,7 +6,7 @@ done to each unit, what was measured, and the SHA-256 of every other file. Nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,8 +34,22 @@ class CompiledModel:
     run: Runner
     config: Mapping[str, Any]
 
+    def generate(self, input_ids: Any, *, max_new_tokens: int, stop: Sequence[int] = ()) -> NDArray[np.int64]:
+        """Tokens [b s] that a language model goes on with, the likeliest each time [b n].
+
+        Args:
+            stop: tokens after which a row ends.
+
+        Raises:
+            AutopruneError: for a model of another kind.
+        """
+        if not hasattr(self.run, "generate"):
+            raise AutopruneError("this model is no language model: it does not write text")
+        ids = np.asarray(input_ids, np.int64)
+        return self.run.generate(ids, max_new_tokens=max_new_tokens, stop=stop)  # type: ignore[no-any-return]
+
     def __call__(self, **inputs: Any) -> SimpleNamespace:
-        """Inputs by name [b s], or pixels [b c h w] -> an object with `logits`, or vectors, [b k], float32."""
+        """Inputs by name [b s], or pixels [b c h w] -> an object with `logits` (or vectors), float32."""
         batch = {name: _as_input(value) for name, value in inputs.items()}
         return SimpleNamespace(logits=self.run(batch))
 

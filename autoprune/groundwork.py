@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +19,7 @@ from autoprune.prepare import Prepared
 from autoprune.progress import Progress
 from autoprune.sensitivity import Sensitivity
 from autoprune.space import Level
-from autoprune.targets import get_target
+from autoprune.targets import get_target, is_fast
 from autoprune.units import Unit
 
 SENSITIVITY_VERSION = 3
@@ -98,13 +99,14 @@ def _shares(units: Sequence[Unit], count: int) -> list[tuple[Unit, ...]]:
 def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Table:
     """Milliseconds of every unit at every level, from the cache of the machine that times, or measured."""
     setting, space = prepared.setting, prepared.inputs.space
-    fast = get_target(setting.target).fast
-    design = Design(setting.units, space, fast)
+    target = get_target(setting.target)
+    design = Design(setting.units, space, functools.partial(is_fast, target))
     probes = design.probes()
     machine = _timing_machine(pool)
     key = content_key(
-        LATENCY_VERSION, machine, setting.target, setting.architecture.described(), setting.batch, setting.sequence,
-        [asdict(unit) for unit in setting.units], sorted(map(str, fast)),
+        LATENCY_VERSION, machine, setting.target, setting.architecture.described(), setting.batch,
+        setting.sequence,
+        [asdict(unit) for unit in setting.units], sorted(map(str, target.fast)),
     )  # fmt: skip
     path = cache_folder() / "latency" / f"{key}.json"
     if path.is_file():

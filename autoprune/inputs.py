@@ -146,7 +146,7 @@ def _loaded(config: Config, kind: str, labels: int, task: Task | None = None) ->
         return teacher.load_built(source, config.weights, pixels, kind=kind, task=task)
     if config.weights is not None:
         raise AutopruneError(
-            "--weights goes with a MODEL that a function builds, package.module:function; a folder has its own"
+            "--weights goes with a MODEL that a function builds, module:function; a folder has its own"
         )
     return teacher.load_pretrained(
         source,
@@ -177,7 +177,7 @@ def spaces_folder() -> Path:
 
 
 def find_space(name: str, model: nn.Module) -> tuple[SpaceFile, str]:
-    """A space by file, by shipped name, or for "auto" the one that names the model's type, or that fits it."""
+    """A space by file, by shipped name, or for "auto" the one that names the model's type or fits it."""
     shipped = {path.stem: path for path in sorted(spaces_folder().glob("*.yaml"))}
     if name == "auto":
         return _fitting(shipped, model)
@@ -204,8 +204,8 @@ def _fitting(shipped: Mapping[str, Path], model: nn.Module) -> tuple[SpaceFile, 
         else:
             return files[stem], shipped[stem].name
     raise AutopruneError(
-        f"no search space is shipped for models of type {kind!r}; there are {', '.join(shipped)}. Draft one with "
-        "autoprune inspect MODEL --write-space my.yaml, look it over, and give it with --space my.yaml"
+        f"no search space is shipped for models of type {kind!r}; there are {', '.join(shipped)}. Draft one "
+        "with autoprune inspect MODEL --write-space my.yaml, look it over, and give it with --space my.yaml"
     )
 
 

@@ -14,7 +14,7 @@ Shapes: n models, p features (a constant and a slope of each shape and way, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,10 +58,15 @@ class Table:
 
 
 class Design:
-    """A search space's units as features of a candidate's time on a target that is fast with some widths."""
+    """A search space's units as features of a candidate's time on a target that is fast at some levels.
 
-    def __init__(self, units: Sequence[Unit], space: SearchSpace, fast: frozenset[Width]) -> None:
-        self.units, self.space, self._fast = units, space, fast
+    is_fast: whether a unit is computed faster at a level than as floats with as many rows.
+    """
+
+    def __init__(
+        self, units: Sequence[Unit], space: SearchSpace, is_fast: Callable[[Unit, Level], bool]
+    ) -> None:
+        self.units, self.space, self._is_fast = units, space, is_fast
         self._place: dict[Way, int] = {}
         self._slopes: list[int] = []
         self.size = 1
@@ -138,7 +143,7 @@ class Design:
 
     def _way(self, unit: Unit, level: Level) -> Way:
         shapes = tuple((weight.rows, weight.columns) for weight in unit.weights)
-        return (unit.kind, shapes), level.width if level.width in self._fast else FLOAT_BITS
+        return (unit.kind, shapes), level.width if self._is_fast(unit, level) else FLOAT_BITS
 
     def _drawn(self, rng: np.random.Generator) -> list[Candidate]:
         """Random candidates: of each three one shares a level by shape of unit, which tells ways apart, and

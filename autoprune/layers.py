@@ -29,7 +29,7 @@ def inputs_of(layer: nn.Module, x: Tensor, outputs: Tensor) -> Float[Tensor, "b 
         spots = nn.functional.unfold(padded, layer.kernel_size, layer.dilation, padding, layer.stride)
     if spots.shape[2] != outputs.shape[2:].numel():
         raise AutopruneError(
-            f"a {type(layer).__name__} of {tuple(layer.weight.shape)} pads its input in a way not known here; "
+            f"a {type(layer).__name__} {tuple(layer.weight.shape)} pads its input in a way not known here: "
             "leave it out of the search space, or make it a Conv2d after a ZeroPad2d"
         )
     return spots.mT

@@ -26,7 +26,7 @@ from autoprune.run import FRONT, SENSITIVITY, Config, RunFolder, Standing, stand
 from autoprune.schedule import is_candidate
 from autoprune.space import INTEGER, Candidate
 from autoprune.study import Study
-from autoprune.targets import get_target
+from autoprune.targets import get_target, is_fast
 from autoprune.task import Arrays, Task
 
 PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "datasets", "openvino")
@@ -190,15 +190,16 @@ class Ledger:
     def _note_facts(self) -> None:
         """What the report says of the run, in `run.json`."""
         inputs, config, task = self.prepared.inputs, self.config, self.prepared.setting.task
-        target = get_target(config.target)
+        target, units = get_target(config.target), self.prepared.setting.units
+        fast = {lv.width for unit in units for lv in unit.levels(0.0) if is_fast(target, unit, lv)}
         facts = {
             "name": self.run.path.name,
             "folder": str(self.run.path),
             "model": config.model or "all-MiniLM-L6-v2 (built-in demo)",
             "dataset": inputs.dataset,
             "target": config.target,
-            "fast_bits": sorted(one for one in target.fast if isinstance(one, int)),
-            "integer": INTEGER in target.fast,
+            "fast_bits": sorted(one for one in fast if isinstance(one, int)),
+            "integer": INTEGER in fast,
             "sampler": config.sampler,
             "seed": config.seed,
             "budget": {"size_bytes": self.budget.size_bytes, "latency_ms": self.budget.latency_ms},

@@ -27,8 +27,8 @@ def named(reference: str, *, what: str) -> Callable[..., Any]:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # a module runs its own code
         raise AutopruneError(
-            f"{what} {reference!r} cannot be imported: {type(error).__name__}: {error}. It is looked for in this folder and among the "
-            "installed packages"
+            f"{what} {reference!r} cannot be imported: {type(error).__name__}: {error}. It is looked for in "
+            "this folder and among the installed packages"
         ) from error
     if not callable(found):
         raise AutopruneError(f"{what} {reference!r} is a {type(found).__name__}; a function is needed")

@@ -15,13 +15,13 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                  help="Size (20MB, 8MiB) or latency (5ms) not to exceed; repeat for both."),
     click.option("--task", metavar="KIND",
                  help="text-classification, token-classification, text-regression, sentence-embedding, "
-                      "causal-lm, image-classification, or module:function for one's own.  [default: auto, as "
-                      "the model's config tells]"),
+                      "causal-lm, image-classification, or module:function for one's own.  [default: auto, "
+                      "as the model's config tells]"),
     click.option("--metric", metavar="NAME",
-                 help="accuracy, f1, matthews, spearman, agreement or perplexity.  [default: the task's usual]"),
+                 help="accuracy, f1, matthews, spearman, agreement or perplexity.  [default: as is usual]"),
     click.option("--dataset",
-                 help="A csv/tsv/json/jsonl/parquet/txt file, a folder (of pictures: a sub-folder a class), a "
-                      "hub id, or module:function."),
+                 help="A csv/tsv/json/jsonl/parquet/txt file, a folder (of pictures: a sub-folder a class), "
+                      "a hub id, or module:function."),
     click.option("--weights", metavar="FILE",
                  help="Weights (.safetensors) of a MODEL that a function builds, module:function."),
     click.option("--image-size", type=click.IntRange(min=8),

@@ -1,9 +1,9 @@
 """A task of the user's own: what `--task package.module:function` gives. No torch.
 
-The function gives a mapping: `train`, `validation` and `test`, each with `inputs` (arrays by the name that the
-model takes them by, rows first) and `labels`; `metric`, a function of answers [n k] and labels [n ...] that
-gives a score of 0 to 100, larger being better; and `classes`, the names of the classes, where the answers are
-logits of such; without them answers are vectors, and squared distances are what training makes less.
+The function gives a mapping: `train`, `validation` and `test`, each with `inputs` (arrays by the name that
+the model takes them by, rows first) and `labels`; `metric`, a function of answers [n k] and labels [n ...]
+that gives a score of 0 to 100, larger being better; and `classes`, their names, where the answers
+are logits of such; without them answers are vectors, and squared distances are what training makes less.
 """
 
 from __future__ import annotations

@@ -151,8 +151,8 @@ def load_built(
     path = Path(weights)
     if path.suffix != ".safetensors":
         raise AutopruneError(
-            f"weights {weights!r}: only .safetensors is read (safetensors.torch.save_file(model.state_dict(), "
-            "'w.safetensors') writes it)"
+            f"weights {weights!r}: only .safetensors is read (safetensors.torch.save_file writes a "
+            "state_dict() so)"
         )
     model = built(builder)
     try:

@@ -220,8 +220,8 @@ def original_folder(
     architecture = Architecture.read(folder)
     if architecture.builder and architecture.builder != builder:
         raise AutopruneError(
-            f"{folder} is timed in turn with the original, which {architecture.builder} builds; that is code of "
-            f"somebody's own: bench DIR --builder {architecture.builder}"
+            f"{folder} is timed in turn with the original, which {architecture.builder} builds; that is "
+            f"somebody's own code: bench DIR --builder {architecture.builder}"
         )
     plain_config = {name: x for name, x in architecture.config.items() if name != "quantization_config"}
     architecture = replace(architecture, config=plain_config)

@@ -9,6 +9,7 @@ What was measured is kept on disk with the seconds it took; a search is charged 
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import time
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from autoprune.answers import divergence
 from autoprune.costs import Costs
 from autoprune.evaluate import make_worker
 from autoprune.files import cache_folder, content_key, read_json, write_json
@@ -30,12 +32,11 @@ from autoprune.options import DEMO_DEFAULTS
 from autoprune.prepare import prepare
 from autoprune.progress import Progress
 from autoprune.run import Config
+from autoprune.scores import accuracy
 from autoprune.sensitivity import measure_sensitivity
 from autoprune.shelf import VERSION as LIBRARY_VERSION
 from autoprune.space import UNTOUCHED, Candidate, Level, SearchSpace
 from autoprune.stitch import replace_, stitch
-from autoprune.answers import divergence
-from autoprune.scores import accuracy
 from autoprune.units import search_space
 
 VERSION = 101
@@ -247,7 +248,7 @@ def with_measured_latency(costs: Costs, worker: Any) -> Costs:
     """Costs with the target's table of milliseconds, timed once for a cache."""
     units, setting = worker.setting.units, worker.setting
     space = search_space(units, worker.target.offers)
-    design = Design(units, space, fast_widths(worker.target))
+    design = Design(units, space, functools.partial(is_fast, worker.target))
     probes = design.probes()
     key = content_key(VERSION, setting.key, setting.target, setting.batch, setting.sequence)
     path = cache_folder() / "benchmarks" / f"latency-{key}.json"

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from autoprune.answers import divergence
 from autoprune.calibrate import Statistics
 from autoprune.costs import Costs
 from autoprune.evaluate import make_worker
@@ -41,7 +42,6 @@ from autoprune.sensitivity import measure_sensitivity, weight_changes
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Candidate, Choices, Level, SearchSpace
 from autoprune.stitch import stitch
 from autoprune.targets.packed import torch_runner
-from autoprune.answers import divergence
 from autoprune.task import Encoded
 from autoprune.units import Unit
 

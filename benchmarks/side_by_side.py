@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from autoprune.answers import divergence
 from autoprune.measure import logits_of
 from autoprune.quiet import default_room
+from autoprune.scores import accuracy
 from autoprune.space import Candidate, Level
 from autoprune.targets import Runner
-from autoprune.answers import divergence
-from autoprune.scores import accuracy
 from autoprune.task import Batch, Task
 
 Load = Callable[[], Runner]

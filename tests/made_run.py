@@ -16,10 +16,10 @@ from autoprune.inputs import Inputs, read_inputs
 from autoprune.library import Library
 from autoprune.measure import logits_of
 from autoprune.run import Config
+from autoprune.scores import accuracy
 from autoprune.space import Candidate, Level
 from autoprune.stitch import stitch
 from autoprune.targets.packed import torch_runner, write_packed
-from autoprune.scores import accuracy
 
 LABELS = ("bad", "fair", "good")
 TRIAL = 3

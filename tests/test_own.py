@@ -48,7 +48,8 @@ def broken():
 def net():
     torch.manual_seed(0)
     body = [nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-            nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)]
+            nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(), nn.Linear(8, 2)]
     return nn.Sequential(*body)
 
 def number():

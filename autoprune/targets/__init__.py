@@ -3,7 +3,7 @@
 import importlib
 
 from autoprune.errors import AutopruneError
-from autoprune.targets.contract import Runner, Target, kept_at, size_on_disk, stores
+from autoprune.targets.contract import Runner, Target, is_fast, kept_at, size_on_disk, stores
 
 _TARGETS = {
     "openvino": ("openvino", "OpenVino"),
@@ -17,7 +17,7 @@ _TARGETS = {
 
 NAMES = tuple(_TARGETS)
 
-__all__ = ["NAMES", "Runner", "Target", "get_target", "kept_at", "size_on_disk", "stores"]
+__all__ = ["NAMES", "Runner", "Target", "get_target", "is_fast", "kept_at", "size_on_disk", "stores"]
 
 
 def get_target(name: str) -> Target:

@@ -72,9 +72,9 @@ class Onnx:
     # Times as fast as its own float32 (ONNX Runtime 1.32, Xeon with AVX512-VNNI, one thread, MiniLM, sequence
     # 128, batch 1 / 32): 8 bits with 8-bit activations 2.55 / 2.58, 8 bits 1.32 / 1.36, 4 bits 1.10 / 1.11,
     # 2 bits 0.89 / 0.95, half floats 0.99 / 1.00. Convolutions (random weights, 224 pixels, batch 1): with
-    # 8-bit activations ResNet-18 2.41, MobileNetV2 1.93; 8 and 4 bits 0.96 to 1.02. A language model (8 layers
-    # of SmolLM2-135M's sizes; one token after 128 / 128 tokens): 8 bits 2.54 / 1.34, 4 bits 2.37 / 1.17, 8 bits
-    # with 8-bit activations 2.46 / 2.56.
+    # 8-bit activations ResNet-18 2.41, MobileNetV2 1.93; 8 and 4 bits 0.96 to 1.02. A language model (8
+    # layers of SmolLM2-135M's sizes; one token after 128 / 128 tokens): 8 bits 2.54 / 1.34, 4 bits
+    # 2.37 / 1.17, 8 bits with 8-bit activations 2.46 / 2.56.
     integer = True
     tolerance = 0.1
 

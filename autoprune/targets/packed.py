@@ -200,7 +200,7 @@ def _module(folder: Path, architecture: Architecture, builder: str | None) -> An
     """The model that `config.json` describes, uncompressed, its weights still to come."""
     if architecture.builder and architecture.builder != builder:
         raise AutopruneError(
-            f"{folder} holds a model that {architecture.builder} builds, which is code of somebody's own and is "
+            f"{folder} holds a model that {architecture.builder} builds, which is somebody's own code and is "
             f"not called unasked: load(DIR, builder={architecture.builder!r})"
         )
     try:
