@@ -248,11 +248,14 @@ def spaces() -> None:
 @click.option("--space", help="Search space: auto, a shipped name, or a YAML file.  [default: auto]")
 @click.option("--target", help="What the model will run on, as in `search`.  [default: openvino]")
 @click.option(
-    "--write-space", type=click.Path(path_type=Path), metavar="FILE",
+    "--write-space",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
     help="Draft a space for a model, to be edited.",
 )
 @click.option(
-    "--image-size", type=click.IntRange(min=8),
+    "--image-size",
+    type=click.IntRange(min=8),
     help="Of pictures, for a model that a function builds.  [default: 224]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")

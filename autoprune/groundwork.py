@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from autoprune.blocks import shares
 from autoprune.costs import Costs
 from autoprune.files import cache_folder, content_key, read_json, write_json, written_whole
 from autoprune.jobs import BuildUnit, Sense, TimeCandidate, Whereabouts
@@ -20,9 +20,8 @@ from autoprune.progress import Progress
 from autoprune.sensitivity import Sensitivity
 from autoprune.space import Level
 from autoprune.targets import get_target, is_fast
-from autoprune.units import Unit
 
-SENSITIVITY_VERSION = 3
+SENSITIVITY_VERSION = 4
 LATENCY_VERSION = 5
 """Raised when a cached result would come out differently."""
 
@@ -65,7 +64,7 @@ def _sensitivity(prepared: Prepared, pool: Pool, progress: Progress) -> Sensitiv
     if path.is_file():
         return _read(load_file(path))
     parts: list[Sensitivity] = []
-    jobs = [Sense(share) for share in _shares(setting.units, pool.size)]
+    jobs = [Sense(share) for share in shares(prepared.model, setting.units, pool.size)]
     with progress.bar("Sensitivity of every variant", len(jobs)) as bar:
         run_all(pool, jobs, lambda _, result: parts.append(result), bar)
     whole = Sensitivity.merged(parts)
@@ -85,12 +84,6 @@ def _read(arrays: dict[str, Any]) -> Sensitivity:
         unit, ratio, width = name.rsplit("|", 2)
         scores.setdefault(unit, {})[Level.of(float(ratio), width)] = score
     return Sensitivity(scores)
-
-
-def _shares(units: Sequence[Unit], count: int) -> list[tuple[Unit, ...]]:
-    """Units dealt out so that all shares have about the same work."""
-    work = sorted(units, key=lambda unit: -unit.size_bytes(Level()) * len(unit.ratios) * len(unit.bits))
-    return [tuple(work[k::count]) for k in range(count) if work[k::count]]
 
 
 # ---- milliseconds -------------------------------------------------------------------------------

@@ -192,14 +192,20 @@ def find_space(name: str, model: nn.Module) -> tuple[SpaceFile, str]:
 
 
 def _fitting(shipped: Mapping[str, Path], model: nn.Module) -> tuple[SpaceFile, str]:
-    """The shipped space for a model's type, else the first whose rules its modules fit."""
-    kind = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
+    """The shipped space for a model's type; for one that has none the first whose rules its modules fit.
+
+    Types of transformers may have the same module paths and compute otherwise (OLMo 2 has a norm over all
+    heads), so those must be named by a file.
+    """
+    told = getattr(getattr(model, "config", None), "model_type", None)
+    kind = str(told or type(model).__name__)
     files = {stem: read_space(path) for stem, path in shipped.items()}
-    for stem in sorted(files, key=lambda stem: kind not in (stem, *files[stem].types)):
+    known = {stem: kind in (stem, *one.types) for stem, one in files.items()}
+    for stem in sorted((stem for stem in files if known[stem] or told is None), key=lambda x: not known[x]):
         try:
             find_units(model, files[stem], source=stem)
         except AutopruneError:
-            if kind in (stem, *files[stem].types):
+            if known[stem]:
                 raise
         else:
             return files[stem], shipped[stem].name

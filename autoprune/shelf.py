@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from autoprune.budget import parse_budget
 from autoprune.errors import AutopruneError
 
-VERSION = 5
+VERSION = 6
 """Raised when variants or their files come out differently; old files are then no longer found."""
 
 LIMIT_VARIABLE = "AUTOPRUNE_LIBRARY_LIMIT"

@@ -96,8 +96,11 @@ def export(
 @click.option("--batch", type=click.IntRange(min=1), help="Batch of the latency.  [default: as recorded]")
 @click.option("--sequence", type=click.IntRange(min=1), help="Its tokens.  [default: as recorded]")
 @click.option("--threads", type=click.IntRange(min=1), help="Its threads.  [default: as recorded]")
-@click.option("--builder", metavar="MODULE:FUNCTION",
-              help="Function that may be called for a model that is not from transformers.")
+@click.option(
+    "--builder",
+    metavar="MODULE:FUNCTION",
+    help="Function that may be called for a model that is not from transformers.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 def bench(
     folder: Path,

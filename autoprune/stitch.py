@@ -58,7 +58,8 @@ def stitch(
 
     architecture: of the teacher; a text classifier's by its config where None.
     """
-    model = copy.deepcopy(teacher).eval()
+    touched = [w for u in units if candidate[u.name] != UNTOUCHED for w in u.weights]
+    model = _copied(teacher, {w.path for w in touched} | {w.tied for w in touched if w.tied}).eval()
     integers: dict[str, Integers] = {}
     floats: dict[str, Tensor] = {}
     half: set[str] = set()
@@ -79,6 +80,15 @@ def stitch(
     settle_(model)
     known = architecture or architecture_of(teacher)
     return Stitched(model, integers, frozenset(half), floats, candidate, known)
+
+
+def _copied(teacher: nn.Module, replaced: set[str]) -> nn.Module:
+    """A copy, whose layers at `replaced` still hold the teacher's tensors, as they get others."""
+    holders: dict[int, list[str]] = {}
+    for name, one in teacher.named_parameters(remove_duplicate=False):
+        holders.setdefault(id(one), []).append(name.rpartition(".")[0])
+    shared = {id(one): one for one in teacher.parameters() if replaced.issuperset(holders[id(one)])}
+    return copy.deepcopy(teacher, shared)
 
 
 def architecture_of(model: nn.Module) -> Architecture:

@@ -28,6 +28,7 @@ from scipy import stats
 
 from autoprune.answers import divergence
 from autoprune.calibrate import Statistics
+from autoprune.changes import Lookup, weight_changes
 from autoprune.costs import Costs
 from autoprune.evaluate import make_worker
 from autoprune.inputs import read_inputs
@@ -38,7 +39,7 @@ from autoprune.prepare import prepare
 from autoprune.progress import Progress
 from autoprune.repair import warm_starts
 from autoprune.run import Config
-from autoprune.sensitivity import measure_sensitivity, weight_changes
+from autoprune.sensitivity import measure_sensitivity
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Candidate, Choices, Level, SearchSpace
 from autoprune.stitch import stitch
 from autoprune.targets.packed import torch_runner
@@ -130,10 +131,12 @@ def independent_tokens(bench: Bench, unit: Unit) -> dict[Level, float]:
     """
     total = torch.zeros(len(unit.levels()))
     for path, change in weight_changes(unit, bench.worker.teacher, bench.worker.library).items():
-        seen, d, c = Statistics.from_arrays(bench.setting.statistics[path]), change.weight, change.bias
-        if seen.mean.numel() == 0:  # an embedding
-            harm = torch.einsum("v,lvd,d->l", seen.moment, d.square(), seen.gradient)
+        seen = Statistics.from_arrays(bench.setting.statistics[path])
+        if isinstance(change, Lookup):
+            rows = change.rows(torch.arange(len(change.old)))
+            harm = torch.stack([seen.moment @ d.square() @ seen.gradient for d in rows])
         else:
+            d, c = change.weight, change.bias
             error = ((d @ seen.moment) * d).sum(2) + 2 * c * (d @ seen.mean) + c.square()
             harm = seen.uses * error.clamp(min=0) @ seen.gradient
         total += 0.5 * harm

@@ -17,6 +17,7 @@ import pytest
 import torch
 import transformers
 import yaml
+from conftest import Tiny
 from torch import Tensor, nn
 
 from autoprune import heads, sensitivity
@@ -394,3 +395,12 @@ def test_memory_of_a_batch_is_given_back(llama: Made) -> None:
         gc.collect()
         assert all(not call.edges for call in catcher.calls[0])
         catcher.remove()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+def test_units_are_shared_out_whole_and_in_a_row(tiny: Tiny, count: int) -> None:
+    dealt = shares(tiny.model, tiny.units, count)
+    assert sorted(one.name for share in dealt for one in share) == sorted(one.name for one in tiny.units)
+    assert 1 <= len(dealt) <= count
+    for block in by_block(tiny.model, tiny.units).values():
+        assert sum(any(one in share for one in block) for share in dealt) == 1

@@ -264,15 +264,6 @@ def test_a_model_that_cannot_be_timed_is_an_error_and_nothing_is_kept(cache: Pat
     assert not (cache / "latency").exists() or not list((cache / "latency").iterdir())
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 20])
-def test_units_are_shared_out_whole_and_evenly(count: int) -> None:
-    shares = groundwork._shares(UNITS, count)
-    dealt = [one.name for share in shares for one in share]
-    assert sorted(dealt) == sorted(one.name for one in UNITS)
-    assert len(shares) == min(count, len(UNITS))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-
-
 def test_scores_read_back_from_the_cache_whatever_a_unit_is_called(cache: Path) -> None:
     """A bar in a unit's name, ratios that are no short decimals, and all workers' parts together."""
     names = ("a|b", "plain")

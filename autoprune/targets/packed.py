@@ -88,7 +88,8 @@ class Packed:
 
     def size_bytes(self, unit: Unit, level: Level) -> int:
         """The weights, and the header text of the extra tensors of each that is compressed."""
-        return unit.size_bytes(level) + len(unit.weights) * {16: 0, 32: 0}.get(level.bits, 303)
+        is_plain = level.bits >= 16 or unit.kept(level.ratio) == 0
+        return unit.size_bytes(level) + (0 if is_plain else 303 * len(unit.weights))
 
 
 def torch_runner(model: Any, kind: str = CLASSES) -> Runner:
