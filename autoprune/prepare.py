@@ -39,8 +39,9 @@ log = logging.getLogger(__name__)
 SENSITIVITY_ROWS = 256
 """Training rows whose gradients tell what a variant harms: its standard error is 9 % with 256."""
 
-PLACED_ROWS, PLACED_CALIBRATION = 64, 128
-"""The same where each row has an answer at many places, and most rows to calibrate on there."""
+PLACED_ROWS, PLACED_CALIBRATION, PLACED_TRAINING = 32, 96, 160
+"""The same where each row has an answer at many places; most rows to calibrate on there, and least to train
+on and to guard with. A language model has a hundred answers a row."""
 
 TEACHER_VERSION, VERSION = 2, 3
 """Raised when a cached teacher, or its statistics and logits, would come out differently."""
@@ -67,7 +68,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
                       config.calibration_rows, config.seed)  # fmt: skip
     steps = inputs.file.finetune.steps if config.finetune_steps is None else config.finetune_steps
     recipe = Recipe(steps, inputs.file.finetune.batch_size, inputs.file.finetune.learning_rate)
-    least = 512 if task.kind in BY_PLACE else 2048
+    least = PLACED_TRAINING if task.kind in BY_PLACE else 2048
     rows = min(len(task.train), max(least, recipe.steps * recipe.batch_size))
     task = replace(task, train=_head(task.train, rows, config.seed))
     statistics = _statistics(config, model, task, inputs.units, key, progress)
