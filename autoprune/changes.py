@@ -18,9 +18,10 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from autoprune.compress.activations import Activations
 from autoprune.layers import inputs_of, moment_of
 from autoprune.layers import outputs_of as layer_outputs
-from autoprune.library import Library, Variant, matrix_of
+from autoprune.library import Library
 from autoprune.space import FLOAT_BITS
 from autoprune.units import Unit, Weight
+from autoprune.variants import Variant, matrix_of
 
 Kept = Int[Tensor, " k"] | slice
 """Rows or columns that stay: their numbers, or all."""

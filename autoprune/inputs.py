@@ -15,6 +15,7 @@ from autoprune import data, demo, teacher
 from autoprune.architecture import state_of
 from autoprune.budget import Budget, megabytes
 from autoprune.costs import Cost, Costs
+from autoprune.encoding import encode, pictures
 from autoprune.errors import AutopruneError, BudgetError
 from autoprune.files import cache_folder, content_key, read_json, write_json
 from autoprune.kinds import CLASSES, IMAGES, KINDS, METRICS, OWN
@@ -24,7 +25,7 @@ from autoprune.run import Config
 from autoprune.space import UNTOUCHED, Candidate, SearchSpace, SpaceFile, read_space
 from autoprune.stitch import Stitched
 from autoprune.targets import Target, get_target, size_on_disk
-from autoprune.task import Task, encode, pictures
+from autoprune.task import Task
 from autoprune.units import Unit, find_units, search_space
 
 

@@ -18,12 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from autoprune.data import Rows, Splits, demo_splits, read_splits
+from autoprune.encoding import encode, pictures
 from autoprune.errors import AutopruneError
 from autoprune.files import cache_folder, content_key, written_whole
 from autoprune.kinds import CLASSES, IMAGES, METRICS, TOKENS
 from autoprune.own import own_task, task_hash
 from autoprune.pixels import Pixels
-from autoprune.task import Arrays, Data, Encoded, Task, encode, pictures
+from autoprune.task import Arrays, Data, Encoded, Task
 
 CACHE_VERSION = 2
 """Raised when cached rows would come out differently."""

@@ -13,12 +13,13 @@ from torch import nn
 from autoprune import demo, inputs, teacher
 from autoprune.costs import Costs
 from autoprune.data import Rows, Splits
+from autoprune.encoding import encode, pictures
 from autoprune.errors import AutopruneError
 from autoprune.kinds import PAIRED_TEXT, TOKENS
 from autoprune.run import Config
 from autoprune.space import SearchSpace
 from autoprune.targets import get_target
-from autoprune.task import Task, encode, pictures
+from autoprune.task import Task
 from autoprune.units import Unit, find_units, search_space
 
 

@@ -25,10 +25,10 @@ from autoprune.compress.integers import (
 from autoprune.compress.packing import Bytes, pack_dense, pack_openvino, unpack_dense
 from autoprune.compress.removal import Reader, refit, removal_order
 from autoprune.compress.rounding import round_compensated
-from autoprune.library import make_variants
 from autoprune.space import Level
 from autoprune.stitch import replace_
 from autoprune.units import Unit, Weight
+from autoprune.variants import make_variants
 
 WIDTHS = (2, 3, 4, 6, 8)
 LENGTHS = tuple(range(1, 26))  # every remainder of 2, 4 and 8 codes a step

@@ -158,7 +158,7 @@ import numpy as np
 import transformers
 from autoprune import load
 from autoprune.data import demo_splits
-from autoprune.task import encode
+from autoprune.encoding import encode
 transformers.logging.set_verbosity_error()
 model = load(sys.argv[1])
 task = encode(demo_splits(), transformers.AutoTokenizer.from_pretrained(sys.argv[1]), max_length=48)

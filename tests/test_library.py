@@ -25,12 +25,13 @@ from autoprune import shelf
 from autoprune.answers import divergence
 from autoprune.calibrate import Statistics, calibrate
 from autoprune.errors import AutopruneError
-from autoprune.library import Library, Variant
+from autoprune.library import Library
 from autoprune.measure import logits_of
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Level
 from autoprune.stitch import FewerTokens, Stitched, replace_
 from autoprune.targets.packed import torch_runner
 from autoprune.units import Unit, Weight
+from autoprune.variants import Variant
 
 
 def recalibrated(tiny: Tiny, *, rows: int = 24, seed: int = 0) -> dict[str, Statistics]:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from autoprune.answers import divergence
 from autoprune.data import Rows, Splits
+from autoprune.encoding import encode
 from autoprune.scores import accuracy
-from autoprune.task import PAD_TO, Batch, Encoded, Task, encode
+from autoprune.task import PAD_TO, Batch, Encoded, Task
 
 quick = hypothesis.settings(deadline=None, max_examples=40)
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
