@@ -13,8 +13,10 @@ import hypothesis.strategies as some
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from torch import nn
 
 from autoprune import groundwork
+from autoprune.architecture import Architecture
 from autoprune.costs import Cost, Costs
 from autoprune.files import read_json
 from autoprune.jobs import Sense, TimeCandidate, Whereabouts
@@ -37,7 +39,7 @@ def unit(
     """A unit of two matrices, the second of which loses columns; one matrix where nothing is removed."""
     rows = (Weight(f"{name}.up", out, into, True),)
     cols = (Weight(f"{name}.down", into, out, True),) if len(ratios) > 1 else ()
-    return Unit(name, kind, rows, cols, 1, 1, 32, ratios, bits, integer=len(ratios) > 1)
+    return Unit(name, kind, rows, cols, out, 1, 32, ratios, bits, integer=len(ratios) > 1)
 
 
 RATIOS, WIDE, NARROW = (0.0, 0.25, 0.5), (4, 8, 16, 32), (3, 4, 32)
@@ -104,7 +106,7 @@ def test_every_way_of_computing_is_timed() -> None:
 
 def test_a_look_up_needs_no_timing() -> None:
     words = Weight("words", 1000, 64, False, is_embedding=True)
-    one = Unit("words", "embedding", (words,), (), 1, 1, 32, (0.0,), (4, 32))
+    one = Unit("words", "embedding", (words,), (), 1000, 1, 32, (0.0,), (4, 32))
     space = SearchSpace((one.choices,))
     design = Design((one,), space, is_fast)
     assert design.probes() == []
@@ -203,7 +205,14 @@ def clockwork(_: Mapping[str, object]) -> Callable[[object], object]:
 
 
 def prepared(**changes: Any) -> Any:
-    setting = {"units": UNITS, "target": "openvino", "config": {"layers": 4}, "batch": 1, "sequence": 128}
+    architecture = Architecture("text-classification", {"layers": changes.pop("layers", 4)})
+    setting = {
+        "units": UNITS,
+        "target": "openvino",
+        "architecture": architecture,
+        "batch": 1,
+        "sequence": 128,
+    }
     units = changes.get("units", UNITS)
     space = SearchSpace(tuple(one.choices for one in units))
     return SimpleNamespace(setting=SimpleNamespace(**setting | changes), inputs=SimpleNamespace(space=space))
@@ -236,9 +245,7 @@ def test_the_table_is_timed_once_a_machine_and_scaled_to_the_original(cache: Pat
     assert len(said["of the original's milliseconds"]) == len(PROBES)
 
 
-@pytest.mark.parametrize(
-    "change", [{"batch": 2}, {"sequence": 64}, {"config": {"layers": 5}}, {"units": UNITS[:-2]}]
-)
+@pytest.mark.parametrize("change", [{"batch": 2}, {"sequence": 64}, {"layers": 5}, {"units": UNITS[:-2]}])
 def test_what_changes_the_times_is_timed_anew(cache: Path, change: dict[str, Any]) -> None:
     measured()
     measured(**change)
@@ -288,7 +295,9 @@ def test_scores_read_back_from_the_cache_whatever_a_unit_is_called(cache: Path) 
     found = []
     for _ in range(2):
         with SerialPool(sense, {}) as pool:
-            whole = groundwork._sensitivity(SimpleNamespace(setting=setting), pool, Progress(quiet=True))  # type: ignore[arg-type]
+            whole = groundwork._sensitivity(
+                SimpleNamespace(setting=setting, model=nn.Module()), pool, Progress(quiet=True)
+            )  # type: ignore[arg-type]
             found.append(whole.scores)
     assert len(calls) == 1
     for table in found:
