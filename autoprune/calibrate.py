@@ -34,7 +34,8 @@ class Statistics:
     in a calibration row [v], of a token in a row of all data; empty for a depthwise convolution.
     mean: mean input [i]; empty for an embedding. gradient: mean square of the loss gradient at each
     output feature [o]. uses: tokens, or spots of a picture, that pass the weight per row. low, high:
-    smallest and largest input of each feature [i]; empty for an embedding.
+    smallest and largest input of each feature [i]; empty for an embedding. fisher: of an embedding the
+    second moment of the loss gradient at its output [d d], under which an error in a row does its harm.
     """
 
     moment: Float[Tensor, ...]
@@ -43,6 +44,7 @@ class Statistics:
     uses: float
     low: Float[Tensor, " i"] = field(default_factory=lambda: torch.empty(0))
     high: Float[Tensor, " i"] = field(default_factory=lambda: torch.empty(0))
+    fisher: Float[Tensor, "d d"] = field(default_factory=lambda: torch.empty(0, 0))
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """The same as arrays by name, on the tensors' memory."""
@@ -53,6 +55,7 @@ class Statistics:
             "uses": np.asarray(self.uses, np.float32),
             "low": self.low.numpy(),
             "high": self.high.numpy(),
+            "fisher": self.fisher.numpy(),
         }
 
     def of_columns(self, columns: Int[Tensor, " k"]) -> Statistics:
@@ -76,7 +79,8 @@ class Statistics:
         moment, mean, gradient, low, high = (
             torch.from_numpy(arrays[k]) for k in ("moment", "mean", "gradient", "low", "high")
         )
-        return cls(moment, mean, gradient, float(arrays["uses"]), low, high)
+        fisher = torch.from_numpy(arrays["fisher"]) if "fisher" in arrays else torch.empty(0, 0)
+        return cls(moment, mean, gradient, float(arrays["uses"]), low, high, fisher)
 
 
 def calibrate(
@@ -185,6 +189,8 @@ class _Recorder:
         self.moment = torch.zeros(size) if self.is_embedding else torch.zeros(square, square)
         self.mean = torch.zeros(columns)
         self.gradient = torch.zeros(weight.shape[1] if self.is_embedding else weight.shape[0])
+        features = weight.shape[1] if self.is_embedding else 0
+        self.fisher = torch.zeros(features, features)
         self.uses, self.counted = 0, 0
         self.low = torch.full_like(self.mean, torch.inf)
         self.high = torch.full_like(self.mean, -torch.inf)
@@ -213,14 +219,18 @@ class _Recorder:
     def _backward(self, module: nn.Module, gradient: Tensor) -> None:
         # Returns None: a hook's return value would replace the gradient.
         rows = layer_outputs(module, gradient)
-        self.gradient += rows.reshape(-1, rows.shape[-1]).square().sum(0)
+        rows = rows.reshape(-1, rows.shape[-1])
+        self.gradient += rows.square().sum(0)
+        if self.is_embedding:
+            self.fisher += rows.T @ rows
 
     def statistics(self, rows: int) -> Statistics:
         """Means of what was added up; a module never reached counts as used once."""
         uses, counted = max(self.uses, 1), max(self.counted, 1)
         moment = self.moment / (rows if self.is_embedding else counted)
         each = uses / max(rows, 1)
-        return Statistics(moment, self.mean / counted, self.gradient / uses, each, self.low, self.high)
+        fisher, gradient = self.fisher / uses, self.gradient / uses
+        return Statistics(moment, self.mean / counted, gradient, each, self.low, self.high, fisher)
 
     def remove(self) -> None:
         self._handle.remove()

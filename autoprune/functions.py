@@ -9,13 +9,11 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from .errors import AutopruneError
-from .named import named
+from .named import named, told
 from .tables import SPLIT_NAMES, Table, by_split, from_columns, from_dataset, listed
 
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -45,30 +43,14 @@ def function_tables(source: str) -> dict[str, Table]:
 
 def _called(source: str, where: str) -> Any:
     importlib.invalidate_caches()  # for a module that was written a moment ago
-    try:
-        function = named(source, what="data function")
-    except AutopruneError:
-        raise
-    except Exception as error:  # a module runs its own code
-        raise AutopruneError(
-            f"{where} cannot be imported: its module raised {_told(error)}. Mend it."
-        ) from error
+    function = named(source, what="data function")
     try:
         return function()
     except Exception as error:  # so does a function
         raise AutopruneError(
-            f"{where} raised {_told(error)}. It is called without arguments: mend it, or wrap it in one that "
+            f"{where} raised {told(error)}. It is called without arguments: mend it, or wrap it in one that "
             "takes none."
         ) from error
-
-
-def _told(error: BaseException) -> str:
-    """Type, message and the last line of code that it came through."""
-    text = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-    frames = traceback.extract_tb(error.__traceback__)
-    if frames and frames[-1].filename != __file__ and not frames[-1].filename.startswith("<"):
-        text += f", in {Path(frames[-1].filename).name} line {frames[-1].lineno}"
-    return text
 
 
 def _is_splits(found: Mapping[Any, Any]) -> bool:

@@ -14,6 +14,7 @@ from autoprune.costs import Costs
 from autoprune.files import cache_folder, content_key, read_json, write_json, written_whole
 from autoprune.jobs import BuildUnit, Sense, TimeCandidate, Whereabouts
 from autoprune.latency import Design, Table
+from autoprune.library import LOOK_UPS
 from autoprune.pool import Pool, run_all
 from autoprune.prepare import Prepared
 from autoprune.progress import Progress
@@ -22,7 +23,7 @@ from autoprune.space import Level
 from autoprune.targets import get_target, is_fast
 
 SENSITIVITY_VERSION = 4
-LATENCY_VERSION = 5
+LATENCY_VERSION = 6
 """Raised when a cached result would come out differently."""
 
 
@@ -58,7 +59,7 @@ def _sensitivity(prepared: Prepared, pool: Pool, progress: Progress) -> Sensitiv
     setting = prepared.setting
     key = content_key(
         SENSITIVITY_VERSION, setting.key, setting.sensitivity_rows, len(setting.task.train),
-        [asdict(unit) for unit in setting.units],
+        [asdict(unit) for unit in setting.units], *[LOOK_UPS for unit in setting.units if unit.is_looked_up],
     )  # fmt: skip
     path = cache_folder() / "sensitivity" / f"{key}.safetensors"
     if path.is_file():
@@ -99,7 +100,7 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Table:
     key = content_key(
         LATENCY_VERSION, machine, setting.target, setting.architecture.described(), setting.batch,
         setting.sequence,
-        [asdict(unit) for unit in setting.units], sorted(map(str, target.fast)),
+        [asdict(unit) for unit in setting.units], [[str(level) for _, level in one.items] for one in probes],
     )  # fmt: skip
     path = cache_folder() / "latency" / f"{key}.json"
     if path.is_file():

@@ -41,6 +41,10 @@ _UNREADABLE = (OSError, SafetensorError, RuntimeError, ValueError, KeyError, Typ
 _Read = TypeVar("_Read")
 
 
+LOOK_UPS = 2
+"""Raised when variants of embeddings alone would come out differently."""
+
+
 class Library:
     """Variants of one teacher's units under one calibration.
 
@@ -65,7 +69,8 @@ class Library:
 
     def path(self, unit: Unit, ratio: float) -> Path:
         """File of a unit at a ratio, whether it is there or not."""
-        name = content_key(VERSION, self._key, asdict(unit), ratio)
+        told = [LOOK_UPS] if unit.is_looked_up else []
+        name = content_key(VERSION, self._key, asdict(unit), ratio, *told)
         return self._folder / f"{name}.safetensors"
 
     def build(self, unit: Unit, ratio: float) -> None:

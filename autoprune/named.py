@@ -6,7 +6,9 @@ import functools
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from autoprune.errors import AutopruneError
@@ -25,14 +27,27 @@ def named(reference: str, *, what: str) -> Callable[..., Any]:
         sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise AutopruneError(
+            f"{what} {reference!r} cannot be imported: {error}. It is looked for in this folder and among "
+            "the installed packages"
+        ) from error
     except Exception as error:  # a module runs its own code
         raise AutopruneError(
-            f"{what} {reference!r} cannot be imported: {type(error).__name__}: {error}. It is looked for in "
-            "this folder and among the installed packages"
+            f"{what} {reference!r} cannot be imported: its module raised {told(error)}. Mend it."
         ) from error
     if not callable(found):
         raise AutopruneError(f"{what} {reference!r} is a {type(found).__name__}; a function is needed")
     return found  # type: ignore[no-any-return]
+
+
+def told(error: BaseException) -> str:
+    """Type, message and the last line of code that it came through."""
+    text = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+    frames = traceback.extract_tb(error.__traceback__)
+    if frames and frames[-1].filename != __file__ and not frames[-1].filename.startswith("<"):
+        text += f", in {Path(frames[-1].filename).name} line {frames[-1].lineno}"
+    return text
 
 
 @functools.cache
@@ -46,4 +61,4 @@ def given(reference: str, *, what: str) -> Any:
     try:
         return function()
     except Exception as error:
-        raise AutopruneError(f"{what} {reference!r} raised {type(error).__name__}: {error}") from error
+        raise AutopruneError(f"{what} {reference!r} raised {told(error)}") from error

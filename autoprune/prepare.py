@@ -152,7 +152,8 @@ def _statistics(
     """Calibration statistics, cached."""
     weights = [weight for unit in units for weight in unit.weights]
     paths, tied = [one.path for one in weights], {one.path: one.tied for one in weights if one.tied}
-    name = content_key(key, paths, tied)
+    told = ["fisher"] if any(unit.is_looked_up for unit in units) else []
+    name = content_key(key, paths, tied, *told)
     path = cache_folder() / "statistics" / f"{name}.safetensors"
     rows = (
         config.calibration_rows

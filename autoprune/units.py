@@ -75,6 +75,11 @@ class Unit:
         return self.rows + self.cols
 
     @property
+    def is_looked_up(self) -> bool:
+        """Whether it has an embedding that is no output layer's weight too."""
+        return any(one.is_embedding and not one.tied for one in self.weights)
+
+    @property
     def choices(self) -> Choices:
         """What the unit may be set to, whatever the target."""
         return Choices(self.name, self.ratios, self.bits, self.integer)

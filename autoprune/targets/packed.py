@@ -79,8 +79,8 @@ class Packed:
         import torch
 
         torch.set_num_threads(threads)
-        found = Architecture.read(folder)
-        return torch_runner(read_packed(folder, builder=self.builder).model, found.kind)
+        stitched = read_packed(folder, builder=self.builder)
+        return torch_runner(stitched.model, stitched.architecture.kind)
 
     def files(self, folder: Path) -> Sequence[Path]:
         """The one file."""
