@@ -222,7 +222,7 @@ def embeddings(bench: Bench) -> Found:
 def tokens(bench: Bench) -> Found:
     """The demo with words of its vocabulary removable."""
     run = bench.search("tokens-5MB", "--budget", "5MB", trials=32)
-    removed = run.best["levels"]["word_embeddings"]["ratio"]
+    removed = run.best["levels"]["embeddings.word_embeddings"]["ratio"]
     folder = bench.export(run, "openvino")
     sentence = unseen_words(folder)
     logits = answer(folder, sentence)
