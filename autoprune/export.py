@@ -27,6 +27,7 @@ from autoprune.progress import Progress
 from autoprune.run import FRONT, RUN, Config, RunFolder, read_record
 from autoprune.rungs import RUNG_STEPS
 from autoprune.search import answer, remake
+from autoprune.sizes import EMPTY
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Level
 from autoprune.targets import NAMES, Target, get_target, kept_at, size_on_disk
 from autoprune.targets.packed import PLAIN, read_packed
@@ -112,8 +113,9 @@ def export(
     )
     if target == config.target:
         about["predicted_size_bytes"] = trial["predicted_size_bytes"]
-    elif unknown:
-        about |= {"predicted_size_bytes": None, "not_predicted": unknown}
+    elif unknown or any(level.ratio == EMPTY for level in levels.values()):
+        why = unknown or f"what is left of emptied layers was measured on {config.target} alone"
+        about |= {"predicted_size_bytes": None, "not_predicted": why}
     with written_whole(folder) as temporary:
         write_artifact(
             read_packed(source, builder=builder), temporary, target=target, tokenizer=path / "tokenizer",

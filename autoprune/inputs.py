@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 import transformers
 from torch import nn
 
 from autoprune import data, demo, teacher
-from autoprune.architecture import state_of
 from autoprune.budget import Budget, megabytes
-from autoprune.costs import Cost, Costs
+from autoprune.costs import Costs
 from autoprune.encoding import encode, pictures
 from autoprune.errors import AutopruneError, BudgetError
-from autoprune.files import cache_folder, content_key, read_json, write_json
 from autoprune.kinds import CLASSES, IMAGES, KINDS, METRICS, OWN
 from autoprune.own import own_task, task_hash
 from autoprune.pixels import Pixels
 from autoprune.run import Config
-from autoprune.space import UNTOUCHED, Candidate, SearchSpace, SpaceFile, read_space
-from autoprune.stitch import Stitched
-from autoprune.targets import Target, get_target, size_on_disk
+from autoprune.sizes import sizes_of
+from autoprune.space import SearchSpace, SpaceFile, read_space
+from autoprune.targets import get_target
 from autoprune.task import Task
 from autoprune.units import Unit, find_units, search_space
 
@@ -214,32 +211,6 @@ def _fitting(shipped: Mapping[str, Path], model: nn.Module) -> tuple[SpaceFile, 
         f"no search space is shipped for models of type {kind!r}; there are {', '.join(shipped)}. Draft one "
         "with autoprune inspect MODEL --write-space my.yaml, look it over, and give it with --space my.yaml"
     )
-
-
-def sizes_of(
-    loaded: teacher.Loaded, units: Sequence[Unit], space: SearchSpace, target: Target, task: Task
-) -> Costs:
-    """Bytes of every unit at every level on the target; fixed bytes from really saving the model.
-
-    The original is saved once for each architecture and target; its size does not depend on its weights.
-    """
-    shapes = [[name, list(one.shape)] for name, one in state_of(loaded.model).items()]
-    key = content_key(loaded.architecture.described(), shapes, target.name, transformers.__version__)
-    path = cache_folder() / "sizes" / f"{key}.json"
-    if path.is_file():
-        original = int(read_json(path)["size_bytes"])
-    else:
-        with TemporaryDirectory(prefix="autoprune-") as name:
-            plain = Stitched(loaded.model, {}, frozenset(), {}, Candidate(()), loaded.architecture)
-            target.save(plain, Path(name), task.batch(task.validation, task.example_rows))
-            original = size_on_disk(target, Path(name))
-        write_json(path, {"size_bytes": original})
-    levels = {
-        unit.name: {level: Cost(target.size_bytes(unit, level)) for level in choices.levels()}
-        for unit, choices in zip(units, space.units, strict=True)
-    }
-    fixed = original - sum(table[UNTOUCHED].size_bytes for table in levels.values())
-    return Costs(fixed, levels)
 
 
 def check_budget(inputs: Inputs, budget: Budget) -> int:

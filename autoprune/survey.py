@@ -17,6 +17,7 @@ from autoprune.encoding import encode, pictures
 from autoprune.errors import AutopruneError
 from autoprune.kinds import PAIRED_TEXT, TOKENS
 from autoprune.run import Config
+from autoprune.sizes import sizes_of
 from autoprune.space import SearchSpace
 from autoprune.targets import get_target
 from autoprune.task import Task
@@ -61,7 +62,7 @@ def survey(source: str | None, *, space: str, target: str, task: str = "auto") -
     return Survey(
         choices,
         space_name,
-        inputs.sizes_of(loaded, units, choices, runtime, made_up_task(loaded)),
+        sizes_of(loaded, units, choices, runtime, made_up_task(loaded)),
         {unit.name: unit.kind for unit in units},
         _left_alone(loaded.model, units),
         labels,

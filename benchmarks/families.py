@@ -10,6 +10,7 @@ turn with the original: nothing else should run meanwhile. Exits 1 where a claim
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import sys
 from collections.abc import Callable
@@ -23,11 +24,13 @@ import yaml
 
 from autoprune.demo import demo_model
 from autoprune.files import read_json, write_json
+from autoprune.run import Config
 from benchmarks import zoo
 from benchmarks.answers import answer, generate, unseen_words
 from benchmarks.claim import Claim
 from benchmarks.commands import Bench, Run, shown
 from benchmarks.family_claims import kept, loss, mb, score, within
+from benchmarks.uniform import measured, uniform_bytes
 
 RESULTS = Path(__file__).parent / "results" / "families.json"
 SPACES = Path(__file__).parent.parent / "search_spaces"
@@ -95,30 +98,39 @@ def smollm2_latency(bench: Bench) -> Found:
 
 def smollm2_gap(bench: Bench) -> Found:
     """3 bits on average: how much of what uniform rounding loses is won back in the same bytes."""
-    space = _written(bench.work / "uniform-3.yaml", _only_bits(_space("llama"), UNIFORM))
     mixed = _written(bench.work / "mixed.yaml", _only_bits(_space("llama"), *MIXED))
-    words = _smollm2(bench)
-    rounded = bench.search("smollm2-uniform-3", *words, "--space", str(space), trials=1)
-    uniform = rounded.baseline("uniform 4-bit")  # the nearest that its space offers is 3
-    limit = f"{uniform['size_bytes']}B"
-    run = bench.search("smollm2-3bpw", *words, "--space", str(mixed), "--budget", limit, trials=16)
-    low, high = (float(run.value(one)) for one in (run.baseline("original"), uniform))
-    ours = float(run.value(run.best))
+    words = [*_smollm2(bench), "--space", str(mixed)]
+    limit = uniform_bytes(_config(words), UNIFORM)
+    run = bench.search("smollm2-3bpw", *words, "--budget", f"{limit}B", trials=16)
+    uniform = measured(_config(words), UNIFORM)
+    low, high, ours = (100.0 / one for one in (
+        run.baseline("original")["test_accuracy"], uniform.test_accuracy, run.best["test_accuracy"]
+    ))  # fmt: skip
     share = (high - ours) / (high - low)
     return Found(
         (
             Claim(
                 f"at {UNIFORM} bits on average, {LEAST_GAP:.0%} of the gap in perplexity between uniform "
                 f"{UNIFORM}-bit and the original is closed (EvoPress: 46 % on Mistral-7B)",
-                f"{share:.1%}: original {low:.2f}, uniform {high:.2f} at {mb(uniform)}, ours {ours:.2f} at "
-                f"{mb(run.best)}; {ROUNDED}",
-                share >= LEAST_GAP and run.best["size_bytes"] <= uniform["size_bytes"],
+                f"{share:.1%}: original {low:.2f}, uniform {high:.2f} at {uniform.size_bytes / 1e6:.2f} MB, "
+                f"ours {ours:.2f} at {mb(run.best)}; {ROUNDED}",
+                share >= LEAST_GAP and run.best["size_bytes"] <= uniform.size_bytes,
             ),
             *kept(run),
         ),
-        (rounded, run),
+        (run,),
         ROUNDED,
     )
+
+
+def _config(words: list[str]) -> Config:
+    """The settings that a search called with these words has."""
+    from click.testing import CliRunner
+
+    from autoprune.cli import main
+
+    done = CliRunner().invoke(main, ["search", *words, "--dry-run"], catch_exceptions=False)
+    return Config.from_json(json.loads(done.stdout))
 
 
 def _smollm2(bench: Bench) -> list[str]:

@@ -1,0 +1,109 @@
+"""Bytes of every unit at every level on a target: what no unit holds is found by really saving the model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import transformers
+from torch import nn
+
+from autoprune.architecture import state_of
+from autoprune.canonical import settle_
+from autoprune.costs import Cost, Costs
+from autoprune.files import cache_folder, content_key, read_json, write_json
+from autoprune.space import UNTOUCHED, Candidate, Level, SearchSpace
+from autoprune.stitch import Stitched, replace_
+from autoprune.targets import Target, size_on_disk
+from autoprune.task import Batch, Task
+from autoprune.teacher import Loaded
+from autoprune.units import Unit
+from autoprune.variants import matrix_of
+
+SIZES_VERSION = 2
+"""Raised when a target saves the same model in other bytes."""
+
+EMPTY = 1.0
+"""The ratio at which nothing of a unit is left."""
+
+
+def sizes_of(loaded: Loaded, units: Sequence[Unit], space: SearchSpace, target: Target, task: Task) -> Costs:
+    """Bytes of every unit at every level on the target; fixed bytes from really saving the model.
+
+    A model is saved once for each architecture and target; its size does not depend on its weights. So is
+    one with half the units of each kind emptied: what goes of a graph with a last head differs by family.
+    """
+    saved = _Saved(loaded, target, task.batch(task.validation, task.example_rows))
+    original = saved.size_bytes()
+    emptiable = [u for u, choices in zip(units, space.units, strict=True) if EMPTY in choices.ratios]
+    off = saved.emptied_off(emptiable, original)
+    levels = {
+        unit.name: {
+            level: Cost(target.size_bytes(unit, level) + (off[unit.name] if level.ratio == EMPTY else 0))
+            for level in choices.levels()
+        }
+        for unit, choices in zip(units, space.units, strict=True)
+    }
+    fixed = original - sum(table[UNTOUCHED].size_bytes for table in levels.values())
+    return Costs(fixed, levels)
+
+
+class _Saved:
+    """Sizes of a model on a target, each measured once and cached."""
+
+    def __init__(self, loaded: Loaded, target: Target, example: Batch) -> None:
+        self._loaded, self._target, self._example = loaded, target, example
+        shapes = [[name, list(one.shape)] for name, one in state_of(loaded.model).items()]
+        self._key = [
+            SIZES_VERSION, loaded.architecture.described(), shapes, target.name, transformers.__version__
+        ]  # fmt: skip
+
+    def size_bytes(self, empty: Sequence[Unit] = ()) -> int:
+        """Bytes of the model as it came, or with nothing left of some units."""
+        told = [[one.path, one.rows, one.columns] for unit in empty for one in unit.weights]
+        path = cache_folder() / "sizes" / f"{content_key(*self._key, told)}.json"
+        if path.is_file():
+            return int(read_json(path)["size_bytes"])
+        model = _emptied(self._loaded.model, empty) if empty else self._loaded.model
+        with TemporaryDirectory(prefix="autoprune-") as name:
+            plain = Stitched(model, {}, frozenset(), {}, Candidate(()), self._loaded.architecture)
+            self._target.save(plain, Path(name), self._example)
+            found = size_on_disk(self._target, Path(name))
+        write_json(path, {"size_bytes": found})
+        return found
+
+    def emptied_off(self, units: Sequence[Unit], original: int) -> dict[str, int]:
+        """By how many bytes what a target says of each unit, emptied, is too few.
+
+        Found with half the units of a kind emptied, as what several have in common goes with the last.
+        """
+        kinds: dict[tuple[object, ...], list[Unit]] = {}
+        for unit in units:
+            kinds.setdefault((unit.kind, *(one.rows for one in unit.weights)), []).append(unit)
+        off: dict[str, int] = {}
+        for alike in kinds.values():
+            half = alike[: (len(alike) + 1) // 2]
+            said = sum(
+                self._target.size_bytes(one, Level(EMPTY)) - self._target.size_bytes(one, UNTOUCHED)
+                for one in half
+            )
+            each = round((self.size_bytes(half) - original - said) / len(half))
+            off |= {unit.name: each for unit in alike}
+        return off
+
+
+def _emptied(model: nn.Module, units: Sequence[Unit]) -> nn.Module:
+    """A copy without any piece of some units: what read them gives its bias."""
+    out = copy.deepcopy(model)
+    for unit in units:
+        for one in unit.weights:
+            layer = out.get_submodule(one.path)
+            weight, bias = matrix_of(layer), getattr(layer, "bias", None)
+            if one in unit.cols:
+                replace_(out, one.path, weight[:, :0], bias)
+            else:
+                replace_(out, one.path, weight[:0], None if bias is None else bias[:0])
+    settle_(out)
+    return out

@@ -1,0 +1,43 @@
+"""A uniform model beside a run's trials: how large it is, and what it scores, measured as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autoprune.evaluate import make_worker
+from autoprune.finetune import Recipe
+from autoprune.inputs import read_inputs
+from autoprune.jobs import Evaluate, Evaluated, Score
+from autoprune.prepare import prepare
+from autoprune.progress import Progress
+from autoprune.run import Config
+from autoprune.space import Level
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Bytes by `stat`, scores on validation and test (0 to 100, larger is better), and KL."""
+
+    size_bytes: int
+    accuracy: float
+    test_accuracy: float
+    kl: float
+
+
+def uniform_bytes(config: Config, bits: int) -> int:
+    """Predicted bytes of the model with every unit at `bits`, or the nearest that it offers."""
+    inputs = read_inputs(config)
+    return inputs.sizes.size_bytes(inputs.space.uniform(Level(0.0, bits)))
+
+
+def measured(config: Config, bits: int) -> Uniform:
+    """That model, stitched from the run's own library and not trained."""
+    prepared = prepare(config, read_inputs(config), Progress(quiet=True))
+    work = make_worker({"setting": prepared.setting})
+    candidate = prepared.inputs.space.uniform(Level(0.0, bits))
+    found = work(Evaluate(candidate, Recipe(0, 1, 1e-5), config.seed, 1.0))
+    assert isinstance(found, Evaluated)
+    test = work(Score(found.artifact))
+    assert isinstance(test, float)
+    one = found.measurement
+    return Uniform(one.size_bytes, one.accuracy, test, one.kl)
