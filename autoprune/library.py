@@ -31,7 +31,7 @@ from autoprune.files import content_key, written_whole
 from autoprune.shelf import LIMIT_VARIABLE, VERSION, Note, limit_bytes, make_room, touch
 from autoprune.space import Level
 from autoprune.units import Unit
-from autoprune.variants import Variant, make_variants, matrix_of
+from autoprune.variants import Variant, make_variants, matrix_of, nearest_rows
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class Library:
         """Write the file and make room for it."""
         path = self.path(unit, ratio)
         keep = self._to_keep(unit, ratio) if unit.prunable and ratio > 0 else None
-        tensors = make_variants(unit, keep, self._teacher, self._statistics)
+        tensors = self._tensors(unit, keep)
         sums = {name: _checksum(tensor) for name, tensor in tensors.items()}
         widths = unit.choices.widths[::-1]
         note = Note(VERSION, self._key, unit.name, unit.kind, ratio, widths, time.time(), sums)
@@ -136,6 +136,17 @@ class Library:
                         "over and over: raise %s", self._limit, LIMIT_VARIABLE)  # fmt: skip
         self._made.add(path)
         return file
+
+    def _tensors(self, unit: Unit, keep: Int[Tensor, " k"] | None) -> dict[str, Tensor]:
+        """What a new file holds. Rows of a vocabulary are rounded apart from each other, so those that stay
+        are taken from the file that has them all."""
+        if keep is None or not unit.by_token:
+            return make_variants(unit, keep, self._teacher, self._statistics)
+        whole = self._found(unit, 0.0) or self._make(unit, 0.0)
+        old = matrix_of(self._teacher.get_submodule(unit.rows[0].path))
+        return {name: one[keep] for name, one in whole.tensors().items()} | {
+            "keep": keep, "places": nearest_rows(old, keep)
+        }  # fmt: skip
 
     def _to_keep(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
         """Pieces that a new file keeps, in order. One order of removal serves all ratios, so they nest."""
@@ -174,6 +185,10 @@ class _File:
         if note is None:
             raise ValueError("it has no note")
         self.note, self._file = note, file
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it holds, by name."""
+        return {name: self._tensor(name) for name in self.note.sums}
 
     def kept(self) -> Int[Tensor, " k"]:
         """Pieces that stay, in order; only where some were removed."""
