@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -80,7 +81,7 @@ class Run:
         keep = ("name", "size_bytes", "latency_ms", "accuracy", "test_accuracy", "kl", "levels")
         return {
             "run": self.name,
-            "command": self.command,
+            "command": re.sub(r"/\S*/", "", self.command),  # whose folders they were is nobody's business
             "metric": self.metric,
             "seconds": self.record["run"].get("seconds"),
             "peak_bytes": self.peak_bytes,
