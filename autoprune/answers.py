@@ -46,13 +46,18 @@ class Answers:
 
     def places(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers of the places of some rows, in the rows' order."""
-        return np.concatenate([np.arange(self.starts[row], self.starts[row + 1]) for row in rows])
+        return places_of(self.starts, rows)
 
     def first(self, count: int) -> Answers:
         """Those of the first `count` rows."""
         end = self.starts[count]
         watched = None if self.watched is None else self.watched[:end]
         return Answers(self.values[:end], self.starts[: count + 1], watched, self.spread)
+
+
+def places_of(starts: NDArray[np.int64], rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of the places of some rows, in the rows' order; each row's begin at `starts` [n + 1]."""
+    return np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
 
 
 def spread_of(values: NDArray[np.float32]) -> float:

@@ -150,6 +150,11 @@ def load_state_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     shared = aliases(model)
     whole = {**state, **{name: state[other] for name, other in shared.items() if other in state}}
     model.load_state_dict(whole, strict=True, assign=True)
+    tie_(model, shared)
+
+
+def tie_(model: nn.Module, shared: Mapping[str, str]) -> None:
+    """Make parameters the other's tensor, by name as `aliases` gives them, in place."""
     for name, other in shared.items():
         path, _, last = name.rpartition(".")
         setattr(model.get_submodule(path), last, model.get_parameter(other))

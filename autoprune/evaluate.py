@@ -83,7 +83,7 @@ class _Worker:
         statistics = {path: Statistics.from_arrays(one) for path, one in setting.statistics.items()}
         folder = cache_folder() / "library"
         self.library = Library(folder, self.teacher, statistics, key=setting.key)
-        self.example = self.task.batch(self.task.validation, [0, 1])
+        self.example = self.task.batch(self.task.validation, self.task.example_rows)
         self.timing_batch = self.task.timing_batch(setting.batch, setting.sequence)
         self._original: Runner | None = None
 

@@ -144,8 +144,7 @@ def finetune(
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0, fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, recipe.steps))
     rng = np.random.default_rng(seed)
-    batches = task.random_batches(training, recipe.batch_size, recipe.steps, rng)
-    for step, (rows, _) in enumerate(batches):
+    for step, rows in enumerate(task.random_rows(training, recipe.batch_size, recipe.steps, rng)):
         with step_room():
             _learn(student, task, data, teacher, rows, step)
             nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.answers import WATCHED, Answers, log_probabilities, spread_of, watch
+from autoprune.answers import WATCHED, Answers, log_probabilities, places_of, spread_of, watch
 from autoprune.kinds import CAUSAL_LM
 from autoprune.targets.contract import Runner
 from autoprune.task import Batch, Data, Task
@@ -55,14 +55,9 @@ def logits_of(
     """
     starts = task.answer_starts(data)
     out: NDArray[np.float32] | None = None
-    for rows, batch in task.sorted_batches(data, task.evaluation_batch):
-        with room():
-            logits = run(batch)
-            at = task.answered(data, rows)
-            found = logits if at is None else logits[at]
-            places = _places(starts, rows)
-            if watched is not None:
-                found = log_probabilities(found, watched[places])
+    for _, places, found in _answered(run, task, data, starts, room):
+        if watched is not None:
+            found = log_probabilities(found, watched[places])
         if out is None:
             out = np.empty((starts[-1], found.shape[-1]), np.float32)
         out[places] = found
@@ -81,10 +76,7 @@ def teacher_answers(
         return Answers(values, starts, spread=0.0 if task.is_probable else spread_of(values))
     watched = np.empty((starts[-1], WATCHED), np.int32)
     values = np.empty(watched.shape, np.float32)
-    for rows, batch in task.sorted_batches(data, task.evaluation_batch):
-        with room():
-            logits = run(batch)[task.answered(data, rows)]
-        places = _places(starts, rows)
+    for rows, places, logits in _answered(run, task, data, starts, room):
         watched[places] = watch(logits, task.labels(data, rows))
         values[places] = log_probabilities(logits, watched[places])
     return Answers(values, starts, watched)
@@ -97,8 +89,15 @@ def labels_watched(task: Task, data: Data) -> NDArray[np.int32] | None:
     return task.labels(data, np.arange(len(data))).astype(np.int32)[:, None]
 
 
-def _places(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
+def _answered(
+    run: Runner, task: Task, data: Data, starts: NDArray[np.int64], room: Entered
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
+    """Batches of all rows: their numbers, their places among all answers, and those answers [m k]."""
+    for rows, batch in task.sorted_batches(data, task.evaluation_batch):
+        with room():
+            logits = run(batch)
+        at = task.answered(data, rows)
+        yield rows, places_of(starts, rows), logits if at is None else logits[at]
 
 
 def time_interleaved(run: Runner, original: Runner, batch: Batch, *, pairs: int, warm_up: int = 3) -> Timing:

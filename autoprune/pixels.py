@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +115,6 @@ class Pixels:
             "resample": CUBIC if self.cubic else 2,
         }
         (folder / FILE).write_text(json.dumps(about, indent=1), encoding="utf-8")
-
-    def as_json(self) -> dict[str, Any]:
-        """For keys of caches."""
-        return asdict(self)
 
 
 def _told(source: str, revision: str | None) -> dict[str, Any]:

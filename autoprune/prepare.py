@@ -31,7 +31,7 @@ from autoprune.measure import teacher_answers
 from autoprune.progress import Progress
 from autoprune.run import Config
 from autoprune.targets.packed import WEIGHTS, torch_runner
-from autoprune.task import Data, Encoded, Task
+from autoprune.task import Data, Encoded, Task, with_label_order
 from autoprune.units import Unit
 
 log = logging.getLogger(__name__)
@@ -102,16 +102,16 @@ def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Mod
             return loaded.model, task
         return loaded.model, replace(
             task,
-            train=teacher.with_label_order(task.train, order),
-            validation=teacher.with_label_order(task.validation, order),
-            test=teacher.with_label_order(task.test, order),
+            train=with_label_order(task.train, order),
+            validation=with_label_order(task.validation, order),
+            test=with_label_order(task.test, order),
             label_names=tuple(name for _, name in sorted(zip(order, task.label_names, strict=True))),
         )
+    if not task.has_labels:
+        return loaded.model, task
     recipe = teacher.FitRecipe(epochs=config.teacher_epochs, learning_rate=config.teacher_rate)
     model: Any = loaded.model
     body = _state_hash(getattr(model, "base_model", model))
-    if not task.has_labels:
-        return model, task
     told = [] if task.kind == CLASSES else [task.kind]
     key = content_key(
         TEACHER_VERSION, body, inputs.data_hash, config.max_length, asdict(recipe), config.seed, *told

@@ -24,7 +24,7 @@ from autoprune.files import cache_folder, content_key, written_whole
 from autoprune.kinds import CLASSES, IMAGES, METRICS, TOKENS
 from autoprune.own import own_task, task_hash
 from autoprune.pixels import Pixels
-from autoprune.task import Arrays, Data, Encoded, Task
+from autoprune.task import Arrays, Data, Encoded, Task, with_label_order
 
 CACHE_VERSION = 2
 """Raised when cached rows would come out differently."""
@@ -144,8 +144,7 @@ def _encoded(splits: Splits, folder: Path, data: Mapping[str, Any]) -> Task:
         task = encode(few, tokenizer_of(folder), max_length=data["max_length"], kind=kind, metric=metric)
     rows, names = task.validation, tuple(data["labels"])
     if names:
-        order = np.asarray(_order(splits.label_names, names, splits.name), np.int64)
-        rows = replace(rows, labels=np.where(rows.labels >= 0, order[rows.labels], rows.labels))
+        rows = with_label_order(rows, _order(splits.label_names, names, splits.name))
     return replace(task, train=rows, validation=rows, test=rows, label_names=names)
 
 

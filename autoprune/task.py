@@ -7,7 +7,7 @@ places of a batch: one a row, or its labelled tokens, or of a language model eve
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,12 @@ Data = Encoded | Arrays
 """Rows of a split."""
 
 
+def with_label_order(data: Data, order: Sequence[int]) -> Data:
+    """The same rows with class k as `order[k]`; what has no class of its own stays so."""
+    known = data.labels >= 0
+    return replace(data, labels=np.where(known, np.asarray(order, np.int64)[data.labels], data.labels))
+
+
 @dataclass(frozen=True)
 class Task:
     """Three splits of encoded rows, and how a batch of them is made and its answers are read.
@@ -153,10 +159,10 @@ class Task:
             rows = order[start : start + size]
             yield rows, self.batch(data, rows)
 
-    def random_batches(
+    def random_rows(
         self, data: Data, size: int, steps: int, rng: np.random.Generator
-    ) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-        """`steps` batches of shuffled rows, each row once an epoch.
+    ) -> Iterator[NDArray[np.int64]]:
+        """The rows of `steps` batches, shuffled, each row once an epoch.
 
         Eight batches at a time are shuffled rows sorted by length, which saves about a third of
         the padding and leaves the batches of an epoch in random order.
@@ -168,7 +174,7 @@ class Task:
             chunks = [self._by_length(data, order[k : k + pool]) for k in range(0, len(order), pool)]
             batches = [c[k : k + size] for c in chunks for k in range(0, len(c), size)]
             for k in rng.permutation(len(batches))[: steps - made]:
-                yield batches[k], self.batch(data, batches[k])
+                yield batches[k]
                 made += 1
 
     @staticmethod

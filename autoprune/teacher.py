@@ -28,7 +28,7 @@ from autoprune.errors import AutopruneError
 from autoprune.finetune import rate_share
 from autoprune.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, REGRESSION, TOKENS
 from autoprune.pixels import Pixels
-from autoprune.task import Data, Task
+from autoprune.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +209,6 @@ def canonical(model: nn.Module, described: Architecture) -> Architecture:
     if described.image is None or not any(isinstance(one, nn.BatchNorm2d) for one in model.modules()):
         described.canonicalise_(model)
         return described
-    before = model.state_dict()
     with torch.no_grad():
         wanted = described.run_once(model)
         folded = copy.deepcopy(model)
@@ -217,7 +216,6 @@ def canonical(model: nn.Module, described: Architecture) -> Architecture:
         if not same_outputs(wanted, described.run_once(folded)):
             log.warning("batch norms of %s cannot be folded and are left as they are", type(model).__name__)
             described = replace(described, folded=False)
-    model.load_state_dict(before)
     described.canonicalise_(model)
     return described
 
@@ -262,8 +260,8 @@ def fit(
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: rate_share(k, steps))
     rng = np.random.default_rng(seed)
-    batches = task.random_batches(task.train, recipe.batch_size, steps, rng)
-    for step, (rows, batch) in enumerate(batches, 1):
+    for step, rows in enumerate(task.random_rows(task.train, recipe.batch_size, steps, rng), 1):
+        batch = task.batch(task.train, rows)
         inputs = {name: torch.from_numpy(x).to(device) for name, x in batch.items()}
         answers = answered(outputs_of(model, inputs, task.kind), task.answered(task.train, rows))
         loss = _label_loss(answers, torch.from_numpy(task.labels(task.train, rows)).to(device), task)
@@ -308,9 +306,3 @@ def label_order(model: nn.Module, label_names: tuple[str, ...]) -> tuple[int, ..
     known = {str(name).casefold(): int(k) for k, name in config.id2label.items()}
     wanted = [name.casefold() for name in label_names]
     return tuple(known[name] for name in wanted) if set(wanted) == set(known) else None
-
-
-def with_label_order(data: Data, order: tuple[int, ...]) -> Data:
-    """The same rows with labels numbered as the model numbers them."""
-    known = data.labels >= 0
-    return replace(data, labels=np.where(known, np.asarray(order, np.int64)[data.labels], data.labels))

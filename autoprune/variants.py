@@ -54,12 +54,11 @@ def make_variants(
 ) -> dict[str, Tensor]:
     """Tensors of a unit with the pieces `keep` (None for all) at all its bit-widths.
 
-    Names are `keep`, `places` (of tokens), `path.weight` (float), and `path@width.codes`, `.scale`, `.zero`,
-    `.bias`, and for 8-bit activations `.activations`: their scale and zero point.
+    Not for a vocabulary that loses tokens, which `Library` takes from the file of the whole one. Names are
+    `keep`, `path.weight` (float), and `path@width.codes`, `.scale`, `.zero`, `.bias`, and for 8-bit
+    activations `.activations`: their scale and zero point.
     """
     tensors: dict[str, Tensor] = {} if keep is None else {"keep": keep}
-    if keep is not None and unit.by_token:
-        tensors["places"] = nearest_rows(matrix_of(teacher.get_submodule(unit.rows[0].path)), keep)
     for one in unit.weights:
         made = _rounded(unit, one, keep, teacher.get_submodule(one.path), statistics[one.path])
         for width, variant in made.items():

@@ -19,6 +19,7 @@ from autoprune.architecture import Architecture
 from autoprune.calibrate import Statistics, calibrate
 from autoprune.errors import AutopruneError
 from autoprune.library import Library
+from autoprune.sensitivity import Sensitivity
 from autoprune.space import UNTOUCHED, Candidate, Level, SearchSpace, read_space
 from autoprune.stitch import Stitched, stitch
 from autoprune.targets import NAMES, Target, get_target
@@ -195,3 +196,13 @@ def logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     with torch.no_grad():
         out: torch.Tensor = model(**{k: torch.from_numpy(x) for k, x in batch.items()}).logits
     return out
+
+
+def assert_same_scores(one: Sensitivity, other: Sensitivity) -> None:
+    """Both have every level of every unit, with scores equal but for rounding."""
+    assert set(one.scores) == set(other.scores)
+    for unit, table in other.scores.items():
+        assert list(one.scores[unit]) == list(table)
+        for level, score in table.items():
+            scale = float(np.abs(score).max())
+            np.testing.assert_allclose(one.scores[unit][level], score, rtol=1e-3, atol=1e-4 * scale)

@@ -17,7 +17,7 @@ import pytest
 import torch
 import transformers
 import yaml
-from conftest import Tiny
+from conftest import Tiny, assert_same_scores
 from torch import Tensor, nn
 
 from autoprune import heads, sensitivity
@@ -150,15 +150,6 @@ def make(family: str, folder: Path) -> Made:
     return Made(model, units, task, Library(folder, model, statistics, key=family))
 
 
-def assert_same(one: Sensitivity, other: Sensitivity) -> None:
-    assert set(one.scores) == set(other.scores)
-    for unit, table in other.scores.items():
-        assert list(one.scores[unit]) == list(table)
-        for level, score in table.items():
-            scale = float(np.abs(score).max())
-            np.testing.assert_allclose(one.scores[unit][level], score, rtol=1e-3, atol=1e-4 * scale)
-
-
 # ---- the same scores ----------------------------------------------------------------------------
 
 
@@ -171,7 +162,7 @@ def test_block_by_block_gives_what_the_whole_model_gives(made: Made, monkeypatch
     kept = sensitivity._Survey.block
     monkeypatch.setattr(sensitivity._Survey, "block", lambda *args: ran.append(args[1]) or kept(*args))
     monkeypatch.setattr(sensitivity, "CHANGES_BYTES", 1)
-    assert_same(made.measured(), whole)
+    assert_same_scores(made.measured(), whole)
     inside = [unit.name for group in ran for unit in group]
     assert len(inside) == 6
     assert inside == [unit.name for unit in made.units if block_of(made.model, unit)]
@@ -182,7 +173,7 @@ def test_shares_of_units_give_what_all_give(made: Made, monkeypatch: pytest.Monk
     monkeypatch.setattr(sensitivity, "CHANGES_BYTES", 1)
     dealt = shares(made.model, made.units, 2)
     assert len(dealt) == 2
-    assert_same(Sensitivity.merged(made.measured(one) for one in dealt), whole)
+    assert_same_scores(Sensitivity.merged(made.measured(one) for one in dealt), whole)
 
 
 def test_a_vocabulary_in_parts_gives_what_it_gives_whole(
@@ -190,7 +181,7 @@ def test_a_vocabulary_in_parts_gives_what_it_gives_whole(
 ) -> None:
     whole = llama.measured(llama.units[:1])
     monkeypatch.setattr(heads, "MOMENT_BYTES", 4 * 32 * (4 * 2 + 4) * 7)  # seven tokens at a time
-    assert_same(llama.measured(llama.units[:1]), whole)
+    assert_same_scores(llama.measured(llama.units[:1]), whole)
 
 
 def rows_of(made: Made) -> Rows:
@@ -230,7 +221,7 @@ def test_a_block_that_takes_more_than_its_arguments_is_done_with_the_whole_model
     layer.register_forward_hook(lambda _, args, output: output * (1.0 if state["inside"] else 0.5))
     other = Made(model, llama.units, llama.task, llama.library)
     monkeypatch.setattr(sensitivity, "CHANGES_BYTES", 1)
-    assert_same(other.measured(), llama.measured())
+    assert_same_scores(other.measured(), llama.measured())
     with Store() as store:
         catchers = {k: Catcher(model.get_submodule(f"model.layers.{k}"), store) for k in (0, 1)}
         for one in catchers.values():

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 import torch
-from conftest import Tiny
+from conftest import Tiny, assert_same_scores
 from torch import Tensor, nn
 
 from autoprune import sensitivity
@@ -165,13 +165,13 @@ def test_batches_make_no_difference(
     tiny: Tiny, found: Sensitivity, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("autoprune.directions.BATCH", batch)
-    assert_same(measured(tiny), found)
+    assert_same_scores(measured(tiny), found)
 
 
 def test_who_does_which_units_makes_no_difference(tiny: Tiny, found: Sensitivity) -> None:
     parts = [measured(tiny, tiny.units[k::3]) for k in range(3)]
     merged = Sensitivity.merged(parts)
-    assert_same(merged, found)
+    assert_same_scores(merged, found)
     assert merged.together(tiny.mixed) == pytest.approx(found.together(tiny.mixed), rel=1e-4)
 
 
@@ -179,16 +179,7 @@ def test_little_memory_makes_no_difference(
     tiny: Tiny, found: Sensitivity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sensitivity, "CHANGES_BYTES", 1)
-    assert_same(measured(tiny), found)
-
-
-def assert_same(one: Sensitivity, other: Sensitivity) -> None:
-    assert set(one.scores) == set(other.scores)
-    for unit, table in other.scores.items():
-        assert list(one.scores[unit]) == list(table)
-        for level, score in table.items():
-            scale = float(np.abs(score).max())
-            np.testing.assert_allclose(one.scores[unit][level], score, rtol=1e-3, atol=1e-4 * scale)
+    assert_same_scores(measured(tiny), found)
 
 
 def test_the_seed_settles_the_rows(tiny_bert: Tiny) -> None:

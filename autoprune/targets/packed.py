@@ -214,7 +214,7 @@ def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], 
     """Give the model's layers the file's shapes and grids, and load strictly."""
     from torch import nn
 
-    from autoprune.architecture import aliases, load_state_
+    from autoprune.architecture import aliases, load_state_, tie_
     from autoprune.canonical import settle_
     from autoprune.stitch import replace_
 
@@ -236,9 +236,7 @@ def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], 
                 bias = state.get(f"{stem}.bias")
                 replace_(model, stem, tensor.flatten(1), bias, grids.get(stem), places=places.get(stem))
         state |= {f"{stem}{PLACES}": one for stem, one in places.items()}
-        for name, other in shared.items():
-            module = model.get_submodule(name.rpartition(".")[0])
-            setattr(module, name.rpartition(".")[2], model.get_parameter(other))
+        tie_(model, shared)
         settle_(model)
         load_state_(model, state)
     except (RuntimeError, AttributeError, ValueError) as error:
