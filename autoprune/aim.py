@@ -22,6 +22,7 @@ from scipy.stats import qmc
 from autoprune.budget import Budget
 from autoprune.corrections import Features, Learned, Taught
 from autoprune.front import Trial, finished
+from autoprune.paces import with_paces
 from autoprune.solver import Problem, solve, sweep
 from autoprune.space import Candidate
 from autoprune.volume import added_area, covers, kl_scale, size_scale
@@ -126,25 +127,41 @@ class Aim:
         rng = np.random.default_rng(seed)
         learned = Learned.of(self.features, records.chosen, records.kl)
         taught = learned.mean()
-        judge = _Judge(self, taught, records, flying, volume)
-        pool = judge.fitting(self._pool(taught, records, judge, rng))
+        problem = self._timed(records)
+        judge = _Judge(self, problem, taught, records, flying, volume)
+        every = self._pool(problem, taught, records, judge, rng)
+        pool = judge.fitting(every)
         for _ in range(ROUNDS):
             best = pool[np.argsort(-judge.gain(pool), kind="stable")[:BEST]]
             pool = _distinct(np.concatenate([best, judge.fitting(self._changed(best, rng))]))
-        for k in np.argsort(-judge.gain(pool), kind="stable"):
+        order = np.argsort(-judge.gain(pool), kind="stable")
+        if len(pool) == 0 and not self._is_met(records):
+            # No limit of time is out of reach for a prediction alone to say so: the quickest is tried.
+            pool = judge.small_enough(_distinct(np.concatenate([every, self._changed(every[:BEST], rng)])))
+            order = np.argsort(problem.totals(pool)[1], kind="stable")
+        for k in order:
             one = self.problem.candidate(pool[k])
             if one not in seen:
                 return one
         return None
 
+    def _is_met(self, records: Records) -> bool:
+        """Whether no milliseconds are limited, or something was measured to be within the limit."""
+        limit = self.budget.latency_ms
+        return limit is None or bool((records.latency_ms <= limit).any())
+
+    def _timed(self, records: Records) -> Problem:
+        """The problem with milliseconds as the trials suggest."""
+        return with_paces(self.problem, records.chosen, records.latency_ms)
+
     def left(self, records: Records, seen: AbstractSet[Candidate], seed: int) -> Candidate | None:
         """Any candidate within the budget that is not in `seen`, by going through all; None without."""
-        problem, rng = self.problem, np.random.default_rng(seed)
+        problem, rng = self._timed(records), np.random.default_rng(seed)
         limit, limit_ms = self.budget.size_bytes, self.budget.latency_ms
         limits = np.array([np.inf if one is None else one for one in (limit, limit_ms)])
-        costs = np.stack([problem.size_bytes, problem.latency_ms * self._speed(records)])
+        costs = np.stack([problem.size_bytes, problem.latency_ms])
         rest = np.cumsum(costs.min(2)[:, ::-1], 1)[:, ::-1]  # [2 u] of this unit and those after, at least
-        room = limits - [problem.fixed_bytes, problem.fixed_ms * self._speed(records)]
+        room = limits - [problem.fixed_bytes, problem.fixed_ms]
         orders = [rng.permutation(len(one)) for one in problem.levels]
         chosen = np.zeros(len(orders), np.intp)
         waiting = [(0, int(k), room) for k in orders[0]]
@@ -168,11 +185,10 @@ class Aim:
         It may be one of those that were tried. None where no candidate is within the budget.
         """
         taught = Learned.of(self.features, records.chosen, records.kl).mean()
-        speed, rng = self._speed(records), np.random.default_rng(0)
-        limit_ms = None if budget.latency_ms is None else budget.latency_ms / speed
+        problem, rng = self._timed(records), np.random.default_rng(0)
         found = [
-            solve(one, limit_bytes=budget.size_bytes, limit_ms=limit_ms)
-            for one in (self.problem, self._with(taught))
+            solve(one, limit_bytes=budget.size_bytes, limit_ms=budget.latency_ms)
+            for one in (problem, _with(problem, taught))
         ]
         within = [one for one in found if one is not None]
         if not within:
@@ -181,9 +197,9 @@ class Aim:
 
         def ranked(chosen: Choice) -> Choice:
             """Those within the budget, least divergence first; measured where it was."""
-            size, ms, _ = self.problem.totals(chosen)
+            size, ms, _ = problem.totals(chosen)
             fits = size <= (math.inf if budget.size_bytes is None else budget.size_bytes)
-            fits &= ms <= (math.inf if limit_ms is None else limit_ms)
+            fits &= ms <= (math.inf if budget.latency_ms is None else budget.latency_ms)
             kept = np.unique(chosen[fits], axis=0)
             kl = [measured.get(one.tobytes(), x) for one, x in zip(kept, taught.kl(kept), strict=True)]
             order: Choice = kept[np.argsort(kl, kind="stable")]
@@ -195,12 +211,9 @@ class Aim:
             pool = ranked(np.concatenate([best, self._changed(best, rng)]))
         return self.problem.candidate(pool[0])
 
-    def _with(self, taught: Taught) -> Problem:
-        """The problem with what was learned of its damages."""
-        damage = np.where(np.isfinite(self.problem.damage), taught.damage(), np.inf)
-        return self.problem.with_damage(damage)
-
-    def _pool(self, taught: Taught, records: Records, judge: _Judge, rng: np.random.Generator) -> Choice:
+    def _pool(
+        self, timed: Problem, taught: Taught, records: Records, judge: _Judge, rng: np.random.Generator
+    ) -> Choice:
         """Candidates to begin with [m u]: the solver's, and the front that was measured."""
         # Jitter, so that a size that was tried is not asked for again.
         steps = (np.arange(SIZES) + rng.random(SIZES)) / SIZES
@@ -208,11 +221,12 @@ class Aim:
         targets[-1] = self.high_bytes if self.budget.size_bytes is None else self.budget.size_bytes
         prices = np.asarray(PRICES if judge.volume else PRICES[:1])
         found = [records.chosen[_front(judge.known[: len(records.kl)])]]
-        for problem in (self.problem, self._with(taught)):
+        for problem in (timed, _with(timed, taught)):
             found.append(_swept(problem, targets, prices, self.high_ms - self.low_ms))
             if self.budget.latency_ms is not None:
-                limits = self.low_ms + (self.budget.latency_ms / judge.speed - self.low_ms) * steps**0.5
-                limits[-1] = self.budget.latency_ms / judge.speed
+                low = timed.fixed_ms + float(timed.latency_ms.min(1).sum())
+                limits = low + (self.budget.latency_ms - low) * steps**0.5
+                limits[-1] = self.budget.latency_ms
                 sizes = self.high_bytes - self.low_bytes
                 found.append(_swept(problem.turned(), limits, np.asarray(TURNED_PRICES), sizes))
         return _distinct(np.concatenate(found).astype(np.intp))
@@ -227,13 +241,6 @@ class Aim:
             out[each, unit] = (rng.random(len(out)) * counts[unit]).astype(np.intp)
         return out
 
-    def _speed(self, records: Records) -> float:
-        """Measured over predicted milliseconds, the median of the trials; 1 before there are any."""
-        known = np.isfinite(records.latency_ms) & (records.latency_ms > 0)
-        predicted = self.problem.totals(records.chosen)[1]
-        known &= predicted > 0
-        return float(np.median(records.latency_ms[known] / predicted[known])) if known.any() else 1.0
-
     def _x(self, size: Array) -> Array:
         return size_scale(size, self.low_bytes, self.edge_bytes)
 
@@ -247,9 +254,10 @@ class _Judge:
     known [n+m 3]: where trials lie and where those in flight should, in the unit cube; 1 is worst.
     """
 
-    def __init__(self, aim: Aim, taught: Taught, records: Records, flying: Choice, volume: bool) -> None:
-        self.aim, self.taught = aim, taught
-        self.speed = aim._speed(records)
+    def __init__(
+        self, aim: Aim, problem: Problem, taught: Taught, records: Records, flying: Choice, volume: bool
+    ) -> None:
+        self.aim, self.problem, self.taught = aim, problem, taught
         self.volume = volume and aim.high_ms > aim.low_ms
         self.known = self._points(np.concatenate([records.chosen, flying]))
         n = len(records.kl)
@@ -264,12 +272,14 @@ class _Judge:
 
     def fitting(self, chosen: Choice) -> Choice:
         """Those within the budget, by predicted bytes and milliseconds."""
-        size, ms, _ = self.aim.problem.totals(chosen)
+        chosen = self.small_enough(chosen)
+        limit_ms = self.aim.budget.latency_ms
+        return chosen if limit_ms is None else chosen[self.problem.totals(chosen)[1] <= limit_ms]
+
+    def small_enough(self, chosen: Choice) -> Choice:
+        """Those within the budget, by predicted bytes alone."""
         limit = self.aim.budget.size_bytes
-        fits = size <= (self.aim.high_bytes if limit is None else limit)
-        if self.aim.budget.latency_ms is not None:
-            fits &= ms * self.speed <= self.aim.budget.latency_ms
-        return chosen[fits]
+        return chosen[self.problem.totals(chosen)[0] <= (self.aim.high_bytes if limit is None else limit)]
 
     def gain(self, chosen: Choice) -> Array:
         """Hypervolume that each [m] adds to the known ones, in two and maybe three dimensions."""
@@ -281,10 +291,13 @@ class _Judge:
         return plane + more
 
     def _points(self, chosen: Choice) -> Array:
-        size, ms, _ = self.aim.problem.totals(chosen)
-        return np.stack(
-            [self.aim._x(size), self.aim._y(ms * self.speed), kl_scale(self.taught.kl(chosen))], 1
-        )
+        size, ms, _ = self.problem.totals(chosen)
+        return np.stack([self.aim._x(size), self.aim._y(ms), kl_scale(self.taught.kl(chosen))], 1)
+
+
+def _with(problem: Problem, taught: Taught) -> Problem:
+    """The problem with what was learned of its damages."""
+    return problem.with_damage(np.where(np.isfinite(problem.damage), taught.damage(), np.inf))
 
 
 def _swept(problem: Problem, targets: Array, prices: Array, span: float) -> Choice:
