@@ -38,6 +38,7 @@ from autoprune.jobs import (
 )
 from autoprune.library import Library
 from autoprune.measure import Timing, labels_watched, logits_of, teacher_answers, time_interleaved
+from autoprune.memory import give_memory_back
 from autoprune.quiet import default_room
 from autoprune.repair import is_untouched
 from autoprune.sensitivity import measure_sensitivity
@@ -152,6 +153,7 @@ class _Worker:
         """The model on the target, saved into `folder` and loaded."""
         with self.room.busy():
             self.target.save(stitched, folder, self.example)
+            give_memory_back()
             return self.target.load(folder)
 
     def _time_elsewhere(self, artifact: bytes | None) -> Timing:

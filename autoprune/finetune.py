@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import ctypes
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from autoprune.calibrate import answered
 from autoprune.compress.integers import Integers
 from autoprune.distillation import Wanted, distance, distillation_loss
 from autoprune.kinds import BY_PLACE, CAUSAL_LM
+from autoprune.memory import give_memory_back
 from autoprune.stitch import Stitched
 from autoprune.task import Data, Task
 
@@ -153,7 +153,7 @@ def finetune(
             optimizer.zero_grad(set_to_none=True)
     del optimizer, scheduler, parameters  # whose moments are twice the model
     settled = _settled(student.cpu(), stitched)
-    _give_memory_back()
+    give_memory_back()
     after = _divergence_on(guard, settled, task, data, teacher, step_room)
     if after < before:
         return settled
@@ -178,12 +178,6 @@ def _learn(
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss became {loss.item()} at fine-tune step {step}")
         (loss * (len(labels) / max(places, 1))).backward()  # type: ignore[no-untyped-call]
-
-
-def _give_memory_back() -> None:
-    """Hand freed memory to the system: glibc would keep 2.2 GB after a model of 135 million weights."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _parted(data: Data, task: Task) -> tuple[NDArray[np.int64], Data]:
