@@ -18,7 +18,7 @@ ORIGINAL = "original"
 """Name of the baseline that is the uncompressed model."""
 
 SAME_SIZE = 1.01
-"""A model up to this much larger than another counts as being of its size."""
+"""A model up to this much larger than another counts as being of its size, and so with milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,19 @@ def best(trials: Iterable[Trial], budget: Budget, *, rows: int) -> Trial | None:
     rule: Breiman et al., Classification and Regression Trees, 1984, section 3.4.3), and of those
     the least divergence from the teacher wins, which is far less noisy.
 
-    A trial that a uniform baseline of its size beats is not offered; where all are beaten, the
-    baseline is.
+    A trial that a uniform baseline of its size beats (where milliseconds alone are limited, one of its
+    time) is not offered; the baseline is, in its place.
     """
     allowed = finished(within(trials, budget))
     plain = [(one, m) for one, m in allowed if one.is_baseline and one.name != ORIGINAL]
-    fit = [(one, m) for one, m in allowed if not one.is_baseline and not _beaten(m, plain)] or plain
+    fit: list[tuple[Trial, Measurement]] = []
+    better: dict[int, tuple[Trial, Measurement]] = {}
+    for one, m in allowed:
+        if not one.is_baseline:
+            beaten_by = {u.number: (u, other) for u, other in plain if _beats(other, m, budget)}
+            better |= beaten_by
+            fit += [] if beaten_by else [(one, m)]
+    fit = [*fit, *better.values()] or plain
     if not fit:
         return None
     top = max(m.accuracy for _, m in fit) / 100.0
@@ -120,9 +127,11 @@ def best(trials: Iterable[Trial], budget: Budget, *, rows: int) -> Trial | None:
     return min(near, key=lambda pair: (_rank(pair[1].kl), pair[1].size_bytes, pair[0].number))[0]
 
 
-def _beaten(one: Measurement, plain: Sequence[tuple[Trial, Measurement]]) -> bool:
-    """Whether a uniform baseline of the same size, or a smaller one, is more accurate."""
-    return any(m.size_bytes <= SAME_SIZE * one.size_bytes and m.accuracy > one.accuracy for _, m in plain)
+def _beats(uniform: Measurement, one: Measurement, budget: Budget) -> bool:
+    """Whether a uniform model that costs no more of what is limited is more accurate."""
+    is_timed = budget.latency_ms is not None and budget.size_bytes is None
+    costs = [m.latency_ms if is_timed else m.size_bytes for m in (uniform, one)]
+    return costs[0] <= SAME_SIZE * costs[1] and uniform.accuracy > one.accuracy
 
 
 def _rank(kl: float) -> float:

@@ -305,3 +305,44 @@ def test_scores_read_back_from_the_cache_whatever_a_unit_is_called(cache: Path) 
         for name in names:
             for level, score in scores[name].items():
                 np.testing.assert_array_equal(table[name][level], score)
+
+
+# ---- units of one kind --------------------------------------------------------------------------
+
+
+def blocks(count: int = 12) -> tuple[Unit, ...]:
+    """Of a convolutional network: each of a shape of its own."""
+    out = []
+    for k in range(count):
+        c = 16 * (k + 1)
+        rows, cols = Weight(f"b{k}.in", c, 64, True), Weight(f"b{k}.out", 64, c, True)
+        out.append(Unit(f"block.{k}", "channels", (rows,), (cols,), c, 1, 32, (0.0, 0.5, 0.75), (8, 32)))
+    return tuple(out)
+
+
+def error_where_it_is_quickest(seed: int) -> float:
+    """Mean relative error on the candidates that a table of disturbed times has for the quickest."""
+    rng, units = np.random.default_rng(seed), blocks()
+    space = SearchSpace(tuple(one.choices for one in units))
+    design = Design(units, space, is_fast)
+    own = {one.name: rng.uniform(0.8, 1.2) for one in units}
+
+    def time(one: Candidate) -> float:
+        each = [own[n] * (0.1 + 0.9 * (1 - lv.ratio)) * (0.5 if lv.bits == 8 else 1) for n, lv in one.items]
+        return (1.0 + sum(each)) / (1.0 + sum(own.values()))
+
+    probes = design.probes()
+    table = design.fitted(probes, [time(one) * rng.normal(1, 0.15) for one in probes])
+    off = []
+    for ratio in (0.0, 0.5, 0.75):
+        items = []
+        for one in space.units:
+            times = table.levels[one.unit]
+            items.append((one.unit, min((x for x in times if x.ratio == ratio), key=times.__getitem__)))
+        predicted = table.fixed + sum(table.levels[name][level] for name, level in items)
+        off.append(abs(predicted / time(Candidate(tuple(items))) - 1.0))
+    return float(np.mean(off))
+
+
+def test_units_of_a_kind_that_differ_in_shape_learn_from_each_other_where_times_are_disturbed() -> None:
+    assert np.mean([error_where_it_is_quickest(seed) for seed in range(8)]) < 0.15
