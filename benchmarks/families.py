@@ -39,8 +39,6 @@ ROUNDED = "the published weights were rounded to 4 bits (GGUF Q4_1) before anyth
 PROMPT = "The president said on Monday that"
 UNIFORM = 3
 """Bits of the uniform model that a search is given the size of."""
-MIXED = (2, 3, 4, 6, 8)
-"""Bits that the search may mix in those bytes."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +96,12 @@ def smollm2_latency(bench: Bench) -> Found:
 
 
 def smollm2_gap(bench: Bench) -> Found:
-    """3 bits on average: how much of what uniform rounding loses is won back in the same bytes."""
-    mixed = _written(bench.work / "mixed.yaml", _only_bits(_space("llama"), *MIXED))
-    words = [*_smollm2(bench), "--space", str(mixed)]
+    """3 bits on average: how much of what uniform rounding loses is won back in the same bytes.
+
+    With widths alone, from 2 to 8 bits, it is 12 %; removing heads and neurons as well leaves more bits to
+    the others.
+    """
+    words = [*_smollm2(bench), *_lean(bench)]
     limit = uniform_bytes(_config(words), UNIFORM)
     run = bench.search("smollm2-3bpw", *words, "--budget", f"{limit}B", trials=16)
     uniform = measured(_config(words), UNIFORM)
@@ -261,16 +262,6 @@ def tokens(bench: Bench) -> Found:
 def _space(name: str) -> dict[str, Any]:
     data: dict[str, Any] = yaml.safe_load((SPACES / f"{name}.yaml").read_text(encoding="utf-8"))
     return data
-
-
-def _only_bits(data: dict[str, Any], *bits: int) -> dict[str, Any]:
-    """The same units, nothing removed, at some widths."""
-    units = {
-        name: {key: value for key, value in unit.items() if key != "prune"}
-        | {"quantize": {"bits": list(bits), "group_size": unit["quantize"].get("group_size", 64)}}
-        for name, unit in data["units"].items()
-    }
-    return data | {"units": units}
 
 
 def _written(path: Path, data: dict[str, Any]) -> Path:
