@@ -175,9 +175,7 @@ def efficientnet(bench: Bench) -> Found:
     wide = sum(one["bits"] not in (8, "w8a8") for one in levels)
     return Found(
         (
-            within(
-                "EfficientNet-lite0: a latency limit 5 % below uniform w8a8's", run, limit_ms=limit_ms
-            ),
+            within("EfficientNet-lite0: a latency limit 5 % below uniform w8a8's", run, limit_ms=limit_ms),
             Claim(
                 "channels are removed", f"{removed} of {len(levels)} units; {wide} not at 8 bits", removed > 0
             ),

@@ -139,6 +139,15 @@ def test_lines_of_a_search_name_the_metric(tmp_path: Path) -> None:
         assert len(head) == len(row)
 
 
+def test_a_uniform_model_that_is_best_is_named(tmp_path: Path) -> None:
+    uniform = Trial(3, Candidate(()), Measurement(12_000_000, 4.0, 90.0), name="uniform 8-bit")
+    now = standing([uniform, TRIAL], Budget(), REFERENCE, rows=100)
+    lines = summary_lines(Summary(tmp_path, "finished", now, Budget()))
+    assert any(one.startswith("  #3 is uniform 8-bit, which beats what was tried") for one in lines)
+    alone = standing([TRIAL], Budget(), REFERENCE, rows=100)
+    assert "beats" not in "".join(summary_lines(Summary(tmp_path, "finished", alone, Budget())))
+
+
 def test_a_plan_has_classes_only_where_there_are_some() -> None:
     config = Config(model="small", dataset="news")
     for names, metric, said in (
