@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
+from autoprune.compress.integers import round_nearest
 from autoprune.evaluate import make_worker
 from autoprune.finetune import Recipe
 from autoprune.inputs import read_inputs
 from autoprune.jobs import Evaluate, Evaluated, Score
+from autoprune.measure import labels_watched, logits_of
 from autoprune.prepare import prepare
 from autoprune.progress import Progress
 from autoprune.run import Config
 from autoprune.space import Level
+from autoprune.targets.packed import torch_runner
 
 
 @dataclass(frozen=True)
@@ -41,3 +46,17 @@ def measured(config: Config, bits: int) -> Uniform:
     assert isinstance(test, float)
     one = found.measurement
     return Uniform(one.size_bytes, one.accuracy, test, one.kl)
+
+
+def nearest_score(config: Config, bits: int) -> float:
+    """Score on test of the model with each weight rounded by itself to `bits`, by torch."""
+    inputs = read_inputs(config)
+    model, task = inputs.loaded.model, inputs.task
+    with torch.no_grad():
+        for unit in inputs.units:
+            for path in (weight.path for weight in unit.weights):
+                weight = model.get_parameter(f"{path}.weight")
+                rounded = round_nearest(weight.flatten(1), bits=bits, group_size=unit.group_size)
+                weight.copy_(rounded.dequantize().reshape_as(weight))
+    watched = labels_watched(task, task.test)
+    return task.score(task.test, logits_of(torch_runner(model, task.kind), task, task.test, watched=watched))
