@@ -77,8 +77,12 @@ class Run:
         return 100.0 / score if self.metric == "perplexity" else float(score)
 
     def figures(self) -> dict[str, Any]:
-        """What is kept of it as a benchmark's result: the baselines and the best."""
-        keep = ("name", "size_bytes", "latency_ms", "accuracy", "test_accuracy", "kl", "levels")
+        """What is kept of it as a benchmark's result: the baselines, and the best with its levels."""
+        keep = ("name", "size_bytes", "latency_ms", "accuracy", "test_accuracy", "kl")
+        models = [{key: one[key] for key in keep} for one in (*self.baselines.values(), self.best)]
+        models[-1]["levels"] = {
+            unit: [one["ratio"], one["bits"]] for unit, one in self.best["levels"].items()
+        }
         return {
             "run": self.name,
             "command": re.sub(r"/\S*/", "", self.command),  # whose folders they were is nobody's business
@@ -86,7 +90,7 @@ class Run:
             "seconds": self.record["run"].get("seconds"),
             "peak_bytes": self.peak_bytes,
             "trials": len(self.trials),
-            "models": [{key: one[key] for key in keep} for one in (*self.baselines.values(), self.best)],
+            "models": models,
         }
 
 
