@@ -126,6 +126,13 @@ class Bench:
             )
         return Run(name, path, read_json(path / "front.json"), int(self._peak(name).read_text("utf-8")))
 
+    def resumed(self, run: Run, limit_ms: float, *, more: int) -> Run:
+        """`autoprune resume` with more trials under a limit of milliseconds as the run measures them."""
+        if run.record["run"]["budget"]["latency_ms"] != limit_ms:
+            words = ["resume", str(run.path), "--budget", f"{limit_ms}ms", "--trials", f"+{more}"]
+            self._call(run.name, words, [] if self.workers is None else ["--workers", str(self.workers)])
+        return Run(run.name, run.path, read_json(run.path / "front.json"), run.peak_bytes)
+
     def export(self, run: Run, target: str) -> Path:
         """`autoprune export`: the best model's folder, for a runtime alone."""
         folder = self.work / f"{run.name}-{target}"

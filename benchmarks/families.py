@@ -83,14 +83,26 @@ def smollm2_size(bench: Bench) -> Found:
 
 
 def smollm2_latency(bench: Bench) -> Found:
-    """Milliseconds per token: three quarters of what uniform 8 bits take."""
-    probe = _smollm2_probe(bench)
-    limit_ms = round(0.75 * probe.baseline("uniform 8-bit")["latency_ms"], 3)
-    words = [*_smollm2(bench), *_lean(bench)]
-    run = bench.search("smollm2-ms", *words, "--budget", f"{limit_ms}ms", trials=10)
+    """Milliseconds per token: three quarters of what uniform 8 bits take in the same run.
+
+    Memory that neighbours of the machine use moves all of them by half from one hour to the next.
+    """
+    run = bench.search("smollm2-ms", *_smollm2(bench), *_lean(bench), trials=1)
+    limit_ms = float(round(0.75 * run.baseline("uniform 8-bit")["latency_ms"]))
+    run = bench.resumed(run, limit_ms, more=10)
+    four = run.baseline("uniform 4-bit")
     return Found(
-        (within("SmolLM2-135M: a limit in milliseconds per token", run, limit_ms=limit_ms), *kept(run)),
-        (probe, run),
+        (
+            within("SmolLM2-135M: a limit in milliseconds per token", run, limit_ms=limit_ms),
+            Claim(
+                "it is faster and better than uniform 4 bits",
+                f"{shown(run, run.best)} in {run.best['latency_ms']:.2f} ms, uniform 4-bit "
+                f"{shown(run, four)} in {four['latency_ms']:.2f} ms; {ROUNDED}",
+                score(run.best) > score(four) and run.best["latency_ms"] < four["latency_ms"],
+            ),
+            *kept(run),
+        ),
+        (run,),
         ROUNDED,
     )
 
