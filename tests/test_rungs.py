@@ -505,14 +505,14 @@ def test_idle_is_no_growth_over_the_last_candidates() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_the_estimate_holds_at_half_time(workers: int, tmp_path: Path) -> None:
-    """Within a quarter in the median of seven searches, though training takes four times as long and
+    """Within a quarter in the median of nine searches, though training takes four times as long and
     finalists fifteen; how many are promoted late is luck, so some may be off by more."""
     off = []
-    for wanted in range(20, 27):
+    for wanted in range(20, 29):
         one = Simulated(tmp_path / f"{wanted}.db", workers=workers, wanted=wanted, sampler=OURS).go()
         at, said = min(one.estimates, key=lambda pair: abs(pair[0] - one.now / 2))
         off.append(abs(said / (one.now - at) - 1))
-    assert sorted(off)[3] <= 0.25
+    assert sorted(off)[4] <= 0.25
     assert max(off) <= 0.5
 
 
