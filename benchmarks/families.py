@@ -59,15 +59,14 @@ def smollm2_size(bench: Bench) -> Found:
     limit = int(probe.baseline("uniform 8-bit")["size_bytes"]) // 2
     words = [*_smollm2(bench), *_lean(bench)]
     run = bench.search("smollm2-half", *words, "--budget", f"{limit}B", trials=10)
-    best, pruned = run.best, run.baseline("uniform pruning")
+    best, four = run.best, run.baseline("uniform 4-bit")
     text = generate(bench.export(run, "openvino"), PROMPT)
     claims = (
         within("SmolLM2-135M: half of its 8-bit file", run, limit_bytes=limit),
         Claim(
-            "its perplexity is below that of the one uniform model that fits",
-            f"{shown(run, best)} at {mb(best)}, uniformly pruned to 4 bits {shown(run, pruned)} at "
-            f"{mb(pruned)}; {ROUNDED}",
-            score(best) > score(pruned),
+            "its perplexity is below that of uniform 4 bits",
+            f"{shown(run, best)} at {mb(best)}, uniform 4-bit {shown(run, four)} at {mb(four)}; {ROUNDED}",
+            score(best) > score(four),
         ),
         Claim(
             "the export writes text through plain OpenVINO", f"{PROMPT!r} -> {text!r}", len(text.split()) > 5
@@ -90,18 +89,8 @@ def smollm2_latency(bench: Bench) -> Found:
     run = bench.search("smollm2-ms", *_smollm2(bench), *_lean(bench), trials=1)
     limit_ms = float(round(0.75 * run.baseline("uniform 8-bit")["latency_ms"]))
     run = bench.resumed(run, limit_ms, more=10)
-    four = run.baseline("uniform 4-bit")
     return Found(
-        (
-            within("SmolLM2-135M: a limit in milliseconds per token", run, limit_ms=limit_ms),
-            Claim(
-                "it is faster and better than uniform 4 bits",
-                f"{shown(run, run.best)} in {run.best['latency_ms']:.2f} ms, uniform 4-bit "
-                f"{shown(run, four)} in {four['latency_ms']:.2f} ms; {ROUNDED}",
-                score(run.best) > score(four) and run.best["latency_ms"] < four["latency_ms"],
-            ),
-            *kept(run),
-        ),
+        (within("SmolLM2-135M: a limit in milliseconds per token", run, limit_ms=limit_ms), *kept(run)),
         (run,),
         ROUNDED,
     )

@@ -7,9 +7,8 @@ from typing import Any
 from benchmarks.claim import Claim
 from benchmarks.commands import Run, shown
 
-MOST_SIZE_ERROR, GRAPH_TEXT = 0.005, 8_000
-"""Largest share by which a file may differ from what was predicted of it, as in `limits.py`; of files below
-1.6 MB the bytes of graph text, which differ by what is around a layer."""
+MOST_SIZE_ERROR = 0.005
+"""Largest share by which a file may differ from what was predicted of it, as in `limits.py`."""
 
 
 def score(trial: dict[str, Any]) -> float:
@@ -72,6 +71,6 @@ def kept(run: Run) -> tuple[Claim, ...]:
         Claim(
             f"{run.name}: no trial fails and every file is as large as predicted",
             f"{len(done)} of {len(run.trials)} trials; at most {share:.4%} and {most} bytes off{said}",
-            len(done) == len(run.trials) and (share <= MOST_SIZE_ERROR or most <= GRAPH_TEXT),
+            len(done) == len(run.trials) and share <= MOST_SIZE_ERROR,
         ),
     )
