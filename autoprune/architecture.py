@@ -19,6 +19,7 @@ from autoprune.canonical import fold_norms_, straighten_
 from autoprune.errors import AutopruneError
 from autoprune.kinds import CAUSAL_LM, EMBEDDING, IMAGES, OWN, PAIRED_TEXT, TOKENS
 from autoprune.named import named
+from autoprune.vocabulary import part_as_
 
 CONFIG, KEY = "config.json", "autoprune"
 """The file that describes a model, and what of it is ours."""
@@ -142,11 +143,12 @@ def state_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_state_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Take over tensors as `state_of` gives them, in place; what was shared still is.
+    """Take over tensors as `state_of` gives them, in place; what was shared or parted still is.
 
     Raises:
         RuntimeError: where names or shapes differ.
     """
+    part_as_(model, state)
     shared = aliases(model)
     whole = {**state, **{name: state[other] for name, other in shared.items() if other in state}}
     model.load_state_dict(whole, strict=True, assign=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from autoprune.errors import AutopruneError, ValidationError
 from autoprune.files import file_hash, read_json, write_json, written_whole
 from autoprune.space import Level
-from autoprune.stitch import Stitched
+from autoprune.stitch import Stitched, with_whole_vocabulary
 from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk
 from autoprune.targets.packed import PLAIN, STORAGES, Packed
 from autoprune.task import Batch
@@ -135,6 +135,7 @@ def add_facts(folder: Path, *, card: str, **facts: object) -> None:
 
 def _as_kept(stitched: Stitched, runtime: Target) -> Stitched:
     """The same model with integers in the widths that a target has; the values are the same."""
+    stitched = stitched if runtime.parts else with_whole_vocabulary(stitched)
     integers = {}
     for path, one in stitched.integers.items():
         kept = kept_at(runtime, Level(0.0, one.bits))

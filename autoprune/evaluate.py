@@ -11,7 +11,7 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -40,13 +40,16 @@ from autoprune.library import Library
 from autoprune.measure import Timing, labels_watched, logits_of, teacher_answers, time_interleaved
 from autoprune.memory import give_memory_back
 from autoprune.quiet import default_room
+from autoprune.rarity import on_held_out_text
 from autoprune.repair import is_untouched
-from autoprune.sensitivity import measure_sensitivity
+from autoprune.sensitivity import Sensitivity, measure_sensitivity, measured_rows
 from autoprune.space import Candidate
 from autoprune.stitch import Stitched, stitch
 from autoprune.targets import Runner, get_target, size_on_disk
 from autoprune.targets.packed import read_packed, write_packed
 from autoprune.teacher import best_device
+from autoprune.units import Unit
+from autoprune.vocabulary import whole
 
 TIMING_PAIRS = 15
 
@@ -96,12 +99,8 @@ class _Worker:
                         self.library.build(unit, ratio)
                 return None
             case Sense(units):
-                rows, seed = self.setting.sensitivity_rows, self.setting.seed
                 with self.room.busy():
-                    return measure_sensitivity(
-                        self.teacher, units, self.library, self.task, self.task.train,
-                        rows=rows, seed=seed, spread=self.setting.train_answers.spread,
-                    )  # fmt: skip
+                    return self.sense(units)
             case TimeCandidate(candidate):
                 return self.time_candidate(candidate)
             case TimeModel(artifact):
@@ -120,12 +119,23 @@ class _Worker:
             path = cache_folder() / "originals" / f"{self.setting.key}-{self.target.name}"
             untouched = Candidate(())
             if not path.is_dir():
-                plain = Stitched(self.teacher, {}, frozenset(), {}, untouched, self.setting.architecture)
+                model, architecture = whole(self.teacher), self.setting.architecture
+                plain = Stitched(model, {}, frozenset(), {}, untouched, architecture)
                 with written_whole(path) as temporary:
                     temporary.mkdir()
                     self.target.save(plain, temporary, self.example)
             self._original = self.target.load(path)
         return self._original
+
+    def sense(self, units: Sequence[Unit]) -> Sensitivity:
+        """What each variant of some units harms."""
+        task, rows, seed = self.task, self.setting.sensitivity_rows, self.setting.seed
+        found = measure_sensitivity(
+            self.teacher, units, self.library, task, task.train,
+            rows=rows, seed=seed, spread=self.setting.train_answers.spread,
+        )  # fmt: skip
+        measured = task.train.pick(measured_rows(len(task.train), rows, seed))
+        return on_held_out_text(found, units, self.library, self.teacher, measured, task.validation)
 
     def time_candidate(self, candidate: Candidate | None) -> Timing:
         """A candidate's milliseconds as stitched from the library."""

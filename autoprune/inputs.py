@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
 from torch import nn
@@ -22,8 +23,9 @@ from autoprune.run import Config
 from autoprune.sizes import sizes_of
 from autoprune.space import SearchSpace, SpaceFile, read_space
 from autoprune.targets import get_target
-from autoprune.task import Task
-from autoprune.units import Unit, find_units, search_space
+from autoprune.task import Encoded, Task
+from autoprune.units import Unit, find_units, search_space, to_part
+from autoprune.vocabulary import part_by_use_
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,26 @@ def read_inputs(config: Config) -> Inputs:
         task = encoded(splits, loaded, config.max_length, kind, metric)
         name, data_hash = splits.name, splits.fingerprint
     file, space_name = find_space(config.space, loaded.model)
+    if target.parts:
+        _part_(loaded, file, task)
     units = find_units(loaded.model, file, source=space_name)
     space = search_space(units, target.offers)
     sizes = sizes_of(loaded, units, space, target, task)
     return Inputs(
         name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name
     )  # fmt: skip
+
+
+def _part_(loaded: teacher.Loaded, file: SpaceFile, task: Task) -> None:
+    """Part the vocabularies that a space file has in two, by the training text, in place."""
+    if not isinstance(task.train, Encoded) or loaded.tokenizer is None:
+        return
+    for path, share in to_part(loaded.model, file).items():
+        uses = np.zeros(len(loaded.model.get_submodule(path).weight))  # type: ignore[arg-type]
+        counts = np.bincount(task.train.ids)[: len(uses)]
+        uses[: len(counts)] = counts
+        uses[[one for one in loaded.tokenizer.all_special_ids if one < len(uses)]] = np.inf
+        part_by_use_(loaded.model, path, uses, share)
 
 
 def name_of(config: Config) -> str:

@@ -30,9 +30,11 @@ from autoprune.kinds import BY_PLACE, CLASSES
 from autoprune.measure import teacher_answers
 from autoprune.progress import Progress
 from autoprune.run import Config
+from autoprune.sensitivity import measured_rows
 from autoprune.targets.packed import WEIGHTS, torch_runner
 from autoprune.task import Data, Encoded, Task, with_label_order
 from autoprune.units import Unit
+from autoprune.vocabulary import RARE, parted
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     rows = min(len(task.train), max(least, recipe.steps * recipe.batch_size))
     task = replace(task, train=_head(task.train, rows, config.seed))
     statistics = _statistics(config, model, task, inputs.units, key, progress)
-    statistics = _with_counts(statistics, inputs.units, _uses(whole, task, inputs.loaded, config.seed))
+    statistics = _with_counts(statistics, model, inputs.units, _uses(whole, task, inputs.loaded, config.seed))
     answers = _answers(model, task, f"{key}-{rows}", progress)
     setting = Setting(
         architecture=architecture,
@@ -180,7 +182,7 @@ def _uses(whole: Data, task: Task, loaded: teacher.Loaded, seed: int) -> NDArray
     """
     if not isinstance(whole, Encoded) or loaded.tokenizer is None:
         return None
-    measured = np.random.default_rng(seed).permutation(len(task.train))[:SENSITIVITY_ROWS]
+    measured = measured_rows(len(task.train), SENSITIVITY_ROWS, seed)
     held = np.bincount(task.train.pick(measured).ids)
     size = max(int(whole.ids.max()) + 1, len(loaded.tokenizer))
     counts = np.bincount(whole.ids, minlength=size).astype(np.float32)
@@ -190,13 +192,20 @@ def _uses(whole: Data, task: Task, loaded: teacher.Loaded, seed: int) -> NDArray
 
 
 def _with_counts(
-    statistics: dict[str, Statistics], units: Sequence[Unit], counts: NDArray[np.float32] | None
+    statistics: dict[str, Statistics],
+    model: nn.Module,
+    units: Sequence[Unit],
+    counts: NDArray[np.float32] | None,
 ) -> dict[str, Statistics]:
     """The statistics of embeddings whose tokens can be removed with those counts."""
-    for path in (unit.rows[0].path for unit in units if unit.by_token and counts is not None):
+    if counts is None:
+        return statistics
+    for path in (unit.rows[0].path for unit in units if unit.by_token):
         moment = torch.zeros_like(statistics[path].moment)
-        known = torch.from_numpy(counts)[: len(moment)]
-        moment[: len(known)] = known
+        both = parted(model).get(path.removesuffix(f".{RARE}"))
+        size = len(moment) if both is None else len(both.ranks)
+        known = nn.functional.pad(torch.from_numpy(counts), (0, max(0, size - len(counts))))[:size]
+        moment[:] = known if both is None else known[both.order()[-len(moment) :]]
         statistics[path] = replace(statistics[path], moment=moment)
     return statistics
 

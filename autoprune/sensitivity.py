@@ -103,7 +103,7 @@ def measure_sensitivity(
     Args:
         spread: variance of the teacher's answers, where they are no probabilities.
     """
-    chosen = np.random.default_rng(seed).permutation(len(data))[:rows]
+    chosen = measured_rows(len(data), rows, seed)
     was_training = teacher.training
     teacher.eval()
     try:
@@ -112,6 +112,11 @@ def measure_sensitivity(
     finally:
         teacher.train(was_training)
     return Sensitivity({u.name: dict(zip(u.levels(), found[u.name].numpy(), strict=True)) for u in units})
+
+
+def measured_rows(count: int, rows: int, seed: int) -> NDArray[np.int64]:
+    """Numbers of the rows, of so many in all, that sensitivities are measured on."""
+    return np.random.default_rng(seed).permutation(count)[:rows]
 
 
 def _groups(units: Sequence[Unit]) -> Iterator[list[Unit]]:

@@ -21,6 +21,7 @@ from autoprune.task import Batch, Task
 from autoprune.teacher import Loaded
 from autoprune.units import Unit
 from autoprune.variants import matrix_of
+from autoprune.vocabulary import whole
 
 SIZES_VERSION = 2
 """Raised when a target saves the same model in other bytes."""
@@ -66,7 +67,8 @@ class _Saved:
         path = cache_folder() / "sizes" / f"{content_key(*self._key, told)}.json"
         if path.is_file():
             return int(read_json(path)["size_bytes"])
-        model = _emptied(self._loaded.model, empty) if empty else self._loaded.model
+        model = whole(self._loaded.model)
+        model = _emptied(model, empty) if empty else model
         with TemporaryDirectory(prefix="autoprune-") as name:
             plain = Stitched(model, {}, frozenset(), {}, Candidate(()), self._loaded.architecture)
             self._target.save(plain, Path(name), self._example)

@@ -223,7 +223,9 @@ class UnitRule(_Strict):
     """Which modules form a unit: `rows` lose output features, `cols` the matching input features.
 
     tied: path of the output layer that shares an embedding's weight. optional: whether models of the family
-    may be without it, as heads differ from task to task.
+    may be without it, as heads differ from task to task. common: of an embedding: its tokens that make up
+    this share of the training text are a unit of their own, stored apart from the rare ones, which alone
+    are removed.
     """
 
     at: Annotated[str, pydantic.Field(min_length=1)]
@@ -231,6 +233,7 @@ class UnitRule(_Strict):
     cols: tuple[str, ...] = ()
     tied: str = ""
     optional: bool = False
+    common: Annotated[float, pydantic.Field(gt=0.0, lt=1.0)] | None = None
     prune: Prune | None = None
     quantize: Quantize
 
@@ -241,6 +244,8 @@ class UnitRule(_Strict):
             raise ValueError("`prune` needs `rows` and `cols`: what is removed, and where it went")
         if by_token and (self.rows or self.cols or self.tied):
             raise ValueError("`prune: {by: token}` is for an embedding alone: no `rows`, `cols` or `tied`")
+        if self.common is not None and (self.rows or self.cols or self.tied):
+            raise ValueError("`common` is for an embedding alone: no `rows`, `cols` or `tied`")
         return self
 
 

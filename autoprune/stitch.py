@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int32
@@ -22,6 +22,7 @@ from autoprune.kinds import CLASSES
 from autoprune.library import Library
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Candidate
 from autoprune.units import Unit
+from autoprune.vocabulary import COMMON, RARE, join_, joined, parted
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def stitch(
         for weight in unit.weights:
             if weight.tied:
                 model.get_submodule(weight.tied).weight = model.get_submodule(weight.path).weight
+    join_(model, [path for path in parted(model) if not any(w.path.startswith(f"{path}.") for w in touched)])
     settle_(model)
     known = architecture or architecture_of(teacher)
     return Stitched(model, integers, frozenset(half), floats, candidate, known)
@@ -89,6 +91,31 @@ def _copied(teacher: nn.Module, replaced: set[str]) -> nn.Module:
         holders.setdefault(id(one), []).append(name.rpartition(".")[0])
     shared = {id(one): one for one in teacher.parameters() if replaced.issuperset(holders[id(one)])}
     return copy.deepcopy(teacher, shared)
+
+
+def with_whole_vocabulary(stitched: Stitched) -> Stitched:
+    """The same model with each embedding in two parts joined, its integers in the wider of their two widths.
+
+    One that lost tokens, or is in integers in one part alone, is left as it is.
+    """
+    integers, half, paths = dict(stitched.integers), set(stitched.half), []
+    for path, one in parted(stitched.model).items():
+        parts = [f"{path}.{part}" for part in (COMMON, RARE)]
+        stored = [integers[part] for part in parts if part in integers]
+        if isinstance(one.rare, FewerTokens) or len(stored) == 1:
+            continue
+        paths.append(path)
+        if stored:
+            integers[path] = Integers.stacked(stored).rows(one.ranks.long())
+        if half.issuperset(parts):
+            half.add(path)
+        for part in parts:
+            integers.pop(part, None)
+            half.discard(part)
+    if not paths:
+        return stitched
+    model = joined(stitched.model, paths)
+    return replace(stitched, model=model, integers=integers, half=frozenset(half), floats={})
 
 
 def architecture_of(model: nn.Module) -> Architecture:

@@ -16,7 +16,8 @@ from torch import nn
 
 from autoprune.compress.integers import stored_bytes
 from autoprune.errors import AutopruneError
-from autoprune.space import Choices, Level, SearchSpace, SpaceFile, UnitRule
+from autoprune.space import UNTOUCHED, Choices, Level, SearchSpace, SpaceFile, UnitRule
+from autoprune.vocabulary import COMMON, RARE, Parted, ranks_type
 
 FLOAT_BYTES = 4
 
@@ -68,6 +69,8 @@ class Unit:
     """Whether 8-bit weights may be multiplied with 8-bit activations."""
     by_token: bool = False
     """Whether what is removed are rows of an embedding, by how rarely they are looked up."""
+    ranked: int = 0
+    """Of a vocabulary's rare part: tokens of both parts, each of which has a rank; 0 of all else."""
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -118,8 +121,9 @@ class Unit:
         return (keep[:, None] * each + torch.arange(each)).reshape(-1)
 
     def map_bytes(self, level: Level) -> int:
-        """Bytes of the numbers by which tokens are looked up, where some are gone."""
-        return ID_BYTES * self.pieces if self.by_token and level.ratio > 0 else 0
+        """Bytes of the numbers by which tokens are looked up, where some are gone or stored apart."""
+        ranks = self.ranked * ranks_type(self.ranked).itemsize if level != UNTOUCHED else 0
+        return ranks + (ID_BYTES * self.pieces if self.by_token and level.ratio > 0 else 0)
 
     def size_bytes(self, level: Level) -> int:
         """Bytes of the unit's weights and biases at a level, file overhead not counted."""
@@ -158,18 +162,33 @@ def find_units(model: nn.Module, file: SpaceFile, *, source: str) -> tuple[Unit,
             if taken & paths or (rule.optional and not paths <= modules.keys()):
                 continue
             try:
-                unit = _unit(model, modules, place, kind, rule, prefix)
+                units = _units(model, modules, place, kind, rule, prefix)
             except AutopruneError as error:
                 errors.append(f"units.{kind}: {error}")
                 break
-            taken |= paths | {w.tied for w in unit.weights}
-            found.append(unit)
+            taken |= paths | {w.tied for unit in units for w in unit.weights}
+            found += units
     if errors:
         raise AutopruneError(
             f"space file {source} does not fit this model ({type(model).__name__}):\n  " + "\n  ".join(errors)
         )
     order = {path: k for k, path in enumerate(modules)}
     return tuple(sorted(found, key=lambda unit: order[unit.rows[0].path]))
+
+
+def to_part(model: nn.Module, file: SpaceFile) -> dict[str, float]:
+    """Paths of embeddings that a space file has in two parts, with the share of look-ups of the common one.
+
+    Those whose weight another layer has too stay whole.
+    """
+    modules, prefix = dict(model.named_modules()), str(getattr(model, "base_model_prefix", ""))
+    return {
+        place: rule.common
+        for rule in file.units.values()
+        if rule.common is not None
+        for place in _places(rule.at, modules, prefix)
+        if isinstance(modules[place], nn.Embedding) and not _sharers(modules, place)
+    }
 
 
 def _places(at: str, modules: Mapping[str, nn.Module], prefix: str) -> list[str]:
@@ -183,6 +202,24 @@ def _places(at: str, modules: Mapping[str, nn.Module], prefix: str) -> list[str]
 def _paths(place: str, rule: UnitRule) -> set[str]:
     """Paths of the modules that a rule names at a place."""
     return {_join(place, part) for part in (rule.rows or ("",)) + rule.cols}
+
+
+def _units(
+    model: nn.Module,
+    modules: dict[str, nn.Module],
+    place: str,
+    kind: str,
+    rule: UnitRule,
+    prefix: str,
+) -> list[Unit]:
+    """The unit of a rule at a place; of a vocabulary in two parts one each, the common whole."""
+    if not isinstance(modules.get(place), Parted):
+        return [_unit(model, modules, place, kind, rule, prefix)]
+    common, rare = (
+        _unit(model, modules, _join(place, part), kind, one, prefix)
+        for part, one in ((COMMON, rule.model_copy(update={"prune": None})), (RARE, rule))
+    )
+    return [common, replace(rare, ranked=common.rows[0].rows + rare.rows[0].rows)]
 
 
 def _unit(
@@ -271,10 +308,7 @@ def _weight(modules: dict[str, nn.Module], path: str, tied: str = "") -> Weight:
 
 def _sharer(modules: Mapping[str, nn.Module], path: str, tied: str) -> str:
     """Path of the layer that has the same weight as the one at `path`; empty where it is that one's alone."""
-    weight = modules[path].weight
-    others = [
-        other for other, one in modules.items() if getattr(one, "weight", None) is weight and other != path
-    ]
+    others = _sharers(modules, path)
     if not others or others == [tied]:
         return tied if others else ""
     is_embedding = isinstance(modules[path], nn.Embedding)
@@ -282,6 +316,14 @@ def _sharer(modules: Mapping[str, nn.Module], path: str, tied: str) -> str:
         f"say so by `tied: {others[0]}`" if is_embedding else f"cover {others[0]} first, with `tied: {path}`"
     )
     raise AutopruneError(f"{path} shares its weight with {', '.join(others)}; {what}")
+
+
+def _sharers(modules: Mapping[str, nn.Module], path: str) -> list[str]:
+    """Paths of other layers that have the weight of the one at `path`."""
+    weight = modules[path].weight
+    return [
+        other for other, one in modules.items() if getattr(one, "weight", None) is weight and other != path
+    ]
 
 
 def _conv(module: nn.Conv2d, path: str, has_bias: bool) -> Weight:

@@ -25,6 +25,7 @@ import yaml
 from autoprune.demo import demo_model
 from autoprune.files import read_json, write_json
 from autoprune.run import Config
+from autoprune.rungs import RUNG_STEPS
 from benchmarks import zoo
 from benchmarks.answers import answer, generate, unseen_words
 from benchmarks.claim import Claim
@@ -39,6 +40,8 @@ ROUNDED = "the published weights were rounded to 4 bits (GGUF Q4_1) before anyth
 PROMPT = "The president said on Monday that"
 UNIFORM = 3
 """Bits of the uniform model that a search is given the size of."""
+STEPS = 24
+"""Of a language model's brief fine-tune, 6 s each on a core; those to ship get four times as many."""
 
 
 @dataclass(frozen=True)
@@ -99,16 +102,17 @@ def smollm2_latency(bench: Bench) -> Found:
 def smollm2_gap(bench: Bench) -> Found:
     """3 bits on average: how much of what uniform rounding loses is won back in the same bytes.
 
-    The uniform model is of the same library, each weight's rounding compensated. With widths alone, from 2
-    to 8 bits, 12 % was won back; removing heads and neurons as well leaves more bits to the others.
+    The uniform model is of the same library, each weight's rounding compensated, and not trained. Without
+    training 16 % was won back, with widths alone, from 2 to 8 bits, 12 %.
     """
-    words = [*_smollm2(bench), *_lean(bench)]
+    words = [*_smollm2(bench, steps=STEPS), *_lean(bench)]
     limit = uniform_bytes(_config(words), UNIFORM)
-    run = bench.search("smollm2-3bpw", *words, "--budget", f"{limit}B", trials=16)
+    run = bench.search("smollm2-3bpw", *words, "--budget", f"{limit}B", trials=8)
     uniform = measured(_config(words), UNIFORM)
-    low, high, ours, plain = (100.0 / one for one in (
+    trained = measured(_config(words), UNIFORM, steps=STEPS * RUNG_STEPS[run.best["rung"]])
+    low, high, ours, plain, taught = (100.0 / one for one in (
         run.baseline("original")["test_accuracy"], uniform.test_accuracy, run.best["test_accuracy"],
-        nearest_score(_config(words), UNIFORM),
+        nearest_score(_config(words), UNIFORM), trained.test_accuracy,
     ))  # fmt: skip
     share, all_of_it = (high - ours) / (high - low), (plain - ours) / (plain - low)
     return Found(
@@ -118,7 +122,8 @@ def smollm2_gap(bench: Bench) -> Found:
                 f"{UNIFORM}-bit and the original is closed (EvoPress: 46 % on Mistral-7B)",
                 f"{share:.1%}: original {low:.2f}, uniform {high:.2f} at {uniform.size_bytes / 1e6:.2f} MB, "
                 f"ours {ours:.2f} at {mb(run.best)}; of the gap that rounding each weight by itself leaves "
-                f"({plain:.2f}), {all_of_it:.1%}; {ROUNDED}",
+                f"({plain:.2f}), {all_of_it:.1%}; the uniform model trained as ours is: {taught:.2f}; "
+                f"{ROUNDED}",
                 share >= LEAST_GAP and run.best["size_bytes"] <= uniform.size_bytes,
             ),
             *kept(run),
@@ -138,10 +143,10 @@ def _config(words: list[str]) -> Config:
     return Config.from_json(json.loads(done.stdout))
 
 
-def _smollm2(bench: Bench) -> list[str]:
-    """The model and at most so many articles: 90,000, 4,000 and 8,000 tokens. Not trained in a trial."""
+def _smollm2(bench: Bench, *, steps: int = 0) -> list[str]:
+    """The model and at most so many articles: 50,000, 4,000 and 8,000 tokens."""
     model, data = zoo.smollm2(bench.zoo), zoo.news(bench.zoo)
-    words = [str(model), "--dataset", str(data), "--task", "causal-lm", "--finetune-steps", "0"]
+    words = [str(model), "--dataset", str(data), "--task", "causal-lm", "--finetune-steps", str(steps)]
     return [*words, "--limit-rows", "205", "16", "30"]
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from autoprune.compress.integers import round_nearest
 from autoprune.evaluate import make_worker
-from autoprune.finetune import Recipe
 from autoprune.inputs import read_inputs
 from autoprune.jobs import Evaluate, Evaluated, Score
 from autoprune.measure import labels_watched, logits_of
@@ -35,12 +34,13 @@ def uniform_bytes(config: Config, bits: int) -> int:
     return inputs.sizes.size_bytes(inputs.space.uniform(Level(0.0, bits)))
 
 
-def measured(config: Config, bits: int) -> Uniform:
-    """That model, stitched from the run's own library and not trained."""
+def measured(config: Config, bits: int, *, steps: int = 0) -> Uniform:
+    """That model, stitched from the run's own library, and trained for so many of the run's steps."""
     prepared = prepare(config, read_inputs(config), Progress(quiet=True))
     work = make_worker({"setting": prepared.setting})
     candidate = prepared.inputs.space.uniform(Level(0.0, bits))
-    found = work(Evaluate(candidate, Recipe(0, 1, 1e-5), config.seed, 1.0))
+    recipe = replace(prepared.recipe, steps=steps)
+    found = work(Evaluate(candidate, recipe, config.seed, 1.0))
     assert isinstance(found, Evaluated)
     test = work(Score(found.artifact))
     assert isinstance(test, float)

@@ -9,6 +9,7 @@ is how they are stored: rounding with any other scale would measure a model that
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +46,14 @@ class Integers:
     def least(self) -> int:
         """The smallest code in use: symmetric integers leave the lowest out, so that -w is there too."""
         return 1 if self.is_symmetric else 0
+
+    @classmethod
+    def stacked(cls, parts: Sequence[Integers]) -> Integers:
+        """Those of a weight whose rows were rounded in parts, in the widest of their widths."""
+        codes, scale, zero = (
+            torch.cat([getattr(one, name) for one in parts]) for name in ("codes", "scale", "zero")
+        )
+        return cls(codes, scale, zero, max(one.bits for one in parts))
 
     def rows(self, at: Int[Tensor, " k"]) -> Integers:
         """The same rows that a weight of rows `at` alone has."""

@@ -47,7 +47,7 @@ def round_compensated(
             round_compensated(one, moment, bits=bits, group_size=group_size, symmetric=symmetric)
             for one in weight.split(ROWS_AT_ONCE)  # type: ignore[no-untyped-call]
         ]
-        return [_stacked(one) for one in zip(*parts, strict=True)]
+        return [Integers.stacked(one) for one in zip(*parts, strict=True)]
     size = group_size_for(i, group_size)
     factor = _inverse_factor(moment)
     importance = moment.diagonal().clamp(min=1e-8 * float(moment.diagonal().mean()) + 1e-12)
@@ -67,14 +67,6 @@ def round_compensated(
         Integers(codes[k].to(torch.uint8), scale[k].half(), zero[k].to(torch.uint8), b)
         for k, b in enumerate(bits)
     ]
-
-
-def _stacked(parts: Sequence[Integers]) -> Integers:
-    """Integers of a weight whose rows were rounded in parts."""
-    codes, scale, zero = (
-        torch.cat([getattr(one, name) for one in parts]) for name in ("codes", "scale", "zero")
-    )
-    return Integers(codes, scale, zero, parts[0].bits)
 
 
 def _round_group_(

@@ -64,6 +64,7 @@ class CompressedTensors:
     bits = frozenset({2, 3, 4, 6, 8, 16, 32})
     fast: frozenset[Width] = frozenset()
     integer = True
+    parts = False
     tolerance = 0.05
     # Of 8-bit activations alone, where a value half-way between two codes may fall to either; else 1e-4.
 

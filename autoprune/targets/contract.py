@@ -31,6 +31,8 @@ class Target(Protocol):
     Of convolutions see `is_fast`."""
     integer: bool
     """Whether a model with 8-bit activations can be stored and run there."""
+    parts: bool
+    """Whether an embedding in two parts (`vocabulary`) can be stored there as such."""
     tolerance: float
     """Largest difference of a logit from the stitched model's, in standard deviations of all logits."""
 

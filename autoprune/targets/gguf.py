@@ -61,6 +61,7 @@ class Gguf:
     bits = frozenset({4, 8, 16, 32})
     fast: frozenset[Width] = frozenset()
     integer = True
+    parts = False
     tolerance = 0.1
 
     def __init__(self) -> None:

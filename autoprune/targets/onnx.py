@@ -76,6 +76,7 @@ class Onnx:
     # layers of SmolLM2-135M's sizes; one token after 128 / 128 tokens): 8 bits 2.54 / 1.34, 4 bits
     # 2.37 / 1.17, 8 bits with 8-bit activations 2.46 / 2.56.
     integer = True
+    parts = True
     tolerance = 0.1
 
     def __init__(self) -> None:

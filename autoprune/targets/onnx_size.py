@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from autoprune.compress.integers import group_size_for
-from autoprune.space import Level
+from autoprune.space import UNTOUCHED, Level
 from autoprune.targets.onnx_conv import is_multiplied
 
 if TYPE_CHECKING:
@@ -31,11 +31,18 @@ _TAP = 65
 """Convolutions with 8-bit activations: from codes to codes; to floats, and a tap of its kernel; on floats."""
 
 
+_PARTS = 850
+"""Looking up a token in the part of a vocabulary that it is in."""
+
+
 def size_bytes(unit: Unit, level: Level) -> int:
     """Bytes of a unit at a level; the zero points of each row end with a byte."""
     shapes = unit.shapes(level.ratio)
-    return unit.size_bytes(level) + sum(
-        _beside(unit, one, shapes[one.path], level) for one in unit.weights if level.bits < 32
+    parts = _PARTS if unit.ranked and level != UNTOUCHED else 0
+    return (
+        unit.size_bytes(level)
+        + parts
+        + sum(_beside(unit, one, shapes[one.path], level) for one in unit.weights if level.bits < 32)
     )
 
 

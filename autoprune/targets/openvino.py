@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.errors import AutopruneError
-from autoprune.space import INTEGER, Level, Width
+from autoprune.space import INTEGER, UNTOUCHED, Level, Width
 from autoprune.targets.contract import Runner
 from autoprune.targets.openvino_graph import converted, drop_empty_, is_decoding, put_weights_
 from autoprune.task import Batch
@@ -53,6 +53,8 @@ _XML_KERNEL_BYTES: dict[Width, int] = {32: 0, 16: 93, INTEGER: 850}
 _XML_KERNEL_INTEGER_BYTES = 60
 _XML_NEURONS_BYTES, _XML_HEADS_BYTES, _XML_GROUPS_BYTES = 3_000, 20_000, 45_000
 """Text of the operations that go with the last neuron or head (BERT), or group that shares keys (Llama)."""
+_XML_PARTS_BYTES = 8_100
+"""Text of the operations that look up a token in the part of a vocabulary that it is in."""
 
 
 class OpenVino:
@@ -62,6 +64,7 @@ class OpenVino:
     bits = frozenset({2, 3, 4, 6, 8, 16, 32})
     fast: frozenset[Width] = frozenset({2, 4, 8, INTEGER})
     integer = True
+    parts = True
     tolerance = 0.1
 
     def offers(self, unit: Unit, level: Level) -> bool:
@@ -104,7 +107,8 @@ class OpenVino:
         """The weights, and the graph text of each that is compressed; less that of what has nothing left."""
         if unit.prunable and not unit.kept(level.ratio):
             return unit.size_bytes(level) - _emptied_bytes(unit)
-        return unit.size_bytes(level) + sum(_text_bytes(one, level) for one in unit.weights)
+        parts = _XML_PARTS_BYTES if unit.ranked and level != UNTOUCHED else 0
+        return unit.size_bytes(level) + parts + sum(_text_bytes(one, level) for one in unit.weights)
 
 
 def _runner(compiled: Any, path: Path, *, is_decoding: bool) -> Runner:

@@ -57,6 +57,7 @@ class Packed:
     bits = frozenset({2, 3, 4, 6, 8, 16, 32})
     fast: frozenset[Width] = frozenset()
     integer = True
+    parts = True
     tolerance = 1e-4
 
     def __init__(self, storage: str = PLAIN, builder: str | None = None) -> None:
@@ -217,7 +218,9 @@ def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], 
     from autoprune.architecture import aliases, load_state_, tie_
     from autoprune.canonical import settle_
     from autoprune.stitch import replace_
+    from autoprune.vocabulary import part_as_
 
+    part_as_(model, state)
     shared = aliases(model)
     own = {name: one for name, one in model.state_dict().items() if name not in shared}
     places = {name.removesuffix(PLACES): state.pop(name) for name in list(state) if name.endswith(PLACES)}

@@ -52,6 +52,7 @@ class Torch:
     bits = Packed.bits
     fast: frozenset[Width] = frozenset()
     integer = True
+    parts = True
     tolerance = 0.05
 
     def __init__(self) -> None:
