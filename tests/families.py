@@ -25,7 +25,8 @@ from autoprune.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, OWN, REGRESSI
 from autoprune.library import Library
 from autoprune.space import read_space
 from autoprune.task import NO_LABEL, Arrays, Data, Encoded, Task
-from autoprune.units import Unit, find_units, search_space
+from autoprune.units import Unit, find_units, search_space, to_part
+from autoprune.vocabulary import part_by_use_
 
 VOCABULARY, SIDE, SOUND, CLASSES_OF_ALL, ROWS = 160, 32, 40, 3, 16
 
@@ -131,13 +132,17 @@ class EfficientNet(nn.Module):
 
 @dataclass(frozen=True)
 class Family:
-    """What a tiny model of a family is made from: a config of transformers, or a function of this file."""
+    """What a tiny model of a family is made from: a config of transformers, or a function of this file.
+
+    parts: whether its vocabulary is in two, as its space has it.
+    """
 
     space: str
     kind: str
     type: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     builder: Callable[[], nn.Module] | None = None
+    parts: bool = False
 
     @property
     def architecture(self) -> Architecture:
@@ -171,6 +176,7 @@ FAMILIES = {
     "bert": Family("bert", CLASSES, "bert", TEXT),
     "bert-tokens": Family("bert", TOKENS, "bert", TEXT),
     "bert-embedding": Family("bert", EMBEDDING, "bert", TEXT),
+    "bert-parts": Family("bert", CLASSES, "bert", TEXT, parts=True),
     "distilbert": Family("distilbert", CLASSES, "distilbert", {
         "vocab_size": VOCABULARY, "max_position_embeddings": 40, "dim": 32, "n_heads": 4, "n_layers": 2,
         "hidden_dim": 256, "initializer_range": 0.18}),
@@ -279,6 +285,10 @@ def made(name: str) -> tuple[nn.Module, nn.Module]:
     shaken_(plain, task_of(family))
     canonical = copy.deepcopy(plain)
     family.architecture.canonicalise_(canonical)
+    if family.parts:
+        for path, share in to_part(canonical, read_space(SPACES / f"{family.space}.yaml")).items():
+            uses = np.bincount(rows_of(family.kind).ids, minlength=VOCABULARY).astype(np.float64)
+            part_by_use_(canonical, path, uses, share)
     return plain, canonical
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from families import FAMILIES, ROWS, VOCABULARY, Case, EfficientNet, made, make_case
+from families import FAMILIES, ROWS, VOCABULARY, Case, EfficientNet, made, make_case, rows_of
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
@@ -16,13 +18,16 @@ from autoprune.answers import Answers, divergence
 from autoprune.architecture import aliases, outputs_of, state_of
 from autoprune.finetune import Recipe, finetune
 from autoprune.inputs import find_space
+from autoprune.library import Library
 from autoprune.measure import logits_of, teacher_answers
+from autoprune.rarity import on_held_out_text
 from autoprune.sensitivity import measure_sensitivity
 from autoprune.space import FLOAT_BITS, INTEGER, UNTOUCHED, Candidate, Level
-from autoprune.stitch import FewerTokens, Stitched, replace_
+from autoprune.stitch import FewerTokens, Stitched, replace_, stitch, with_whole_vocabulary
 from autoprune.targets import get_target, size_on_disk
 from autoprune.targets.packed import Packed, read_packed, torch_runner
 from autoprune.units import find_units
+from autoprune.vocabulary import parted
 
 
 @pytest.fixture(scope="session")
@@ -160,10 +165,12 @@ def test_heads_that_share_a_key_and_value_head_go_together(case: Case) -> None:
 def test_untouched_units_give_the_teachers_answers_bit_for_bit(case: Case) -> None:
     stitched = case.tiny.stitched_as(case.tiny.space.untouched())
     assert torch.equal(answers(case, stitched.model), answers(case, case.tiny.model))
+    assert not parted(stitched.model)
+    model = copy.deepcopy(case.tiny.model)
     for unit in case.tiny.units:
         for path, variant in case.tiny.library.variants(unit, UNTOUCHED).items():
-            replace_(stitched.model, path, variant.value(), variant.bias)
-    assert torch.equal(answers(case, stitched.model), answers(case, case.tiny.model))
+            replace_(model, path, variant.value(), variant.bias)
+    assert torch.equal(answers(case, model), answers(case, case.tiny.model))
 
 
 def mixed(case: Case) -> Candidate:
@@ -208,7 +215,7 @@ def measured(case: Case, model: nn.Module, teacher: Answers) -> Any:
     return logits_of(torch_runner(model, task.kind), task, task.test, watched=teacher.watched)
 
 
-@families("bert-embedding", "llama", "vit", "resnet-bottleneck", "efficientnet")
+@families("bert-embedding", "bert-parts", "llama", "vit", "resnet-bottleneck", "efficientnet")
 @pytest.mark.parametrize("target", ["packed", "openvino"])
 def test_predicted_bytes_are_the_saved_files(case: Case, target: str, tmp_path: Path) -> None:
     into, tiny = get_target(target), case.tiny
@@ -271,6 +278,79 @@ def test_the_tokens_that_stay_are_those_seen_most(case: Case) -> None:
     gone = torch.ones(VOCABULARY, dtype=torch.bool)
     gone[kept] = False
     assert counts[kept].min() >= counts[gone].max()
+
+
+@families("bert-parts")
+def test_a_vocabulary_in_parts_has_a_width_and_tokens_of_its_own_in_each(case: Case, tmp_path: Path) -> None:
+    common, rare = case.tiny.units[:2]
+    assert (common.name, rare.name) == (
+        "embeddings.word_embeddings.common",
+        "embeddings.word_embeddings.rare",
+    )
+    both = parted(case.tiny.model)[rare.rows[0].path.removesuffix(".rare")]
+    assert common.pieces + rare.pieces == VOCABULARY
+    counts = torch.bincount(torch.from_numpy(case.tiny.task.train.ids), minlength=VOCABULARY)
+    assert 0.8 <= counts[both.order()[: common.pieces]].sum() / counts.sum() < 0.95
+    plan = case.tiny.space.untouched()
+    plan = plan.with_level(common.name, Level(0.0, 8)).with_level(rare.name, Level(0.5, 2))
+    stitched = case.tiny.stitched_as(plan)
+    assert {path.rpartition(".")[2]: one.bits for path, one in stitched.integers.items()} == {
+        "common": 8, "rare": 2
+    }  # fmt: skip
+    for target in ("openvino", "onnx", "packed"):
+        folder, into = tmp_path / target, get_target(target)
+        folder.mkdir()
+        into.save(stitched, folder, case.tiny.task.batch(case.tiny.task.test, [0, 1]))
+        batch = case.tiny.task.batch(case.tiny.task.test, range(6))
+        off = np.abs(into.load(folder)(batch) - answers(case, stitched.model).numpy())
+        assert off.max() < 1e-5
+
+
+@families("bert-parts")
+def test_a_runtime_without_parts_gets_the_vocabulary_whole_and_the_same_rows(case: Case) -> None:
+    common, rare = case.tiny.units[:2]
+    plan = case.tiny.space.untouched()
+    stitched = case.tiny.stitched_as(
+        plan.with_level(common.name, Level(0.0, 4)).with_level(rare.name, Level(0.0, 2))
+    )
+    whole = with_whole_vocabulary(stitched)
+    assert torch.equal(answers(case, whole.model), answers(case, stitched.model))
+    ((path, one),) = whole.integers.items()
+    assert (path, one.bits) == ("bert.embeddings.word_embeddings", 4)
+    assert torch.equal(one.dequantize(), weight_of(whole.model, path))
+    assert len(stitched.integers) == 2
+    fewer = case.tiny.stitched_as(plan.with_level(rare.name, Level(0.5, 2)))
+    assert with_whole_vocabulary(fewer) is fewer
+
+
+@families("bert", "bert-parts")
+def test_removing_tokens_harms_text_with_other_words_as_much_as_predicted(case: Case, tmp_path: Path) -> None:
+    """A tenth of the words that are measured on are any of all, and four tenths of the others."""
+    tiny, task = case.tiny, case.tiny.task
+    rng = np.random.default_rng(1)
+    rows: Any = rows_of(case.family.kind, 128)
+    anything = rng.integers(0, VOCABULARY, len(rows.ids)).astype(np.int32)
+    drawn = rng.random(len(anything))
+    here, there = (replace(rows, ids=np.where(drawn < share, anything, rows.ids)) for share in (0.1, 0.4))
+    unit = next(one for one in tiny.units if one.by_token)
+    (weight,) = unit.weights
+    uses = torch.bincount(torch.from_numpy(task.train.ids), minlength=VOCABULARY).float()
+    both = parted(tiny.model).get(weight.path.removesuffix(".rare"))
+    uses = uses if both is None else uses[both.order()[-unit.pieces :]]
+    statistics = {**tiny.statistics, weight.path: replace(tiny.statistics[weight.path], moment=uses)}
+    library = Library(tmp_path, tiny.model, statistics, key="counted")
+    level = Level(0.5, FLOAT_BITS)
+    found = measure_sensitivity(tiny.model, [unit], library, task, here, rows=128, seed=0)
+    more = on_held_out_text(found, [unit], library, tiny.model, here, there)
+    teacher = teacher_answers(torch_runner(tiny.model, task.kind), task, there)
+    plan = tiny.space.untouched().with_level(unit.name, level)
+    model = stitch(tiny.model, tiny.units, plan, library, tiny.architecture).model
+    seen = divergence(logits_of(torch_runner(model, task.kind), task, there), teacher)
+    before, predicted = (one.damage()[unit.name][level] for one in (found, more))
+    assert before < 0.5 * seen
+    assert 0.6 * seen < predicted < 1.7 * seen
+    same = on_held_out_text(found, [unit], library, tiny.model, here, here)
+    assert same.damage() == found.damage()
 
 
 # ---- what variants harm, and what a brief fine-tune mends ---------------------------------------
