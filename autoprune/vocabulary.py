@@ -115,7 +115,9 @@ def part_by_use_(model: nn.Module, path: str, uses: NDArray[np.float64], share: 
     always = int(np.isinf(uses).sum())
     common = max(always, int(np.searchsorted(np.cumsum(finite), share * finite.sum())) + 1)
     if 0 < common < len(order):
-        part_(model, path, torch.from_numpy(order), common)
+        # Both in the vocabulary's own order, which says nothing of what this text holds.
+        inside = np.concatenate([np.sort(order[:common]), np.sort(order[common:])])
+        part_(model, path, torch.from_numpy(inside), common)
 
 
 def _embedding(weight: Float[Tensor, "v d"], training: bool) -> nn.Embedding:

@@ -242,6 +242,21 @@ def test_tokens_are_removed_from_an_embedding_alone(tmp_path: Path) -> None:
     assert "units.words: `prune: {by: token}` is for an embedding alone: no `rows`, `cols` or `tied`" in said
 
 
+def test_a_vocabulary_is_parted_where_it_is_an_embedding_alone(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    words = "  words:\n    at: words\n    common: 0.8\n    quantize: {bits: [4]}\n"
+    path.write_text("version: 1\nunits:\n" + words, encoding="utf-8")
+    assert read_space(path).units["words"].common == 0.8
+    for wrong, said in (
+        (words + "    tied: head\n", "`common` is for an embedding alone: no `rows`, `cols` or `tied`"),
+        (words.replace("0.8", "1.0"), "units.words.common: input should be less than 1, got 1.0"),
+    ):
+        path.write_text("version: 1\nunits:\n" + wrong, encoding="utf-8")
+        with pytest.raises(AutopruneError) as caught:
+            read_space(path)
+        assert said in str(caught.value)
+
+
 def test_all_of_a_unit_may_go(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text(GOOD.replace("0.25]", "1.0]"))
