@@ -34,10 +34,18 @@ from autoprune.jobs import (
     Setting,
     TimeCandidate,
     TimeModel,
+    TimeTogether,
     Whereabouts,
 )
 from autoprune.library import Library
-from autoprune.measure import Timing, labels_watched, logits_of, teacher_answers, time_interleaved
+from autoprune.measure import (
+    Timing,
+    labels_watched,
+    logits_of,
+    teacher_answers,
+    time_interleaved,
+    time_together,
+)
 from autoprune.memory import give_memory_back
 from autoprune.quiet import default_room
 from autoprune.rarity import on_held_out_text
@@ -105,6 +113,8 @@ class _Worker:
                 return self.time_candidate(candidate)
             case TimeModel(artifact):
                 return self.time_model(artifact)
+            case TimeTogether(artifacts):
+                return self.time_together(artifacts) if self._elsewhere is None else self._elsewhere(job)
             case Whereabouts():
                 return this_machine() if self._elsewhere is None else self._elsewhere(job)
             case Evaluate():
@@ -154,6 +164,18 @@ class _Worker:
             return self._time(self.original)
         with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
             return self._time(lambda: self._loaded(unpacked(artifact, self.setting.architecture), Path(name)))
+
+    def time_together(self, artifacts: Sequence[bytes]) -> list[Timing]:
+        """Packed models' milliseconds, here, in turn."""
+        original, architecture = self.original(), self.setting.architecture
+        with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
+            runs = []
+            for k, one in enumerate(artifacts):
+                folder = Path(name) / str(k)
+                folder.mkdir()
+                runs.append(self._loaded(unpacked(one, architecture), folder))
+            with self.room.alone():
+                return time_together(runs, original, self.timing_batch, rounds=TIMING_PAIRS)
 
     def _stitched(self, candidate: Candidate) -> Stitched:
         setting = self.setting
@@ -213,16 +235,11 @@ class _Worker:
     ) -> Measurement:
         if not np.isfinite(logits).all():
             raise FloatingPointError("the model gives logits that are not finite")
-        median, low, high = timing.scaled(reference_ms)
         return Measurement(
             size_bytes=size,
-            latency_ms=median,
             accuracy=self.task.score(self.task.validation, logits, self.setting.validation_answers),
             kl=divergence(logits, self.setting.validation_answers),
-            latency_low_ms=low,
-            latency_high_ms=high,
-            raw_latency_ms=timing.median_ms,
-            raw_original_ms=timing.original_ms,
+            **timing.fields(reference_ms),
         )
 
     def score(self, artifact: bytes | None) -> float:

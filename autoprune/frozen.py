@@ -84,6 +84,11 @@ def accuracy_key(number: int) -> str:
     return f"test_accuracy:{number}"
 
 
+def latency_key(number: int) -> str:
+    """Under which the study's attributes keep a trial's milliseconds, timed again after it ended."""
+    return f"latency:{number}"
+
+
 def thaw(frozen: FrozenTrial, space: SearchSpace, later: Mapping[str, Any]) -> Trial:
     """The trial that was stored (inverse of `freeze`), with what `later` has of it."""
     notes = {key: one for key, one in frozen.user_attrs.items() if one is not None}
@@ -94,6 +99,7 @@ def thaw(frozen: FrozenTrial, space: SearchSpace, later: Mapping[str, Any]) -> T
         size, latency, accuracy = frozen.values
         extra = {key: notes[key] for key in _EXTRA_FIELDS if key in notes}
         measurement = Measurement(int(size), latency, accuracy, **extra)
+        measurement = dataclasses.replace(measurement, **later.get(latency_key(frozen.number), {}))
     return Trial(
         frozen.number,
         candidate_of(frozen.params, space),

@@ -77,6 +77,13 @@ class TimeModel:
 
 
 @dataclass(frozen=True)
+class TimeTogether:
+    """Job: packed models timed in turn with each other and the original. Result: a `Timing` of each."""
+
+    artifacts: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
 class Whereabouts:
     """Job: none but to say what machine latency is timed on. Result: strings that tell it from others."""
 

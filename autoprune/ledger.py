@@ -38,7 +38,8 @@ PROTOCOL = (
     "Median of 15 calls, batch {batch}, {what}, one thread, the original and the "
     "candidate in turn; meanwhile every other worker of the machine waits. The median over these "
     "pairs of the candidate's time to the original's is multiplied by the original's median, measured "
-    "once before the trials. The bars are the 10th and 90th percentile."
+    "once before the trials. The bars are the 10th and 90th percentile. The points to ship and the "
+    "uniform models are timed again at the end, all in turn."
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,17 @@ class Timing:
         """Median, low, high as if the original had taken `reference_ms`: drift cancels."""
         factor, median = reference_ms / self.original_ms, reference_ms * self.ratio
         return median, min(median, self.low_ms * factor), max(median, self.high_ms * factor)
+
+    def fields(self, reference_ms: float) -> dict[str, float]:
+        """The same as a `Measurement` has it."""
+        median, low, high = self.scaled(reference_ms)
+        return {
+            "latency_ms": median,
+            "latency_low_ms": low,
+            "latency_high_ms": high,
+            "raw_latency_ms": self.median_ms,
+            "raw_original_ms": self.original_ms,
+        }
 
 
 def logits_of(
@@ -105,15 +116,33 @@ def time_interleaved(run: Runner, original: Runner, batch: Batch, *, pairs: int,
 
     The order within a pair alternates. Call it where nothing else runs.
     """
+    return time_together([run], original, batch, rounds=pairs, warm_up=warm_up)[0]
+
+
+def time_together(
+    runs: Sequence[Runner], original: Runner, batch: Batch, *, rounds: int, warm_up: int = 3
+) -> list[Timing]:
+    """Time several models and the original in turn: each beside the original, all on the same machine.
+
+    Where the machine's memory is shared, what a model takes of the original's time differs by a third from
+    one minute to another (SmolLM2: 8 bits of 32), so models are compared by what they took in one series.
+    Each round begins with another model. Call it where nothing else runs.
+    """
+    every = [original, *runs]
     for _ in range(warm_up):
-        run(batch)
-        original(batch)
-    ours, theirs = np.empty(pairs), np.empty(pairs)
-    for k in range(pairs):
-        for mine in (True, False) if k % 2 else (False, True):
+        for run in every:
+            run(batch)
+    taken = np.empty((len(every), rounds))
+    for k in range(rounds):
+        for j in np.roll(np.arange(len(every)), -k):
             start = time.perf_counter()
-            (run if mine else original)(batch)
-            (ours if mine else theirs)[k] = time.perf_counter() - start
+            every[j](batch)
+            taken[j, k] = time.perf_counter() - start
+    return [_timing(ours, taken[0]) for ours in taken[1:]]
+
+
+def _timing(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Timing:
+    """What a model and the original took, round by round, in seconds."""
     low, median, high = (1e3 * np.percentile(ours, q) for q in (10, 50, 90))
     whole, ratio = 1e3 * np.median(theirs), np.median(ours / theirs)
     quick = np.percentile(ours, 25) / np.percentile(theirs, 25)

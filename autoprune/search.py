@@ -18,13 +18,14 @@ from autoprune.elsewhere import parse_label
 from autoprune.errors import BudgetError, FailedTrialsError
 from autoprune.evaluate import device_count, make_worker
 from autoprune.files import write_json, written_whole
+from autoprune.finalists import Finalists
 from autoprune.front import ORIGINAL, Trial
 from autoprune.groundwork import build_library, measured_costs, time_original
 from autoprune.inputs import Inputs, check_budget, read_inputs
-from autoprune.jobs import Evaluate, Score, candidate_seed
+from autoprune.jobs import Evaluate, candidate_seed
 from autoprune.ledger import Ledger, Summary
 from autoprune.metric import own_metric
-from autoprune.pool import run_all, run_each
+from autoprune.pool import run_each
 from autoprune.prepare import Prepared, prepare
 from autoprune.printing import standing_note, trial_line
 from autoprune.progress import Progress, Update
@@ -147,7 +148,9 @@ class _Search:
             if new_budget:
                 self.answer(self.budget)
             self._run_trials()
-            self._score_finalists()
+            finalists = self._finalists()
+            finalists.time_again()
+            finalists.score()
             now = self.ledger.sum_up(state="finished")
         except BaseException:
             self.ledger.sum_up(state="stopped")
@@ -178,7 +181,12 @@ class _Search:
 
     def remake(self, number: int) -> None:
         """Make a finished trial's model again."""
-        self._weights({one.number: one for one in self.study.trials()}[number])
+        self._finalists().weights({one.number: one for one in self.study.trials()}[number])
+
+    def _finalists(self) -> Finalists:
+        return Finalists(
+            self.run, self.study, self.ledger, self.pool, self.progress, self.reference_ms, self._job
+        )
 
     def _original_ms(self) -> float:
         """The original's latency on the target, measured once a run."""
@@ -278,32 +286,6 @@ class _Search:
                 f"{failed} of {len(tried)} trials failed, the last with: {trial.failure}; "
                 f"see {self.run.path / FRONT}"
             )
-
-    # ---- after ----------------------------------------------------------------------------------
-
-    def _score_finalists(self) -> None:
-        """Accuracy on test, once, of the baselines and the points to ship."""
-        now = self.ledger.standing()
-        points = [one for one in (now.best, now.knee) if one is not None]
-        finalists = {one.number: one for one in [*points, *(t for t in now.trials if t.is_baseline)]}
-        todo = [one for one in finalists.values() if one.test_accuracy is None and one.measurement]
-        jobs = [Score(None if one.name == ORIGINAL else self._weights(one)) for one in todo]
-        if todo:
-            with self.progress.bar("Test scores of finalists and baselines", len(todo)) as bar:
-                run_all(
-                    self.pool,
-                    jobs,
-                    lambda k, result: self.study.update(todo[k].number, test_accuracy=result),
-                    bar,
-                )
-
-    def _weights(self, trial: Trial) -> bytes:
-        """A trial's packed model; made again, the same, where it was not kept."""
-        path = self.run.artifact(trial.number) / "model.safetensors"
-        if not path.is_file():
-            job = self._job(trial.candidate, trial.rung)
-            run_all(self.pool, [job], lambda _, result: self.ledger.keep(trial, result))
-        return path.read_bytes()
 
 
 def answer(run: RunFolder, budget: Budget, progress: Progress) -> Sequence[Trial]:

@@ -11,6 +11,7 @@ import json
 import math
 import sqlite3
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ class Study:
         self._open: dict[int, Candidate] = {}
         self._history: list[Trial] = []
         self._scores: dict[int, float] = {}
+        self._times: dict[int, dict[str, Any]] = {}
         own = self._sampler(sampler, seed, repair, aim)
         url, self._where = _database(path, storage)
         try:
@@ -87,6 +89,11 @@ class Study:
         )
         self._memory.add_trials(finished)
         self._history += [frozen.thaw(one, space, self._durable.user_attrs) for one in finished]
+        self._times = {
+            one.number: dict(self._durable.user_attrs[key])
+            for one in self._history
+            if (key := frozen.latency_key(one.number)) in self._durable.user_attrs
+        }
         self._seen.update(one.candidate for one in self._history)
 
     def _sampler(self, name: str, seed: int, repair: Repair, aim: Aim | None) -> BaseSampler:
@@ -168,22 +175,47 @@ class Study:
         Raises:
             AutopruneError: where no trial has this number, or the accuracy is not finite.
         """
-        if number not in {one.number for one in self._history}:
-            raise AutopruneError(f"there is no trial {number}; {len(self._history)} are finished")
         if not math.isfinite(test_accuracy):
             raise AutopruneError(f"test accuracy of trial {number} is {test_accuracy}")
+        self._note(number, frozen.accuracy_key(number), float(test_accuracy))
+        self._scores[number] = float(test_accuracy)
+
+    def retime(self, number: int, times: Mapping[str, float]) -> None:
+        """Note what a finished trial took when it was timed again, by the names of a `Measurement`'s fields.
+
+        Raises:
+            AutopruneError: where no trial has this number, or a time is not above zero.
+        """
+        if not all(math.isfinite(one) and one > 0 for one in times.values()):
+            raise AutopruneError(f"milliseconds of trial {number}, timed again, are {dict(times)}")
+        self._note(number, frozen.latency_key(number), dict(times))
+        self._times[number] = dict(times)
+
+    @property
+    def timed_again(self) -> frozenset[int]:
+        """Numbers of the trials that were timed again."""
+        return frozenset(self._times)
+
+    def _note(self, number: int, key: str, value: object) -> None:
+        if number not in {one.number for one in self._history}:
+            raise AutopruneError(f"there is no trial {number}; {len(self._history)} are finished")
         try:
-            self._durable.set_user_attr(frozen.accuracy_key(number), float(test_accuracy))
+            self._durable.set_user_attr(key, value)
         except StorageInternalError as error:
             raise StoppedError(_unwritable(self._where, error)) from error
-        self._scores[number] = float(test_accuracy)
 
     def trials(self) -> list[Trial]:
         """All finished trials, in order of number."""
-        return [
-            one if one.number not in self._scores else replace(one, test_accuracy=self._scores[one.number])
-            for one in self._history
-        ]
+        return [self._with_later(one) for one in self._history]
+
+    def _with_later(self, one: Trial) -> Trial:
+        """A trial with what was noted of it since it was told."""
+        if one.number in self._scores:
+            one = replace(one, test_accuracy=self._scores[one.number])
+        if one.measurement is not None and one.number in self._times:
+            again: dict[str, Any] = self._times[one.number]
+            one = replace(one, measurement=replace(one.measurement, **again))
+        return one
 
     def close(self) -> None:
         """Close the database. Nothing is lost without it."""

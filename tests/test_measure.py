@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from conftest import Tiny, logits
 
-from autoprune.measure import Timing, logits_of, time_interleaved
+from autoprune.front import Measurement
+from autoprune.measure import Timing, logits_of, time_interleaved, time_together
 from autoprune.targets import Runner
 from autoprune.targets.packed import torch_runner
 from autoprune.task import Batch, Encoded
@@ -44,6 +46,29 @@ def test_timing_takes_turns_and_tells_the_slower_from_the_faster(example: Batch)
     assert calls[2:] == ["fast", "slow", "slow", "fast"] * 3
     assert 20 <= timing.low_ms <= timing.median_ms <= timing.high_ms
     assert 5 <= timing.original_ms < timing.median_ms
+
+
+def test_models_timed_together_meet_the_same_machine(example: Batch) -> None:
+    """A machine that gets three times as slow meanwhile moves no model's share of the original's time."""
+    calls: list[str] = []
+
+    def runner(name: str, seconds: float) -> Runner:
+        def run(batch: Batch) -> np.ndarray[Any, Any]:
+            calls.append(name)
+            time.sleep(seconds * (1 + 2 * len(calls) / 36))
+            return np.zeros((2, 3), np.float32)
+
+        return run
+
+    models = [runner("half", 0.01), runner("same", 0.02)]
+    half, same = time_together(models, runner("original", 0.02), example, rounds=12, warm_up=0)
+    rounds = [calls[k : k + 3] for k in range(0, 36, 3)]
+    assert all(sorted(one) == ["half", "original", "same"] for one in rounds)
+    assert [one[0] for one in rounds[:4]] == ["original", "half", "same", "original"]
+    assert half.ratio == pytest.approx(0.5, abs=0.1)
+    assert same.ratio == pytest.approx(1.0, abs=0.1)
+    assert set(half.fields(10.0)) < {one.name for one in dataclasses.fields(Measurement)}
+    assert half.fields(10.0)["latency_ms"] == 10.0 * half.ratio
 
 
 def test_a_scaled_time_is_as_if_the_original_took_the_reference() -> None:

@@ -334,6 +334,24 @@ def test_test_accuracy_is_noted_afterwards(tmp_path: Path) -> None:
         study.update(1, test_accuracy=math.nan)
 
 
+def test_what_a_trial_took_when_timed_again_takes_the_place_of_what_it_took(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    study = open_study(path)
+    run(study, 3)
+    before = study.trials()[1].measurement
+    assert before is not None
+    study.retime(1, {"latency_ms": 5.0, "latency_low_ms": 4.0})
+    study.retime(1, {"latency_ms": 7.5, "latency_low_ms": 7.0})
+    for one in (study, open_study(path)):
+        assert one.timed_again == {1}
+        assert one.trials()[1].measurement == replace(before, latency_ms=7.5, latency_low_ms=7.0)
+    assert stored(path)[1].values[1] == before.latency_ms  # as Optuna has it, which samplers learn from
+    with pytest.raises(AutopruneError, match="there is no trial 9; 3 are finished"):
+        study.retime(9, {"latency_ms": 1.0})
+    with pytest.raises(AutopruneError, match="timed again, are"):
+        study.retime(1, {"latency_ms": 0.0})
+
+
 maybe = some.one_of(some.just(math.nan), some.floats(0, 1e9))
 
 
