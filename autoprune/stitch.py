@@ -22,7 +22,7 @@ from autoprune.kinds import CLASSES
 from autoprune.library import Library
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Candidate
 from autoprune.units import Unit
-from autoprune.vocabulary import COMMON, RARE, join_, joined, parted
+from autoprune.vocabulary import COMMON, RARE, Parted, join_, joined, parted
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def with_whole_vocabulary(stitched: Stitched) -> Stitched:
     for path, one in parted(stitched.model).items():
         parts = [f"{path}.{part}" for part in (COMMON, RARE)]
         stored = [integers[part] for part in parts if part in integers]
-        if isinstance(one.rare, FewerTokens) or len(stored) == 1:
+        if not one.is_whole or len(stored) == 1:
             continue
         paths.append(path)
         if stored:
@@ -150,7 +150,10 @@ def replace_(
     parent = model.get_submodule(parent_path)
     old = parent.get_submodule(name)
     if isinstance(old, nn.Embedding):
-        new = _embedding(old, weight, places)
+        if isinstance(parent, Parted) and places is not None:
+            parent.keep_(_embedding(old, weight, None), places)
+            return
+        new: nn.Module = _embedding(old, weight, places)
     else:
         new = _layer(old, weight, bias)
         if activations is not None:
@@ -159,7 +162,7 @@ def replace_(
     setattr(parent, name, new)
 
 
-def _embedding(old: nn.Embedding, weight: Tensor, places: Tensor | None) -> nn.Module:
+def _embedding(old: nn.Embedding, weight: Tensor, places: Tensor | None) -> nn.Embedding:
     rows, columns = weight.shape
     padding = old.padding_idx if places is None else None
     kind = nn.Embedding if places is None else FewerTokens

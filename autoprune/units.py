@@ -122,8 +122,9 @@ class Unit:
 
     def map_bytes(self, level: Level) -> int:
         """Bytes of the numbers by which tokens are looked up, where some are gone or stored apart."""
-        ranks = self.ranked * ranks_type(self.ranked).itemsize if level != UNTOUCHED else 0
-        return ranks + (ID_BYTES * self.pieces if self.by_token and level.ratio > 0 else 0)
+        if self.ranked:
+            return self.ranked * ranks_type(self.ranked).itemsize if level != UNTOUCHED else 0
+        return ID_BYTES * self.pieces if self.by_token and level.ratio > 0 else 0
 
     def size_bytes(self, level: Level) -> int:
         """Bytes of the unit's weights and biases at a level, file overhead not counted."""

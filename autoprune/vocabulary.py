@@ -26,7 +26,10 @@ NARROW = torch.iinfo(torch.int16).max
 
 
 class Parted(nn.Module):
-    """An embedding in two parts. Token t is row `ranks[t]` of the common ones with the rare ones below."""
+    """An embedding in two parts. Token t is row `ranks[t]` of the common ones with the rare ones below.
+
+    Of removed tokens, all of them rare, the row of another is looked up.
+    """
 
     ranks: Int[Tensor, " v"]
 
@@ -46,11 +49,24 @@ class Parted(nn.Module):
         return out
 
     def order(self) -> Int[Tensor, " v"]:
-        """Tokens by rank."""
+        """Tokens by rank, while none is removed."""
         return self.ranks.long().argsort()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no token is removed."""
+        return len(self.ranks) == self.common.num_embeddings + self.rare.num_embeddings
+
+    def keep_(self, rare: nn.Embedding, places: Int[Tensor, " v-n"]) -> None:
+        """Keep some of the rare tokens, in place: for each that there was the place of the row to look up."""
+        last = self.common.num_embeddings - 1
+        ranks = self.ranks.long()
+        looked_up = places.long()[(ranks - last - 1).clamp(min=0)] + last + 1
+        self.ranks = torch.where(ranks <= last, ranks, looked_up).to(self.ranks.dtype)
+        self.rare = rare
+
     def joined(self) -> nn.Embedding:
-        """The embedding before it was parted, while neither part has lost tokens."""
+        """One embedding of all tokens, which gives the same."""
         weight = torch.cat([self.common.weight, self.rare.weight])
         return _embedding(weight.detach()[self.ranks.long()], self.training)
 
@@ -71,12 +87,21 @@ def part_(model: nn.Module, path: str, order: Int[Tensor, " v"], common: int) ->
 
 
 def part_as_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Part those embeddings whose parts are in a model's saved tensors, in place; these are still to come."""
+    """Part those embeddings whose parts are in a model's saved tensors, in place; these are still to come.
+
+    Raises:
+        ValueError: where they are not the parts of such an embedding. KeyError: where one is missing.
+    """
     for name, ranks in state.items():
         path = name.removesuffix(f".{RANKS}")
-        if path != name and isinstance(model.get_submodule(path), nn.Embedding):
-            common = len(state[f"{path}.{COMMON}.weight"])
-            part_(model, path, ranks.long().argsort(), common)
+        if path == name or not isinstance(old := model.get_submodule(path), nn.Embedding):
+            continue
+        shapes = [state[f"{path}.{part}.weight"].shape for part in (COMMON, RARE)]
+        common, rare = (_embedding(torch.empty(shape), old.training) for shape in shapes)
+        rows = common.num_embeddings + rare.num_embeddings
+        if len(ranks) != len(old.weight) or not 0 <= int(ranks.min()) <= int(ranks.max()) < rows:
+            raise ValueError(f"{path}: its ranks are not those of {len(old.weight)} tokens among {rows} rows")
+        _put(model, path, Parted(common, rare, ranks).train(old.training))
 
 
 def parted(model: nn.Module) -> dict[str, Parted]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from autoprune.answers import Answers, divergence
 from autoprune.architecture import aliases, outputs_of, state_of
+from autoprune.errors import AutopruneError
 from autoprune.finetune import Recipe, finetune
 from autoprune.inputs import find_space
 from autoprune.library import Library
@@ -110,8 +111,12 @@ def masked(case: Case, stitched: Stitched) -> nn.Module:
         ratio = stitched.levels[unit.name].ratio
         kept = case.tiny.library.kept(unit, ratio)
         if unit.by_token and ratio:
-            embedding: Any = stitched.model.get_submodule(unit.rows[0].path)
-            replace_(full, unit.rows[0].path, embedding.weight[embedding.places], None)
+            path = unit.rows[0].path
+            stem = path.removesuffix(".rare")
+            embedding: Any = stitched.model.get_submodule(stem)
+            rows = embedding.joined().weight if stem != path else embedding.weight[embedding.places]
+            both = parted(full).get(stem)
+            replace_(full, path, rows if both is None else rows[both.order()[-unit.pieces :]], None)
         for one in unit.cols:
             new: Any = stitched.model.get_submodule(one.path)
             spread = torch.zeros(one.rows, one.columns)
@@ -304,6 +309,18 @@ def test_a_vocabulary_in_parts_has_a_width_and_tokens_of_its_own_in_each(case: C
         batch = case.tiny.task.batch(case.tiny.task.test, range(6))
         off = np.abs(into.load(folder)(batch) - answers(case, stitched.model).numpy())
         assert off.max() < 1e-5
+
+
+@families("bert-parts")
+@pytest.mark.parametrize("wrong", [-1, VOCABULARY])
+def test_ranks_that_are_of_no_row_are_refused(case: Case, wrong: int, tmp_path: Path) -> None:
+    rare = case.tiny.units[1]
+    stitched = case.tiny.stitched_as(case.tiny.with_levels(word_embeddings=Level(0.0, 8)))
+    ranks = stitched.model.get_submodule(rare.rows[0].path.removesuffix(".rare")).ranks
+    ranks[3] = wrong  # type: ignore[operator]
+    Packed().save(stitched, tmp_path, case.tiny.task.batch(case.tiny.task.test, [0, 1]))
+    with pytest.raises(AutopruneError, match="its ranks are not those of 160 tokens among 160 rows"):
+        read_packed(tmp_path)
 
 
 @families("bert-parts")

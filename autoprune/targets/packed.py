@@ -220,7 +220,10 @@ def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], 
     from autoprune.stitch import replace_
     from autoprune.vocabulary import part_as_
 
-    part_as_(model, state)
+    try:
+        part_as_(model, state)
+    except (AttributeError, KeyError, ValueError) as error:
+        raise AutopruneError(f"{path} does not fit the config beside it: {error}") from error
     shared = aliases(model)
     own = {name: one for name, one in model.state_dict().items() if name not in shared}
     places = {name.removesuffix(PLACES): state.pop(name) for name in list(state) if name.endswith(PLACES)}
