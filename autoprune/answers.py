@@ -48,6 +48,13 @@ class Answers:
         """Numbers of the places of some rows, in the rows' order."""
         return places_of(self.starts, rows)
 
+    def pick(self, rows: NDArray[np.int64]) -> Answers:
+        """Those of some rows, in the rows' order."""
+        places, counts = self.places(rows), np.diff(self.starts)[rows]
+        watched = None if self.watched is None else self.watched[places]
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(self.starts.dtype)
+        return Answers(self.values[places], starts, watched, self.spread)
+
     def first(self, count: int) -> Answers:
         """Those of the first `count` rows."""
         end = self.starts[count]

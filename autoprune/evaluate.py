@@ -48,13 +48,13 @@ from autoprune.measure import (
 )
 from autoprune.memory import give_memory_back
 from autoprune.quiet import default_room
-from autoprune.rarity import on_held_out_text
+from autoprune.rarity import with_measured_removal
 from autoprune.repair import is_untouched
-from autoprune.sensitivity import Sensitivity, measure_sensitivity, measured_rows
-from autoprune.space import Candidate
+from autoprune.sensitivity import Sensitivity, measure_sensitivity
+from autoprune.space import UNTOUCHED, Candidate, Level
 from autoprune.stitch import Stitched, stitch
 from autoprune.targets import Runner, get_target, size_on_disk
-from autoprune.targets.packed import read_packed, write_packed
+from autoprune.targets.packed import read_packed, torch_runner, write_packed
 from autoprune.teacher import best_device
 from autoprune.units import Unit
 from autoprune.vocabulary import whole
@@ -144,8 +144,19 @@ class _Worker:
             self.teacher, units, self.library, task, task.train,
             rows=rows, seed=seed, spread=self.setting.train_answers.spread,
         )  # fmt: skip
-        measured = task.train.pick(measured_rows(len(task.train), rows, seed))
-        return on_held_out_text(found, units, self.library, self.teacher, measured, task.validation)
+        return with_measured_removal(found, units, self.harm_alone)
+
+    def harm_alone(self, unit: Unit, level: Level) -> float:
+        """Divergence, nats a row, of the model with one unit at a level, on some rows of validation."""
+        task, every = self.task, len(self.task.validation)
+        rows = np.unique(
+            np.linspace(0, every - 1, min(every, self.setting.sensitivity_rows)).astype(np.int64)
+        )
+        answers = self.setting.validation_answers.pick(rows)
+        items = ((one.name, level if one == unit else UNTOUCHED) for one in self.setting.units)
+        model = self._stitched(Candidate(tuple(items))).model
+        run = torch_runner(model, task.kind)
+        return divergence(logits_of(run, task, task.validation.pick(rows), watched=answers.watched), answers)
 
     def time_candidate(self, candidate: Candidate | None) -> Timing:
         """A candidate's milliseconds as stitched from the library."""

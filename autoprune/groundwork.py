@@ -22,7 +22,7 @@ from autoprune.sensitivity import Sensitivity
 from autoprune.space import Level
 from autoprune.targets import get_target, is_fast
 
-SENSITIVITY_VERSION = 5
+SENSITIVITY_VERSION = 6
 LATENCY_VERSION = 6
 """Raised when a cached result would come out differently."""
 

@@ -19,15 +19,14 @@ from autoprune.architecture import aliases, outputs_of, state_of
 from autoprune.errors import AutopruneError
 from autoprune.finetune import Recipe, finetune
 from autoprune.inputs import find_space
-from autoprune.library import Library
 from autoprune.measure import logits_of, teacher_answers
-from autoprune.rarity import on_held_out_text
-from autoprune.sensitivity import measure_sensitivity
+from autoprune.rarity import with_measured_removal
+from autoprune.sensitivity import Sensitivity, measure_sensitivity
 from autoprune.space import FLOAT_BITS, INTEGER, UNTOUCHED, Candidate, Level
-from autoprune.stitch import FewerTokens, Stitched, replace_, stitch, with_whole_vocabulary
+from autoprune.stitch import FewerTokens, Stitched, replace_, with_whole_vocabulary
 from autoprune.targets import get_target, size_on_disk
 from autoprune.targets.packed import Packed, read_packed, torch_runner
-from autoprune.units import find_units
+from autoprune.units import Unit, find_units
 from autoprune.vocabulary import parted
 
 
@@ -350,24 +349,29 @@ def test_removing_tokens_harms_text_with_other_words_as_much_as_predicted(case: 
     drawn = rng.random(len(anything))
     here, there = (replace(rows, ids=np.where(drawn < share, anything, rows.ids)) for share in (0.1, 0.4))
     unit = next(one for one in tiny.units if one.by_token)
-    (weight,) = unit.weights
-    uses = torch.bincount(torch.from_numpy(task.train.ids), minlength=VOCABULARY).float()
-    both = parted(tiny.model).get(weight.path.removesuffix(".rare"))
-    uses = uses if both is None else uses[both.order()[-unit.pieces :]]
-    statistics = {**tiny.statistics, weight.path: replace(tiny.statistics[weight.path], moment=uses)}
-    library = Library(tmp_path, tiny.model, statistics, key="counted")
-    level = Level(0.5, FLOAT_BITS)
-    found = measure_sensitivity(tiny.model, [unit], library, task, here, rows=128, seed=0)
-    more = on_held_out_text(found, [unit], library, tiny.model, here, there)
     teacher = teacher_answers(torch_runner(tiny.model, task.kind), task, there)
-    plan = tiny.space.untouched().with_level(unit.name, level)
-    model = stitch(tiny.model, tiny.units, plan, library, tiny.architecture).model
-    seen = divergence(logits_of(torch_runner(model, task.kind), task, there), teacher)
-    before, predicted = (one.damage()[unit.name][level] for one in (found, more))
-    assert before < 0.5 * seen
-    assert 0.6 * seen < predicted < 1.7 * seen
-    same = on_held_out_text(found, [unit], library, tiny.model, here, here)
-    assert same.damage() == found.damage()
+
+    def seen(unit: Unit, level: Level) -> float:
+        model = tiny.stitched_as(tiny.space.untouched().with_level(unit.name, level)).model
+        return divergence(logits_of(torch_runner(model, task.kind), task, there), teacher)
+
+    before = measure_sensitivity(tiny.model, [unit], tiny.library, task, here, rows=128, seed=0)
+    after = with_measured_removal(before, [unit], seen)
+    for level in (Level(0.5), Level(0.5, 4), Level(0.75, 3)):
+        told, predicted = (one.damage()[unit.name][level] for one in (before, after))
+        assert told < 0.6 * seen(unit, level)
+        assert predicted == pytest.approx(seen(unit, level), rel=0.01 if level.bits == FLOAT_BITS else 0.4)
+    whole = Level(0.0, 4)
+    assert after.damage()[unit.name][whole] == before.damage()[unit.name][whole]
+
+
+@families("bert-parts")
+def test_tokens_that_no_measured_row_has_are_no_free_removal(case: Case) -> None:
+    tiny = case.tiny
+    unit = next(one for one in tiny.units if one.by_token)
+    nothing = {level: np.zeros(64, np.float32) for level in unit.levels()}
+    found = with_measured_removal(Sensitivity({unit.name: nothing}), [unit], lambda unit, level: level.ratio)
+    assert all(harm == pytest.approx(level.ratio) for level, harm in found.damage()[unit.name].items())
 
 
 # ---- what variants harm, and what a brief fine-tune mends ---------------------------------------
