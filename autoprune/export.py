@@ -34,6 +34,7 @@ from autoprune.targets.packed import PLAIN, read_packed
 from autoprune.task import Batch
 from autoprune.units import Unit, find_units
 from autoprune.validate import Found, Request, in_fresh_process, original_folder
+from autoprune.vocabulary import part_anyhow_
 
 MEASURED = ("size_bytes", "predicted_size_bytes", "latency_ms", "latency_low_ms", "latency_high_ms",
             "accuracy", "kl", "test_accuracy")  # fmt: skip
@@ -98,7 +99,7 @@ def export(
     trial, config = find_trial(front, which), Config.from_json(run["config"])
     builder = config.model if config.model is not None and is_reference(config.model) else None
     levels = {name: Level.of(one["ratio"], one["bits"]) for name, one in trial["levels"].items()}
-    units, unknown = _units(path, config, levels)
+    units, unknown = _units(path, config, levels, run["facts"].get("parts", {}))
     _check_levels(runtime, units, levels)
     source = path / "trials" / f"{trial['number']:04d}"
     if not (source / "model.safetensors").is_file():
@@ -134,13 +135,19 @@ def export(
 # ---- what is written ----------------------------------------------------------------------------
 
 
-def _units(path: Path, config: Config, levels: Mapping[str, Level]) -> tuple[dict[str, Unit], str]:
-    """The units of a run's model by name; none, and why, where its space file is not what it was."""
+def _units(
+    path: Path, config: Config, levels: Mapping[str, Level], parts: Mapping[str, int]
+) -> tuple[dict[str, Unit], str]:
+    """The units of a run's model by name; none, and why, where its space file is not what it was.
+
+    parts: embeddings that were in two parts, with the tokens of the first.
+    """
     models = sorted(path.glob("trials/*/config.json"))
     if not models:
         return {}, f"{path / 'trials'} holds no model"
     model = Architecture.read(models[0].parent).empty()
     try:
+        part_anyhow_(model, parts)
         file, source = find_space(config.space, model)
         units = {unit.name: unit for unit in find_units(model, file, source=source)}
     except AutopruneError as error:

@@ -28,6 +28,7 @@ from autoprune.space import INTEGER, Candidate
 from autoprune.study import Study
 from autoprune.targets import get_target, is_fast
 from autoprune.task import Arrays, Task
+from autoprune.vocabulary import parts_of
 
 PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "datasets", "openvino")
 
@@ -220,6 +221,7 @@ class Ledger:
             "data_hash": inputs.data_hash,
             "space": inputs.space_name,
             "labels": list(task.label_names),
+            "parts": parts_of(self.prepared.model),
         }
         kinds = {unit.name: unit.kind for unit in self.prepared.setting.units}
         self.run.note(facts=facts, kinds=kinds, library_key=self.prepared.setting.key)

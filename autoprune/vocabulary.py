@@ -109,6 +109,27 @@ def parted(model: nn.Module) -> dict[str, Parted]:
     return {path: one for path, one in model.named_modules() if isinstance(one, Parted)}
 
 
+def parts_of(model: nn.Module) -> dict[str, int]:
+    """How many common tokens each embedding in two parts has, by path."""
+    return {path: one.common.num_embeddings for path, one in parted(model).items()}
+
+
+def part_anyhow_(model: nn.Module, parts: Mapping[str, int]) -> None:
+    """Part embeddings as `parts_of` says, whatever their tokens: shapes are right, in place."""
+    for path, common in parts.items():
+        part_(model, path, torch.arange(len(model.get_submodule(path).weight)), common)  # type: ignore[arg-type]
+
+
+def limits_of_parts(model: nn.Module) -> dict[str, int]:
+    """Most numbers in each tensor of an embedding's parts, by name, for all embeddings that may be parted."""
+    out: dict[str, int] = {}
+    for path, one in model.named_modules():
+        if isinstance(one, nn.Embedding):
+            out |= {f"{path}.{part}.weight": one.weight.numel() for part in (COMMON, RARE)}
+            out[f"{path}.{RANKS}"] = one.num_embeddings
+    return out
+
+
 def join_(model: nn.Module, paths: Iterable[str]) -> None:
     """Join the parted embeddings at `paths` again, in place."""
     for path in paths:

@@ -20,6 +20,7 @@ from autoprune.scores import accuracy
 from autoprune.space import Candidate, Level
 from autoprune.stitch import stitch
 from autoprune.targets.packed import torch_runner, write_packed
+from autoprune.vocabulary import parts_of
 
 LABELS = ("bad", "fair", "good")
 TRIAL = 3
@@ -92,6 +93,7 @@ def facts_of(inputs: Inputs, config: Config) -> dict[str, Any]:
         "budget_text": "1.0 MB", "validation_rows": len(inputs.task.validation), "protocol": "As was done.",
         "versions": {"autoprune": "0.1.0"}, "recipe": {"steps": 12}, "model_hash": "0" * 64,
         "data_hash": inputs.data_hash, "labels": list(inputs.task.label_names),
+        "parts": parts_of(inputs.loaded.model),
         "command": f"autoprune search {config.model} --dataset {config.dataset} --budget 1MB",
     }  # fmt: skip
 

@@ -142,7 +142,7 @@ def test_some_candidates_are_trained_and_each_of_these_was_untrained_first(run: 
 
 def test_the_sensitivity_is_written_and_was_right_about_the_order_of_trials(run: Finished) -> None:
     record = json.loads((run.folder / "sensitivity.json").read_text(encoding="utf-8"))
-    assert len(record["units [ratio, bits, damage]"]) == 15
+    assert len(record["units [ratio, bits, damage]"]) == 16
     assert record["rank correlation with measured KL (Spearman)"] >= 0.7
 
 

@@ -35,7 +35,7 @@ LEAST_SAVED = 128
 
 INTEGER_BITS = (2, 3, 4, 6, 8)
 
-DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8", "bool")
+DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "uint8", "bool")
 
 
 @dataclass(frozen=True)

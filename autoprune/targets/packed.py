@@ -160,6 +160,7 @@ def read_packed(folder: Path, *, builder: str | None = None) -> Stitched:
     from safetensors import SafetensorError, safe_open
 
     from autoprune.stitch import Stitched
+    from autoprune.vocabulary import limits_of_parts
 
     path = folder / WEIGHTS
     try:
@@ -172,6 +173,7 @@ def read_packed(folder: Path, *, builder: str | None = None) -> Stitched:
     model = _module(folder, architecture, builder)
     try:
         limits = {name: own.numel() for name, own in model.state_dict().items()}
+        limits |= limits_of_parts(model)
         limits |= {f"{name.removesuffix('.weight')}{PLACES}": size for name, size in limits.items()}
         stored = entropy.Stored(tensors, about.get("coded", {}), limits)
         integers = {
