@@ -7,10 +7,13 @@ and their measurements back, and keeps the run folder true.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+
+import numpy as np
 
 from autoprune.aim import Aim, Records
 from autoprune.budget import Budget
@@ -19,7 +22,7 @@ from autoprune.errors import BudgetError, FailedTrialsError
 from autoprune.evaluate import device_count, make_worker
 from autoprune.files import write_json, written_whole
 from autoprune.finalists import Finalists
-from autoprune.front import ORIGINAL, Trial
+from autoprune.front import ORIGINAL, Trial, finished
 from autoprune.groundwork import build_library, measured_costs, time_original
 from autoprune.inputs import Inputs, check_budget, read_inputs
 from autoprune.jobs import Evaluate, candidate_seed
@@ -166,11 +169,15 @@ class _Search:
 
     def answer(self, budget: Budget) -> None:
         """Make and measure the solver's candidate for a budget, trained as trials are, if it is new."""
-        found = self.aim.answer(Records.of(self.aim.problem, self.study.trials()), budget)
+        trials = self.study.trials()
+        asked_for = budget
+        if budget.size_bytes is not None:
+            asked_for = replace(budget, size_bytes=budget.size_bytes - _excess_bytes(trials))
+        found = self.aim.answer(Records.of(self.aim.problem, trials), asked_for)
         if found is None:
             raise BudgetError(f"no candidate is predicted to be within {budget}")
         rung = 1 if self.prepared.recipe.steps else 0
-        if any(one.candidate == found and one.rung >= rung for one in self.study.trials()):
+        if any(one.candidate == found and one.rung >= rung for one in trials):
             return
         asked = self.study.ask(found)
         with self.progress.bar(f"The solver's answer to {budget}", 1) as bar:
@@ -286,6 +293,12 @@ class _Search:
                 f"{failed} of {len(tried)} trials failed, the last with: {trial.failure}; "
                 f"see {self.run.path / FRONT}"
             )
+
+
+def _excess_bytes(trials: Sequence[Trial]) -> int:
+    """Bytes that files may be larger than predicted: the upper quartile of the trials so far, or none."""
+    off = [m.size_bytes - one.predicted_size_bytes for one, m in finished(trials) if not one.is_baseline]
+    return max(0, math.ceil(np.quantile(off, 0.75))) if off else 0
 
 
 def answer(run: RunFolder, budget: Budget, progress: Progress) -> Sequence[Trial]:
