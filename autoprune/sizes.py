@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 import transformers
 from torch import nn
 
@@ -23,7 +24,7 @@ from autoprune.units import Unit
 from autoprune.variants import matrix_of
 from autoprune.vocabulary import whole
 
-SIZES_VERSION = 2
+SIZES_VERSION = 3
 """Raised when a target saves the same model in other bytes."""
 
 EMPTY = 1.0
@@ -68,6 +69,7 @@ class _Saved:
         if path.is_file():
             return int(read_json(path)["size_bytes"])
         model = whole(self._loaded.model)
+        model = model if self._loaded.has_head else _as_if_fitted(model)
         model = _emptied(model, empty) if empty else model
         with TemporaryDirectory(prefix="autoprune-") as name:
             plain = Stitched(model, {}, frozenset(), {}, Candidate(()), self._loaded.architecture)
@@ -94,6 +96,16 @@ class _Saved:
             each = round((self.size_bytes(half) - original - said) / len(half))
             off |= {unit.name: each for unit in alike}
         return off
+
+
+def _as_if_fitted(model: nn.Module) -> nn.Module:
+    """A copy in which no parameter is all zeros, as a new head's biases are: runtimes leave such sums out."""
+    out = copy.deepcopy(model)
+    with torch.no_grad():
+        for one in out.parameters():
+            if not one.any():
+                one.fill_(1e-3)
+    return out
 
 
 def _emptied(model: nn.Module, units: Sequence[Unit]) -> nn.Module:
