@@ -94,7 +94,7 @@ def smollm2_latency(bench: Bench) -> Found:
     """
     run = bench.search("smollm2-ms", *_smollm2(bench), *_lean(bench), trials=1)
     limit_ms = round(SHARE_OF_8_BIT * run.baseline("uniform 8-bit")["latency_ms"], 2)
-    run = bench.resumed(run, limit_ms, more=10)
+    run = bench.resumed(run, limit_ms, more=6)
     eight, four = (run.baseline(f"uniform {bits}-bit") for bits in (8, 4))
     of_eight, of_four = times_of(run, run.best, [eight, four])
     text = generate(bench.export(run, "openvino"), PROMPT)
