@@ -109,9 +109,9 @@ def test_the_table_shows_the_baselines_and_the_best_point(run: Finished) -> None
 
 def test_sizes_are_those_that_were_predicted_and_no_trial_is_over_the_budget(run: Finished) -> None:
     for one in run.record["trials"]:
-        # What a graph loses with its very last head is told only by saving it: 30 kB of a model of 1.3 MB.
+        # What a graph loses with its very last head is told only by saving it: 33 kB of a model of 1.4 MB.
         emptied = any(level["ratio"] == 1 for level in one["levels"].values())
-        slack = 30_000 if emptied else 0
+        slack = 35_000 if emptied else 0
         assert one["size_bytes"] == pytest.approx(one["predicted_size_bytes"], rel=0.005, abs=slack)
         if one["name"] is None:
             assert one["size_bytes"] <= BUDGET
