@@ -6,9 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from autoprune.files import read_json
 from autoprune.inputs import read_inputs
 from autoprune.measure import time_interleaved
-from autoprune.run import Config
+from autoprune.run import RUN, Config
 from autoprune.targets import Runner, get_target
 from autoprune.targets.packed import read_packed
 from benchmarks.commands import Run
@@ -21,7 +22,7 @@ def times_of(run: Run, trial: dict[str, Any], others: list[dict[str, Any]]) -> l
 
     The trials' models are those that the run has kept. Nothing else should run meanwhile.
     """
-    config = Config.from_json(run.record["run"]["config"])
+    config = Config.from_json(read_json(run.path / RUN)["config"])
     task, target = read_inputs(config).task, get_target(config.target)
     batch = task.timing_batch(config.batch, config.sequence)
 
