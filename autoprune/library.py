@@ -26,12 +26,13 @@ from autoprune.calibrate import Statistics
 from autoprune.compress.activations import Activations
 from autoprune.compress.integers import Integers
 from autoprune.compress.removal import Reader, removal_order
+from autoprune.compress.tokens import nearest_rows, sparing_order
 from autoprune.errors import AutopruneError
 from autoprune.files import content_key, written_whole
 from autoprune.shelf import LIMIT_VARIABLE, VERSION, Note, limit_bytes, make_room, touch
 from autoprune.space import Level
 from autoprune.units import Unit
-from autoprune.variants import Variant, make_variants, matrix_of, nearest_rows
+from autoprune.variants import Variant, make_variants, matrix_of
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ _UNREADABLE = (OSError, SafetensorError, RuntimeError, ValueError, KeyError, Typ
 _Read = TypeVar("_Read")
 
 
-LOOK_UPS = 2
+LOOK_UPS = 3
 """Raised when variants of embeddings alone would come out differently."""
 
 
@@ -158,9 +159,8 @@ class Library:
     def _order(self, unit: Unit) -> Int[Tensor, " c"]:
         """Pieces in the order in which they can best be spared."""
         if unit.by_token:
-            counts = self._statistics[unit.rows[0].path].moment
-            # Of tokens looked up as often the later goes first: vocabularies begin with what is common.
-            return len(counts) - 1 - counts.flip(0).argsort(stable=True)
+            path = unit.rows[0].path
+            return sparing_order(self._statistics[path].moment, matrix_of(self._teacher.get_submodule(path)))
         readers = []
         for one in unit.cols:
             seen = self._statistics[one.path]

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from autoprune.budget import Budget
-from autoprune.front import Measurement, Trial, best, finished, knee, within
+from autoprune.front import ORIGINAL, Measurement, Trial, best, finished, knee, within
 from autoprune.space import Candidate
 from autoprune.volume import added_area, kl_area, kl_scale, size_scale
 
@@ -141,11 +141,15 @@ def _mended(trials: Sequence[Trial]) -> float:
 def finalist(
     trials: Sequence[Trial], begun: AbstractSet[Key], budget: Budget, *, rows: int
 ) -> Candidate | None:
-    """The candidate to train longer now, or None: the best, else the knee, else the next best."""
+    """The candidate to train longer now, or None: the best, else the knee, else the next best.
+
+    Where a uniform baseline is the best, it is: what is shipped should have been trained as long as a trial.
+    """
     open_ = [
         one
         for one, m in finished(trials)
-        if not one.is_baseline and one.rung < 2 and (one.candidate, 2) not in begun and m.kl > NEGLIGIBLE_KL
+        if one.name != ORIGINAL and one.rung < 2 and (one.candidate, 2) not in begun and m.kl > NEGLIGIBLE_KL
     ]
-    shown = [best(trials, budget, rows=rows), knee(within(open_, budget)), best(open_, budget, rows=rows)]
+    tried = [one for one in open_ if not one.is_baseline]
+    shown = [best(trials, budget, rows=rows), knee(within(tried, budget)), best(tried, budget, rows=rows)]
     return next((one.candidate for one in shown if one is not None and one in open_), None)

@@ -170,16 +170,6 @@ def _emptied(
     return {level.width: Variant(weight, bias, None, level.bits) for level in unit.levels(0.0)}
 
 
-def nearest_rows(weight: Float[Tensor, "v d"], keep: Int[Tensor, " k"]) -> Int[Tensor, " v"]:
-    """For each row its place among those that stay: its own, or that of the row of nearest direction."""
-    unit = nn.functional.normalize(weight, dim=-1)
-    kept = unit[keep]
-    parts = unit.split(1024)  # type: ignore[no-untyped-call]
-    places = torch.cat([(part @ kept.T).argmax(1) for part in parts])
-    places[keep] = torch.arange(len(keep))
-    return places.to(torch.int32)
-
-
 def matrix_of(module: nn.Module) -> Float[Tensor, "o i"]:
     """A layer's weight as a matrix: a convolution's has a column for each input channel and tap."""
     weight: Tensor = module.weight  # type: ignore[assignment]

@@ -15,6 +15,7 @@ from autoprune.budget import Budget
 from autoprune.costs import Cost, Costs
 from autoprune.repair import is_untouched, repair, uniform_pruning, warm_starts
 from autoprune.space import UNTOUCHED, Candidate, Choices, Level, SearchSpace
+from autoprune.starts import baselines
 
 quick = hypothesis.settings(deadline=None, max_examples=60)
 NONE: frozenset[Candidate] = frozenset()
@@ -284,6 +285,20 @@ def test_uniform_pruning_is_the_least_damaging_that_fits(seed: int, share: float
     assert costs.size_bytes(found) <= limit
     assert costs.damage(found) == min(fit)
     assert any(level.ratio > 0 for _, level in found.items)
+
+
+@quick
+@hypothesis.given(seeds, shares)
+def test_below_4_bits_the_widest_uniform_model_that_fits_is_a_baseline(seed: int, share: float) -> None:
+    space, costs = problem(seed)
+    limit = limit_between(space, costs, share)
+    named = baselines(space, costs, Budget(limit))
+    narrow = {bits: space.uniform(Level(0.0, bits)) for one in space.units for bits in one.bits if bits < 4}
+    fit = [bits for bits, one in narrow.items() if costs.size_bytes(one) <= limit]
+    is_needed = costs.size_bytes(named["uniform 4-bit"]) > limit
+    found = {f"uniform {bits}-bit" for bits in narrow} & named.keys()
+    assert found == ({f"uniform {max(fit)}-bit"} if is_needed and fit else set())
+    assert all(named[f"uniform {bits}-bit"] == narrow[bits] for bits in fit if f"uniform {bits}-bit" in found)
 
 
 def test_uniform_pruning_without_a_limit_is_the_least_ratio_in_floats() -> None:

@@ -220,13 +220,23 @@ def test_a_finalist_is_within_the_budget_was_not_trained_longer_and_has_somethin
         trial(0, 9000, 0.1, accuracy=99.0),  # too large
         trial(1, 1000, NEGLIGIBLE_KL, rung=1, accuracy=95.0),
         trial(2, 1000, None, accuracy=95.0),
-        trial(3, 1000, 0.1, name="uniform 4-bit", accuracy=70.0),
+        trial(3, 1000, 0.1, name="original", accuracy=70.0),
         trial(4, 900, 0.2, accuracy=90.0),
     ]
     assert final(trials, Budget(2000)) == 4
     assert final([*trials, trial(4, 900, None, rung=2)], Budget(2000)) is None
     assert final(trials[:4], Budget(2000)) is None
     assert final([]) is None
+
+
+def test_a_uniform_baseline_that_is_to_be_shipped_is_trained_longer_too() -> None:
+    plain = trial(0, 1000, 0.1, rung=1, name="uniform 3-bit", accuracy=90.0)
+    beaten = trial(1, 1000, 0.2, rung=1, accuracy=80.0)
+    assert final([plain, beaten]) == 0
+    assert final([plain, beaten, trial(0, 1000, 0.05, rung=2, accuracy=91.0)]) == 1
+    better = trial(1, 1000, 0.05, rung=1, accuracy=95.0)
+    assert final([plain, better]) == 1
+    assert final([plain, better, trial(1, 1000, 0.04, rung=2, accuracy=95.0)]) is None
 
 
 @quick
