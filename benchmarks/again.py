@@ -1,4 +1,4 @@
-"""Models of a finished run timed again, in turn with each other: what drifts over minutes cancels."""
+"""Models of a finished run once more: timed in turn with each other, so that drift cancels, and exports scored."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import autoprune
 from autoprune.files import read_json
 from autoprune.inputs import read_inputs
-from autoprune.measure import time_interleaved
+from autoprune.measure import logits_of, teacher_answers, time_interleaved
 from autoprune.run import RUN, Config
 from autoprune.targets import Runner, get_target
-from autoprune.targets.packed import read_packed
+from autoprune.targets.packed import read_packed, torch_runner
 from benchmarks.commands import Run
 
 PAIRS = 40
@@ -37,3 +38,11 @@ def times_of(run: Run, trial: dict[str, Any], others: list[dict[str, Any]]) -> l
 
         ours = loaded(trial)
         return [time_interleaved(ours, loaded(one), batch, pairs=PAIRS).ratio for one in others]
+
+
+def agreement_of(run: Run, folder: Path) -> float:
+    """An export's agreement with the run's original on its test rows, %, by torch."""
+    inputs = read_inputs(Config.from_json(read_json(run.path / RUN)["config"]))
+    task = inputs.task
+    ours, theirs = (torch_runner(one, task.kind) for one in (autoprune.load(folder), inputs.loaded.model))
+    return task.score(task.test, logits_of(ours, task, task.test), teacher_answers(theirs, task, task.test))
