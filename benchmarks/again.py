@@ -1,4 +1,4 @@
-"""Models of a finished run once more: timed in turn with each other, so that drift cancels, and exports scored."""
+"""Models of a finished run once more: timed in turn, so that drift cancels; exports scored."""
 
 from __future__ import annotations
 
