@@ -6,12 +6,13 @@ what it trains, it copies.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -161,32 +162,37 @@ class _Worker:
     def time_candidate(self, candidate: Candidate | None) -> Timing:
         """A candidate's milliseconds as stitched from the library."""
         if candidate is None:
-            return self._time(self.original) if self._elsewhere is None else self._time_elsewhere(None)
+            return self._time(self.original()) if self._elsewhere is None else self._time_elsewhere(None)
         with self.room.busy():
             stitched = self._stitched(candidate)
         if self._elsewhere is not None:
             return self._time_elsewhere(_packed(stitched))
         with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
-            return self._time(lambda: self._loaded(stitched, Path(name)))
+            return self._time(self._loaded(stitched, Path(name)))
 
     def time_model(self, artifact: bytes | None) -> Timing:
         """A packed model's milliseconds, here; the original's where None."""
         if artifact is None:
-            return self._time(self.original)
-        with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
-            return self._time(lambda: self._loaded(unpacked(artifact, self.setting.architecture), Path(name)))
+            return self._time(self.original())
+        with self._unpacked(artifact) as [run]:
+            return self._time(run)
 
     def time_together(self, artifacts: Sequence[bytes]) -> list[Timing]:
         """Packed models' milliseconds, here, in turn."""
-        original, architecture = self.original(), self.setting.architecture
+        original = self.original()
+        with self._unpacked(*artifacts) as runs, self.room.alone():
+            return time_together(runs, original, self.timing_batch, rounds=TIMING_PAIRS)
+
+    @contextlib.contextmanager
+    def _unpacked(self, *artifacts: bytes) -> Iterator[list[Runner]]:
+        """Packed models on the target, each in a folder of its own for as long as they are used."""
         with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
             runs = []
             for k, one in enumerate(artifacts):
                 folder = Path(name) / str(k)
                 folder.mkdir()
-                runs.append(self._loaded(unpacked(one, architecture), folder))
-            with self.room.alone():
-                return time_together(runs, original, self.timing_batch, rounds=TIMING_PAIRS)
+                runs.append(self._loaded(unpacked(one, self.setting.architecture), folder))
+            yield runs
 
     def _stitched(self, candidate: Candidate) -> Stitched:
         setting = self.setting
@@ -231,13 +237,13 @@ class _Worker:
             logits = logits_of(run, self.task, self.task.validation, watched=watched, room=self.room.busy)
             clock.lap("accuracy")
             artifact = _packed(stitched)
-            timing = self._time(lambda: run) if self._elsewhere is None else self._time_elsewhere(artifact)
+            timing = self._time(run) if self._elsewhere is None else self._time_elsewhere(artifact)
             clock.lap("latency")
             measurement = self._measurement(size, logits, timing, job.reference_ms)
             return Evaluated(measurement, parts, artifact)
 
-    def _time(self, load: Callable[[], Runner]) -> Timing:
-        run, original = load(), self.original()
+    def _time(self, run: Runner) -> Timing:
+        original = self.original()
         with self.room.alone():
             return time_interleaved(run, original, self.timing_batch, pairs=TIMING_PAIRS)
 
@@ -261,8 +267,7 @@ class _Worker:
         if artifact is None:
             logits = logits_of(self.original(), task, task.test, watched=watched, room=room)
             return task.score(task.test, logits, teacher)
-        with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
-            run = self._loaded(unpacked(artifact, self.setting.architecture), Path(name))
+        with self._unpacked(artifact) as [run]:
             logits = logits_of(run, task, task.test, watched=watched, room=room)
         return task.score(task.test, logits, teacher)
 

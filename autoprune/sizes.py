@@ -34,8 +34,9 @@ EMPTY = 1.0
 def sizes_of(loaded: Loaded, units: Sequence[Unit], space: SearchSpace, target: Target, task: Task) -> Costs:
     """Bytes of every unit at every level on the target; fixed bytes from really saving the model.
 
-    A model is saved once for each architecture and target; its size does not depend on its weights. So is
-    one with half the units of each kind emptied: what goes of a graph with a last head differs by family.
+    A model is saved once for each architecture and target: its size depends on no weight, but for biases
+    that are all zeros, which graphs leave out (a head still to be fitted gets others first). So is one with
+    half the units of each kind emptied: what goes of a graph with a last head differs by family.
     """
     saved = _Saved(loaded, target, task.batch(task.validation, task.example_rows))
     original = saved.size_bytes()

@@ -138,7 +138,8 @@ def join_(model: nn.Module, paths: Iterable[str]) -> None:
 
 def whole(model: nn.Module) -> nn.Module:
     """The model as it came, on the same tensors but those of embeddings in two parts, which are joined."""
-    return joined(model, parted(model)) if parted(model) else model
+    paths = parted(model)
+    return joined(model, paths) if paths else model
 
 
 def joined(model: nn.Module, paths: Iterable[str]) -> nn.Module:

@@ -32,7 +32,7 @@ from benchmarks.answers import answer, generate, unseen_words
 from benchmarks.claim import Claim
 from benchmarks.commands import Bench, Run, shown
 from benchmarks.family_claims import kept, loss, mb, score, within
-from benchmarks.uniform import measured, nearest_score, uniform_bytes
+from benchmarks.uniform import measured, nearest_score
 
 RESULTS = Path(__file__).parent / "results" / "families.json"
 SPACES = Path(__file__).parent.parent / "search_spaces"
@@ -126,9 +126,8 @@ def smollm2_gap(bench: Bench) -> Found:
     training 16 % was won back, with widths alone, from 2 to 8 bits, 12 %.
     """
     words = [*_smollm2(bench, steps=STEPS), *_lean(bench)]
-    limit = uniform_bytes(_config(words), UNIFORM)
-    run = bench.search("smollm2-3bpw", *words, "--budget", f"{limit}B", trials=8)
     uniform = measured(_config(words), UNIFORM)
+    run = bench.search("smollm2-3bpw", *words, "--budget", f"{uniform.size_bytes}B", trials=8)
     trained = measured(_config(words), UNIFORM, steps=STEPS * RUNG_STEPS[run.best["rung"]])
     low, high, ours, plain, taught = (100.0 / one for one in (
         run.baseline("original")["test_accuracy"], uniform.test_accuracy, run.best["test_accuracy"],

@@ -28,12 +28,6 @@ class Uniform:
     kl: float
 
 
-def uniform_bytes(config: Config, bits: int) -> int:
-    """Predicted bytes of the model with every unit at `bits`, or the nearest that it offers."""
-    inputs = read_inputs(config)
-    return inputs.sizes.size_bytes(inputs.space.uniform(Level(0.0, bits)))
-
-
 def measured(config: Config, bits: int, *, steps: int = 0) -> Uniform:
     """That model, stitched from the run's own library, and trained for so many of the run's steps."""
     prepared = prepare(config, read_inputs(config), Progress(quiet=True))
