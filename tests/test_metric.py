@@ -144,6 +144,10 @@ def test_a_uniform_model_that_is_best_is_named(tmp_path: Path) -> None:
     now = standing([uniform, TRIAL], Budget(), REFERENCE, rows=100)
     lines = summary_lines(Summary(tmp_path, "finished", now, Budget()))
     assert any(one.startswith("  #3 is uniform 8-bit, which beats what was tried") for one in lines)
+    longer = Trial(9, Candidate(()), Measurement(12_000_000, 4.0, 95.0), rung=2)
+    now = standing([uniform, longer], Budget(), REFERENCE, rows=100)
+    lines = summary_lines(Summary(tmp_path, "finished", now, Budget()))
+    assert any(one.startswith("  #9 is uniform 8-bit, trained longer, which beats") for one in lines)
     alone = standing([TRIAL], Budget(), REFERENCE, rows=100)
     assert "beats" not in "".join(summary_lines(Summary(tmp_path, "finished", alone, Budget())))
 

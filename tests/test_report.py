@@ -317,6 +317,18 @@ def test_verdict_where_nothing_fits(front: Json) -> None:
     assert text.startswith("No trial is within 1 ms: the fastest of 38 trials is trial ")
 
 
+def test_a_uniform_model_trained_longer_is_named_where_it_is_chosen(front: Json) -> None:
+    assert not any("trained longer" in one for one in notes(read_front(front)))
+    uniform = next(one for one in front["trials"] if one["name"] == "uniform 4-bit")
+    rows = [
+        {**one, "levels": uniform["levels"]} if one["number"] == front["best"] else one
+        for one in front["trials"]
+    ]
+    said = [one for one in notes(read_front(changed(front, trials=rows))) if "trained longer" in one]
+    assert len(said) == 1
+    assert said[0].startswith(f"Trial {front['best']} is uniform 4-bit, trained longer, which beats")
+
+
 def test_verdict_without_test_accuracy_budget_or_result(front: Json) -> None:
     rows = [{**one, "test_accuracy": None} for one in front["trials"]]
     free = {"budget": {"size_bytes": None, "latency_ms": None}, "budget_text": ""}

@@ -55,7 +55,7 @@ def verdict(front: Front) -> str:
 
 def notes(front: Front) -> list[str]:
     """What a careful reader has to know about the sentence."""
-    found = [_unfinished(front), _noise(front), _unseen(front)]
+    found = [_unfinished(front), _plain(front), _noise(front), _unseen(front)]
     return [one for one in found if one]
 
 
@@ -184,6 +184,16 @@ def _unfinished(front: Front) -> str:
     if run.state == "stopped":
         return f"The run was stopped: {told}. autoprune resume {shell_word(run.folder)} goes on."
     return ""
+
+
+def _plain(front: Front) -> str:
+    """That the chosen trial is a uniform model, trained longer than baselines are."""
+    chosen = front.chosen
+    if chosen is None or chosen.levels is None or chosen.name is not None:
+        return ""
+    same = [one.name for one in front.baselines if one.levels == chosen.levels]
+    beats = "which beats what was tried at its cost; more trials may find better."
+    return f"{chosen.label.capitalize()} is {same[0]}, trained longer, {beats}" if same else ""
 
 
 def _noise(front: Front) -> str:
