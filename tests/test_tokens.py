@@ -42,3 +42,4 @@ def test_parts_of_a_product_give_what_the_whole_gives(monkeypatch: pytest.Monkey
     assert torch.equal(places[keep], torch.arange(len(keep)))
     alike = torch.nn.functional.cosine_similarity(weight[:, None], weight[keep][None], dim=2)
     assert torch.equal(places.long(), alike.argmax(1))
+    assert torch.equal(nearest_rows(weight, torch.arange(50)), torch.arange(50, dtype=torch.int32))

@@ -31,10 +31,14 @@ def sparing_order(uses: Float[Tensor, " v"], weight: Float[Tensor, "v d"]) -> In
 def nearest_rows(weight: Float[Tensor, "v d"], keep: Int[Tensor, " k"]) -> Int[Tensor, " v"]:
     """For each row its place among those that stay: its own, or that of the row of nearest direction."""
     directions = nn.functional.normalize(weight, dim=-1)
-    kept = directions[keep]
-    places = torch.cat([(part @ kept.T).argmax(1) for _, part in _parts(directions)])
-    places[keep] = torch.arange(len(keep))
-    return places.to(torch.int32)
+    places = torch.empty(len(weight), dtype=torch.int32)
+    places[keep] = torch.arange(len(keep), dtype=torch.int32)
+    gone = torch.ones(len(weight), dtype=torch.bool)
+    gone[keep] = False
+    kept = directions[keep].T
+    found = [(part @ kept).argmax(1) for _, part in _parts(directions[gone])]
+    places[gone] = torch.cat(found or [keep[:0]]).to(torch.int32)
+    return places
 
 
 def _distance_to_nearest(weight: Float[Tensor, "v d"]) -> Float[Tensor, " v"]:
