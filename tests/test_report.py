@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import itertools
 import json
 import math
 import os
@@ -780,6 +781,26 @@ def test_page_shows_the_chosen_trial(visit: Callable[[Json], Any], front: Json) 
     assert page.locator("#chart .point").count() == 42
     assert page.locator("#heat, #scatter, #rungs-title, #trials button[data-key=rung]").count() == 0
     assert "2 failed" in page.inner_text("#legend")
+
+
+@pytest.mark.parametrize("gap", [1.0, 1.05, 1.3])
+def test_names_in_the_chart_cover_no_other(visit: Callable[[Json], Any], front: Json, gap: float) -> None:
+    """Uniform models as large and as accurate as the best, or nearly: their names all stay readable."""
+    best = next(one for one in front["trials"] if one["number"] == front["best"])
+    rows = [
+        one
+        if one["name"] in (None, "original")
+        else {**one, "size_bytes": round(best["size_bytes"] * gap), "accuracy": best["accuracy"]}
+        for one in front["trials"]
+    ]
+    page = visit(changed(front, trials=rows))
+    names = page.locator("#chart text.caption")
+    boxes = [names.nth(k).bounding_box() for k in range(names.count())]
+    assert len(boxes) >= 5
+    for one, other in itertools.combinations(boxes, 2):
+        apart_x = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
+        apart_y = one["y"] + one["height"] <= other["y"] + 4 or other["y"] + other["height"] <= one["y"] + 4
+        assert apart_x or apart_y, (one, other)
 
 
 def test_click_and_keys_select_a_trial(visit: Callable[[Json], Any], front: Json) -> None:

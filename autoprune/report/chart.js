@@ -87,6 +87,7 @@ function errorBars(p, x, y, at) {
 // Labels go where they cover no mark, no step of the line and no other label, as far as can be.
 function placeLabels(wanted, points, steps, box) {
   const taken = points.map((p) => [p.x - 6, p.y - 6, p.x + 6, p.y + 6]);
+  const texts = [];
   steps.slice(1).forEach((p, k) => {
     const q = steps[k];
     const [x, y] = [Math.max(p.x, q.x), Math.max(p.y, q.y)];
@@ -96,13 +97,15 @@ function placeLabels(wanted, points, steps, box) {
     const text = shorten(p.caption, 30);
     const wide = 6.6 * text.length;
     const spots = [[16, 4], [-16 - wide, 4], [-wide / 2, -18], [-wide / 2, 26], [11, -13],
-      [11, 21], [-11 - wide, -13], [-11 - wide, 21]];
+      [11, 21], [-11 - wide, -13], [-11 - wide, 21], [-wide / 2, -34], [-wide / 2, 42], [11, 37],
+      [-11 - wide, 37], [-wide / 2, 58]];
     const boxes = spots.map(([dx, dy]) => [p.x + dx, p.y + dy - 11, p.x + dx + wide, p.y + dy + 3]);
-    const cover = ([l, t, r, b]) =>
-      taken.filter(([l2, t2, r2, b2]) => l < r2 && r > l2 && t < b2 && b > t2).length +
-      (l < box.left || r > box.right || t < box.top || b > box.bottom ? 100 : 0);
+    const met = ([l, t, r, b], others) =>
+      others.filter(([l2, t2, r2, b2]) => l < r2 && r > l2 && t < b2 && b > t2).length;
+    const cover = (one) => met(one, taken) + 20 * met(one, texts) +
+      (one[0] < box.left || one[2] > box.right || one[1] < box.top || one[3] > box.bottom ? 100 : 0);
     const best = boxes.reduce((a, b) => (cover(b) < cover(a) ? b : a));
-    taken.push(best);
+    texts.push(best);
     return shape("text", { class: "caption " + p.role, x: best[0], y: best[3] - 3 }, text);
   });
 }
