@@ -67,6 +67,11 @@ class Run:
         return next(one for one in self.trials if one["number"] == number)
 
     @property
+    def limit_ms(self) -> float | None:
+        limit = self.record["run"]["budget"]["latency_ms"]
+        return None if limit is None else float(limit)
+
+    @property
     def metric(self) -> str:
         found = self.record["run"].get("metric", "accuracy")
         return str(found if isinstance(found, str) else found["name"])
@@ -127,8 +132,8 @@ class Bench:
         return Run(name, path, read_json(path / "front.json"), int(self._peak(name).read_text("utf-8")))
 
     def resumed(self, run: Run, limit_ms: float, *, more: int) -> Run:
-        """`autoprune resume` with more trials under a limit of milliseconds as the run measures them."""
-        if run.record["run"]["budget"]["latency_ms"] != limit_ms:
+        """`autoprune resume` with more trials under a limit of milliseconds; a run that has one is done."""
+        if run.limit_ms is None:
             words = ["resume", str(run.path), "--budget", f"{limit_ms}ms", "--trials", f"+{more}"]
             self._call(run.name, words, [] if self.workers is None else ["--workers", str(self.workers)])
         return Run(run.name, run.path, read_json(run.path / "front.json"), run.peak_bytes)

@@ -93,14 +93,14 @@ def smollm2_latency(bench: Bench) -> Found:
     Memory that neighbours of the machine use moves all of them by half from one hour to the next.
     """
     run = bench.search("smollm2-ms", *_smollm2(bench), *_lean(bench), trials=1)
-    limit_ms = round(SHARE_OF_8_BIT * run.baseline("uniform 8-bit")["latency_ms"], 2)
-    run = bench.resumed(run, limit_ms, more=6)
+    asked_ms = round(SHARE_OF_8_BIT * run.baseline("uniform 8-bit")["latency_ms"], 2)
+    run = bench.resumed(run, asked_ms, more=6)
     eight, four = (run.baseline(f"uniform {bits}-bit") for bits in (8, 4))
     of_eight, of_four = times_of(run, run.best, [eight, four])
     text = generate(bench.export(run, "openvino"), PROMPT)
     return Found(
         (
-            within("SmolLM2-135M: a limit in milliseconds per token", run, limit_ms=limit_ms),
+            within("SmolLM2-135M: a limit in milliseconds per token", run, limit_ms=run.limit_ms),
             Claim(
                 "timed again, in turn with uniform 8 bits, it is as much faster as the limit asks",
                 f"{of_eight:.3f} of uniform 8 bits' time ({shown(run, eight)}), where {SHARE_OF_8_BIT} is "
