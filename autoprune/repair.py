@@ -136,8 +136,12 @@ def uniform_pruning(space: SearchSpace, costs: Costs, budget: Budget) -> Candida
     ratios = sorted({r for one in space.units for r in one.ratios} - {0.0})
     widths = dict.fromkeys(w for one in space.units for w in one.widths)
     every = [space.uniform(Level.of(ratio, width)) for width in widths for ratio in ratios]
-    fit = [one for one in every if budget.allows(costs.size_bytes(one), costs.latency_ms(one))]
-    return min(fit, key=costs.damage, default=None)
+    return min((one for one in every if fits(one, costs, budget)), key=costs.damage, default=None)
+
+
+def fits(candidate: Candidate, costs: Costs, budget: Budget) -> bool:
+    """Whether a candidate is predicted to be within the budget."""
+    return budget.allows(costs.size_bytes(candidate), costs.latency_ms(candidate))
 
 
 def is_untouched(candidate: Candidate) -> bool:

@@ -7,7 +7,7 @@ import itertools
 from autoprune.budget import Budget
 from autoprune.costs import Costs
 from autoprune.front import ORIGINAL
-from autoprune.repair import uniform_pruning, warm_starts
+from autoprune.repair import fits, uniform_pruning, warm_starts
 from autoprune.space import INTEGER, Candidate, Level, SearchSpace, Width
 
 
@@ -19,7 +19,7 @@ def baselines(space: SearchSpace, costs: Costs, budget: Budget) -> dict[str, Can
         "uniform 8-bit": space.uniform(Level(0.0, 8)),
         "uniform 4-bit": space.uniform(Level(0.0, 4)),
     }
-    if not _fits(named["uniform 4-bit"], costs, budget):
+    if not fits(named["uniform 4-bit"], costs, budget):
         named |= _widest_that_fits(space, costs, budget)
     if any(one.integer for one in space.units):
         named[f"uniform {INTEGER}"] = space.uniform(Level(0.0, 8, 8))
@@ -33,13 +33,9 @@ def _widest_that_fits(space: SearchSpace, costs: Costs, budget: Budget) -> dict[
     can be the better one: SmolLM2 in 3 bits had perplexity 45.9 where a search that removed heads had 48.9.
     """
     for bits in sorted({one for unit in space.units for one in unit.bits if one < 4}, reverse=True):
-        if _fits(one := space.uniform(Level(0.0, bits)), costs, budget):
+        if fits(one := space.uniform(Level(0.0, bits)), costs, budget):
             return {f"uniform {bits}-bit": one}
     return {}
-
-
-def _fits(one: Candidate, costs: Costs, budget: Budget) -> bool:
-    return budget.allows(costs.size_bytes(one), costs.latency_ms(one))
 
 
 def first_candidates(

@@ -23,7 +23,7 @@ def times_of(run: Run, trial: dict[str, Any], others: list[dict[str, Any]]) -> l
 
     The trials' models are those that the run has kept. Nothing else should run meanwhile.
     """
-    config = Config.from_json(read_json(run.path / RUN)["config"])
+    config = _config(run)
     task, target = read_inputs(config).task, get_target(config.target)
     batch = task.timing_batch(config.batch, config.sequence)
 
@@ -42,7 +42,11 @@ def times_of(run: Run, trial: dict[str, Any], others: list[dict[str, Any]]) -> l
 
 def agreement_of(run: Run, folder: Path) -> float:
     """An export's agreement with the run's original on its test rows, %, by torch."""
-    inputs = read_inputs(Config.from_json(read_json(run.path / RUN)["config"]))
+    inputs = read_inputs(_config(run))
     task = inputs.task
     ours, theirs = (torch_runner(one, task.kind) for one in (autoprune.load(folder), inputs.loaded.model))
     return task.score(task.test, logits_of(ours, task, task.test), teacher_answers(theirs, task, task.test))
+
+
+def _config(run: Run) -> Config:
+    return Config.from_json(read_json(run.path / RUN)["config"])
