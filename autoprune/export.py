@@ -295,12 +295,23 @@ def _remake(path: Path, number: int, progress: Progress) -> None:
         run.close()
 
 
+def recorded_answers(facts: Mapping[str, Any]) -> int:
+    """Validation answers of a run, by its facts; runs made before these were noted have its rows.
+
+    >>> recorded_answers({"validation_rows": 10, "validation_answers": 250})
+    250
+    >>> recorded_answers({"validation_rows": 10})
+    10
+    """
+    return int(facts.get("validation_answers", facts["validation_rows"]))
+
+
 def _best_within(path: Path, budget: Budget, progress: Progress) -> str:
     """Number of the best trial within a budget, once the solver's answer to it is among the trials."""
-    rows = int(read_record(path / FRONT)["run"]["validation_rows"])
+    answers = recorded_answers(read_record(path / FRONT)["run"])
     run = RunFolder.open(path)
     try:
-        found = best(answer(run, budget, progress), budget, rows=rows)
+        found = best(answer(run, budget, progress), budget, answers=answers)
     finally:
         run.close()
     if found is None:

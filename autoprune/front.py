@@ -98,40 +98,57 @@ def within(trials: Iterable[Trial], budget: Budget) -> list[Trial]:
     return [one for one, m in finished(trials) if budget.allows(m.size_bytes, m.latency_ms)]
 
 
-def best(trials: Iterable[Trial], budget: Budget, *, rows: int) -> Trial | None:
-    """The trial to ship: within the budget, accuracy as good as any, nearest to the teacher.
+def best(trials: Iterable[Trial], budget: Budget, *, answers: int) -> Trial | None:
+    """The trial to ship: a member of the front within the budget that gains most for the same accuracy.
 
-    Accuracy on `rows` validation rows is noisy, so the highest of many is partly luck. All trials
-    within one standard error of the highest count as equally accurate (the one-standard-error
-    rule: Breiman et al., Classification and Regression Trees, 1984, section 3.4.3), and of those
-    the least divergence from the teacher wins, which is far less noisy.
+    Accuracy on `answers` validation answers is noisy, so the highest of many is partly luck. All members
+    within one standard error of the highest count as equally accurate (the one-standard-error rule:
+    Breiman et al., Classification and Regression Trees, 1984, section 3.4.3). Of those the trial wins
+    that costs least of what the budget does not limit: milliseconds where bytes are limited, bytes
+    where milliseconds are, and the product of both where neither is. Where both are limited, or
+    costs are the same within `SAME_SIZE`, the least divergence from the teacher wins.
 
-    A trial that a uniform baseline of its size beats (where milliseconds alone are limited, one of its
-    time) is not offered; the baseline is, in its place.
+    A trial is not offered where a uniform baseline of its size (where milliseconds alone are limited, of
+    its time) is more accurate. The original is never offered; models that it dominates are offered only
+    where there is no other.
     """
-    allowed = finished(within(trials, budget))
-    plain = [(one, m) for one, m in allowed if one.is_baseline and one.name != ORIGINAL]
-    fit: list[tuple[Trial, Measurement]] = []
-    better: dict[int, tuple[Trial, Measurement]] = {}
-    for one, m in allowed:
-        if not one.is_baseline:
-            beaten_by = {u.number: (u, other) for u, other in plain if _beats(other, m, budget)}
-            better |= beaten_by
-            fit += [] if beaten_by else [(one, m)]
-    fit = [*fit, *better.values()] or plain
-    if not fit:
+    done = list(trials)
+    compressed = [trial for trial in done if trial.name != ORIGINAL]
+    offered = _offered(front(done), compressed, budget) or _offered(front(compressed), compressed, budget)
+    if not offered:
         return None
-    top = max(m.accuracy for _, m in fit) / 100.0
-    error = 100.0 * math.sqrt(max(top * (1.0 - top), 0.0) / max(rows, 1))
-    near = [(one, m) for one, m in fit if m.accuracy >= 100.0 * top - error]
+    top = max(m.accuracy for _, m in offered) / 100.0
+    error = 100.0 * math.sqrt(max(top * (1.0 - top), 0.0) / max(answers, 1))
+    near = [(trial, m) for trial, m in offered if m.accuracy >= 100.0 * top - error]
+    least = min(_unlimited_cost(m, budget) for _, m in near)
+    near = [(trial, m) for trial, m in near if _unlimited_cost(m, budget) <= SAME_SIZE * least]
     return min(near, key=lambda pair: (_rank(pair[1].kl), pair[1].size_bytes, pair[0].number))[0]
 
 
-def _beats(uniform: Measurement, one: Measurement, budget: Budget) -> bool:
+def _offered(
+    members: Iterable[Trial], compressed: Iterable[Trial], budget: Budget
+) -> list[tuple[Trial, Measurement]]:
+    """The members of a front that may be shipped under a budget, with their measurements."""
+    uniform = [m for trial, m in finished(within(compressed, budget)) if trial.is_baseline]
+    return [
+        (trial, m)
+        for trial, m in finished(within(members, budget))
+        if trial.name != ORIGINAL
+        and (trial.is_baseline or not any(_beats(other, m, budget) for other in uniform))
+    ]
+
+
+def _beats(uniform: Measurement, searched: Measurement, budget: Budget) -> bool:
     """Whether a uniform model that costs no more of what is limited is more accurate."""
     is_timed = budget.latency_ms is not None and budget.size_bytes is None
-    costs = [m.latency_ms if is_timed else m.size_bytes for m in (uniform, one)]
-    return costs[0] <= SAME_SIZE * costs[1] and uniform.accuracy > one.accuracy
+    costs = [m.latency_ms if is_timed else m.size_bytes for m in (uniform, searched)]
+    return costs[0] <= SAME_SIZE * costs[1] and uniform.accuracy > searched.accuracy
+
+
+def _unlimited_cost(m: Measurement, budget: Budget) -> float:
+    """What a model costs of what the budget does not limit: bytes, milliseconds, or their product."""
+    size = float(m.size_bytes) if budget.size_bytes is None else 1.0
+    return size * (m.latency_ms if budget.latency_ms is None else 1.0)
 
 
 def _rank(kl: float) -> float:

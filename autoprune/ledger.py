@@ -59,11 +59,6 @@ def _protocol(config: Config, task: Task) -> str:
     return PROTOCOL.format(batch=config.batch, what=what)
 
 
-def _answers(task: Task) -> int:
-    """Answers on validation that the metric is taken over."""
-    return int(task.answer_starts(task.validation)[-1])
-
-
 def _guessed(task: Task) -> float:
     """Accuracy of always answering with the commonest class; 0 by any other metric."""
     if task.metric != "accuracy":
@@ -133,7 +128,9 @@ class Ledger:
         task = self.prepared.setting.task
         original = self.prepared.inputs.original_bytes
         reference = Measurement(original, self.reference_ms, _guessed(task))
-        return standing(self.study.trials(), self.budget, reference, rows=_answers(task))
+        return standing(
+            self.study.trials(), self.budget, reference, answers=task.answer_count(task.validation)
+        )
 
     def sum_up(self, *, state: str, in_flight: int = 0, seconds_left: float | None = None) -> Standing:
         """Bring `front.json`, `status.json`, the table and the report up to date."""
@@ -209,7 +206,7 @@ class Ledger:
             "task": task.kind,
             "metric": own_metric(task.metric).as_json(),
             "latency_of": LATENCY_OF.get(task.kind),
-            "validation_answers": _answers(task),
+            "validation_answers": task.answer_count(task.validation),
             "validation_rows": len(task.validation),
             "test_rows": len(task.test),
             "planned_trials": self.wanted,

@@ -49,7 +49,7 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
     plain = [one for one in now.trials if one.is_baseline]
     if now.best is not None and (same := [one for one in plain if one.candidate == now.best.candidate]):
         longer = "" if now.best.is_baseline else ", trained longer"
-        beats = "which beats what was tried at its cost; more --trials may find better"
+        beats = "which no trial dominates; more --trials may find better"
         lines.append(f"  #{now.best.number} is {same[0].name}{longer}, {beats}")
     tried = [one for one in now.trials if not one.is_baseline]
     done = sum(one.rung == 0 for one in tried)

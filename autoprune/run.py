@@ -192,14 +192,14 @@ class Standing:
     reference: Measurement
 
 
-def standing(trials: Sequence[Trial], budget: Budget, reference: Measurement, *, rows: int) -> Standing:
-    """Sum up the trials; `rows` is how many validation rows accuracy was measured on."""
+def standing(trials: Sequence[Trial], budget: Budget, reference: Measurement, *, answers: int) -> Standing:
+    """Sum up the trials; `answers` is how many validation answers accuracy was measured on."""
     members = front(trials)
     fit = [one for one in within(members, budget) if not one.is_baseline]
     return Standing(
         trials,
         members,
-        best(trials, budget, rows=rows),
+        best(trials, budget, answers=answers),
         knee(fit),
         hypervolume(trials, reference),
         reference,

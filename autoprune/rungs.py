@@ -139,7 +139,7 @@ def _mended(trials: Sequence[Trial]) -> float:
 
 
 def finalist(
-    trials: Sequence[Trial], begun: AbstractSet[Key], budget: Budget, *, rows: int
+    trials: Sequence[Trial], begun: AbstractSet[Key], budget: Budget, *, answers: int
 ) -> Candidate | None:
     """The candidate to train longer now, or None: the best, else the knee, else the next best.
 
@@ -151,5 +151,9 @@ def finalist(
         if one.name != ORIGINAL and one.rung < 2 and (one.candidate, 2) not in begun and m.kl > NEGLIGIBLE_KL
     ]
     tried = [one for one in open_ if not one.is_baseline]
-    shown = [best(trials, budget, rows=rows), knee(within(tried, budget)), best(tried, budget, rows=rows)]
+    shown = [
+        best(trials, budget, answers=answers),
+        knee(within(tried, budget)),
+        best(tried, budget, answers=answers),
+    ]
     return next((one.candidate for one in shown if one is not None and one in open_), None)

@@ -34,15 +34,15 @@ class Work:
 class Plan:
     """How far a search goes.
 
-    wanted: candidates to try. steps: of the brief fine-tune; with 0 nothing is ever trained. rows: of
-    validation. patience: candidates without gain after which it stops. deadline: by time.monotonic().
-    sizes: the smallest and the largest size that count, in bytes.
+    wanted: candidates to try. steps: of the brief fine-tune; with 0 nothing is ever trained. answers: on
+    validation, that accuracy is taken over. patience: candidates without gain after which it stops.
+    deadline: by time.monotonic(). sizes: the smallest and the largest size that count, in bytes.
     """
 
     budget: Budget
     wanted: int
     steps: int
-    rows: int
+    answers: int
     sizes: tuple[float, float]
     patience: int | None = None
     deadline: float | None = None
@@ -75,7 +75,7 @@ class Schedule:
         if (work := self._new(trials)) is not None:
             return work
         if self._plan.steps and self._finalists < FINALISTS:
-            one = finalist(trials, self._begun, self._plan.budget, rows=self._plan.rows)
+            one = finalist(trials, self._begun, self._plan.budget, answers=self._plan.answers)
             if one is not None:
                 self._finalists += 1
                 return self._work(one, 2)

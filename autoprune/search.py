@@ -276,12 +276,12 @@ class _Search:
         self.ledger.close_trials(schedule.stopped_by, time.monotonic() - begun, waited)
 
     def _plan(self) -> Plan:
-        limit = self.config.timeout_s
+        limit, task = self.config.timeout_s, self.prepared.setting.task
         return Plan(
             budget=self.budget,
             wanted=self.wanted,
             steps=self.prepared.recipe.steps,
-            rows=len(self.prepared.setting.task.validation),
+            answers=task.answer_count(task.validation),
             sizes=(self.aim.low_bytes, self.aim.high_bytes),
             patience=self.config.patience,
             deadline=None if limit is None else self.started + limit,

@@ -238,6 +238,10 @@ class Task:
         counts = [len(self._spots(data, row)) for row in range(len(data))]
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
+    def answer_count(self, data: Data) -> int:
+        """Answers to all rows: what a metric of them is taken over, and its standard error of."""
+        return int(self.answer_starts(data)[-1])
+
     def score(self, data: Data, values: NDArray[np.float32], teacher: Answers | None = None) -> float:
         """The metric of answers [m k] to all rows in order, 0 to 100, larger is better."""
         labels = self.labels(data, np.arange(len(data)))

@@ -52,7 +52,7 @@ class Finished:
             self.run.keep_artifact(k, name.encode(), {})
 
     def standing(self) -> Standing:
-        return standing(self.study.trials(), BUDGET, Measurement(1000, REFERENCE_MS, 50.0), rows=ROWS)
+        return standing(self.study.trials(), BUDGET, Measurement(1000, REFERENCE_MS, 50.0), answers=ROWS)
 
     def work(self, job: object) -> object:
         self.jobs.append(job)
@@ -70,7 +70,7 @@ class Finished:
         return Finalists(self.run, self.study, ledger, pool, Progress(quiet=True), REFERENCE_MS, job)
 
     def best(self) -> str:
-        one = best(self.study.trials(), BUDGET, rows=ROWS)
+        one = best(self.study.trials(), BUDGET, answers=ROWS)
         return "" if one is None else list(TOLD)[one.number]
 
 

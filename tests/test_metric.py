@@ -121,7 +121,7 @@ REFERENCE = Measurement(91_080_000, 29.0, 1.0)
 
 
 def test_lines_of_a_search_name_the_metric(tmp_path: Path) -> None:
-    now = standing([TRIAL], Budget(), REFERENCE, rows=100)
+    now = standing([TRIAL], Budget(), REFERENCE, answers=100)
     note = standing_note(now, 0, 60.0, metric=PERPLEXITY)
     assert "best perplexity 12.35 @ 12.3 MB" in note
     assert "best F1 8.1 @ 12.3 MB" in standing_note(now, 0, 60.0, metric=METRICS["f1"])
@@ -141,14 +141,16 @@ def test_lines_of_a_search_name_the_metric(tmp_path: Path) -> None:
 
 def test_a_uniform_model_that_is_best_is_named(tmp_path: Path) -> None:
     uniform = Trial(3, Candidate(()), Measurement(12_000_000, 4.0, 90.0), name="uniform 8-bit")
-    now = standing([uniform, TRIAL], Budget(), REFERENCE, rows=100)
+    now = standing([uniform, TRIAL], Budget(), REFERENCE, answers=100)
     lines = summary_lines(Summary(tmp_path, "finished", now, Budget()))
-    assert any(one.startswith("  #3 is uniform 8-bit, which beats what was tried") for one in lines)
+    assert any(one.startswith("  #3 is uniform 8-bit, which no trial dominates") for one in lines)
     longer = Trial(9, Candidate(()), Measurement(12_000_000, 4.0, 95.0), rung=2)
-    now = standing([uniform, longer], Budget(), REFERENCE, rows=100)
+    now = standing([uniform, longer], Budget(), REFERENCE, answers=100)
     lines = summary_lines(Summary(tmp_path, "finished", now, Budget()))
-    assert any(one.startswith("  #9 is uniform 8-bit, trained longer, which beats") for one in lines)
-    alone = standing([TRIAL], Budget(), REFERENCE, rows=100)
+    assert any(
+        one.startswith("  #9 is uniform 8-bit, trained longer, which no trial dominates") for one in lines
+    )
+    alone = standing([TRIAL], Budget(), REFERENCE, answers=100)
     assert "beats" not in "".join(summary_lines(Summary(tmp_path, "finished", alone, Budget())))
 
 

@@ -357,7 +357,7 @@ TRIALS = [
 
 def record() -> dict[str, Any]:
     budget = Budget(9000)
-    now = standing(TRIALS, budget, REFERENCE, rows=10_000)
+    now = standing(TRIALS, budget, REFERENCE, answers=10_000)
     return front_record(ABOUT, COSTS, now, budget, sizes=SIZES, state="finished")
 
 
@@ -408,7 +408,7 @@ def test_the_record_says_what_each_rung_did_and_how_ranks_agree() -> None:
     longer = trial(6, *levels[1], Measurement(5001, 5.0, 81.0, 0.005), rung=2, seconds=31.0)
     plain = trial(7, UNTOUCHED, UNTOUCHED, Measurement(5002, 5.0, 81.0, 0.5), rung=1, name="uniform 4-bit")
     trials = [*untrained, *trained, longer, plain]
-    now = standing(trials, Budget(), REFERENCE, rows=100)
+    now = standing(trials, Budget(), REFERENCE, answers=100)
     found = front_record(ABOUT, COSTS, now, Budget(), sizes=SIZES, state="running")
     assert found["rungs"] == [
         {"rung": 0, "steps": 0, "trials": 3, "mean_seconds": 2.0},
@@ -434,7 +434,7 @@ def test_one_candidate_trained_twice_as_long_comes_from_its_nearest_rung() -> No
     one = (Level(0.0, 8), SMALL)
     m = Measurement(5000, 5.0, 80.0, 0.1)
     trials = [trial(0, *one, m, rung=0), trial(1, *one, m, rung=2), trial(2, *one, m, rung=1)]
-    now = standing(trials, Budget(), REFERENCE, rows=100)
+    now = standing(trials, Budget(), REFERENCE, answers=100)
     found = front_record(ABOUT, COSTS, now, Budget(), sizes=SIZES, state="running")
     assert [row["promoted_from"] for row in found["trials"]] == [None, 2, 0]
     assert found["sensitivity"]["spearman"] is None
@@ -463,13 +463,13 @@ def test_the_report_reads_the_record() -> None:
 
 
 def test_a_record_without_trials_is_read_too() -> None:
-    now = standing([], Budget(), REFERENCE, rows=0)
+    now = standing([], Budget(), REFERENCE, answers=0)
     found = read_front(front_record(ABOUT, COSTS, now, Budget(), sizes=SIZES, state="running"))
     assert (found.best, found.knee, found.front, found.hypervolume) == (None, None, (), 0.0)
 
 
 def test_knee_and_best_are_of_the_search_not_of_the_baselines() -> None:
-    now = standing(TRIALS[:1], Budget(), REFERENCE, rows=100)
+    now = standing(TRIALS[:1], Budget(), REFERENCE, answers=100)
     assert [one.number for one in now.front] == [0]
     assert now.best is now.knee is None
     assert now.hypervolume == 0.0  # as large and as slow as the reference

@@ -197,7 +197,7 @@ def test_more_is_promoted_where_ranks_agree_poorly() -> None:
 
 
 def final(trials: Sequence[Trial], budget: Budget = Budget()) -> int | None:  # noqa: B008
-    one = finalist(trials, begun_of(trials), budget, rows=ROWS)
+    one = finalist(trials, begun_of(trials), budget, answers=ROWS)
     return None if one is None else one["a"].bits
 
 
@@ -250,7 +250,7 @@ def test_what_is_offered_no_uniform_baseline_of_its_size_beats(
         trial(100 + k, rng.randint(500, 1500), 0.1, rung=1, accuracy=rng.randint(70, 90), name=f"uniform {k}")
         for k in range(2)
     ]
-    one = best([*trials, *plain], Budget(), rows=ROWS)
+    one = best([*trials, *plain], Budget(), answers=ROWS)
     assert one is not None
     assert one.measurement is not None
     if not one.is_baseline:
@@ -328,7 +328,7 @@ class Simulated:
             plain = SPACE.uniform(Level(0.0, 4))
             self.study.add(replace(fake(plain, 1), name="uniform 4-bit"))
         plan = Plan(
-            budget=self.limit, wanted=self.wanted, steps=self.steps, rows=ROWS,
+            budget=self.limit, wanted=self.wanted, steps=self.steps, answers=ROWS,
             sizes=(aim.low_bytes, aim.high_bytes), patience=self.patience, deadline=self.deadline,
         )  # fmt: skip
         self.schedule = Schedule(self.study, plan, [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from autoprune.answers import divergence
 from autoprune.data import Rows, Splits
 from autoprune.encoding import encode
+from autoprune.kinds import CAUSAL_LM
 from autoprune.scores import accuracy
 from autoprune.task import PAD_TO, Batch, Encoded, Task
 
@@ -151,6 +153,16 @@ def test_a_timing_batch_is_full_of_real_tokens(batch: int, sequence: int) -> Non
     assert set(made["input_ids"].ravel()) <= set(data.ids)
     expected = [100 + k % 11 for k in range(batch * sequence)]
     assert made["input_ids"].ravel().tolist() == expected
+
+
+# ---- answers ------------------------------------------------------------------------------------
+
+
+def test_answers_are_counted_by_row_or_by_place() -> None:
+    """A classifier answers once a row, a language model at each token but the last."""
+    data = encoded([5, 6, 2])
+    assert task(data).answer_count(data) == 3
+    assert replace(task(data), kind=CAUSAL_LM, metric="perplexity").answer_count(data) == 4 + 5 + 1
 
 
 # ---- metrics ------------------------------------------------------------------------------------

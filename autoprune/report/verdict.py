@@ -192,7 +192,7 @@ def _plain(front: Front) -> str:
     if chosen is None or chosen.levels is None or chosen.name is not None:
         return ""
     same = [one.name for one in front.baselines if one.levels == chosen.levels]
-    beats = "which beats what was tried at its cost; more trials may find better."
+    beats = "which no trial dominates; more trials may find better."
     return f"{chosen.label.capitalize()} is {same[0]}, trained longer, {beats}" if same else ""
 
 
