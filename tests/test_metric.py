@@ -151,7 +151,7 @@ def test_a_uniform_model_that_is_best_is_named(tmp_path: Path) -> None:
         one.startswith("  #9 is uniform 8-bit, trained longer, which no trial dominates") for one in lines
     )
     alone = standing([TRIAL], Budget(), REFERENCE, answers=100)
-    assert "beats" not in "".join(summary_lines(Summary(tmp_path, "finished", alone, Budget())))
+    assert "dominates" not in "".join(summary_lines(Summary(tmp_path, "finished", alone, Budget())))
 
 
 def test_a_plan_has_classes_only_where_there_are_some() -> None:
