@@ -29,10 +29,11 @@ SETTINGS: dict[str, dict[str, str | int]] = {
     "none": {},
     "one thread": {"INFERENCE_NUM_THREADS": 1},
     "f32": {"INFERENCE_PRECISION_HINT": "f32"},
+    "f32, one thread": {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1},
     "bf16": {"INFERENCE_PRECISION_HINT": "bf16"},
     "bf16, one thread": {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1},
 }
-SHAPES = [(64, 64), (1, 256), (63, 320), (10, 576), (384, 1152), (1000, 96), (40, 24)]
+SHAPES = [(64, 64), (1, 256), (63, 320), (384, 1152), (40, 24)]
 """Rows and columns of a weight: few groups and many, neurons gone, odd numbers of rows, one row."""
 BATCHES = [(1, 1), (1, 7), (3, 5)]
 """Rows of a batch and places in each."""
@@ -138,7 +139,7 @@ def test_openvino_runs_a_weight_of_every_width_and_shape_under_every_setting(
     for kind in ("product", "look-up"):
         if kind == "look-up" and width == INTEGER:
             continue  # no embedding is stored so
-        for o, i in SHAPES:
+        for o, i in SHAPES if kind == "product" else SHAPES[:2]:
             name = f"{kind} of {width} bits {o} x {i}"
             wanted[name] = stored(kind, width, (o, i), tmp_path / name)
             of_folder = cases_of(tmp_path / name, "openvino", len(BATCHES))
