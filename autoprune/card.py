@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,17 +187,21 @@ def _measurements(about: Mapping[str, Any], validated: Mapping[str, Any]) -> lis
         ("times as fast", before, 1 / timing["ratio"]),
         ("loads in, s", None, validated["load_seconds"]),
     ]  # fmt: skip
+    head = ["", f"by the search, on {code(about['measured_on'])}", "as exported, in a fresh process"]
+    cells = [
+        ("size, bytes", str(recorded["size_bytes"]), str(validated["size_bytes"])),
+        _scored("validation", about, recorded["accuracy"], validated["accuracy"]),
+        _scored("test", about, recorded["test_accuracy"], None),
+        *((what, figure(a), figure(b)) for what, a, b in rows),
+    ]
+    own = validated.get("defaults") or {}
+    more: Sequence[tuple[str, ...]] = [()] * len(cells)
+    if timing := own.get("latency"):
+        head.append(f"with no settings ({words(own['settings'])})")
+        more = _unset(about, validated["size_bytes"], own["accuracy"], timing)
     return [
         "## Measurements",
-        table(
-            ("", f"by the search, on {code(about['measured_on'])}", "as exported, in a fresh process"),
-            [
-                ("size, bytes", str(recorded["size_bytes"]), str(validated["size_bytes"])),
-                _scored("validation", about, recorded["accuracy"], validated["accuracy"]),
-                _scored("test", about, recorded["test_accuracy"], None),
-                *((what, figure(a), figure(b)) for what, a, b in rows),
-            ],
-        ),
+        table(head, [(*row, *last) for row, last in zip(cells, more, strict=True)]),
         f"As exported: {validated['protocol']} {validated['date']}, {code(validated['machine'])}.",
         f"By the search: {about['protocol']}",
         "Checked in a fresh process after the export:",
@@ -206,6 +210,17 @@ def _measurements(about: Mapping[str, Any], validated: Mapping[str, Any]) -> lis
             [(words(one["name"]), _MARKS[one["passed"]], code(one["said"])) for one in validated["checks"]],
         ),
     ]
+
+
+def _unset(
+    about: Mapping[str, Any], size: int, score: float | None, timing: Mapping[str, float]
+) -> list[tuple[str, ...]]:
+    """The column of what the runtime does with no settings, which it takes in as many threads as it likes."""
+    figures = [
+        None if score is None else _metric(about).shown(score), None, timing["median_ms"],
+        (timing["low_ms"], timing["high_ms"]), timing["original_ms"], 1 / timing["ratio"], None,
+    ]  # fmt: skip
+    return [(str(size),), *((figure(one),) for one in figures)]
 
 
 _MARKS = {True: "ok", False: "**failed**", None: "not checked"}

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from autoprune.kinds import CAUSAL_LM
+from autoprune.measure import Timing
 from autoprune.metric import Metric
 from autoprune.validate import Found
 
@@ -19,6 +20,10 @@ is done again; another one rounds elsewhere, and so may the same one on another 
 
 SAME_TARGET_SHARE, OTHER_TARGET_SHARE = 0.005, 0.02
 """Of a metric of which less is better, as perplexity: what share of its own value may differ, likewise."""
+
+DEFAULTS_POINTS, DEFAULTS_ROWS, DEFAULTS_SHARE = 5.0, 3, 0.1
+"""Points, rows or share by which a score may differ with a runtime's own settings. They round more coarsely
+(bfloat16 keeps 8 bits of a number), which is the runtime's choice and is said; more is no rounding."""
 
 DECODING = 3.0
 """Times a target's tolerance of logits that a language model's may differ by. Its activations have outliers
@@ -55,6 +60,7 @@ def export_checks(found: Found, about: Mapping[str, Any], *, tolerance: float) -
         _size(found, about),
         _logits(found, tolerance),
         _score(found, about, about["measured"]["accuracy"], f"the search recorded{where}", same=same),
+        *_defaults(found, metric_of(about)),
     ]
 
 
@@ -63,8 +69,12 @@ def bench_checks(found: Found, about: Mapping[str, Any]) -> list[Check]:
     before = about.get("validated") or {}
     size = before.get("size_bytes")
     said = f"{found.size_bytes} bytes; the export recorded {size if size is not None else 'none'}"
-    checks = [_files(about), Check("bytes", None if size is None else size == found.size_bytes, said)]
     score, metric = before.get("accuracy"), metric_of(about)
+    checks = [
+        _files(about),
+        Check("bytes", None if size is None else size == found.size_bytes, said),
+        *_defaults(found, metric),
+    ]
     if score is None:
         score = about.get("measured", {}).get("accuracy")
     if not found.is_recorded_data and found.accuracy is not None:
@@ -93,7 +103,10 @@ def lines(found: Found, checks: Sequence[Check]) -> list[str]:
     wide = _name_width(checks)
     out = [f"  {one.name:{wide}} {marks[one.passed]:12} {one.said}" for one in checks]
     out.append(f"  {'loads in':{wide}} {'measured':12} {found.load_seconds:.2f} s")
-    return [*out, f"  {'latency':{wide}} {'measured':12} {latency(found)}"]
+    out.append(f"  {'latency':{wide}} {'measured':12} {latency(found)}")
+    if found.defaults is not None and (timing := found.defaults.latency) is not None:
+        out.append(f"  {'':{wide}} {'no settings':12} {_times(timing)}")
+    return out
 
 
 def _name_width(checks: Sequence[Check]) -> int:
@@ -104,7 +117,8 @@ def _name_width(checks: Sequence[Check]) -> int:
 def recorded(about: Mapping[str, Any]) -> dict[str, Any]:
     """What the export's own validation found, for `bench --json`."""
     before = about.get("validated") or {}
-    names = ("size_bytes", "accuracy", "latency", "batch", "sequence", "threads", "load_seconds", "machine")
+    names = ("size_bytes", "accuracy", "latency", "batch", "sequence", "threads", "load_seconds", "machine",
+             "defaults")  # fmt: skip
     return {name: before.get(name) for name in names}
 
 
@@ -129,10 +143,14 @@ def bench_lines(found: Found, checks: Sequence[Check], about: Mapping[str, Any])
 
 def latency(found: Found) -> str:
     """Milliseconds, their spread, and how they compare with the original's."""
-    one = found.latency
+    threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
+    return _times(found.latency, f" at batch {found.batch}, {_length(found.sequence)}{threads}")
+
+
+def _times(one: Timing, at: str = "") -> str:
+    """Milliseconds, their spread, and the original's; at: what they were taken at."""
     return (
-        f"{one.median_ms:.2f} ms ({one.low_ms:.2f} to {one.high_ms:.2f}) at batch {found.batch}, "
-        f"{_length(found.sequence)}{found.threads} thread{'s' if found.threads > 1 else ''}; "
+        f"{one.median_ms:.2f} ms ({one.low_ms:.2f} to {one.high_ms:.2f}){at}; "
         f"the original {one.original_ms:.2f} ms, {1 / one.ratio:.2f} times as long"
     )
 
@@ -188,6 +206,25 @@ def _score(found: Found, about: Mapping[str, Any], recorded: float | None, who: 
     rows = f"{found.rows} validation rows"
     now, then = metric.value(found.accuracy, 2), metric.text(recorded, 2)
     return Check(metric.word, passed, f"{now} on {rows}, {then} {who} ({allowed} allowed)")
+
+
+def _defaults(found: Found, metric: Metric) -> list[Check]:
+    """Whether the model runs where nobody gives its runtime settings; nothing where that changes nothing."""
+    own = found.defaults
+    if own is None:
+        return []
+    if own.failure:
+        return [Check("defaults", False, f"with no settings ({own.settings}) it does not run: {own.failure}")]
+    if own.accuracy is None or found.accuracy is None:
+        return [Check("defaults", True, f"it runs with no settings ({own.settings})")]
+    off, allowed = abs(metric.shown(own.accuracy) - metric.shown(found.accuracy)), DEFAULTS_POINTS
+    if not metric.higher_is_better:
+        allowed = DEFAULTS_SHARE * metric.shown(found.accuracy)
+    elif metric.name in ROW_POINTS:
+        allowed = max(allowed, DEFAULTS_ROWS * ROW_POINTS[metric.name] / found.rows)
+    now, then = metric.value(own.accuracy, 2), metric.text(found.accuracy, 2)
+    passed = own.accuracy == found.accuracy or off <= allowed + 1e-9
+    return [Check("defaults", passed, f"{now} with no settings ({own.settings}), {then} as measured")]
 
 
 def _within(metric: Metric, score: float, recorded: float, rows: int, *, same: bool) -> tuple[bool, str]:

@@ -33,7 +33,7 @@ from autoprune.targets import NAMES, Target, get_target, kept_at, size_on_disk
 from autoprune.targets.packed import PLAIN, read_packed
 from autoprune.task import Batch
 from autoprune.units import Unit, find_units
-from autoprune.validate import Found, Request, in_fresh_process, original_folder
+from autoprune.validate import Found, Request, in_fresh_process, original_folder, with_defaults
 from autoprune.vocabulary import part_anyhow_
 
 MEASURED = ("size_bytes", "predicted_size_bytes", "latency_ms", "latency_low_ms", "latency_high_ms",
@@ -257,9 +257,10 @@ def _predicted(
 def _validated(
     folder: Path, source: Path, target: Target, builder: str | None
 ) -> tuple[Found | None, list[Check]]:
-    """What a fresh process finds; a failed check where it does not get that far."""
+    """What fresh processes find; a failed check where the first does not get that far."""
+    request = Request(str(folder), against=str(source), builder=builder)
     try:
-        found = in_fresh_process(Request(str(folder), against=str(source), builder=builder))
+        found = with_defaults(in_fresh_process(request), request)
     except AutopruneError as error:
         return None, [Check("load", False, str(error))]
     return found, export_checks(found, read_json(folder / ABOUT), tolerance=target.tolerance)

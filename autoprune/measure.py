@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,25 @@ class Timing:
             "raw_latency_ms": self.median_ms,
             "raw_original_ms": self.original_ms,
         }
+
+
+@dataclass(frozen=True)
+class DefaultRun:
+    """What was measured of a model as its runtime runs it with no settings.
+
+    settings: what the runtime takes then, in words. accuracy and latency: None where they could not be
+    measured. failure: how its process ended, where it did not run.
+    """
+
+    settings: str
+    accuracy: float | None = None
+    latency: Timing | None = None
+    failure: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DefaultRun:
+        """Inverse of `asdict`."""
+        return cls(**{**data, "latency": data["latency"] and Timing(**data["latency"])})
 
 
 def logits_of(

@@ -124,13 +124,13 @@ def bench(
         from autoprune.artifact import read_about
         from autoprune.checks import bench_checks, bench_lines, failed, record, recorded
         from autoprune.errors import ValidationError
-        from autoprune.validate import Request, measure
+        from autoprune.validate import Request, measure, with_defaults
 
         about = read_about(folder)
         request = Request(
             str(folder), dataset=dataset, batch=batch, sequence=sequence, threads=threads, builder=builder
         )
-        found = measure(request)
+        found = with_defaults(measure(request), request)
         checks = bench_checks(found, about)
         if as_json:
             click.echo(json.dumps(record(found, checks) | {"recorded": recorded(about)}, indent=1))

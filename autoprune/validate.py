@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -30,7 +30,14 @@ from autoprune.artifact import read_about, runtime_of
 from autoprune.errors import AutopruneError
 from autoprune.files import cache_folder, content_key, read_json, write_json, written_whole
 from autoprune.kinds import BY_PLACE, CAUSAL_LM, TEXT
-from autoprune.measure import Timing, labels_watched, logits_of, teacher_answers, time_interleaved
+from autoprune.measure import (
+    DefaultRun,
+    Timing,
+    labels_watched,
+    logits_of,
+    teacher_answers,
+    time_interleaved,
+)
 from autoprune.quiet import Room, default_room
 from autoprune.rows import MADE_UP_TOKENS, made_up_rows, other_rows, recorded_rows, tokenizer_of
 from autoprune.targets import Runner, Target, size_on_disk
@@ -61,6 +68,7 @@ class Request:
     against: folder of the same model in the packed layout, whose logits by torch are the truth. dataset:
     rows of this data set instead of the recorded one's. batch, sequence and threads: for latency; None as
     recorded. builder: of a model that is not from transformers, the function that may be called for it.
+    defaults: whether to give the runtime no settings, where it then answers otherwise than with ours.
     """
 
     folder: str
@@ -70,6 +78,7 @@ class Request:
     sequence: int | None = None
     threads: int | None = None
     builder: str | None = None
+    defaults: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,10 @@ class Logits:
 
 @dataclass(frozen=True)
 class Found:
-    """What was measured. accuracy: percent; None where no rows were at hand, and `missing` says why."""
+    """What was measured. accuracy: percent; None where no rows were at hand, and `missing` says why.
+
+    defaults: the same with no settings; None where the runtime then answers as it does with ours.
+    """
 
     size_bytes: int
     load_seconds: float
@@ -104,12 +116,17 @@ class Found:
     machine: str
     versions: Mapping[str, str] = field(default_factory=dict)
     date: str = ""
+    defaults: DefaultRun | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Found:
         """Inverse of `asdict`."""
-        logits = data["logits"] and Logits(**data["logits"])
-        return cls(**{**data, "logits": logits, "latency": Timing(**data["latency"])})
+        parts = {
+            "logits": data["logits"] and Logits(**data["logits"]),
+            "latency": Timing(**data["latency"]),
+            "defaults": data["defaults"] and DefaultRun.from_json(data["defaults"]),
+        }
+        return cls(**{**data, **parts})
 
 
 def measure(request: Request) -> Found:
@@ -122,9 +139,10 @@ def measure(request: Request) -> Found:
     about = read_about(folder)
     target = runtime_of(about["target"], builder=request.builder)
     at = _timed_at(request, about, folder)
-    target.load(folder, threads=at["threads"])  # once for the imports
+    load = _loader(target, at["threads"], defaults=request.defaults)
+    load(folder)  # once for the imports
     begun = time.perf_counter()
-    run = target.load(folder, threads=at["threads"])
+    run = load(folder)
     load_seconds = time.perf_counter() - begun
     room = default_room()
     task, is_recorded, missing = _rows(request, about, folder)
@@ -137,7 +155,7 @@ def measure(request: Request) -> Found:
     path, which = original_folder(
         folder, target, example, key=about.get("library_key"), builder=request.builder
     )
-    original = target.load(path, threads=at["threads"])
+    original = load(path)
     teacher = None
     if not task.has_labels and not missing:
         if which != SEARCHED:
@@ -161,8 +179,26 @@ def measure(request: Request) -> Found:
         machine=f"{_processor()}, {platform.system()}, Python {platform.python_version()}",
         versions={name: version for name in PACKAGES if (version := _version(name))},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        **at,
+        batch=at["batch"],
+        sequence=at["sequence"],
+        threads=at["threads"],
     )
+
+
+def with_defaults(found: Found, request: Request) -> Found:
+    """The same, with what the folder does where nobody gives its runtime settings.
+
+    That is measured in a process of its own, which may die: a runtime's defaults may be other kernels.
+    """
+    about = read_about(Path(request.folder))
+    own = runtime_of(about["target"], builder=request.builder).defaults()
+    if own is None:
+        return found
+    try:
+        measured = in_fresh_process(replace(request, against=None, defaults=True))
+    except AutopruneError as error:
+        return replace(found, defaults=DefaultRun(own.words, failure=" ".join(str(error).split())))
+    return replace(found, defaults=DefaultRun(own.words, measured.accuracy, measured.latency))
 
 
 def in_fresh_process(request: Request) -> Found:
@@ -238,6 +274,12 @@ def original_folder(
             plain = Stitched(model, {}, frozenset(), {}, Candidate(()), architecture)
             target.save(plain, temporary, example)
     return path, "its shapes, with random weights"
+
+
+def _loader(target: Target, threads: int, *, defaults: bool) -> Callable[[Path], Runner]:
+    """What loads a folder: with a number of threads, or as the runtime does with no settings."""
+    own = target.defaults() if defaults else None
+    return own.load if own is not None else lambda path: target.load(path, threads=threads)
 
 
 SEARCHED = "the search's own"

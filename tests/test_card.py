@@ -108,6 +108,23 @@ def test_what_is_not_known_is_left_out() -> None:
     assert "None" not in card
 
 
+def test_what_the_runtime_does_with_no_settings_has_a_column_of_its_own() -> None:
+    timing = {"median_ms": 4.25, "low_ms": 4.0, "high_ms": 5.0, "original_ms": 8.5, "ratio": 0.5}
+    own = {"settings": "bfloat16", "accuracy": 80.75, "latency": timing, "failure": ""}
+    card = model_card(changed(validated__defaults=own), "small")
+    rows = [line.split(" | ") for line in card.splitlines() if line.startswith("| ")]
+    measured = {row[0].removeprefix("| "): row[-1].removesuffix(" |") for row in rows if len(row) == 4}
+    assert measured[""] == "with no settings (bfloat16)"
+    assert measured["size, bytes"] == "19000123"
+    assert measured["accuracy on validation, %"] == "80.75"
+    assert measured["latency, ms"] == "4.25"
+    assert measured["10th and 90th percentile, ms"] == "4.00 to 5.00"
+    assert measured["times as fast"] == "2.00"
+    failure = own | {"accuracy": None, "latency": None, "failure": "it died"}
+    for without in (None, failure):
+        assert "no settings" not in model_card(changed(validated__defaults=without), "small")
+
+
 def test_another_target_claims_no_score_that_was_not_measured_on_it() -> None:
     data = front_matter(model_card(changed(measured_on="onnx"), "small"))
     assert [one["dataset"]["split"] for one in data["model-index"][0]["results"]] == ["validation"]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from bare_runtime import Case, run_alone
 from conftest import Tiny
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from autoprune.space import UNTOUCHED, Candidate, Level, SpaceFile
 from autoprune.stitch import Stitched, stitch
 from autoprune.targets import get_target, size_on_disk
 from autoprune.targets.contract import is_fast
+from autoprune.targets.openvino import DECODING_GROUP_SIZE
 from autoprune.task import Arrays, Batch, Encoded, Task
 from autoprune.units import Unit, find_units, search_space
 
@@ -407,6 +409,48 @@ def test_openvino_alone_writes_the_same(made: Making, tmp_path: Path) -> None:
     command = [sys.executable, "-c", ALONE, str(tmp_path), json.dumps(ids[0].tolist()), str(NEW)]
     out = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True).stdout
     assert json.loads(out.splitlines()[-1]) == run.generate(ids, max_new_tokens=NEW)[0].tolist()
+
+
+# ---- with no settings ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_each_kind_runs_at_two_bits_with_no_settings(made: Making, name: str, tmp_path: Path) -> None:
+    """Also under bfloat16, which is OpenVINO's default on some processors."""
+    import openvino
+
+    one, folder, batch = made(name), str(tmp_path), str(tmp_path / "batch.npz")
+    one.saved(one.uniform(Level(0.5, 2)), tmp_path)
+    ports = {
+        port.get_any_name(): port.get_partial_shape()
+        for port in openvino.Core().read_model(tmp_path / "model.xml").inputs
+    }
+    past = {
+        key: np.zeros((len(one.batch["input_ids"]), shape[1].get_length(), 0, shape[3].get_length()), "f4")
+        for key, shape in ports.items()
+        if key.startswith("past.")
+    }
+    np.savez(batch, **one.batch, **past)
+    settings: list[dict[str, str | int]] = [{}, {"INFERENCE_NUM_THREADS": 1}]
+    found = run_alone(
+        [Case("openvino", folder, [batch], f"{batch}-{k}.npz", x) for k, x in enumerate(settings)]
+    )
+    wanted = OPENVINO.load(tmp_path)(one.batch)
+    for got in found:
+        assert not isinstance(got, str), got
+        assert np.abs(got[0] - wanted).max() <= 2 * OPENVINO.tolerance * wanted.std()
+
+
+@pytest.mark.parametrize("name", ["llama", TOKENS])
+def test_a_language_model_rounds_by_the_groups_that_its_file_notes(
+    made: Making, name: str, tmp_path: Path
+) -> None:
+    import openvino
+
+    made(name).saved(made(name).candidate(), tmp_path)
+    compiled = openvino.Core().compile_model(tmp_path / "model.xml", "CPU")
+    size = compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
+    assert size == (DECODING_GROUP_SIZE if name == "llama" else 2 * DECODING_GROUP_SIZE)
 
 
 # ---- what it reports, what it refuses -----------------------------------------------------------

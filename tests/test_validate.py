@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from autoprune.checks import bench_checks, export_checks, failed
 from autoprune.errors import AutopruneError, ValidationError
 from autoprune.files import file_hash
 from autoprune.inputs import read_inputs
-from autoprune.measure import Timing
+from autoprune.measure import DefaultRun, Timing
 from autoprune.rows import recorded_rows
 from autoprune.run import FRONT, RUN, Config
 from autoprune.targets import NAMES, get_target, size_on_disk
@@ -92,9 +92,9 @@ def test_an_export_says_what_a_fresh_process_found(run: Path, exported: tuple[Pa
     about = read_about(folder)
     validated = about["validated"]
     assert validated["passed"] is True
-    assert {one["name"]: one["passed"] for one in validated["checks"]} == dict.fromkeys(
-        ("files", "bytes", "logits", "accuracy"), True
-    )
+    named = ["files", "bytes", "logits", "accuracy"]
+    named += ["defaults"] if get_target("openvino").defaults() is not None else []
+    assert {one["name"]: one["passed"] for one in validated["checks"]} == dict.fromkeys(named, True)
     assert validated["size_bytes"] == size_on_disk(get_target("openvino"), folder)
     assert validated["size_bytes"] == pytest.approx(about["predicted_size_bytes"], rel=0.005)
     recorded = json.loads((run / FRONT).read_text())["trials"][0]
@@ -198,7 +198,57 @@ def test_without_its_data_a_model_is_checked_as_far_as_it_can_be(
     assert validated["accuracy"] is None
 
 
+def test_where_the_runtime_s_own_settings_differ_they_are_measured_too_and_said(
+    exported: tuple[Path, str],
+) -> None:
+    folder, printed = exported
+    own, found = get_target("openvino").defaults(), read_about(folder)["validated"]["defaults"]
+    card = (folder / CARD).read_text()
+    if own is None:  # the processor has no bfloat16, so nothing differs
+        assert found is None
+        assert "no settings" not in printed + card
+        return
+    assert found["settings"] == own.words
+    assert found["failure"] == ""
+    assert 0.0 <= found["accuracy"] <= 100.0
+    assert found["latency"]["low_ms"] <= found["latency"]["median_ms"] <= found["latency"]["high_ms"]
+    assert f"defaults  ok           {found['accuracy']:.2f} % with no settings ({own.words})" in printed
+    assert f"            no settings  {found['latency']['median_ms']:.2f} ms" in printed
+    assert f"with no settings ({own.words})" in card
+
+
 # ---- one that is not ----------------------------------------------------------------------------
+
+
+def test_one_that_ends_its_runtime_where_nobody_sets_anything_fails_with_one_message(copied: Path) -> None:
+    """As exports were before: 2 bits multiplied as such, which OpenVINO cannot under bfloat16."""
+    import openvino
+
+    graph = openvino.Core().read_model(copied / "model.xml")
+    widened = [node for node in graph.get_ops() if node.get_type_name() == "Convert"]
+    for node in widened:
+        if node.input_value(0).get_element_type() == openvino.Type.u2:
+            node.output(0).replace(node.input_value(0))
+    openvino.save_model(graph, copied / "old.xml", compress_to_fp16=False)
+    del graph, widened, node
+    for name in ("model.xml", "model.bin"):
+        (copied / f"old{Path(name).suffix}").replace(copied / name)
+    edited(
+        copied / ABOUT,
+        lambda about: about["sha256"].update(
+            {name: file_hash(copied / name) for name in ("model.xml", "model.bin")}
+        ),
+    )
+    done = invoke("bench", copied, "--json")
+    found = json.loads(done.stdout)
+    assert found["accuracy"] is not None
+    if get_target("openvino").defaults() is None:
+        assert (done.exit_code, found["defaults"]) == (0, None)
+        return
+    assert done.exit_code == 5
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("autoprune: ")]
+    assert "defaults: with no settings (bfloat16) it does not run: " in message
+    assert message.endswith(found["defaults"]["failure"])
 
 
 def test_an_export_that_fails_is_put_aside_not_pushed_and_ends_with_5(
@@ -402,6 +452,20 @@ def test_each_check_fails_past_its_tolerance_and_not_before() -> None:
     assert names_that_fail(replace(FOUND, accuracy=79.8)) == {"accuracy"}
     assert names_that_fail(replace(FOUND, accuracy=80.2)) == {"accuracy"}
     assert names_that_fail(replace(FOUND, logits=Logits(256, False, 0.11, 0.2))) == {"logits"}
+
+
+def test_with_the_runtime_s_own_settings_it_must_run_and_may_round_more() -> None:
+    timing = FOUND.latency
+    for score, names in ((80.0, set()), (75.0, set()), (74.9, {"defaults"}), (None, set())):
+        own = DefaultRun("bfloat16", score, timing)
+        assert names_that_fail(replace(FOUND, defaults=own)) == names
+    own = DefaultRun("bfloat16", failure="its process ended with -11")
+    found = replace(FOUND, defaults=own)
+    assert names_that_fail(found) == {"defaults"}
+    said = failed(export_checks(found, RECORD, tolerance=0.1))
+    assert said == "defaults: with no settings (bfloat16) it does not run: its process ended with -11"
+    assert Found.from_json(asdict(found)) == found
+    assert Found.from_json(asdict(replace(FOUND, defaults=DefaultRun("bfloat16", 80.0, timing)))).defaults
 
 
 def test_another_target_may_differ_by_half_a_point() -> None:

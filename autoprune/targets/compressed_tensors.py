@@ -136,6 +136,9 @@ class CompressedTensors:
             ) from error
         return torch_runner(_read(folder, kind), kind)
 
+    def defaults(self) -> None:
+        """None: transformers takes float32 from the config."""
+
     def files(self, folder: Path) -> Sequence[Path]:
         """The weights."""
         return [folder / WEIGHTS]

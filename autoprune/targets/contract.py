@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 
 Runner = Callable[[Batch], NDArray[np.float32]]
 """A loaded model: inputs by name -> logits [b k]."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """How a runtime runs a model for which nobody gives it settings.
+
+    words: what it takes then, on this machine. load: the model in a folder, with no settings.
+    """
+
+    words: str
+    load: Callable[[Path], Runner]
 
 
 class Target(Protocol):
@@ -44,6 +56,9 @@ class Target(Protocol):
 
     def load(self, folder: Path, *, threads: int = 1) -> Runner:
         """The model in `folder`, ready to run."""
+
+    def defaults(self) -> Defaults | None:
+        """The runtime's own settings on this machine; None where answers are the same as `load` gives."""
 
     def files(self, folder: Path) -> Sequence[Path]:
         """The files the runtime opens to run the model: graph and weights."""

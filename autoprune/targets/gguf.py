@@ -119,6 +119,9 @@ class Gguf:
 
         return checked
 
+    def defaults(self) -> None:
+        """None: `load` sets nothing of llama.cpp but lengths and threads."""
+
     def files(self, folder: Path) -> Sequence[Path]:
         """The one file."""
         return [folder / FILE]

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from autoprune.errors import AutopruneError
 from autoprune.kinds import BY_PLACE, CAUSAL_LM, EMBEDDING, OWN
 from autoprune.space import INTEGER, Level, Width
-from autoprune.targets.contract import Runner
+from autoprune.targets.contract import Defaults, Runner
 from autoprune.targets.onnx_layers import BITS, GROUP_SIZES, rewrite_
 from autoprune.task import Batch
 
@@ -117,7 +117,6 @@ class Onnx:
         """Open a session that neither prints nor spins."""
         import onnxruntime
 
-        path, errors = folder / GRAPH, _runtime_errors()
         onnxruntime.set_default_logger_severity(4)
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
@@ -126,28 +125,13 @@ class Onnx:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if _sums_overflow():
             options.add_session_config_entry("session.x64quantprecision", "1")
-        try:
-            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except errors as error:
-            raise AutopruneError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
-        names = [one.name for one in session.get_inputs()]
+        return _opened(folder / GRAPH, options)
 
-        def call(given: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-            if lacking := [name for name in names if name not in given]:
-                raise AutopruneError(f"{path} takes {', '.join(names)}; {', '.join(lacking)} is not given")
-            try:
-                found = session.run(None, {name: given[name] for name in names})
-            except errors as error:
-                shapes = ", ".join(f"{name} {list(given[name].shape)}" for name in names)
-                raise AutopruneError(f"{path} cannot be run on {shapes}: {error}") from error
-            return [np.array(one, dtype=np.float32) for one in found]
-
-        heads = [tuple(one.shape[1::2]) for one in session.get_inputs() if one.name.startswith("past.")]
-        if heads:
-            from autoprune.decoding import Decoder
-
-            return Decoder(lambda ids, past: call(dict(zip(names, [ids, *past], strict=True))), heads)
-        return lambda batch: call(batch)[0]
+    def defaults(self) -> Defaults | None:
+        """Sums of 16 bits, where the processor has no better ones."""
+        if not _sums_overflow():
+            return None
+        return Defaults("sums of 16 bits", lambda folder: _opened(folder / GRAPH, None))
 
     def files(self, folder: Path) -> Sequence[Path]:
         """The one file."""
@@ -158,6 +142,35 @@ class Onnx:
         from autoprune.targets.onnx_size import size_bytes
 
         return size_bytes(unit, level)
+
+
+def _opened(path: Path, options: Any) -> Runner:
+    """The model of a file; options: of the session, None for ONNX Runtime's own."""
+    import onnxruntime
+
+    errors = _runtime_errors()
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except errors as error:
+        raise AutopruneError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
+    names = [one.name for one in session.get_inputs()]
+
+    def call(given: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        if lacking := [name for name in names if name not in given]:
+            raise AutopruneError(f"{path} takes {', '.join(names)}; {', '.join(lacking)} is not given")
+        try:
+            found = session.run(None, {name: given[name] for name in names})
+        except errors as error:
+            shapes = ", ".join(f"{name} {list(given[name].shape)}" for name in names)
+            raise AutopruneError(f"{path} cannot be run on {shapes}: {error}") from error
+        return [np.array(one, dtype=np.float32) for one in found]
+
+    heads = [tuple(one.shape[1::2]) for one in session.get_inputs() if one.name.startswith("past.")]
+    if heads:
+        from autoprune.decoding import Decoder
+
+        return Decoder(lambda ids, past: call(dict(zip(names, [ids, *past], strict=True))), heads)
+    return lambda batch: call(batch)[0]
 
 
 def _exported(stitched: Stitched, example: Batch) -> bytes:

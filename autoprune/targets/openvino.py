@@ -4,7 +4,12 @@ Each compressed weight becomes Constant(u2..u8) -> Convert(f16) -> Subtract(zero
 Multiply(f16 scales) -> Reshape -> Convert(f32), which the CPU plugin keeps packed. With 2, 4 and 8
 bits it multiplies integers, rounding activations to 8 bits in groups as it goes ("dynamic
 quantization", its default), which is where the speed comes from: without it no width beats float.
-With 3 and 6 bits it unpacks to float at load, so those save bytes and no time.
+With 3 and 6 bits it unpacks to float at load, so those save bytes and no time. 2 bits become 4 at load.
+
+A model is measured in float32. With no settings OpenVINO takes bfloat16 where the processor has it
+(AVX512-BF16, AMX), and no note in the file makes it take float32 (of its CPU plugin `Config::applyRtInfo`
+reads the precision of a cache and the group size of dynamic quantization alone), so every model must run
+in both, and validation of an export measures both.
 
 A convolution's are unpacked at load, whatever their width. Fastest, of convolutions too (2.4 to 3.3 times
 float, measured), are 8-bit weights with 8-bit activations: Constant(i8) -> Convert(f32) -> Multiply(scale of
@@ -25,7 +30,7 @@ from numpy.typing import NDArray
 
 from autoprune.errors import AutopruneError
 from autoprune.space import INTEGER, UNTOUCHED, Level, Width
-from autoprune.targets.contract import Runner
+from autoprune.targets.contract import Defaults, Runner
 from autoprune.targets.openvino_graph import converted, drop_empty_, is_decoding, put_weights_
 from autoprune.task import Batch
 
@@ -43,11 +48,17 @@ GRAPH, WEIGHTS = "model.xml", "model.bin"
 DECODING_GROUP_SIZE = 16
 """Inputs of a language model's layers that are rounded with one scale as it goes, half of OpenVINO's default:
 SmolLM2-135M at 8 bits then differs from exact sums by 0.0019 nats a token, not 0.0038, and a step takes no
-longer (34.9 ms for 37.9, one thread)."""
+longer (34.9 ms for 37.9, one thread). It is noted in the file, where OpenVINO looks for it."""
+_GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+
+PRECISIONS = {"bf16": "bfloat16", "f16": "float16"}
+"""OpenVINO's names of what it computes with, in words."""
 
 _XML_BYTES = {16: 367, 32: 0}
 """Text of the extra operations of one weight in the graph file, measured (OpenVINO 2026.4)."""
 _XML_INTEGER_BYTES, _XML_ACTIVATIONS_BYTES = 3880, 2950
+_XML_TWO_BITS_BYTES = 870
+"""What there is more of it where codes of 2 bits become codes of 4."""
 _XML_KERNEL_BYTES: dict[Width, int] = {32: 0, 16: 93, INTEGER: 850}
 """What there is more of a convolution's at a width."""
 _XML_KERNEL_INTEGER_BYTES = 60
@@ -58,7 +69,7 @@ _XML_PARTS_BYTES = 8_100
 
 
 class OpenVino:
-    """CPU plugin, float32 precision hint (bf16 is its default on some CPUs), one stream."""
+    """CPU plugin, float32 precision hint (bfloat16 is its default on some CPUs), one stream."""
 
     name = "openvino"
     bits = frozenset({2, 3, 4, 6, 8, 16, 32})
@@ -78,6 +89,8 @@ class OpenVino:
         graph = converted(stitched, example)
         drop_empty_(graph)
         put_weights_(graph, stitched)
+        if is_decoding(graph):
+            graph.set_rt_info(DECODING_GROUP_SIZE, ["runtime_options", _GROUP_SIZE])
         ov.save_model(graph, folder / GRAPH, compress_to_fp16=False)
 
     def load(self, folder: Path, *, threads: int = 1) -> Runner:
@@ -88,16 +101,14 @@ class OpenVino:
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        try:
-            graph = _core().read_model(folder / GRAPH)
-            if is_decoding(graph):
-                config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = DECODING_GROUP_SIZE
-            compiled = _core().compile_model(graph, "CPU", config)
-        except RuntimeError as error:
-            raise AutopruneError(
-                f"{folder / GRAPH} (with {WEIGHTS}) cannot be loaded by OpenVINO: {error}"
-            ) from error
-        return _runner(compiled, folder / GRAPH, is_decoding=is_decoding(graph))
+        return _loaded(folder, config)
+
+    def defaults(self) -> Defaults | None:
+        """Its precision on this processor, where that is not float32."""
+        precision = _core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
+        if precision == "f32":
+            return None
+        return Defaults(PRECISIONS.get(precision, precision), lambda folder: _loaded(folder, {}))
 
     def files(self, folder: Path) -> Sequence[Path]:
         """Graph and weights."""
@@ -109,6 +120,19 @@ class OpenVino:
             return unit.size_bytes(level) - _emptied_bytes(unit)
         parts = _XML_PARTS_BYTES if unit.ranked and level != UNTOUCHED else 0
         return unit.size_bytes(level) + parts + sum(_text_bytes(one, level) for one in unit.weights)
+
+
+def _loaded(folder: Path, config: dict[str, object]) -> Runner:
+    """The model in a folder, compiled with some settings."""
+    path = folder / GRAPH
+    try:
+        graph = _core().read_model(path)
+        if config and is_decoding(graph):  # noted in the file, but for older ones
+            config = config | {_GROUP_SIZE: DECODING_GROUP_SIZE}
+        compiled = _core().compile_model(graph, "CPU", config)
+    except RuntimeError as error:
+        raise AutopruneError(f"{path} (with {WEIGHTS}) cannot be loaded by OpenVINO: {error}") from error
+    return _runner(compiled, path, is_decoding=is_decoding(graph))
 
 
 def _runner(compiled: Any, path: Path, *, is_decoding: bool) -> Runner:
@@ -143,6 +167,7 @@ def _runner(compiled: Any, path: Path, *, is_decoding: bool) -> Runner:
 def _text_bytes(weight: Weight, level: Level) -> int:
     """Text of what makes a weight of its integers or half floats, and rounds its input."""
     text = _XML_ACTIVATIONS_BYTES if level.is_integer else _XML_BYTES.get(level.bits, _XML_INTEGER_BYTES)
+    text += _XML_TWO_BITS_BYTES if level.bits == 2 else 0
     return text + (_XML_KERNEL_BYTES.get(level.width, _XML_KERNEL_INTEGER_BYTES) if weight.is_conv else 0)
 
 

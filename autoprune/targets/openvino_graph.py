@@ -159,7 +159,12 @@ def _constants(graph: Any, stitched: Stitched) -> Iterator[tuple[str, Any]]:
 
 
 def integer_pattern(integers: Integers, shape: list[int]) -> Any:
-    """(codes - zero) * scale as operations on packed constants, in the weight's shape."""
+    """(codes - zero) * scale as operations on packed constants, in the weight's shape.
+
+    Codes of 2 bits are stored as such and made codes of 4 bits when the file is loaded. OpenVINO multiplies
+    2 bits in float32 alone: under bfloat16, its default on some CPUs, the first call fails or ends the
+    process (2026.4.1). With 4 bits it gives the same answers, bit for bit, and takes as long.
+    """
     from openvino import opset13 as op
 
     o, i = integers.codes.shape
@@ -190,10 +195,12 @@ def half_pattern(weight: NDArray[np.float32]) -> Any:
 
 
 def _packed(codes: NDArray[np.uint8], shape: tuple[int, ...], bits: int) -> Any:
-    """A constant of unsigned integers of `bits` bits."""
+    """Unsigned integers that are stored with `bits` bits: a constant, and what makes 4 bits of 2."""
     import openvino as ov
+    from openvino import opset13 as op
 
     kinds = {2: ov.Type.u2, 3: ov.Type.u3, 4: ov.Type.u4, 6: ov.Type.u6, 8: ov.Type.u8}
     packed = np.ascontiguousarray(pack_openvino(codes, bits))
     # Not shared: the constant would outlive the array it points into.
-    return ov.op.Constant(ov.Tensor(packed, list(shape), kinds[bits]), shared_memory=False)
+    constant = ov.op.Constant(ov.Tensor(packed, list(shape), kinds[bits]), shared_memory=False)
+    return op.convert(constant, "u4") if bits == 2 else constant

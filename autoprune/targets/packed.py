@@ -83,6 +83,9 @@ class Packed:
         stitched = read_packed(folder, builder=self.builder)
         return torch_runner(stitched.model, stitched.architecture.kind)
 
+    def defaults(self) -> None:
+        """None: autoprune itself runs it."""
+
     def files(self, folder: Path) -> Sequence[Path]:
         """The one file."""
         return [folder / WEIGHTS]

@@ -96,6 +96,9 @@ class Torch:
 
         return run
 
+    def defaults(self) -> None:
+        """None: autoprune itself runs it."""
+
     def files(self, folder: Path) -> Sequence[Path]:
         """The one file."""
         return self._packed.files(folder)
