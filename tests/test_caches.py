@@ -56,7 +56,7 @@ units:
     quantize: {bits: [4], group_size: 64}
 finetune: {steps: 60, batch_size: 32, learning_rate: 3.0e-5}
 """
-"""Of few levels. It has no vocabulary in two parts, which the text parts, so that weights alone would tell."""
+"""Of few levels. The text parts a vocabulary in two, and then weights alone would tell: here is none."""
 
 Arrays = dict[str, NDArray[Any]]
 Use = Callable[[str], Path]
@@ -82,7 +82,7 @@ def values(config: Config) -> Arrays:
     setting = prepared.setting
     worker: Any = make_worker({"setting": setting})
     unit = [one for one in setting.units if one.prunable][-1]
-    ratio = unit.ratios[1]
+    ratio = unit.ratios[-1]
     with SerialPool(make_worker, {"setting": setting}) as pool:
         damage = groundwork._sensitivity(prepared, pool, Progress(quiet=True)).damage()
     out: Arrays = {f"teacher {name}": x for name, x in setting.state.items()}
@@ -158,7 +158,7 @@ def few(tmp_path: Path) -> Callable[[str], str]:
     def write(name: str) -> str:
         text = (spaces_folder() / f"{name}.yaml").read_text(encoding="utf-8")
         text = re.sub(r"ratios: \[[^]]*\]", "ratios: [0.0, 0.5]", text)
-        text = re.sub(r"bits: \[[^]]*\]", "bits: [4]", text)
+        text = re.sub(r"bits: \[[^]]*\], activations: 8", "bits: [4]", text)
         (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
         return str(tmp_path / f"{name}.yaml")
 
@@ -225,7 +225,7 @@ def words_of() -> list[str]:
 def write_bert(folder: Path, *, has_head: bool) -> Config:
     """A random BERT and rows of random words; what a search of it is asked for."""
     folder.mkdir()
-    model: Any = random_model("bert", hidden=32, layers=1, heads=2, ffn=64, vocab=WORDS)
+    model: Any = random_model("bert", hidden=32, layers=1, heads=2, ffn=256, vocab=WORDS)
     (model if has_head else model.bert).save_pretrained(folder)
     write_tokenizer(folder, words_of())
     rows = folder / "rows.csv"
@@ -234,8 +234,8 @@ def write_bert(folder: Path, *, has_head: bool) -> Config:
     rows.write_text("\n".join(text.splitlines()[:1] + [re_worded(one) for one in text.splitlines()[1:]]))
     (folder / "few.yaml").write_text(SPACE, encoding="utf-8")
     return Config(
-        model=str(folder), dataset=str(rows), target="packed", max_length=16, sequence=16, calibration_rows=16,
-        space=str(folder / "few.yaml"),
+        model=str(folder), dataset=str(rows), target="packed", max_length=16, sequence=16,
+        calibration_rows=16, space=str(folder / "few.yaml"),
     )  # fmt: skip
 
 
@@ -358,7 +358,7 @@ def test_bytes_of_a_model_whose_biases_are_zeros(use: Use, tmp_path: Path) -> No
     model.save_pretrained(tmp_path / "model")
     after = read_inputs(config).original_bytes
     use("empty")
-    assert after == pytest.approx(read_inputs(config).original_bytes, abs=9)  # a graph's names vary a little
+    assert after == pytest.approx(read_inputs(config).original_bytes, abs=99)  # a graph's names vary a little
     assert after < before - 999
 
 
