@@ -99,6 +99,10 @@ class Architecture:
         ours = {name: one for name, one in asdict(self).items() if name != "config"}
         return {**self.config, KEY: ours}
 
+    def identity(self) -> dict[str, Any]:
+        """The same without the path that the model was loaded from: it changes nothing that is computed."""
+        return {name: one for name, one in self.described().items() if name != "_name_or_path"}
+
     def write(self, folder: Path) -> None:
         """Write `config.json`."""
         (folder / CONFIG).write_text(json.dumps(self.described(), indent=1), encoding="utf-8")

@@ -6,15 +6,14 @@ one article a line, which are often called `.cor`.
 
 from __future__ import annotations
 
-import importlib
 from itertools import groupby
 from pathlib import Path
 
 from .errors import AutopruneError
+from .plaintext import read_text
 from .tables import SPLIT_NAMES, Table, from_columns, suffix_of
 
 TEXT_SUFFIXES = (".txt", ".cor")
-OPENERS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
 
 
 def text_files(path: Path) -> list[Path]:
@@ -53,7 +52,7 @@ def _table(files: list[Path], root: Path, by_line: bool) -> Table:
 
 def _texts(text: str, by_line: bool) -> list[str]:
     """What blank lines separate; each line where there are none, or where that is asked for."""
-    lines = text.replace("\r\n", "\n").strip().split("\n")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").strip().split("\n")
     blocks = ["\n".join(block) for full, block in groupby(lines, lambda n: bool(n.strip())) if full]
     if by_line or len(blocks) == 1:
         return [line for line in lines if line.strip()]
@@ -61,13 +60,9 @@ def _texts(text: str, by_line: bool) -> list[str]:
 
 
 def _read(file: Path) -> str:
-    """Its text, unpacked; a byte order mark is no part of it."""
-    opener = OPENERS.get(file.suffix.lower())
+    """Its text, unpacked."""
     try:
-        if opener:
-            with importlib.import_module(opener).open(file, "rb") as packed:
-                return str(packed.read(), "utf-8-sig")
-        return file.read_text(encoding="utf-8-sig")
+        return read_text(file)
     except Exception as error:  # files, codecs and decompressors each raise their own
         cause = f"{type(error).__name__}: {error}".split("\n")[0][:200]
         raise AutopruneError(

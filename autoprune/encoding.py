@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.data import Rows, Splits
+from autoprune.files import content_key
 from autoprune.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, METRICS, REGRESSION, TOKENS
 from autoprune.task import NO_LABEL, Arrays, Encoded, Task
 
@@ -97,3 +99,24 @@ def pictures(splits: Splits, prepare: Any, *, metric: str = "") -> Task:
         kind=IMAGES,
         metric=metric or METRICS[IMAGES][0],
     )
+
+
+PICTURES_VERSION = 1
+"""Raised when `Pixels` makes other numbers of the same pictures and settings."""
+
+
+def encoded_hash(task: Task, *, data_hash: str, pixels: Any = None) -> str:
+    """A hash of what a model is fed and asked for: equal on every machine, other whenever that is other.
+
+    Of texts and of a user's own task it is over the encoded arrays, so a tokenizer counts as what it does.
+    Pictures' arrays are fractions, whose last digits depend on the processor (torch resizes with other
+    instructions on each). So theirs is over the pictures as they were read (`data_hash` has each pixel, label
+    and the order) and every setting that makes the arrays of them.
+
+    Args:
+        data_hash: of the rows as they were read.
+        pixels: how pictures are made inputs, a `Pixels`; None of other tasks.
+    """
+    if pixels is None:
+        return task.digest()
+    return content_key(PICTURES_VERSION, task.kind, task.inputs, data_hash, asdict(pixels))

@@ -19,8 +19,10 @@ from autoprune.pool import Pool, run_all
 from autoprune.prepare import Prepared
 from autoprune.progress import Progress
 from autoprune.sensitivity import Sensitivity
+from autoprune.shelf import VERSION as LIBRARY_VERSION
 from autoprune.space import Level
-from autoprune.targets import get_target, is_fast
+from autoprune.targets import get_target, is_fast, versions_of
+from autoprune.task import layout
 
 SENSITIVITY_VERSION = 6
 LATENCY_VERSION = 6
@@ -58,7 +60,7 @@ def _sensitivity(prepared: Prepared, pool: Pool, progress: Progress) -> Sensitiv
     """From the cache, or measured by all workers, each for some of the units."""
     setting = prepared.setting
     key = content_key(
-        SENSITIVITY_VERSION, setting.key, setting.sensitivity_rows, len(setting.task.train),
+        SENSITIVITY_VERSION, LIBRARY_VERSION, setting.key, setting.sensitivity_rows, len(setting.task.train),
         [asdict(unit) for unit in setting.units], *[LOOK_UPS for unit in setting.units if unit.is_looked_up],
     )  # fmt: skip
     path = cache_folder() / "sensitivity" / f"{key}.safetensors"
@@ -98,8 +100,9 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Table:
     probes = design.probes()
     machine = _timing_machine(pool)
     key = content_key(
-        LATENCY_VERSION, machine, setting.target, setting.architecture.described(), setting.batch,
-        setting.sequence,
+        LATENCY_VERSION, machine, setting.target, versions_of(setting.target),
+        setting.architecture.identity(), setting.batch, setting.sequence,
+        layout(setting.task.timing_batch(setting.batch, setting.sequence)),
         [asdict(unit) for unit in setting.units], [[str(level) for _, level in one.items] for one in probes],
     )  # fmt: skip
     path = cache_folder() / "latency" / f"{key}.json"

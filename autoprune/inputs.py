@@ -14,7 +14,7 @@ from torch import nn
 from autoprune import data, demo, teacher
 from autoprune.budget import Budget, megabytes
 from autoprune.costs import Costs
-from autoprune.encoding import encode, pictures
+from autoprune.encoding import encode, encoded_hash, pictures
 from autoprune.errors import AutopruneError, BudgetError
 from autoprune.kinds import CLASSES, IMAGES, KINDS, METRICS, OWN
 from autoprune.own import own_task, task_hash
@@ -30,7 +30,11 @@ from autoprune.vocabulary import part_by_use_
 
 @dataclass(frozen=True)
 class Inputs:
-    """What was named, loaded and understood, before anything costly: the budget can be checked."""
+    """What was named, loaded and understood, before anything costly: the budget can be checked.
+
+    data_hash: of the rows as they were read. encoded_hash: of what the model is fed, which depends on the
+    tokenizer too, or on how pictures are made inputs (`encoding.encoded_hash`).
+    """
 
     name: str
     task: Task
@@ -42,6 +46,7 @@ class Inputs:
     sizes: Costs
     data_hash: str
     dataset: str
+    encoded_hash: str
 
     @property
     def original_bytes(self) -> int:
@@ -60,7 +65,6 @@ def read_inputs(config: Config) -> Inputs:
     target = get_target(config.target)
     kind = kind_of(config)
     metric = metric_of(config, kind)
-    torch.manual_seed(config.seed)  # a head that is missing is drawn from the global generator
     if kind == OWN:
         task = own_task(str(config.task))
         loaded, name, data_hash = _loaded(config, kind, 0, task), str(config.task), task_hash(task)
@@ -75,8 +79,9 @@ def read_inputs(config: Config) -> Inputs:
     units = find_units(loaded.model, file, source=space_name)
     space = search_space(units, target.offers)
     sizes = sizes_of(loaded, units, space, target, task)
+    fed = encoded_hash(task, data_hash=data_hash, pixels=loaded.pixels)
     return Inputs(
-        name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name
+        name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed
     )  # fmt: skip
 
 
@@ -154,6 +159,7 @@ def _splits(config: Config, kind: str) -> data.Splits:
 
 def _loaded(config: Config, kind: str, labels: int, task: Task | None = None) -> teacher.Loaded:
     """The model that was named, for the kind of task."""
+    torch.manual_seed(config.seed)  # a head that is missing is drawn from the global generator
     source = str(demo.demo_model()) if config.model is None else config.model
     if is_reference(source):
         pixels = Pixels.beside(config.weights, config.image_size)

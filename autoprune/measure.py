@@ -16,6 +16,9 @@ from autoprune.kinds import CAUSAL_LM
 from autoprune.targets.contract import Runner
 from autoprune.task import Batch, Data, Task
 
+SPOTS = 64
+"""Numbers of a spot check."""
+
 Entered = Callable[[], contextlib.AbstractContextManager[object]]
 """Something entered around work: a room shared with others, or had alone."""
 
@@ -95,6 +98,17 @@ def logits_of(
     if out is None:
         raise ValueError("no rows to evaluate")
     return out
+
+
+def spot_check(run: Runner, batch: Batch) -> list[float]:
+    """The first answers to a batch, to a few hundredths of the largest: part of the name of what is cached.
+
+    What a model computes depends on code as well as on its tensors and config, and code has no hash: it is
+    the user's, with all that it imports. So few digits are the same on any machine.
+    """
+    found = run(batch).reshape(-1)[:SPOTS].astype(np.float64)
+    largest = float(np.abs(found).max(initial=0.0))
+    return [float(f"{largest:.1e}"), *np.rint(50 * found / max(largest, 1e-30)).astype(int).tolist()]
 
 
 def teacher_answers(

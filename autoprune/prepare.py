@@ -26,8 +26,8 @@ from autoprune.files import cache_folder, content_key, write_json, written_whole
 from autoprune.finetune import Recipe
 from autoprune.inputs import Inputs
 from autoprune.jobs import Setting
-from autoprune.kinds import BY_PLACE, CLASSES
-from autoprune.measure import teacher_answers
+from autoprune.kinds import BY_PLACE
+from autoprune.measure import spot_check, teacher_answers
 from autoprune.progress import Progress
 from autoprune.run import Config
 from autoprune.sensitivity import measured_rows
@@ -66,16 +66,19 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     model, task = _teacher(config, inputs, progress)
     architecture, whole = _described(inputs.loaded.architecture, model), task.train
     model_hash = _state_hash(model)
-    key = content_key(VERSION, model_hash, inputs.data_hash, config.max_length,
-                      config.calibration_rows, config.seed)  # fmt: skip
     steps = inputs.file.finetune.steps if config.finetune_steps is None else config.finetune_steps
     recipe = Recipe(steps, inputs.file.finetune.batch_size, inputs.file.finetune.learning_rate)
     least = PLACED_TRAINING if task.kind in BY_PLACE else 2048
     rows = min(len(task.train), max(least, recipe.steps * recipe.batch_size))
     task = replace(task, train=_head(task.train, rows, config.seed))
+    key = content_key(
+        VERSION, torch.__version__, model_hash, architecture.identity(),
+        spot_check(torch_runner(model, task.kind), task.batch(task.validation, task.example_rows)),
+        inputs.encoded_hash, _always_used(inputs.loaded), rows, config.calibration_rows, config.seed,
+    )  # fmt: skip
     statistics = _statistics(config, model, task, inputs.units, key, progress)
     statistics = _with_counts(statistics, model, inputs.units, _uses(whole, task, inputs.loaded, config.seed))
-    answers = _answers(model, task, f"{key}-{rows}", progress)
+    answers = _answers(model, task, key, progress)
     setting = Setting(
         architecture=architecture,
         state={name: tensor.numpy() for name, tensor in state_of(model).items()},
@@ -113,11 +116,10 @@ def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Mod
         return loaded.model, task
     recipe = teacher.FitRecipe(epochs=config.teacher_epochs, learning_rate=config.teacher_rate)
     model: Any = loaded.model
-    body = _state_hash(getattr(model, "base_model", model))
-    told = [] if task.kind == CLASSES else [task.kind]
     key = content_key(
-        TEACHER_VERSION, body, inputs.data_hash, config.max_length, asdict(recipe), config.seed, *told
-    )
+        TEACHER_VERSION, _state_hash(model), loaded.architecture.identity(), inputs.encoded_hash,
+        asdict(recipe), config.seed,
+    )  # fmt: skip
     path = cache_folder() / "teachers" / key
     if not path.is_dir():
         with progress.bar("Fitting the teacher: the model has no trained head for this task", 1) as bar:
@@ -173,6 +175,12 @@ def _statistics(
         where, _, part = name.rpartition(":")
         by_path.setdefault(where, {})[part] = array
     return {where: Statistics.from_arrays(arrays) for where, arrays in by_path.items()}
+
+
+def _always_used(loaded: teacher.Loaded) -> list[int]:
+    """How many tokens a tokenizer has, and its special ones, which are never removed; [] of other inputs."""
+    tokenizer = loaded.tokenizer
+    return [] if tokenizer is None else [len(tokenizer), *sorted(tokenizer.all_special_ids)]
 
 
 def _uses(whole: Data, task: Task, loaded: teacher.Loaded, seed: int) -> NDArray[np.float32] | None:

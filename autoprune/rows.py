@@ -1,7 +1,8 @@
 """The validation rows of an exported model, without the run it came from: read again, or made up.
 
 Reading and cutting a data set takes longer than measuring a small model on its validation rows, so those
-are cached under what they are made of: the data's fingerprint, the tokenizer's files, length and labels.
+are cached under what they are made of: the data's fingerprint, every file that may say how inputs are read,
+length and labels.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from autoprune.files import cache_folder, content_key, written_whole
 from autoprune.kinds import CLASSES, IMAGES, METRICS, TOKENS
 from autoprune.own import own_task, task_hash
 from autoprune.pixels import Pixels
+from autoprune.targets import versions_of
 from autoprune.task import Arrays, Data, Encoded, Task, with_label_order
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Raised when cached rows would come out differently."""
 
 NEEDED = {
@@ -165,13 +167,11 @@ def _order(names: Sequence[str], wanted: Sequence[str], source: str) -> list[int
 
 
 def _key(data: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    reader = {
-        name: digest
-        for name, digest in about["sha256"].items()
-        if any(part in name for part in ("token", "vocab", "merges", "preprocessor"))
-    }
+    weights = (".safetensors", ".bin", ".xml", ".onnx", ".gguf", ".md")
+    reader = {name: digest for name, digest in about["sha256"].items() if not name.endswith(weights)}
     task = [data.get("task", CLASSES), data.get("metric", "")]
-    return content_key(CACHE_VERSION, data["fingerprint"], data["max_length"], data["labels"], reader, task)
+    read = [data["fingerprint"], data["max_length"], data["labels"]]
+    return content_key(CACHE_VERSION, versions_of("packed"), read, reader, task)
 
 
 def _keep(path: Path, task: Task) -> None:

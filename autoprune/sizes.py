@@ -8,17 +8,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-import transformers
 from torch import nn
 
 from autoprune.architecture import state_of
 from autoprune.canonical import settle_
 from autoprune.costs import Cost, Costs
 from autoprune.files import cache_folder, content_key, read_json, write_json
+from autoprune.measure import spot_check
 from autoprune.space import UNTOUCHED, Candidate, Level, SearchSpace
 from autoprune.stitch import Stitched, replace_
-from autoprune.targets import Target, size_on_disk
-from autoprune.task import Batch, Task
+from autoprune.targets import Target, size_on_disk, versions_of
+from autoprune.targets.packed import torch_runner
+from autoprune.task import Batch, Task, layout
 from autoprune.teacher import Loaded
 from autoprune.units import Unit
 from autoprune.variants import matrix_of
@@ -34,8 +35,8 @@ EMPTY = 1.0
 def sizes_of(loaded: Loaded, units: Sequence[Unit], space: SearchSpace, target: Target, task: Task) -> Costs:
     """Bytes of every unit at every level on the target; fixed bytes from really saving the model.
 
-    A model is saved once for each architecture and target: its size depends on no weight, but for biases
-    that are all zeros, which graphs leave out (a head still to be fitted gets others first). So is one with
+    A model is saved once for each architecture and target: its size depends on no weight, but for those that
+    are all zeros, which graphs leave out (a head still to be fitted gets others first). So is one with
     half the units of each kind emptied: what goes of a graph with a last head differs by family.
     """
     saved = _Saved(loaded, target, task.batch(task.validation, task.example_rows))
@@ -58,9 +59,15 @@ class _Saved:
 
     def __init__(self, loaded: Loaded, target: Target, example: Batch) -> None:
         self._loaded, self._target, self._example = loaded, target, example
-        shapes = [[name, list(one.shape)] for name, one in state_of(loaded.model).items()]
+        shapes = [
+            [name, list(one.shape), loaded.has_head and not bool(one.any())]
+            for name, one in state_of(loaded.model).items()
+        ]
+        kind, builder = loaded.architecture.kind, loaded.architecture.builder
+        code = spot_check(torch_runner(loaded.model, kind), example) if builder else []
         self._key = [
-            SIZES_VERSION, loaded.architecture.described(), shapes, target.name, transformers.__version__
+            SIZES_VERSION, loaded.architecture.identity(), code, shapes, layout(example), target.name,
+            versions_of(target.name),
         ]  # fmt: skip
 
     def size_bytes(self, empty: Sequence[Unit] = ()) -> int:

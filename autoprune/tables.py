@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,14 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .delimited import SEPARATORS, parse_delimited
 from .errors import AutopruneError
+from .plaintext import OPENERS, read_text
 
 SPLIT_NAMES = {name: name for name in ("train", "validation", "test")} | dict.fromkeys(
     ("valid", "val", "dev"), "validation"
 )
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
-PACKED = (".gz", ".bz2", ".xz")
+PACKED = tuple(OPENERS)
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
+_SPACE = re.compile(r"\s*")
 
 
 @dataclass(frozen=True)
@@ -93,27 +97,42 @@ def _read_file(path: Path, hint: Callable[[], str] = str) -> Table:
         )
     if not path.stat().st_size:
         raise AutopruneError(f"{where} is empty (0 bytes). Write it again.")
-    if kind in (".csv", ".tsv"):
-        table = _read_delimited(path, where, "," if kind == ".csv" else "\t")
-        return replace(table, folder=path.parent)
+    if kind in SEPARATORS:
+        return replace(_read_delimited(path, where, SEPARATORS[kind]), folder=path.parent)
+    rows = None if kind == ".parquet" else _json_rows(path, where)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:  # so never a stale one
         builder = "parquet" if kind == ".parquet" else "json"
         options = {"data_files": [str(path)], "cache_dir": cache, "keep_in_memory": True}
-        return replace(load_tables(where, "load_dataset", builder, **options)["train"], folder=path.parent)
+        table = load_tables(where, "load_dataset", builder, **options)["train"]
+    if rows is not None and rows != (came := len(table.read(table.names[0]))):
+        raise AutopruneError(f"{where} holds {rows} rows, and {came} were read. Write it as one row a line.")
+    return replace(table, folder=path.parent)
 
 
 def _read_delimited(path: Path, where: str, separator: str) -> Table:
     """All cells as text, so that a review "None" or "NA" is no gap and a label stays as written."""
-    options = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""]}
     try:
-        frame: Any = importlib.import_module("pandas").read_csv(path, **options)
-    except Exception as error:  # pandas, codecs and decompressors each raise their own
+        text = read_text(path)
+    except Exception as error:  # files, codecs and decompressors each raise their own
         raise _unreadable(where, error) from error
-    if len(frame) and frame.index[0] != 0:  # pandas takes surplus first fields for an index
-        raise AutopruneError(
-            f"{where} has rows of more fields than its header. Quote texts that hold {separator!r}."
-        )
-    return from_columns({str(name): frame[name].tolist() for name in frame.columns})
+    return from_columns(parse_delimited(text, separator=separator, where=where))
+
+
+def _json_rows(path: Path, where: str) -> int:
+    """How many rows a json or jsonl file holds, counted apart from the library that reads them.
+
+    Rows are the members of one list, or values one after the other, usually one a line.
+    """
+    count, place = 0, 0
+    try:
+        text = read_text(path)
+        decoder = json.JSONDecoder(strict=text.lstrip()[:1] != "[")  # as the library's parsers are
+        while (place := _SPACE.match(text, place).end()) < len(text):  # type: ignore[union-attr]
+            value, place = decoder.raw_decode(text, place)
+            count += len(value) if isinstance(value, list) else 1
+    except Exception as error:  # files, codecs, decompressors and JSON each raise their own
+        raise _unreadable(where, error) from error
+    return count
 
 
 def from_columns(columns: Mapping[str, list[Any]]) -> Table:

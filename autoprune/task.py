@@ -6,6 +6,7 @@ places of a batch: one a row, or its labelled tokens, or of a language model eve
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,6 +86,11 @@ class Arrays:
         return Arrays({name: one[rows] for name, one in self.inputs.items()}, self.labels[rows])
 
 
+def layout(batch: Batch) -> list[object]:
+    """Names, types and shapes of a batch's inputs, but for its number of rows: what a graph is traced for."""
+    return [[name, str(one.dtype), list(one.shape[1:])] for name, one in batch.items()]
+
+
 Data = Encoded | Arrays
 """Rows of a split."""
 
@@ -134,6 +140,19 @@ class Task:
     def example_rows(self) -> list[int]:
         """Two rows to trace a model with; or the only one."""
         return [0, min(1, len(self.validation) - 1)]
+
+    def digest(self) -> str:
+        """SHA-256 over all that a model is fed and asked for: kind, inputs, and each array of each split.
+
+        The names of classes and the metric are left out: they change no answer and no gradient.
+        """
+        found = hashlib.sha256(f"{self.kind} {self.inputs} {self.pad_id}".encode())
+        for split in (self.train, self.validation, self.test):
+            for name, one in _arrays_of(split).items():
+                found.update(f"{name} {one.dtype.str} {one.shape}".encode())
+                raw: Any = np.ascontiguousarray(one).reshape(-1).view(np.uint8)
+                found.update(raw)
+        return found.hexdigest()
 
     # ---- batches --------------------------------------------------------------------------------
 
@@ -248,3 +267,10 @@ class Task:
         if self.own is not None:
             return score(given(self.own, what="task")["metric"], values, labels)
         return score(self.metric, values, labels, teacher)
+
+
+def _arrays_of(data: Data) -> dict[str, NDArray[Any]]:
+    """A split's arrays by name."""
+    if isinstance(data, Arrays):
+        return {**data.inputs, "labels": data.labels}
+    return {"ids": data.ids, "types": data.types, "starts": data.starts, "labels": data.labels}

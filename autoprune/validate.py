@@ -35,13 +35,14 @@ from autoprune.measure import (
     Timing,
     labels_watched,
     logits_of,
+    spot_check,
     teacher_answers,
     time_interleaved,
 )
 from autoprune.quiet import Room, default_room
 from autoprune.rows import MADE_UP_TOKENS, made_up_rows, other_rows, recorded_rows, tokenizer_of
-from autoprune.targets import Runner, Target, size_on_disk
-from autoprune.task import Batch, Data, Task
+from autoprune.targets import Runner, Target, size_on_disk, versions_of
+from autoprune.task import Batch, Data, Task, layout
 
 TIMING_PAIRS = 15
 
@@ -247,11 +248,9 @@ def original_folder(
     kept = cache_folder() / "originals" / f"{key}-{target.name}"
     if key and kept.is_dir():
         return kept, SEARCHED
-    import torch
-    import transformers
-
     from autoprune.space import Candidate
     from autoprune.stitch import Stitched
+    from autoprune.targets.packed import torch_runner
 
     architecture = Architecture.read(folder)
     if architecture.builder and architecture.builder != builder:
@@ -261,18 +260,18 @@ def original_folder(
         )
     plain_config = {name: x for name, x in architecture.config.items() if name != "quantization_config"}
     architecture = replace(architecture, config=plain_config)
-    name = content_key("shapes", architecture.described(), transformers.__version__, target.name)
+    code: list[float] = []
+    if architecture.builder:
+        code = spot_check(torch_runner(_stand_in(architecture), architecture.kind), example)
+    name = content_key(
+        "shapes", architecture.identity(), code, layout(example), target.name, versions_of(target.name)
+    )
     path = cache_folder() / "originals" / f"{name}-{target.name}"
     if not path.is_dir():
-        torch.manual_seed(0)
-        model = architecture.empty()
-        with torch.no_grad():
-            for parameter in model.parameters():  # biases of 0 and norms of 1 would be optimized away
-                parameter.add_(torch.randn_like(parameter) * 0.01)
         with written_whole(path) as temporary:
             temporary.mkdir()
-            plain = Stitched(model, {}, frozenset(), {}, Candidate(()), architecture)
-            target.save(plain, temporary, example)
+            model = _stand_in(architecture)
+            target.save(Stitched(model, {}, frozenset(), {}, Candidate(()), architecture), temporary, example)
     return path, "its shapes, with random weights"
 
 
@@ -280,6 +279,18 @@ def _loader(target: Target, threads: int, *, defaults: bool) -> Callable[[Path],
     """What loads a folder: with a number of threads, or as the runtime does with no settings."""
     own = target.defaults() if defaults else None
     return own.load if own is not None else lambda path: target.load(path, threads=threads)
+
+
+def _stand_in(architecture: Architecture) -> Any:
+    """A model with random weights, none of them zeros, as biases are, or ones: runtimes leave such out."""
+    import torch
+
+    torch.manual_seed(0)
+    model = architecture.empty()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.01)
+    return model
 
 
 SEARCHED = "the search's own"

@@ -356,7 +356,7 @@ def test_a_folder_of_text_files(tmp_path: Path) -> None:
 def test_text_files_that_cannot_be_read_or_are_for_another_kind(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("é".encode("latin-1") * 9)
-    assert "a.txt cannot be read (UnicodeDecodeError" in message(path, kind="causal-lm")
+    assert "a.txt cannot be read (ValueError: line 1 is not UTF-8" in message(path, kind="causal-lm")
     path.write_text(" \n\n")
     assert "a.txt (train) has no row with a text. Give some." in message(path, kind="causal-lm")
     path.write_text("alone")

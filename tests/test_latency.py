@@ -26,6 +26,7 @@ from autoprune.pool import SerialPool
 from autoprune.progress import Progress
 from autoprune.sensitivity import Sensitivity
 from autoprune.space import INTEGER, UNTOUCHED, Candidate, Level, SearchSpace, Width
+from autoprune.task import Arrays, Encoded, Task
 from autoprune.units import Unit, Weight
 
 FAST: frozenset[Width] = frozenset({8, INTEGER})
@@ -204,6 +205,16 @@ def clockwork(_: Mapping[str, object]) -> Callable[[object], object]:
     return work
 
 
+def text_task() -> Task:
+    rows = Encoded(np.ones(8, np.int32), np.zeros(8, np.uint8), np.array([0, 8]), np.zeros(1, np.int64))
+    return Task(rows, rows, rows, ("a", "b"), ("input_ids", "attention_mask"), pad_id=0)
+
+
+def picture_task(side: int) -> Task:
+    rows = Arrays({"pixel_values": np.zeros((2, 3, side, side), np.float32)}, np.zeros(2, np.int64))
+    return Task(rows, rows, rows, ("a", "b"), ("pixel_values",), pad_id=0, kind="image-classification")
+
+
 def prepared(**changes: Any) -> Any:
     architecture = Architecture("text-classification", {"layers": changes.pop("layers", 4)})
     setting = {
@@ -212,6 +223,7 @@ def prepared(**changes: Any) -> Any:
         "architecture": architecture,
         "batch": 1,
         "sequence": 128,
+        "task": text_task(),
     }
     units = changes.get("units", UNITS)
     space = SearchSpace(tuple(one.choices for one in units))
@@ -245,10 +257,19 @@ def test_the_table_is_timed_once_a_machine_and_scaled_to_the_original(cache: Pat
     assert len(said["of the original's milliseconds"]) == len(PROBES)
 
 
-@pytest.mark.parametrize("change", [{"batch": 2}, {"sequence": 64}, {"layers": 5}, {"units": UNITS[:-2]}])
+@pytest.mark.parametrize(
+    "change",
+    [{"batch": 2}, {"sequence": 64}, {"layers": 5}, {"units": UNITS[:-2]}, {"task": picture_task(16)}],
+)
 def test_what_changes_the_times_is_timed_anew(cache: Path, change: dict[str, Any]) -> None:
     measured()
     measured(**change)
+    assert CALLS
+
+
+def test_pictures_of_another_size_are_timed_anew(cache: Path) -> None:
+    measured(task=picture_task(16))
+    measured(task=picture_task(32))
     assert CALLS
 
 
