@@ -26,6 +26,7 @@ from autoprune.own import own_task
 from autoprune.progress import Progress
 from autoprune.run import FRONT, RUN, Config, RunFolder, read_record
 from autoprune.rungs import RUNG_STEPS
+from autoprune.scrub import scrub_and_say
 from autoprune.search import answer, remake
 from autoprune.sizes import EMPTY
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Level
@@ -93,6 +94,7 @@ def export(
     if folder.exists():
         raise AutopruneError(f"{folder} already exists and is kept as it is; give another -o")
     runtime = runtime_of(target, storage)
+    scrub_and_say(path)
     if budget is not None:
         which = _best_within(path, budget, progress)
     front, run = read_record(path / FRONT), read_record(path / RUN)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -131,7 +132,8 @@ class _Search:
             seed=config.seed,
             repair=self._repair,
             storage=config.storage,
-            name=run.path.name if config.storage else "autoprune",
+            name=run.study_name(),
+            expect=_expected(run),
             aim=self.aim,
         )
         self.ledger = Ledger(
@@ -302,6 +304,16 @@ class _Search:
                 f"{failed} of {len(tried)} trials failed, the last with: {trial.failure}; "
                 f"see {self.run.path / FRONT}"
             )
+
+
+def _expected(run: RunFolder) -> Literal["absent", "present", "either"]:
+    """Whether a run's study is there: not before its search, and surely once trials were summed up.
+
+    A run's own `study.db` may be moved away to begin anew.
+    """
+    if run.is_new:
+        return "absent"
+    return "present" if run.storage is not None and (run.path / FRONT).is_file() else "either"
 
 
 def _excess_bytes(trials: Sequence[Trial]) -> int:
