@@ -109,11 +109,11 @@ def _search(config: Config, output: Path | None, dry_run: bool, as_json: bool, q
         _go(run, inputs, pool, config.trials, as_json, quiet)
 
 
-def _plan(config: Config) -> Inputs:
+def _plan(config: Config, run: RunFolder | None = None, *, quiet: bool = False) -> Inputs:
     """Load what was named, check it, and print what will be done."""
     from autoprune.search import plan
 
-    inputs, smallest = plan(config)
+    inputs, smallest = plan(config, run, Progress(quiet=quiet))
     metric = own_metric(inputs.task.metric)
     click.echo("\n".join(plan_lines(config, inputs, smallest, metric=metric)), err=True)
     return inputs
@@ -195,7 +195,9 @@ def resume(
             from autoprune.search import open_workers
 
             with open_workers(config) as pool:
-                inputs = _plan(config)  # a budget that cannot be met is refused before it is noted
+                inputs = _plan(
+                    config, folder, quiet=quiet
+                )  # a budget that cannot be met is refused before it is noted
                 folder.note(config=asdict(config))
                 _go(folder, inputs, pool, wanted, as_json, quiet, new_budget)
         finally:

@@ -114,6 +114,9 @@ def shown_command(words: Sequence[str]) -> list[str]:
 
 def secrets_with_place(text: str) -> Iterator[tuple[str, str]]:
     """Every secret of a text with what stands about it, and the same hidden: what to replace elsewhere."""
+    whole = _ADDRESS.fullmatch(text)
+    if whole is not None and whole["secret"] != HIDDEN:
+        yield f"{whole['before']}{whole['secret']}@", f"{whole['before']}{HIDDEN}@"
     for pattern in _PATTERNS:
         for match in pattern.finditer(text):
             if match["secret"] != HIDDEN:

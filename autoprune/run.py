@@ -23,12 +23,15 @@ from autoprune.budget import Budget, parse_budget
 from autoprune.errors import AutopruneError
 from autoprune.files import read_json, write_json, written_whole
 from autoprune.front import Measurement, Trial, best, front, hypervolume, knee, within
+from autoprune.named import import_from
 from autoprune.redaction import holds_secret, redacted
 from autoprune.scrub import scrub_and_say
 from autoprune.storage import resumed_storage
 
 RUN, STATUS, FRONT, UNITS, STUDY = "run.json", "status.json", "front.json", "units.json", "study.db"
 SENSITIVITY = "sensitivity.json"
+INPUTS = "inputs"
+"""Under which `run.json` has what the run began with (see `identity`)."""
 OWN_STUDY = "autoprune"
 """Name of the study in a run's own `study.db`."""
 HOLDER = ".holder.json"
@@ -185,6 +188,20 @@ class RunFolder:
             temporary.mkdir()
             (temporary / "model.safetensors").write_bytes(weights)
             (temporary / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+def located(config: Config, path: Path) -> Config:
+    """The settings of the run at `path` with the absolute paths that its inputs had when it began.
+
+    An input that has gone from there is looked for as it was given. Functions can be imported from the folder
+    that the run was started in.
+    """
+    inputs = read_record(path / RUN).get(INPUTS, {})
+    if inputs.get("folder") and any(":" in str(one) for one in (config.model, config.dataset, config.task)):
+        import_from(inputs["folder"])
+    paths = inputs.get("paths", {})
+    kept = {n: one for n, one in paths.items() if Path(one).exists() or not Path(getattr(config, n)).exists()}
+    return replace(config, **kept)
 
 
 def _config_of(path: Path) -> dict[str, Any]:

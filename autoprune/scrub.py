@@ -85,7 +85,8 @@ def _spellings(old: str, new: str) -> Iterator[tuple[str, str]]:
     yield in_json, in_new
     yield html.escape(old), html.escape(new)
     yield html.escape(in_json), html.escape(in_new)
-    for sign in "&<>'":
+    for sign in "&<>'":  # the quotation mark last: not every writer escapes it
+        yield in_json, in_new
         in_json, in_new = (one.replace(sign, f"\\u{ord(sign):04x}") for one in (in_json, in_new))
     yield in_json, in_new
     quoted = "'\"'\"'"
@@ -96,7 +97,7 @@ def _replaced(file: Path, spelled: Mapping[bytes, bytes]) -> bool:
     """Write a file again without the secrets, where it has any."""
     before = file.read_bytes()
     after = before
-    for old, new in spelled.items():
+    for old, new in sorted(spelled.items(), key=lambda pair: -len(pair[0])):
         after = after.replace(old, new)
     if after == before:
         return False

@@ -61,6 +61,7 @@ class Request:
     against: folder of the same model in the packed layout, whose logits by torch are the truth. dataset:
     rows of this data set instead of the recorded one's. batch, sequence and threads: for latency; None as
     recorded. builder: of a model that is not from transformers, the function that may be called for it.
+    recorded_at: where the recorded data set lies, if its record is relative to another folder.
     """
 
     folder: str
@@ -70,6 +71,7 @@ class Request:
     sequence: int | None = None
     threads: int | None = None
     builder: str | None = None
+    recorded_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,7 @@ def _rows(request: Request, about: Mapping[str, Any], folder: Path) -> tuple[Tas
     if request.dataset is not None:
         return *other_rows(folder, about, request.dataset), ""
     try:
-        return recorded_rows(folder, about), True, ""
+        return recorded_rows(folder, about, request.recorded_at), True, ""
     except AutopruneError as error:
         missing = str(error)
     kind = Architecture.read(folder).kind
