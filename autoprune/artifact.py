@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from autoprune.errors import AutopruneError, ValidationError
 from autoprune.files import file_hash, read_json, write_json, written_whole
+from autoprune.redaction import redacted
 from autoprune.space import Level
 from autoprune.stitch import Stitched, with_whole_vocabulary
 from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk
@@ -127,7 +128,7 @@ def runtime_of(target: str, storage: str = PLAIN, *, builder: str | None = None)
 
 def add_facts(folder: Path, *, card: str, **facts: object) -> None:
     """Add what was found out about an exported model to its record, and put its model card beside it."""
-    (folder / CARD).write_text(card, encoding="utf-8")
+    (folder / CARD).write_text(redacted(card), encoding="utf-8")
     about = read_json(folder / ABOUT) | facts
     about["sha256"] = about["sha256"] | {CARD: file_hash(folder / CARD)}
     write_json(folder / ABOUT, about)

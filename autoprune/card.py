@@ -271,7 +271,8 @@ def _cut(about: Mapping[str, Any]) -> str:
 
 def _hub_dataset(about: Mapping[str, Any]) -> str | None:
     name = about["data"]["dataset"]
-    return name if name and not Path(name).exists() and is_hub_id(name) else None
+    on_disk = about["data"].get("on_disk", bool(name) and Path(name).exists())
+    return name if name and not on_disk and is_hub_id(name) else None
 
 
 def _license(card: Path) -> str | None:

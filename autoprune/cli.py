@@ -20,15 +20,30 @@ from autoprune.metric import own_metric
 from autoprune.options import DEMO_DEFAULTS, SEARCH_OPTIONS, with_options
 from autoprune.printing import plan_lines, summary_lines
 from autoprune.progress import Progress
+from autoprune.redaction import RedactingFormatter, cleaned, redacted, show_traceback, shown_command
 from autoprune.run import FRONT, STATUS, Config, RunFolder, read_record
+from autoprune.scrub import scrub_and_say
 from autoprune.ship import bench, export
+from autoprune.storage import given_storage
 
 if TYPE_CHECKING:
     from autoprune.inputs import Inputs
     from autoprune.pool import Pool
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """The commands; what click says of a wrong word does not repeat a password in it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            raise click.UsageError(redacted(error.format_message()), error.ctx) from None
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="autoprune")
 def main() -> None:
     """Search for a smaller, faster version of a model, under a limit of size or latency.
@@ -40,7 +55,10 @@ def main() -> None:
     # Before torch is imported anywhere: a thread that waits for work must not spin (see README).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(RedactingFormatter("%(name)s: %(message)s"))
+    sys.excepthook = show_traceback
 
 
 @main.command()
@@ -68,32 +86,34 @@ def search(
             given = DEMO_DEFAULTS | given
         given.setdefault("workers", len(os.sched_getaffinity(0)))
         config = replace(Config(model=model), **given)
+        config = replace(config, storage=given_storage(config.storage))
         _search(config, output, dry_run, as_json, quiet)
 
 
 def _search(config: Config, output: Path | None, dry_run: bool, as_json: bool, quiet: bool) -> None:
+    config.check_secrets()
     config.limits()  # a budget or a sampler that is none is said before anything is loaded
     from autoprune.samplers import check_sampler
 
     check_sampler(config.sampler)
     if dry_run:
         _plan(config)
-        click.echo(json.dumps(asdict(config), indent=1))
+        click.echo(json.dumps(cleaned(asdict(config)), indent=1))
         return
     from autoprune.search import open_workers
 
     with open_workers(config) as pool:
         inputs = _plan(config)
         path = output or _free_folder(inputs.name, config.budget)
-        run = RunFolder.create(path, config, f"autoprune {shlex.join(sys.argv[1:])}")
+        run = RunFolder.create(path, config, f"autoprune {shlex.join(shown_command(sys.argv[1:]))}")
         _go(run, inputs, pool, config.trials, as_json, quiet)
 
 
-def _plan(config: Config) -> Inputs:
+def _plan(config: Config, run: RunFolder | None = None, *, quiet: bool = False) -> Inputs:
     """Load what was named, check it, and print what will be done."""
     from autoprune.search import plan
 
-    inputs, smallest = plan(config)
+    inputs, smallest = plan(config, run, Progress(quiet=quiet))
     metric = own_metric(inputs.task.metric)
     click.echo("\n".join(plan_lines(config, inputs, smallest, metric=metric)), err=True)
     return inputs
@@ -139,6 +159,11 @@ def _free_folder(name: str, budget: tuple[str, ...]) -> Path:
 @click.option(
     "--timeout", "timeout_s", type=float, metavar="SECONDS", help="Start no trial after this many seconds."
 )
+@click.option(
+    "--storage",
+    metavar="URL",
+    help="The study's database, with the password that no file has.  [default: AUTOPRUNE_STORAGE]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def resume(
@@ -147,6 +172,7 @@ def resume(
     budget: tuple[str, ...],
     workers: int | None,
     timeout_s: float | None,
+    storage: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -156,7 +182,7 @@ def resume(
     autoprune resume runs/demo-minilm-20MB --trials +50
     """
     with reported():
-        folder = RunFolder.open(run)
+        folder = RunFolder.open(run, storage)
         try:
             config = folder.config()
             wanted = _wanted(run, trials, config.trials)
@@ -169,7 +195,9 @@ def resume(
             from autoprune.search import open_workers
 
             with open_workers(config) as pool:
-                inputs = _plan(config)  # a budget that cannot be met is refused before it is noted
+                inputs = _plan(
+                    config, folder, quiet=quiet
+                )  # a budget that cannot be met is refused before it is noted
                 folder.note(config=asdict(config))
                 _go(folder, inputs, pool, wanted, as_json, quiet, new_budget)
         finally:
@@ -222,6 +250,7 @@ def report(run: Path, show: bool) -> None:
     from autoprune.report import write_csv, write_report
 
     with reported():
+        scrub_and_say(run)
         record = read_record(run / FRONT)
         write_csv(record, run / "front.csv")
         write_report(record, run / "report.html")

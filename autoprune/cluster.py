@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import shlex
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from typing import Any
 
 from autoprune.errors import AutopruneError
 from autoprune.pool import describe
+from autoprune.redaction import shown_command
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +85,10 @@ def connect(address: str | None, num_cpus: int) -> tuple[Any, Callable[[], None]
     before = signal.getsignal(signal.SIGTERM)  # Ray puts its own handler there
     constants: Any = importlib.import_module("ray._private.ray_constants")
     spread = constants.ENABLE_RAY_CLUSTER
+    utils: Any = importlib.import_module("ray._private.utils")
+    command = utils.get_entrypoint_name
+    # Ray tells the cluster, and whoever looks at its dashboard, the driver's command line.
+    utils.get_entrypoint_name = lambda: shlex.join(shown_command(sys.orig_argv))
     # While it is true Ray takes 127.0.0.1 for a slip, and listens on every interface. Its variable
     # RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER would come too late where Ray was imported before.
     constants.ENABLE_RAY_CLUSTER = spread and not home
@@ -95,7 +102,7 @@ def connect(address: str | None, num_cpus: int) -> tuple[Any, Callable[[], None]
         disconnect()
         raise
     finally:
-        constants.ENABLE_RAY_CLUSTER = spread
+        constants.ENABLE_RAY_CLUSTER, utils.get_entrypoint_name = spread, command
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
     if home and (host := ray.util.get_node_ip_address()) != "127.0.0.1":

@@ -24,8 +24,9 @@ from autoprune.kinds import CAUSAL_LM, CLASSES, OWN
 from autoprune.metric import Metric
 from autoprune.own import own_task
 from autoprune.progress import Progress
-from autoprune.run import FRONT, RUN, Config, RunFolder, read_record
+from autoprune.run import FRONT, RUN, Config, RunFolder, located, read_record
 from autoprune.rungs import RUNG_STEPS
+from autoprune.scrub import scrub_and_say
 from autoprune.search import answer, remake
 from autoprune.sizes import EMPTY
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Level
@@ -93,10 +94,12 @@ def export(
     if folder.exists():
         raise AutopruneError(f"{folder} already exists and is kept as it is; give another -o")
     runtime = runtime_of(target, storage)
+    scrub_and_say(path)
     if budget is not None:
         which = _best_within(path, budget, progress)
     front, run = read_record(path / FRONT), read_record(path / RUN)
-    trial, config = find_trial(front, which), Config.from_json(run["config"])
+    trial, asked_for = find_trial(front, which), Config.from_json(run["config"])
+    config = located(asked_for, path)
     builder = config.model if config.model is not None and is_reference(config.model) else None
     levels = {name: Level.of(one["ratio"], one["bits"]) for name, one in trial["levels"].items()}
     units, unknown = _units(path, config, levels, run["facts"].get("parts", {}))
@@ -106,7 +109,7 @@ def export(
         progress.line(f"Trial {trial['number']} is not on the front; making its model again")
         _remake(path, trial["number"], progress)
     example = _example(path / "tokenizer", Architecture.read(source), config.task)
-    about = _about(run, front["run"], config, trial)
+    about = _about(run, front["run"], config, trial, dataset=asked_for.dataset)
     about["export"] = _command(front["run"]["folder"], trial["number"], budget, target, storage, folder.name)
     about["budget"] = front["run"]["budget_text"] if budget is None else str(budget)
     about |= _predicted(
@@ -123,7 +126,7 @@ def export(
             example=example, about=about, storage=storage,
         )  # fmt: skip
         with progress.bar("Validation in a fresh process", 1):
-            found, checks = _validated(temporary, source, runtime, builder)
+            found, checks = _validated(temporary, source, runtime, builder, config.dataset)
         if found is None or failed(checks):
             _put_aside(temporary, folder, found, checks)
         _finish(temporary, folder.name, record(found, checks))
@@ -180,15 +183,24 @@ def _keeps(target: Target, unit: Unit | None, level: Level) -> bool:
 
 
 def _about(
-    run: Mapping[str, Any], facts: Mapping[str, Any], config: Config, trial: Mapping[str, Any]
+    run: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    config: Config,
+    trial: Mapping[str, Any],
+    *,
+    dataset: str | None,
 ) -> dict[str, Any]:
-    """What `autoprune.json` says of where a model came from."""
+    """What `autoprune.json` says of where a model came from.
+
+    config: with the absolute paths of the inputs. dataset: as it was given.
+    """
     return {
         "base_model": facts["model"],
         "base": base_of(config.model, config.revision) | {"tensors_sha256": facts["model_hash"]},
         "dataset": facts["dataset"],
         "data": {
-            "dataset": config.dataset,
+            "dataset": dataset,
+            "on_disk": config.dataset is not None and Path(config.dataset).exists(),
             "text_columns": list(config.text_columns),
             "label_column": config.label_column,
             "group_by": config.group_by,
@@ -255,10 +267,10 @@ def _predicted(
 
 
 def _validated(
-    folder: Path, source: Path, target: Target, builder: str | None
+    folder: Path, source: Path, target: Target, builder: str | None, dataset: str | None
 ) -> tuple[Found | None, list[Check]]:
     """What fresh processes find; a failed check where the first does not get that far."""
-    request = Request(str(folder), against=str(source), builder=builder)
+    request = Request(str(folder), against=str(source), builder=builder, recorded_at=dataset)
     try:
         found = with_defaults(in_fresh_process(request), request)
     except AutopruneError as error:

@@ -11,6 +11,7 @@ from types import FrameType
 import click
 
 from autoprune.errors import AutopruneError
+from autoprune.redaction import redacted
 
 
 @contextlib.contextmanager
@@ -32,7 +33,7 @@ def reported() -> Iterator[None]:
     try:
         yield
     except AutopruneError as error:
-        click.echo(f"autoprune: {error}", err=True)
+        click.echo(f"autoprune: {redacted(str(error))}", err=True)
         sys.exit(error.exit_code)
     except BaseException:
         if not came:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from autoprune.redaction import cleaned, may_hold_secret
+
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -38,9 +40,12 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, data: object) -> None:
-    """Write JSON whole, for people: indented, keys in the given order."""
+    """Write JSON whole, for people: indented, keys in the given order, without passwords and tokens."""
+    text = json.dumps(data, indent=1, allow_nan=False)
+    if may_hold_secret(text):
+        text = json.dumps(cleaned(data), indent=1, allow_nan=False)
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

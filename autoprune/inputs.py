@@ -16,6 +16,8 @@ from autoprune.budget import Budget, megabytes
 from autoprune.costs import Costs
 from autoprune.encoding import encode, encoded_hash, pictures
 from autoprune.errors import AutopruneError, BudgetError
+from autoprune.files import content_key
+from autoprune.identity import Identity, weights_hash
 from autoprune.kinds import CLASSES, IMAGES, KINDS, METRICS, OWN
 from autoprune.own import own_task, task_hash
 from autoprune.pixels import Pixels
@@ -33,7 +35,8 @@ class Inputs:
     """What was named, loaded and understood, before anything costly: the budget can be checked.
 
     data_hash: of the rows as they were read. encoded_hash: of what the model is fed, which depends on the
-    tokenizer too, or on how pictures are made inputs (`encoding.encoded_hash`).
+    tokenizer too, or on how pictures are made inputs (`encoding.encoded_hash`). identity: what a run is
+    held to.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Inputs:
     data_hash: str
     dataset: str
     encoded_hash: str
+    identity: Identity
 
     @property
     def original_bytes(self) -> int:
@@ -73,16 +77,42 @@ def read_inputs(config: Config) -> Inputs:
         loaded = _loaded(config, kind, len(splits.label_names))
         task = encoded(splits, loaded, config.max_length, kind, metric)
         name, data_hash = splits.name, splits.fingerprint
+    fed = encoded_hash(task, data_hash=data_hash, pixels=loaded.pixels)
+    identity = _identity(config, loaded, task, fed)  # before embeddings are parted by the data
     file, space_name = find_space(config.space, loaded.model)
     if target.parts:
         _part_(loaded, file, task)
     units = find_units(loaded.model, file, source=space_name)
     space = search_space(units, target.offers)
     sizes = sizes_of(loaded, units, space, target, task)
-    fed = encoded_hash(task, data_hash=data_hash, pixels=loaded.pixels)
     return Inputs(
-        name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed
+        name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed,
+        identity,
     )  # fmt: skip
+
+
+def _identity(config: Config, loaded: teacher.Loaded, task: Task, fed: str) -> Identity:
+    """Hashes of the weights and data that were read, and where they lie."""
+    state, body = loaded.model.state_dict(), getattr(loaded.model, "base_model", loaded.model)
+    inside = body.state_dict()
+    prefix = "" if body is loaded.model else f"{loaded.model.base_model_prefix}."
+    head = {name: one for name, one in state.items() if name.removeprefix(prefix) not in inside}
+    return Identity(
+        weights=weights_hash(inside),
+        head=weights_hash(head) if head and loaded.has_head else None,
+        data=content_key(fed, task.label_names),
+        paths=paths_of(config),
+        folder=str(Path.cwd()),
+    )
+
+
+def paths_of(config: Config) -> dict[str, str]:
+    """Absolute paths of the settings that name a file or folder; hub ids and functions are none."""
+    named = {name: getattr(config, name) for name in ("model", "dataset", "weights", "space")}
+    if named["space"] in ("auto", *(path.stem for path in spaces_folder().glob("*.yaml"))):
+        del named["space"]  # a shipped one, whatever lies here under its name
+    paths = {name: Path(text).expanduser() for name, text in named.items() if text and text.strip()}
+    return {name: str(path.absolute()) for name, path in paths.items() if path.exists()}
 
 
 def _part_(loaded: teacher.Loaded, file: SpaceFile, task: Task) -> None:

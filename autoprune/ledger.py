@@ -21,6 +21,7 @@ from autoprune.metric import own_metric
 from autoprune.pool import Outcome
 from autoprune.prepare import Prepared
 from autoprune.record import front_record, sensitivity_file
+from autoprune.redaction import redacted
 from autoprune.report import write_csv, write_report
 from autoprune.run import FRONT, SENSITIVITY, Config, RunFolder, Standing, standing
 from autoprune.schedule import is_candidate
@@ -107,7 +108,7 @@ class Ledger:
             number=-1,
             candidate=candidate,
             measurement=result.measurement if result else None,
-            failure=outcome.failure,
+            failure=None if outcome.failure is None else redacted(outcome.failure),
             name=name,
             predicted_size_bytes=self.costs.size_bytes(candidate),
             seconds=round(outcome.seconds, 3),

@@ -65,7 +65,8 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--address", help="A running Ray cluster: auto, or ray://HOST:PORT."),
     click.option("--latency-node", metavar="LABEL",
                  help="Time on the cluster's node with this label: a value of latency-node, or NAME=VALUE."),
-    click.option("--storage", help="Database URL for the study, instead of study.db in the run folder."),
+    click.option("--storage", help="Database URL for the study, instead of study.db in the run folder; its "
+                 "password is written to no file.  [default: AUTOPRUNE_STORAGE]"),
     click.option("--revision", help="Revision of a model from a hub."),
     click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that a hub model brings."),
     click.option("--seed", type=int, help="Seed of splits, search and fine-tunes.  [default: 0]"),

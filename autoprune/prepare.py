@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from autoprune.architecture import Architecture, load_state_, state_of
 from autoprune.calibrate import Statistics, calibrate
 from autoprune.files import cache_folder, content_key, write_json, written_whole
 from autoprune.finetune import Recipe
+from autoprune.identity import weights_hash
 from autoprune.inputs import Inputs
 from autoprune.jobs import Setting
 from autoprune.kinds import BY_PLACE
@@ -65,7 +65,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     model, task = _teacher(config, inputs, progress)
     architecture, whole = _described(inputs.loaded.architecture, model), task.train
-    model_hash = _state_hash(model)
+    model_hash = weights_hash(model.state_dict())
     steps = inputs.file.finetune.steps if config.finetune_steps is None else config.finetune_steps
     recipe = Recipe(steps, inputs.file.finetune.batch_size, inputs.file.finetune.learning_rate)
     least = PLACED_TRAINING if task.kind in BY_PLACE else 2048
@@ -117,7 +117,7 @@ def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Mod
     recipe = teacher.FitRecipe(epochs=config.teacher_epochs, learning_rate=config.teacher_rate)
     model: Any = loaded.model
     key = content_key(
-        TEACHER_VERSION, _state_hash(model), loaded.architecture.identity(), inputs.encoded_hash,
+        TEACHER_VERSION, weights_hash(model.state_dict()), loaded.architecture.identity(), inputs.encoded_hash,
         asdict(recipe), config.seed,
     )  # fmt: skip
     path = cache_folder() / "teachers" / key
@@ -250,12 +250,3 @@ def _from_arrays(part: str, arrays: dict[str, NDArray[Any]]) -> Answers:
 def _head(rows: Data, count: int, seed: int) -> Data:
     """`count` rows drawn by a shuffle that follows from the seed."""
     return rows.pick(np.sort(np.random.default_rng(seed).permutation(len(rows))[:count]))
-
-
-def _state_hash(model: nn.Module) -> str:
-    """SHA-256 over a model's tensors, in the order of their names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy())
-    return digest.hexdigest()

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from tqdm import tqdm
 
+from autoprune.redaction import redacted
+
 
 class Update(Protocol):
     """Moves a bar: parts done, a note, and the parts in all where they were not known."""
@@ -27,7 +29,7 @@ class Progress:
     def line(self, text: str) -> None:
         """One line, above the bar when there is one."""
         if not self.quiet:
-            tqdm.write(text, file=sys.stderr)
+            tqdm.write(redacted(text), file=sys.stderr)
 
     @contextlib.contextmanager
     def bar(self, label: str, total: int) -> Iterator[Update]:

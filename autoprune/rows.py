@@ -41,12 +41,13 @@ MADE_UP_ROWS = 64
 MADE_UP_TOKENS = 64
 
 
-def recorded_rows(folder: Path, about: Mapping[str, Any]) -> Task:
+def recorded_rows(folder: Path, about: Mapping[str, Any], lies_at: str | None = None) -> Task:
     """The rows that the search validated on; all three splits of the task are these.
 
     Args:
         folder: of the exported model; its tokenizer is used.
         about: what its `autoprune.json` says.
+        lies_at: path of the data, where the one recorded is relative to another folder.
 
     Raises:
         AutopruneError: when the data are not there, or are no longer those that were recorded.
@@ -61,7 +62,7 @@ def recorded_rows(folder: Path, about: Mapping[str, Any]) -> Task:
     kept = _cached(path)
     if kept is not None:
         return kept
-    splits = _read(data, data["dataset"])
+    splits = _read(data, lies_at or data["dataset"])
     if splits.fingerprint != data["fingerprint"]:
         raise AutopruneError(f"{splits.name} is not what it was when the search read it")
     task = _encoded(splits, folder, data)

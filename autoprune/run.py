@@ -10,8 +10,9 @@ import json
 import os
 import socket
 import time
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -22,9 +23,17 @@ from autoprune.budget import Budget, parse_budget
 from autoprune.errors import AutopruneError
 from autoprune.files import read_json, write_json, written_whole
 from autoprune.front import Measurement, Trial, best, front, hypervolume, knee, within
+from autoprune.named import import_from
+from autoprune.redaction import holds_secret, redacted
+from autoprune.scrub import scrub_and_say
+from autoprune.storage import resumed_storage
 
 RUN, STATUS, FRONT, UNITS, STUDY = "run.json", "status.json", "front.json", "units.json", "study.db"
 SENSITIVITY = "sensitivity.json"
+INPUTS = "inputs"
+"""Under which `run.json` has what the run began with (see `identity`)."""
+OWN_STUDY = "autoprune"
+"""Name of the study in a run's own `study.db`."""
 HOLDER = ".holder.json"
 """Who has the lock; `status.json` may be of the process before."""
 
@@ -64,13 +73,27 @@ class Config:
     cpus_per_trial: float = 1.0
     address: str | None = None
     latency_node: str | None = None
-    storage: str | None = None
+    storage: str | None = field(default=None, repr=False)
     revision: str | None = None
     trust_remote_code: bool = False
 
     def limits(self) -> Budget:
         """The budget as numbers."""
         return parse_budget(self.budget)
+
+    def check_secrets(self) -> None:
+        """Raise `AutopruneError` for a password or token in what is written to `run.json`.
+
+        The address of a database is written without its own; nothing else works without what is hidden.
+        """
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name != "storage" and isinstance(value, str) and holds_secret(value):
+                raise AutopruneError(
+                    f"{one.name} {redacted(value)!r} holds a password or token (hidden here), which is "
+                    "written to no file and could not be used again. Give it without one: for the hub run "
+                    "`hf auth login` or set HF_TOKEN, and download what is not on the hub first"
+                )
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -85,10 +108,15 @@ class Config:
 
 @dataclass
 class RunFolder:
-    """One run on disk. The driver holds its lock from `open` to `close`."""
+    """One run on disk. The driver holds its lock from `open` to `close`.
+
+    storage: address of the study's database with its secret, which no file has. is_new: made by this process.
+    """
 
     path: Path
     lock: filelock.FileLock = field(repr=False)
+    storage: str | None = field(default=None, repr=False)
+    is_new: bool = False
 
     @classmethod
     def create(cls, path: Path, config: Config, command: str) -> Self:
@@ -97,9 +125,12 @@ class RunFolder:
             hint = f"; go on with it: autoprune resume {path}" if (path / RUN).exists() else ""
             raise AutopruneError(f"{path} already exists and is kept as it is{hint}. Or give another -o")
         path.mkdir(parents=True, exist_ok=True)
-        run = cls(path, _locked(path))
+        run = cls(path, _locked(path), config.storage, is_new=True)
+        identity = uuid.uuid4().hex[:12]
         about = {
             "version": 1,
+            "id": identity,
+            "study": OWN_STUDY if config.storage is None else f"{path.resolve().name}-{identity}",
             "command": command,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "config": asdict(config),
@@ -108,11 +139,18 @@ class RunFolder:
         return run
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Take up a run that is there."""
+    def open(cls, path: Path, storage: str | None = None) -> Self:
+        """Take up a run that is there.
+
+        Args:
+            storage: address of the study's database, where the one noted lacks its secret.
+        """
         if not (path / RUN).is_file():
             raise AutopruneError(f"{path} is no run folder: it has no {RUN}")
-        return cls(path, _locked(path))
+        noted = _config_of(path).get("storage")
+        run = cls(path, _locked(path), resumed_storage(noted, storage, run=path))
+        scrub_and_say(path)
+        return run
 
     def close(self) -> None:
         """Let the lock go."""
@@ -128,10 +166,12 @@ class RunFolder:
 
     def config(self) -> Config:
         """What the run was asked for."""
-        config = self.about().get("config")
-        if not isinstance(config, dict):
-            raise AutopruneError(f"{self.path / RUN} is damaged: it has no object `config`")
-        return Config.from_json(config)
+        return replace(Config.from_json(_config_of(self.path)), storage=self.storage)
+
+    def study_name(self) -> str:
+        """Which study of the database is this run's; runs of before they had an id go by their folder."""
+        before = OWN_STUDY if self.storage is None else self.path.name
+        return str(self.about().get("study", before))
 
     def status(self, state: str, **facts: object) -> None:
         """Say in `status.json` what the driver is doing, and who it is."""
@@ -148,6 +188,28 @@ class RunFolder:
             temporary.mkdir()
             (temporary / "model.safetensors").write_bytes(weights)
             (temporary / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+def located(config: Config, path: Path) -> Config:
+    """The settings of the run at `path` with the absolute paths that its inputs had when it began.
+
+    An input that has gone from there is looked for as it was given. Functions can be imported from the folder
+    that the run was started in.
+    """
+    inputs = read_record(path / RUN).get(INPUTS, {})
+    if inputs.get("folder") and any(":" in str(one) for one in (config.model, config.dataset, config.task)):
+        import_from(inputs["folder"])
+    paths = inputs.get("paths", {})
+    kept = {n: one for n, one in paths.items() if Path(one).exists() or not Path(getattr(config, n)).exists()}
+    return replace(config, **kept)
+
+
+def _config_of(path: Path) -> dict[str, Any]:
+    """What `run.json` says that was asked for, as it stands there."""
+    config = read_record(path / RUN).get("config")
+    if not isinstance(config, dict):
+        raise AutopruneError(f"{path / RUN} is damaged: it has no object `config`")
+    return config
 
 
 def _locked(path: Path) -> filelock.FileLock:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from autoprune.files import write_json, written_whole
 from autoprune.finalists import Finalists
 from autoprune.front import ORIGINAL, Trial, finished
 from autoprune.groundwork import build_library, measured_costs, time_original
+from autoprune.identity import hold_to
 from autoprune.inputs import Inputs, check_budget, read_inputs
 from autoprune.jobs import Evaluate, candidate_seed
 from autoprune.ledger import Ledger, Summary
@@ -33,7 +35,7 @@ from autoprune.prepare import Prepared, prepare
 from autoprune.printing import standing_note, trial_line
 from autoprune.progress import Progress, Update
 from autoprune.repair import is_untouched, repair
-from autoprune.run import FRONT, STUDY, UNITS, Config, RunFolder
+from autoprune.run import FRONT, STUDY, UNITS, Config, RunFolder, located
 from autoprune.rungs import RUNG_STEPS
 from autoprune.samplers import OURS
 from autoprune.schedule import Plan, Schedule, Work, is_candidate
@@ -49,10 +51,17 @@ WARM_STARTS = 8
 """Candidates from the repair's ladders of sizes before one of Optuna's samplers is asked."""
 
 
-def plan(config: Config) -> tuple[Inputs, int]:
-    """Load what was named and check that the budget can be met; bytes of the smallest candidate."""
+def plan(
+    config: Config, run: RunFolder | None = None, progress: Progress | None = None
+) -> tuple[Inputs, int]:
+    """Load what was named and check that the budget can be met; bytes of the smallest candidate.
+
+    run: one that is taken up, and held to what it began with before anything else.
+    """
     limit_bytes()  # a limit of the library that is none is said now, not by every worker
-    inputs = read_inputs(config)
+    inputs = read_inputs(config if run is None else located(config, run.path))
+    if run is not None:
+        hold_to(run, inputs.identity, progress or Progress())
     return inputs, check_budget(inputs, config.limits())
 
 
@@ -93,6 +102,7 @@ def search(
         FailedTrialsError: when more than half of at least six trials failed.
     """
     config = run.config()
+    hold_to(run, inputs.identity, progress)
     run.status("preparing")
     prepared = prepare(config, inputs, progress)
     if not (run.path / "tokenizer").is_dir():
@@ -131,7 +141,8 @@ class _Search:
             seed=config.seed,
             repair=self._repair,
             storage=config.storage,
-            name=run.path.name if config.storage else "autoprune",
+            name=run.study_name(),
+            expect=_expected(run),
             aim=self.aim,
         )
         self.ledger = Ledger(
@@ -304,6 +315,16 @@ class _Search:
             )
 
 
+def _expected(run: RunFolder) -> Literal["absent", "present", "either"]:
+    """Whether a run's study is there: not before its search, and surely once trials were summed up.
+
+    A run's own `study.db` may be moved away to begin anew.
+    """
+    if run.is_new:
+        return "absent"
+    return "present" if run.storage is not None and (run.path / FRONT).is_file() else "either"
+
+
 def _excess_bytes(trials: Sequence[Trial]) -> int:
     """Bytes that files may be larger than predicted: the upper quartile of the models so far, or none.
 
@@ -334,7 +355,8 @@ def remake(run: RunFolder, number: int, progress: Progress) -> None:
 def _in_this_process(run: RunFolder, budget: Budget, progress: Progress) -> Iterator[_Search]:
     """A run taken up without workers, for a model or two; the budget is checked first."""
     config = run.config()
-    inputs = read_inputs(config)
+    inputs = read_inputs(located(config, run.path))
+    hold_to(run, inputs.identity, progress)
     check_budget(inputs, budget)
     prepared = prepare(config, inputs, progress)
     with open_pool(make_worker, {"setting": prepared.setting}, workers=0) as pool:

@@ -14,11 +14,11 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import sqlalchemy
-from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -26,8 +26,10 @@ from autoprune import frozen
 from autoprune.aim import Aim
 from autoprune.errors import AutopruneError, ExhaustedError, StoppedError
 from autoprune.front import Trial
+from autoprune.redaction import escaped, redacted
 from autoprune.samplers import OURS, SAMPLERS, AimedSampler, Repair, RepairedSampler, check_sampler
 from autoprune.space import Candidate, SearchSpace
+from autoprune.storage import VARIABLE
 
 __all__ = ["SAMPLERS", "Asked", "Study"]
 
@@ -50,11 +52,13 @@ class Study:
     """Ask for candidates, tell what they gave, read all of it back.
 
     path: the SQLite file, made if absent. storage: a database URL instead of it. name: which
-    study of that database. repair: see `samplers.Repair`. aim: what our own sampler needs.
+    study of that database. expect: that this study is not there yet ("absent"), is there ("present"), or
+    may be ("either"). repair: see `samplers.Repair`. aim: what our own sampler needs.
 
     Raises:
-        AutopruneError: for a sampler that does not exist or cannot run, a database that is
-            damaged, cannot be opened or is not Optuna's, or a study of another search space.
+        AutopruneError: for a sampler that does not exist or cannot run, a database that is damaged, cannot
+            be opened or is not Optuna's, a study that is there or absent against what is expected, or one of
+            another search space.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Study:
         repair: Repair,
         storage: str | None = None,
         name: str = "autoprune",
+        expect: Literal["absent", "present", "either"] = "either",
         aim: Aim | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -79,11 +84,12 @@ class Study:
         own = self._sampler(sampler, seed, repair, aim)
         url, self._where = _database(path, storage)
         try:
-            self._durable, self._engine = _open_study(url, self._where, name)
+            self._kept = _storage(url, self._where)
+            self._durable = _study(self._kept, name, self._where, expect)
             _check_space(self._durable, space, self._where)
             finished = self._finished()
         except _OPENING as error:
-            raise AutopruneError(_unreadable(self._where, error)) from error
+            raise AutopruneError(_unreadable(url, self._where, error)) from error
         self._memory = optuna.create_study(
             directions=frozen.DIRECTIONS, sampler=own, pruner=optuna.pruners.NopPruner()
         )
@@ -219,18 +225,20 @@ class Study:
 
     def close(self) -> None:
         """Close the database. Nothing is lost without it."""
-        self._engine.dispose()
+        self._kept.engine.dispose()
 
     def _finished(self) -> list[FrozenTrial]:
         trials = self._durable.get_trials(deepcopy=False)
         return [one for one in trials if one.state.is_finished()]
 
     def _write(self, stored: FrozenTrial) -> Trial:
+        """Add a trial to the database, and read that trial back, whoever else writes there meanwhile."""
         try:
-            self._durable.add_trial(stored)
+            number = self._kept.create_new_trial(self._durable._study_id, template_trial=stored)
+            written = self._kept.get_trial(number)
         except StorageInternalError as error:
             raise StoppedError(_unwritable(self._where, error)) from error
-        done = frozen.thaw(self._durable.get_trials(deepcopy=False)[-1], self._space, {})
+        done = frozen.thaw(written, self._space, {})
         self._history.append(done)
         return done
 
@@ -244,30 +252,46 @@ def _database(path: Path, storage: str | None) -> tuple[sqlalchemy.URL, str]:
         url = sqlalchemy.URL.create("sqlite", database=str(path.absolute()))
     else:
         try:
-            url = sqlalchemy.make_url(storage)
-        except sqlalchemy.exc.ArgumentError as error:
+            url = sqlalchemy.make_url(escaped(storage))
+        except (sqlalchemy.exc.ArgumentError, ValueError) as error:
             raise AutopruneError(
                 "the storage is no database URL; write sqlite:///FILE or postgresql://HOST/NAME"
             ) from error
     if url.get_backend_name() != "sqlite":
-        return url, url.render_as_string()
+        return url, redacted(url.render_as_string())
     if url.database in (None, "", ":memory:"):
-        raise AutopruneError(f"storage {storage} keeps nothing on disk; write sqlite:///FILE")
+        raise AutopruneError(f"storage {redacted(str(storage))} keeps nothing on disk; write sqlite:///FILE")
     return url, str(url.database)
 
 
-def _open_study(url: sqlalchemy.URL, where: str, name: str) -> tuple[optuna.Study, sqlalchemy.Engine]:
-    """The durable study, made where it is absent, and the engine below it."""
+def _storage(url: sqlalchemy.URL, where: str) -> optuna.storages.RDBStorage:
+    """The database as Optuna's; its tables are made where they are absent."""
     options: dict[str, Any] = {}
     if url.get_backend_name() == "sqlite":
         _check_file(where)
         options["creator"] = lambda: _connect(where)
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    kept = optuna.storages.RDBStorage(text, engine_kwargs=options)
-    study = optuna.create_study(
-        storage=kept, study_name=name, directions=frozen.DIRECTIONS, load_if_exists=True
-    )
-    return study, kept.engine
+    return optuna.storages.RDBStorage(text, engine_kwargs=options)
+
+
+def _study(
+    kept: optuna.storages.RDBStorage, name: str, where: str, expect: Literal["absent", "present", "either"]
+) -> optuna.Study:
+    """The study of that name, made where it is absent and may be."""
+    if expect == "present" and name not in optuna.get_all_study_names(kept):
+        raise AutopruneError(
+            f"{where} has no study {name!r}, in which this run keeps its trials. Give the database that the "
+            "run began with, with --storage, or start a new search in another output folder"
+        )
+    try:
+        return optuna.create_study(
+            storage=kept, study_name=name, directions=frozen.DIRECTIONS, load_if_exists=expect != "absent"
+        )
+    except DuplicatedStudyError as error:
+        raise AutopruneError(
+            f"{where} has a study {name!r} already, and a new search goes on with none: nothing in it was "
+            "changed. Go on with it by autoprune resume RUN, or start again in another output folder"
+        ) from error
 
 
 def _connect(where: str) -> sqlite3.Connection:
@@ -328,7 +352,13 @@ def _difference(before: str | None, now: str) -> str:
     return f"units or levels differ ({', '.join(differ[:3])}{more})"
 
 
-def _unreadable(where: str, error: Exception) -> str:
+def _unreadable(url: sqlalchemy.URL, where: str, error: Exception) -> str:
+    if url.get_backend_name() != "sqlite":
+        return (
+            f"{where} cannot be opened: {_reason(error)}. Nothing in it was changed. Check the address, its "
+            f"password and that the server runs; the password is taken from --storage, from {VARIABLE}, or "
+            "where PostgreSQL's own client looks for it (PGPASSWORD, ~/.pgpass)"
+        )
     return (
         f"{where} cannot be opened: {_reason(error)}. Nothing in it was changed. If it is damaged, "
         "restore it from a copy or move it away and start the search again"
@@ -345,4 +375,4 @@ def _unwritable(where: str, error: Exception) -> str:
 def _reason(error: BaseException) -> str:
     """What the database itself said, below the layers that wrapped it."""
     below = getattr(error, "orig", None) or error.__cause__
-    return _reason(below) if isinstance(below, BaseException) else " ".join(str(error).split())
+    return _reason(below) if isinstance(below, BaseException) else redacted(" ".join(str(error).split()))

@@ -70,6 +70,7 @@ class Request:
     rows of this data set instead of the recorded one's. batch, sequence and threads: for latency; None as
     recorded. builder: of a model that is not from transformers, the function that may be called for it.
     defaults: whether to give the runtime no settings, where it then answers otherwise than with ours.
+    recorded_at: where the recorded data set lies, if its record is relative to another folder.
     """
 
     folder: str
@@ -80,6 +81,7 @@ class Request:
     threads: int | None = None
     builder: str | None = None
     defaults: bool = False
+    recorded_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -312,7 +314,7 @@ def _rows(request: Request, about: Mapping[str, Any], folder: Path) -> tuple[Tas
     if request.dataset is not None:
         return *other_rows(folder, about, request.dataset), ""
     try:
-        return recorded_rows(folder, about), True, ""
+        return recorded_rows(folder, about, request.recorded_at), True, ""
     except AutopruneError as error:
         missing = str(error)
     kind = Architecture.read(folder).kind

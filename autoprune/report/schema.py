@@ -12,6 +12,7 @@ from autoprune.errors import AutopruneError
 from autoprune.front import ORIGINAL
 from autoprune.kinds import BY_PLACE, CLASSES
 from autoprune.metric import ACCURACY, Metric
+from autoprune.redaction import cleaned
 
 VERSION = 1
 """The version of `front.json` that the report reads."""
@@ -251,7 +252,7 @@ def read_front(raw: Mapping[str, object]) -> Front:
             f"write it again with `autoprune report` of the version that made the run"
         )
     try:
-        return Front.model_validate(clean(raw))
+        return Front.model_validate(clean(cleaned(raw)))
     except pydantic.ValidationError as error:
         wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
         raise AutopruneError("front.json cannot be read:\n  " + "\n  ".join(wrong)) from error
