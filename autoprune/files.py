@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,27 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_TEXTS = (
+    os.strerror(errno.ENOSPC),
+    os.strerror(errno.EDQUOT),
+    f"{os.strerror(errno.EFBIG)} (os error",  # the words alone may be of another matter
+    "database or disk is full",
+)
+
+
+def full_disk(error: BaseException | None) -> BaseException | None:
+    """The error below another that says that a disk, a quota or a file's limit is full, if any does.
+
+    A library in another language tells it in words alone.
+    """
+    while error is not None:
+        told = isinstance(error, OSError) and error.errno in _FULL
+        if told or any(text in str(error) for text in _FULL_TEXTS):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextlib.contextmanager
@@ -33,6 +55,10 @@ def written_whole(path: Path) -> Iterator[Path]:
                     raise
         else:
             os.replace(temporary, path)
+    except Exception as error:
+        if full_disk(error) is not None:  # a write that fails does not say of which file
+            error.add_note(f"while {path} was written")
+        raise
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 
@@ -40,7 +66,23 @@ def written_whole(path: Path) -> Iterator[Path]:
 def write_json(path: Path, data: object) -> None:
     """Write JSON whole, for people: indented, keys in the given order."""
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(_json_text(data), encoding="utf-8")
+
+
+def write_json_over(path: Path, data: object) -> None:
+    """Write short JSON even where the disk is full: then over the old file, in the room that it has."""
+    try:
+        write_json(path, data)
+    except OSError as error:
+        text = _json_text(data).encode()
+        if full_disk(error) is None or path.stat().st_blocks * 512 < len(text):
+            raise
+        with path.open("r+b", buffering=0) as file:
+            file.truncate(file.write(text))
+
+
+def _json_text(data: object) -> str:
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:

@@ -25,7 +25,7 @@ from autoprune.front import Measurement, Trial, best, front, hypervolume, knee, 
 
 RUN, STATUS, FRONT, UNITS, STUDY = "run.json", "status.json", "front.json", "units.json", "study.db"
 SENSITIVITY = "sensitivity.json"
-HOLDER = ".holder.json"
+LOCK, HOLDER = ".lock", ".holder.json"
 """Who has the lock; `status.json` may be of the process before."""
 
 
@@ -151,7 +151,7 @@ class RunFolder:
 
 
 def _locked(path: Path) -> filelock.FileLock:
-    lock = filelock.FileLock(path / ".lock")
+    lock = filelock.FileLock(path / LOCK)
     try:
         lock.acquire(timeout=1.0)
     except filelock.Timeout as error:
