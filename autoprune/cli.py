@@ -15,15 +15,16 @@ import click
 
 from autoprune.budget import parse_budget
 from autoprune.errors import AutopruneError
-from autoprune.faults import reported
+from autoprune.faults import recorded, reported
 from autoprune.metric import own_metric
 from autoprune.options import DEMO_DEFAULTS, SEARCH_OPTIONS, with_options
 from autoprune.printing import plan_lines, summary_lines
 from autoprune.progress import Progress
 from autoprune.redaction import RedactingFormatter, cleaned, redacted, show_traceback, shown_command
-from autoprune.run import FRONT, STATUS, Config, RunFolder, read_record
+from autoprune.run import FRONT, Config, RunFolder, read_record
 from autoprune.scrub import scrub_and_say
 from autoprune.ship import bench, export
+from autoprune.status import read_front, read_status, status_line
 from autoprune.storage import given_storage
 
 if TYPE_CHECKING:
@@ -132,7 +133,9 @@ def _go(
     from autoprune.search import search as run_search
 
     try:
-        summary = run_search(run, inputs, pool, Progress(quiet=quiet), trials=trials, new_budget=new_budget)
+        with recorded(run.path):
+            progress = Progress(quiet=quiet)
+            summary = run_search(run, inputs, pool, progress, trials=trials, new_budget=new_budget)
     finally:
         run.close()
     if as_json:
@@ -219,23 +222,16 @@ def _wanted(run: Path, trials: str | None, before: int) -> int:
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print status.json.")
+@click.option("--json", "as_json", is_flag=True, help="Print status.json, and whether its process is there.")
 def status(run: Path, as_json: bool) -> None:
-    """Say how far RUN is.
+    """Say how far RUN is, or how it ended.
 
     \b
     autoprune status runs/demo-minilm-20MB
     """
     with reported():
-        now = read_record(run / STATUS)
-        if as_json:
-            click.echo(json.dumps(now, indent=1))
-            return
-        click.echo(
-            f"{run}: {now['state']}; {now.get('trials', 0)} of {now.get('planned', '?')} trials, "
-            f"{now.get('failed', 0)} failed, {now.get('in_flight', 0)} in flight; best "
-            f"{now.get('best')}, knee {now.get('knee')}, hypervolume {now.get('hypervolume', 0):.3f}"
-        )
+        now = read_status(run)
+        click.echo(json.dumps(now, indent=1) if as_json else status_line(run, now))
 
 
 @main.command()
@@ -251,7 +247,7 @@ def report(run: Path, show: bool) -> None:
 
     with reported():
         scrub_and_say(run)
-        record = read_record(run / FRONT)
+        record = read_front(run)
         write_csv(record, run / "front.csv")
         write_report(record, run / "report.html")
         click.echo(run / "report.html")

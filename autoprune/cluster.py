@@ -12,13 +12,17 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, StoppedError
 from autoprune.pool import describe
 from autoprune.redaction import shown_command
+
+HEAD_GRACE_SECONDS = 20.0
+"""A cluster's head may be away for so long: it can be started again."""
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +33,8 @@ def _load_ray(*, local: bool) -> Any:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # its notice; _hire hides the GPUs itself
         "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # log_to_driver=False still prints each worker's death
+        # Without its head Ray ends this process after 60 s, in C++; `Pulse` is sooner and raises.
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
     }
     if local:
         # Else under `uv run` every worker builds an environment of its own.
@@ -108,3 +114,67 @@ def connect(address: str | None, num_cpus: int) -> tuple[Any, Callable[[], None]
     if home and (host := ray.util.get_node_ip_address()) != "127.0.0.1":
         log.warning("Ray listens on %s, not on 127.0.0.1 alone", host)
     return ray, disconnect
+
+
+class Pulse:
+    """Whether the Ray that was joined is still there.
+
+    Ray's C++ code ends a process whose raylet is dead at the next large object, without a word to
+    Python: who uses Ray does so inside `felt`, which looks first. Of a cluster reached by ray:// no
+    process is known here, and Ray's client raises ConnectionError.
+    """
+
+    def __init__(self, ray: Any, address: str | None) -> None:
+        self._name = "the Ray of this machine" if address is None else f"the Ray cluster at {address}"
+        self._grace = 0.0 if address is None else HEAD_GRACE_SECONDS
+        self._looked = self._heard = time.monotonic()
+        self._raylet = self._head = ""
+        if not ray.util.client.ray.is_connected():
+            worker: Any = importlib.import_module("ray._private.worker")
+            self._raylet = worker._global_node.raylet_socket_name
+            self._head = ray.get_runtime_context().gcs_address
+
+    @contextmanager
+    def felt(self) -> Iterator[None]:
+        """Use Ray inside.
+
+        Raises:
+            StoppedError: when Ray is lost, before or meanwhile.
+        """
+        self._check()
+        try:
+            yield
+        except ConnectionError as error:
+            raise StoppedError(f"{self._name} is lost: {describe(error)}") from error
+        except Exception:
+            self._check(at_once=True)
+            raise
+
+    def _check(self, *, at_once: bool = False) -> None:
+        if self._raylet and not _answers(self._raylet):
+            raise StoppedError(f"{self._name} is lost: its process on this machine (raylet) has ended")
+        now = time.monotonic()
+        if not self._head or (now - self._looked < 1 and not at_once):
+            return
+        self._looked = now
+        if _answers(self._head):
+            self._heard = now
+        elif (silent := now - self._heard) >= self._grace:
+            raise StoppedError(
+                f"{self._name} is lost: its head at {self._head} has not answered for {silent:.0f} s"
+            )
+
+
+def _answers(address: str) -> bool:
+    """Whether somebody listens at HOST:PORT, or at the path of a socket."""
+    try:
+        if address.startswith("/"):
+            with socket.socket(socket.AF_UNIX) as knock:
+                knock.settimeout(2)
+                knock.connect(address)
+        else:
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True

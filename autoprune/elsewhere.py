@@ -5,11 +5,12 @@ The node is told by a label of Ray's: `ray start --address HOST:PORT --labels la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
+from autoprune.carried import CarriedError, received, sent
 from autoprune.errors import AutopruneError
-from autoprune.pool import Factory, Job, Report, attempt, describe, factory_error
+from autoprune.pool import Factory, Job, Report, attempt, describe
 
 LABEL = "latency-node"
 """The label's name where only its value is given."""
@@ -50,14 +51,15 @@ def hire_timer(
     """The process that times; one that dies is started again by Ray, and its job done again.
 
     Raises:
-        AutopruneError: when it finds no room within `patience` seconds, or cannot start.
+        AutopruneError: when it finds no room within `patience` seconds, or its process dies; what the
+            factory raised, as it is.
     """
     timer = (
         ray.remote(_Timer).options(**options, max_restarts=-1, max_task_retries=2).remote(factory, context)
     )
     asked = timer.hello.remote()
     try:
-        ray.get(asked, timeout=patience)
+        begun = received(ray.get(asked, timeout=patience))
     except ray.exceptions.GetTimeoutError as error:
         ray.kill(timer)
         raise AutopruneError(
@@ -66,9 +68,16 @@ def hire_timer(
         ) from error
     except ray.exceptions.RayActorError as error:
         raise AutopruneError(f"the latency node's worker could not start: {describe(error)}") from error
-    except ray.exceptions.RayTaskError as error:
-        raise factory_error(error.cause) from error
+    if begun.error is not None:
+        ray.kill(timer)
+        raise noted(begun.error)
     return timer
+
+
+def noted(error: Exception) -> Exception:
+    """An error that says where it was raised."""
+    error.add_note("on the latency node")
+    return error
 
 
 class Elsewhere:
@@ -80,20 +89,24 @@ class Elsewhere:
     def __call__(self, job: Job) -> object:
         import ray
 
-        result, failure, trace, _ = ray.get(self._timer.run.remote(job))
-        if failure is not None:
-            raise RuntimeError(f"on the latency node: {failure}\n{trace}")
-        return result
+        report = received(ray.get(self._timer.run.remote(job)))
+        if report.error is not None:
+            raise noted(report.error)
+        return report.result
 
 
 class _Timer:
     """The actor. All it needs is given to its constructor, so that Ray can start it anew."""
 
     def __init__(self, factory: Factory, context: Mapping[str, object]) -> None:
-        self._work = factory(context)
+        # A constructor that raises would lose the error's class on its way through Ray.
+        self._begun = attempt(lambda _: factory(context), None)
 
-    def hello(self) -> None:
-        """It is there, with all loaded."""
+    def hello(self) -> tuple[Report, CarriedError | None]:
+        """It is there, with all loaded, or why not."""
+        return sent(self._begun._replace(result=None))
 
-    def run(self, job: Job) -> Report:
-        return attempt(self._work, job)
+    def run(self, job: Job) -> tuple[Report, CarriedError | None]:
+        if self._begun.error is not None:
+            return sent(self._begun)
+        return sent(attempt(cast(Callable[[object], object], self._begun.result), job))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,27 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.redaction import cleaned, may_hold_secret
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_TEXTS = (
+    os.strerror(errno.ENOSPC),
+    os.strerror(errno.EDQUOT),
+    f"{os.strerror(errno.EFBIG)} (os error",  # the words alone may be of another matter
+    "database or disk is full",
+)
+
+
+def full_disk(error: BaseException | None) -> BaseException | None:
+    """The error below another that says that a disk, a quota or a file's limit is full, if any does.
+
+    A library in another language tells it in words alone.
+    """
+    while error is not None:
+        told = isinstance(error, OSError) and error.errno in _FULL
+        if told or any(text in str(error) for text in _FULL_TEXTS):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextlib.contextmanager
@@ -35,17 +57,37 @@ def written_whole(path: Path) -> Iterator[Path]:
                     raise
         else:
             os.replace(temporary, path)
+    except Exception as error:
+        if full_disk(error) is not None:  # a write that fails does not say of which file
+            error.add_note(f"while {path} was written")
+        raise
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 
 
 def write_json(path: Path, data: object) -> None:
     """Write JSON whole, for people: indented, keys in the given order, without passwords and tokens."""
+    with written_whole(path) as temporary:
+        temporary.write_text(_json_text(data), encoding="utf-8")
+
+
+def write_json_over(path: Path, data: object) -> None:
+    """Write short JSON even where the disk is full: then over the old file, in the room that it has."""
+    try:
+        write_json(path, data)
+    except OSError as error:
+        text = _json_text(data).encode()
+        if full_disk(error) is None or path.stat().st_blocks * 512 < len(text):
+            raise
+        with path.open("r+b", buffering=0) as file:
+            file.truncate(file.write(text))
+
+
+def _json_text(data: object) -> str:
     text = json.dumps(data, indent=1, allow_nan=False)
     if may_hold_secret(text):
         text = json.dumps(cleaned(data), indent=1, allow_nan=False)
-    with written_whole(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    return text + "\n"
 
 
 def read_json(path: Path) -> Any:

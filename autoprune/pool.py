@@ -11,10 +11,8 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, Self
-
-from autoprune.errors import AutopruneError
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, Self
 
 Job = object
 Factory = Callable[[Mapping[str, object]], Callable[[object], object]]
@@ -27,7 +25,8 @@ class Outcome:
     """What came of one job: `failure` is None exactly when it returned, with `result`.
 
     Else it is "ClassName: message" on one line, "WorkerDied: ..." after the last try. `seconds` is
-    the time of the job itself or, if its worker died, since the last try was handed out.
+    the time of the job itself or, if its worker died, since the last try was handed out. `error` is
+    what the job raised, of its own class, with the worker's traceback as its cause.
     """
 
     key: int
@@ -35,6 +34,7 @@ class Outcome:
     failure: str | None
     worker: str
     seconds: float
+    error: Exception | None = field(default=None, compare=False, repr=False)
 
 
 class Pool(Protocol):
@@ -77,10 +77,7 @@ class SerialPool(Pool):
             self.start(context)
 
     def start(self, context: Mapping[str, object]) -> None:
-        try:
-            self._work = self._factory(context)
-        except Exception as error:
-            raise factory_error(error) from error
+        self._work = self._factory(context)
 
     @property
     def free(self) -> int:
@@ -94,7 +91,7 @@ class SerialPool(Pool):
             return None
         report = attempt(self._work, self._queue[0].job)
         # Taken off only now, so that a job cut by Ctrl-C is not lost.
-        return outcome_of(self._queue.popleft(), "serial", *report)
+        return outcome_of(self._queue.popleft(), "serial", report)
 
     def close(self) -> None:
         self._queue.clear()
@@ -127,41 +124,59 @@ def run_all(
     done: Callable[[int, Any], None],
     bar: Callable[[int, str], None] | None = None,
 ) -> None:
-    """Run jobs that must all succeed; `done` gets each one's place and result."""
+    """Run jobs that must all succeed; `done` gets each one's place and result.
+
+    Raises what a job raised, as it is; RuntimeError where its workers died.
+    """
     for outcome in run_each(pool, jobs, bar):
+        if outcome.error is not None:
+            raise outcome.error
         if outcome.failure is not None:
             raise RuntimeError(f"{type(jobs[outcome.key]).__name__} failed: {outcome.failure}")
         done(outcome.key, outcome.result)
 
 
-Report = tuple[object | None, str | None, str, float]  # result, failure, traceback, seconds
+class Report(NamedTuple):
+    """What a worker says of a job; `failure`, `trace` and `error` are of what it raised."""
+
+    result: object | None
+    failure: str | None
+    trace: str
+    seconds: float
+    error: Exception | None = None
+
+
+class WorkerTrace(Exception):  # noqa: N818  (no error of its own)
+    """The traceback of an error in a worker, as text: the cause of that error where it is raised again."""
 
 
 def attempt(work: Callable[[object], object], job: Job) -> Report:
     begun = time.perf_counter()
     try:
-        return work(job), None, "", time.perf_counter() - begun
-    except Exception as error:
-        return None, describe(error), traceback.format_exc(), time.perf_counter() - begun
+        return Report(work(job), None, "", time.perf_counter() - begun)
+    except (Exception, SystemExit) as error:  # a user's function may end the process
+        failure, trace = describe(error), traceback.format_exc()
+        kept = error if isinstance(error, Exception) else RuntimeError(failure)
+        return Report(None, failure, trace, time.perf_counter() - begun, traced(kept, trace))
 
 
-def outcome_of(
-    task: Task, worker: str, result: object | None, failure: str | None, trace: str, seconds: float
-) -> Outcome:
-    if failure is not None:
-        log.debug("job %d on %s: %s\n%s", task.key, worker, failure, trace)
-    return Outcome(task.key, result, failure, worker, seconds)
+def traced(error: Exception, trace: str) -> Exception:
+    """An error without its frames, which may hold a model, and with their text as its cause."""
+    error.__traceback__ = error.__context__ = None
+    error.__cause__ = WorkerTrace(f"\n{trace}") if trace else None
+    return error
+
+
+def outcome_of(task: Task, worker: str, report: Report) -> Outcome:
+    if report.failure is not None:
+        log.debug("job %d on %s: %s\n%s", task.key, worker, report.failure, report.trace)
+    return Outcome(task.key, report.result, report.failure, worker, report.seconds, report.error)
 
 
 def describe(error: BaseException) -> str:
-    """`ClassName: message` on one line, with the cause that it was raised from."""
+    """`ClassName: message` on one line, with its notes and the cause that it was raised from."""
     text = f"{type(error).__name__}: {error}"
-    if error.__cause__ is not None:
+    text += "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    if error.__cause__ is not None and not isinstance(error.__cause__, WorkerTrace):
         text += f" (from {type(error.__cause__).__name__}: {error.__cause__})"
     return " ".join(text.split())[:1000]
-
-
-def factory_error(error: Exception) -> AutopruneError:
-    if isinstance(error, AutopruneError):
-        return error
-    return AutopruneError(f"a worker could not start: {describe(error)}")

@@ -117,8 +117,8 @@ def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Mod
     recipe = teacher.FitRecipe(epochs=config.teacher_epochs, learning_rate=config.teacher_rate)
     model: Any = loaded.model
     key = content_key(
-        TEACHER_VERSION, weights_hash(model.state_dict()), loaded.architecture.identity(), inputs.encoded_hash,
-        asdict(recipe), config.seed,
+        TEACHER_VERSION, weights_hash(model.state_dict()), loaded.architecture.identity(),
+        inputs.encoded_hash, asdict(recipe), config.seed,
     )  # fmt: skip
     path = cache_folder() / "teachers" / key
     if not path.is_dir():

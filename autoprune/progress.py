@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from tqdm import tqdm
 
@@ -29,7 +29,8 @@ class Progress:
     def line(self, text: str) -> None:
         """One line, above the bar when there is one."""
         if not self.quiet:
-            tqdm.write(redacted(text), file=sys.stderr)
+            with _unheard():
+                tqdm.write(redacted(text), file=sys.stderr)
 
     @contextlib.contextmanager
     def bar(self, label: str, total: int) -> Iterator[Update]:
@@ -37,19 +38,32 @@ class Progress:
 
         When it ends a line says how many seconds it took.
         """
-        bar = tqdm(
-            total=total, desc=label, disable=not self.live, file=sys.stderr, dynamic_ncols=True,
-            leave=False, bar_format="{desc} {bar:20} {n_fmt}/{total_fmt}  {postfix}  {remaining} left",
-        )  # fmt: skip
+        bar = _bar(label, total, live=self.live)
 
         def update(done: int, note: str, parts: int | None = None) -> None:
             bar.total = parts or bar.total
-            bar.set_postfix_str(note, refresh=False)
-            bar.update(done - bar.n)
+            with _unheard():
+                bar.set_postfix_str(note, refresh=False)
+                bar.update(done - bar.n)
 
         start = time.monotonic()
         try:
             yield update
         finally:
-            bar.close()
+            with _unheard():
+                bar.close()
             self.line(f"{label}: {time.monotonic() - start:.0f} s")
+
+
+def _bar(label: str, total: int, *, live: bool) -> tqdm[NoReturn]:
+    with _unheard():
+        return tqdm(
+            total=total, desc=label, disable=not live, file=sys.stderr, dynamic_ncols=True,
+            leave=False, bar_format="{desc} {bar:20} {n_fmt}/{total_fmt}  {postfix}  {remaining} left",
+        )  # fmt: skip
+    return tqdm(total=total, disable=True)
+
+
+def _unheard() -> contextlib.AbstractContextManager[None]:
+    """Nothing ends because nobody hears of it: stderr may be closed, or a file on a full disk."""
+    return contextlib.suppress(OSError, ValueError)

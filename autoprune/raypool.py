@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from autoprune.cluster import connect, nothing
+from autoprune.carried import CarriedError, received, sent
+from autoprune.cluster import Pulse, connect, nothing
 from autoprune.elsewhere import Elsewhere, check_label, hire_timer
 from autoprune.errors import AutopruneError
 from autoprune.pool import (
@@ -30,13 +31,15 @@ from autoprune.pool import (
     Task,
     attempt,
     describe,
-    factory_error,
     outcome_of,
+    traced,
 )
 
 TRIES = 3  # of a job whose worker dies, and of a worker that dies while it starts
 _LOOK_SECONDS = 1.0  # at most between two looks at whether any worker has found room
 _FIRST_WORD_SECONDS, _NEXT_WORD_SECONDS = 5.0, 10.0  # when on_wait hears that none has
+
+_Message = tuple[Report, CarriedError | None]
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +59,8 @@ class RayPool(Pool):
     context they get has it under "elsewhere", to do a job there and give its result. While no worker
     finds room, `on_wait` hears of it, and `patience` is the limit in seconds; a factory takes what it needs.
 
-    Raises AutopruneError, here and from `next`: Ray cannot be reached, no worker found room, the
-    factory raised (its own AutopruneError as it is), or a worker died 3 times while it started.
+    Raises, here and from `next`: AutopruneError when Ray cannot be reached, no worker found room, or a
+    worker died 3 times while it started; StoppedError when Ray is lost; what the factory raised, as it is.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class RayPool(Pool):
         self._slots: list[_Slot] = []
         self._local = address is None
         self._ray, self._disconnect = connect(address, math.ceil(workers * cpus_per_worker))
+        self._pulse = Pulse(self._ray, address)
         try:
             if timer is not None:
                 check_label(self._ray, timer)
@@ -98,10 +102,11 @@ class RayPool(Pool):
             raise
 
     def start(self, context: Mapping[str, object]) -> None:
-        self._context = self._ray.put(dict(context))
-        if self._label is not None:
-            options = self._options(label_selector=dict([self._label]))
-            self._timer = hire_timer(self._ray, options, self._factory, self._context, self._patience)
+        with self._pulse.felt():
+            self._context = self._ray.put(dict(context))
+            if self._label is not None:
+                options = self._options(label_selector=dict([self._label]))
+                self._timer = hire_timer(self._ray, options, self._factory, self._context, self._patience)
         for slot in self._slots:  # until now nobody listened for room
             slot.since = time.monotonic()
         while not any(slot.stage == "idle" for slot in self._slots):
@@ -115,7 +120,8 @@ class RayPool(Pool):
         if not self._slots:
             raise RuntimeError("the pool is closed")
         self._queue.append(Task(key, job))
-        self._assign()
+        with self._pulse.felt():
+            self._assign()
 
     def next(self, timeout: float | None = None) -> Outcome | None:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
@@ -169,7 +175,7 @@ class RayPool(Pool):
             try:
                 slot.asked = slot.actor.run.remote(task.job)
             except TypeError as error:  # Ray's word for what it cannot pickle
-                self._done.append(outcome_of(task, "", None, describe(error), "", 0.0))
+                self._done.append(outcome_of(task, "", Report(None, describe(error), "", 0.0, error)))
                 continue
             slot.stage, slot.task, slot.since = "busy", task, time.monotonic()
             task.tries += 1
@@ -178,31 +184,37 @@ class RayPool(Pool):
     def _step(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for an answer, and deal with all that have come."""
         slots = {slot.asked: slot for slot in self._slots if slot.asked is not None}
-        ready, _ = self._ray.wait(list(slots), timeout=timeout)
-        if ready:  # the rest too: the first of the list must not always go first
-            ready, _ = self._ray.wait(list(slots), num_returns=len(slots), timeout=0)
+        with self._pulse.felt():
+            ready, _ = self._ray.wait(list(slots), timeout=timeout)
+            if ready:  # the rest too: the first of the list must not always go first
+                ready, _ = self._ray.wait(list(slots), num_returns=len(slots), timeout=0)
         for answer in ready:
             self._hear(slots[answer])
-        self._assign()
-        self._check_patience()
+        with self._pulse.felt():
+            self._assign()
+            self._check_patience()
 
     def _hear(self, slot: _Slot) -> None:
         try:
-            answer = self._ray.get(slot.asked)
+            with self._pulse.felt():
+                answer = self._ray.get(slot.asked)
         except self._ray.exceptions.RayTaskError as error:
-            if slot.stage != "busy":
-                raise factory_error(error.cause) from error.cause
             # No job can raise here: what it returned could not be pickled.
-            answer = None, describe(error.cause), str(error), time.monotonic() - slot.since
+            failure, seconds = describe(error.cause), time.monotonic() - slot.since
+            report = Report(None, failure, str(error), seconds, traced(error.cause, str(error)))
         except self._ray.exceptions.RayError as error:
             self._bury(slot, error)
             return
-        if slot.stage == "hired":
-            slot.name, slot.stage = answer, "loading"
-            slot.asked = slot.actor.start.remote(self._factory, self._context, self._timer)
-            return
+        else:
+            if slot.stage == "hired":
+                slot.name, slot.stage = answer, "loading"
+                slot.asked = slot.actor.start.remote(self._factory, self._context, self._timer)
+                return
+            report = received(answer)
         if slot.task is not None:
-            self._done.append(outcome_of(slot.task, slot.name, *answer))
+            self._done.append(outcome_of(slot.task, slot.name, report))
+        elif report.error is not None:
+            raise report.error
         slot.stage, slot.asked, slot.task, slot.losses = "idle", None, None, 0
 
     def _bury(self, slot: _Slot, error: Exception) -> None:
@@ -223,7 +235,7 @@ class RayPool(Pool):
                 return
             failure = f"WorkerDied: {TRIES} workers died on this job, the last because {reason}"
             seconds = time.monotonic() - slot.since
-            self._done.append(outcome_of(slot.task, slot.name, None, failure, str(error), seconds))
+            self._done.append(outcome_of(slot.task, slot.name, Report(None, failure, str(error), seconds)))
 
     def _check_patience(self) -> None:
         if any(slot.stage != "hired" for slot in self._slots):
@@ -257,11 +269,15 @@ class _Worker:
     def fetch(self, factory: Factory) -> None:
         """Ray has imported the factory's module to call this."""
 
-    def start(self, factory: Factory, context: Mapping[str, object], timer: Any) -> None:
-        self._work = factory(context if timer is None else {**context, "elsewhere": Elsewhere(timer)})
+    def start(self, factory: Factory, context: Mapping[str, object], timer: Any) -> _Message:
+        given = context if timer is None else {**context, "elsewhere": Elsewhere(timer)}
+        report = attempt(lambda _: factory(given), None)
+        if report.error is None:
+            self._work = cast(Callable[[object], object], report.result)
+        return sent(report._replace(result=None))
 
-    def run(self, job: Job) -> Report:
-        return attempt(self._work, job)
+    def run(self, job: Job) -> _Message:
+        return sent(attempt(self._work, job))
 
 
 @dataclass(eq=False)

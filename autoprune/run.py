@@ -34,7 +34,7 @@ INPUTS = "inputs"
 """Under which `run.json` has what the run began with (see `identity`)."""
 OWN_STUDY = "autoprune"
 """Name of the study in a run's own `study.db`."""
-HOLDER = ".holder.json"
+LOCK, HOLDER = ".lock", ".holder.json"
 """Who has the lock; `status.json` may be of the process before."""
 
 
@@ -213,7 +213,7 @@ def _config_of(path: Path) -> dict[str, Any]:
 
 
 def _locked(path: Path) -> filelock.FileLock:
-    lock = filelock.FileLock(path / ".lock")
+    lock = filelock.FileLock(path / LOCK)
     try:
         lock.acquire(timeout=1.0)
     except filelock.Timeout as error:

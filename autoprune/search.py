@@ -7,6 +7,7 @@ and their measurements back, and keeps the run folder true.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,7 @@ from autoprune.inputs import Inputs, check_budget, read_inputs
 from autoprune.jobs import Evaluate, candidate_seed
 from autoprune.ledger import Ledger, Summary
 from autoprune.metric import own_metric
-from autoprune.pool import run_each
+from autoprune.pool import describe, run_each
 from autoprune.prepare import Prepared, prepare
 from autoprune.printing import standing_note, trial_line
 from autoprune.progress import Progress, Update
@@ -46,6 +47,8 @@ from autoprune.starts import baselines, first_candidates
 from autoprune.study import Study
 from autoprune.targets import get_target
 from autoprune.workers import Outcome, Pool, open_pool
+
+log = logging.getLogger(__name__)
 
 WARM_STARTS = 8
 """Candidates from the repair's ladders of sizes before one of Optuna's samplers is asked."""
@@ -160,14 +163,17 @@ class _Search:
         try:
             self._run_baselines()
             if new_budget:
-                self.answer(self.budget)
+                self.answer(self.budget, state="running")
             self._run_trials()
             finalists = self._finalists()
             finalists.time_again()
             finalists.score()
             now = self.ledger.sum_up(state="finished")
         except BaseException:
-            self.ledger.sum_up(state="stopped")
+            try:
+                self.ledger.sum_up(state="stopped")
+            except Exception as later:  # must not hide what ended the search: a full disk ends both
+                log.debug("the last summary failed: %s", describe(later))
             raise
         finally:
             self.study.close()
@@ -178,7 +184,7 @@ class _Search:
             )
         return Summary(self.run.path, "finished", now, self.budget)
 
-    def answer(self, budget: Budget) -> None:
+    def answer(self, budget: Budget, *, state: str = "finished") -> None:
         """Make and measure the solver's candidate for a budget, trained as trials are, if it is new."""
         trials = self.study.trials()
         asked_for = budget
@@ -194,7 +200,7 @@ class _Search:
         with self.progress.bar(f"The solver's answer to {budget}", 1) as bar:
             for outcome in run_each(self.pool, [self._job(found, rung)], bar):
                 trial = self.study.tell(asked.token, self.ledger.trial_of(found, rung, outcome))
-                self.ledger.sum_up(state="finished")
+                self.ledger.sum_up(state=state)
                 self.ledger.keep(trial, outcome.result)
 
     def remake(self, number: int) -> None:

@@ -14,7 +14,8 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from autoprune.elsewhere import parse_label
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, BudgetError
+from autoprune.pool import run_all
 from autoprune.workers import RayPool, open_pool
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -23,7 +24,12 @@ EDGE = ("latency-node", "edge")
 
 
 def make(context: Mapping[str, Any]) -> Callable[[object], object]:
-    """A worker that says where it is and, asked to time, has it said by whoever times."""
+    """A worker that says where it is and, asked to time, has it said by whoever times.
+
+    With "only" in the context the one that times cannot start.
+    """
+    if "only" in context and "elsewhere" not in context:
+        raise BudgetError(str(context["only"]))
 
     def work(job: object) -> object:
         if job == "time":
@@ -31,7 +37,7 @@ def make(context: Mapping[str, Any]) -> Callable[[object], object]:
         if job == "time and fail":
             return context["elsewhere"]("fail")
         if job == "fail":
-            raise ValueError("no such kernel")
+            raise BudgetError("no such kernel")
         return ray.get_runtime_context().get_node_id(), os.getpid(), "elsewhere" in context
 
     return work
@@ -81,7 +87,19 @@ def test_timing_goes_to_the_labelled_node_and_workers_keep_away(cluster: str, po
 
 def test_a_job_that_fails_there_fails_with_its_cause(pool: RayPool) -> None:
     (outcome,) = asked(pool, "time and fail")
-    assert "on the latency node: ValueError: no such kernel" in outcome.failure
+    assert outcome.failure == "BudgetError: no such kernel (on the latency node)"
+
+
+def test_an_error_there_keeps_its_class_where_all_jobs_must_succeed(pool: RayPool) -> None:
+    with pytest.raises(BudgetError, match="no such kernel") as caught:
+        run_all(pool, ["time and fail"], lambda *_: None)
+    assert caught.value.__notes__ == ["on the latency node"]
+
+
+def test_an_error_of_its_making_keeps_its_class(cluster: str) -> None:
+    with pytest.raises(BudgetError, match="no such device") as caught:
+        RayPool(make, {"only": "no such device"}, workers=1, cpus_per_worker=0, timer=EDGE)
+    assert caught.value.__notes__ == ["on the latency node"]
 
 
 def test_one_that_dies_is_started_again(cluster: str, pool: RayPool) -> None:

@@ -338,6 +338,8 @@ def test_verdict_without_test_accuracy_budget_or_result(front: Json) -> None:
     assert "on validation" in verdict(read)
     assert verdict(read).endswith("no limit was set")
     assert any("not finished: 38 of 40" in one for one in notes(read))
+    gone = notes(read_front(changed(front, {"state": "gone"})))
+    assert any("ended without a word: 38 of 40" in one and "autoprune resume" in one for one in gone)
     assert any("somewhat optimistic" in one for one in notes(read))
     empty = read_front(changed(front, trials=[], best=None, knee=None))
     assert verdict(empty) == "No trial has finished yet"

@@ -18,7 +18,8 @@ import pytest
 import ray
 from ray import cloudpickle
 
-from autoprune.errors import AutopruneError, BudgetError
+from autoprune.errors import AutopruneError, BudgetError, StoppedError
+from autoprune.pool import WorkerTrace, run_all
 from autoprune.workers import Outcome, Pool, RayPool, SerialPool, open_pool
 
 # The workers cannot import this file under every import mode of pytest.
@@ -66,6 +67,38 @@ def nap(_: Mapping[str, object], seconds: float) -> int:
     return os.getpid()
 
 
+class TwoArgumentsError(BudgetError):
+    """Pickle cannot make it again: it hands the message alone to the constructor."""
+
+    def __init__(self, what: str, allowed: str) -> None:
+        super().__init__(f"{what} is not {allowed}")
+
+
+class LockedError(KeyError):
+    """It cannot be pickled at all."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
+class NumberedError(OSError):
+    """A class of the user's own, with a fact of its own."""
+
+    number = 0
+
+
+def break_as(_: Mapping[str, object], name: str) -> None:
+    if name == "numbered":
+        error = NumberedError(28, "No space left on device", "weights.bin")
+        error.number = 7
+        raise error
+    if name == "exit":
+        sys.exit("enough")
+    kinds = {"ours": BudgetError, "key": KeyError, "locked": LockedError}
+    raise TwoArgumentsError("x", "y") if name == "two" else kinds[name]("bad value")
+
+
 VERBS: dict[str, Callable[[Mapping[str, object], object], object]] = {
     "square": lambda _, n: n * n,  # type: ignore[operator]
     "fail": fail,  # type: ignore[dict-item]
@@ -74,6 +107,7 @@ VERBS: dict[str, Callable[[Mapping[str, object], object], object]] = {
     "look": look,  # type: ignore[dict-item]
     "nap": nap,  # type: ignore[dict-item]
     "bytes": lambda _, n: bytes(n),  # type: ignore[call-overload]
+    "break": break_as,  # type: ignore[dict-item]
     "lock": lambda *_: threading.Lock(),
     "environment": lambda _, name: os.environ.get(name),  # type: ignore[call-overload]
 }
@@ -179,6 +213,25 @@ class TestContract:
         assert outcomes[1].result == 9
         assert "Traceback" in caplog.text
 
+    @pytest.mark.parametrize(
+        ("name", "kind", "text"),
+        [("ours", BudgetError, "bad value"), ("key", KeyError, "'bad value'"),
+         ("exit", RuntimeError, "SystemExit: enough"),
+         ("numbered", NumberedError, "[Errno 28] No space left on device: 'weights.bin'")],
+    )  # fmt: skip
+    def test_an_error_keeps_its_class_where_all_jobs_must_succeed(
+        self, made: Pool, name: str, kind: type[Exception], text: str
+    ) -> None:
+        with pytest.raises(kind) as caught:
+            run_all(made, [("break", name)], lambda *_: None)
+        assert type(caught.value) is kind or type(caught.value).__qualname__ == kind.__qualname__
+        assert str(caught.value) == text
+        assert isinstance(caught.value.__cause__, WorkerTrace)
+        assert "in break_as" in str(caught.value.__cause__)
+        if name == "numbered":
+            assert (vars(caught.value)["number"], caught.value.args[0]) == (7, 28)
+        assert made.next(5) is None
+
     def test_the_context_arrives(self, made: Pool) -> None:
         made.submit(0, ("look", "ramp"))
         answer = drain(made)[0].result
@@ -218,9 +271,8 @@ def test_a_second_close_leaves_a_later_ray_alone(local_ray: None, monkeypatch: p
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_factory_that_raises_is_tried_once_a_worker(local_ray: None, tmp_path: Path, workers: int) -> None:
-    with pytest.raises(AutopruneError, match="FileNotFoundError: no weights in this") as caught:
+    with pytest.raises(FileNotFoundError, match="no weights\nin this folder"):
         open_pool(cannot_start, {"made": str(tmp_path)}, workers=workers, cpus_per_worker=LITTLE)
-    assert isinstance(caught.value.__cause__, FileNotFoundError)
     assert len(list(tmp_path.iterdir())) <= max(1, workers)
 
 
@@ -282,6 +334,13 @@ class TestRay:
         outcomes = drain(pool)
         assert "pickle" in str(outcomes[0].failure)
         assert outcomes[1].failure is not None
+
+    def test_an_error_that_cannot_be_rebuilt_keeps_its_name_message_and_exit_code(self, pool: Pool) -> None:
+        with pytest.raises(RuntimeError, match="LockedError: 'bad value'"):
+            run_all(pool, [("break", "locked")], lambda *_: None)
+        with pytest.raises(BudgetError, match="TwoArgumentsError: x is not y") as caught:
+            run_all(pool, [("break", "two")], lambda *_: None)
+        assert (type(caught.value), caught.value.exit_code) == (BudgetError, 3)
 
     def test_workers_compute_with_one_thread(self, pool: Pool) -> None:
         for key, name in enumerate(("OMP_NUM_THREADS", "OMP_WAIT_POLICY")):
@@ -369,3 +428,46 @@ def test_ctrl_c_ends_it_quickly_and_quietly(tmp_path: Path) -> None:
     assert driver.returncode == 0
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
+
+
+LOST = """
+import sys
+import time
+import ray  # puts its own psutil on the path
+import psutil
+from autoprune.errors import StoppedError
+from autoprune.workers import RayPool
+def make(context):
+    return lambda job: time.sleep(job) or bytes(300_000)  # so large that Ray keeps it in the raylet's store
+if __name__ == "__main__":
+    with RayPool(make, {}, workers=1) as pool:
+        pool.submit(0, 0.0)
+        assert pool.next().failure is None
+        for process in psutil.Process().children(recursive=True):
+            if process.name() == sys.argv[1]:
+                process.kill()
+        begun = time.monotonic()
+        try:
+            for key in range(1, 200):
+                pool.submit(key, 0.2)
+                pool.next()
+        except StoppedError as error:
+            print(f"{time.monotonic() - begun:.1f} s: {error}")
+    sys.exit(StoppedError.exit_code)
+"""
+
+
+@pytest.mark.parametrize(("victim", "words"), [("gcs_server", "its head at"), ("raylet", "raylet")])
+def test_a_ray_that_is_lost_raises_before_it_ends_the_process(
+    tmp_path: Path, victim: str, words: str
+) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(LOST)
+    done = subprocess.run(
+        [sys.executable, str(script), victim], timeout=100, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )  # fmt: skip
+    assert done.returncode == StoppedError.exit_code, done.stdout + done.stderr
+    assert "the Ray of this machine is lost: " in done.stdout
+    assert words in done.stdout
+    assert float(done.stdout.split()[0]) < 10

@@ -181,8 +181,9 @@ def _unfinished(front: Front) -> str:
         told = f"{plural(done, 'trial')} measured"
     if run.state == "running":
         return f"The run is not finished: {told}. This page is a picture of the moment."
-    if run.state == "stopped":
-        return f"The run was stopped: {told}. autoprune resume {shell_word(run.folder)} goes on."
+    if run.state in ("stopped", "gone"):
+        ended = "was stopped" if run.state == "stopped" else "ended without a word"
+        return f"The run {ended}: {told}. autoprune resume {shell_word(run.folder)} goes on."
     return ""
 
 
