@@ -40,7 +40,6 @@ _LOOK_SECONDS = 1.0  # at most between two looks at whether any worker has found
 _FIRST_WORD_SECONDS, _NEXT_WORD_SECONDS = 5.0, 10.0  # when on_wait hears that none has
 
 _Message = tuple[Report, CarriedError | None]
-
 log = logging.getLogger(__name__)
 
 
@@ -200,8 +199,8 @@ class RayPool(Pool):
                 answer = self._ray.get(slot.asked)
         except self._ray.exceptions.RayTaskError as error:
             # No job can raise here: what it returned could not be pickled.
-            failure, seconds = describe(error.cause), time.monotonic() - slot.since
-            report = Report(None, failure, str(error), seconds, traced(error.cause, str(error)))
+            cause, seconds = traced(error.cause, str(error)), time.monotonic() - slot.since
+            report = Report(None, describe(cause), str(error), seconds, cause)
         except self._ray.exceptions.RayError as error:
             self._bury(slot, error)
             return
