@@ -1,0 +1,167 @@
+"""What a pool of workers promises, and the pool that is this process.
+
+A worker is made once, by `factory(context)`, and then called with one job at a time. A job that
+raises costs a failed Outcome.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+from autoprune.core.errors import AutopruneError
+
+Job = object
+Factory = Callable[[Mapping[str, object]], Callable[[object], object]]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one job: `failure` is None exactly when it returned, with `result`.
+
+    Else it is "ClassName: message" on one line, "WorkerDied: ..." after the last try. `seconds` is
+    the time of the job itself or, if its worker died, since the last try was handed out.
+    """
+
+    key: int
+    result: object | None
+    failure: str | None
+    worker: str
+    seconds: float
+
+
+class Pool(Protocol):
+    """Jobs go in with a key, Outcomes come out in the order they finish."""
+
+    size: int  # how many workers were asked for
+
+    @property
+    def free(self) -> int:
+        """How many more jobs can be submitted before one waits for another to end."""
+
+    def start(self, context: Mapping[str, object]) -> None:
+        """Give the workers what they need; for a pool that was made without. Before any job."""
+
+    def submit(self, key: int, job: Job) -> None:
+        """Hand in a job; it waits its turn when all workers are busy."""
+
+    def next(self, timeout: float | None = None) -> Outcome | None:
+        """The next job that ended; None when none is left, or after `timeout` seconds."""
+
+    def close(self) -> None:
+        """End the workers and forget the jobs; may be called twice, or while being interrupted."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class SerialPool(Pool):
+    """One worker, this process: a job runs inside `next`, and no timeout cuts it short."""
+
+    size = 1
+
+    def __init__(self, factory: Factory, context: Mapping[str, object] | None = None) -> None:
+        self._factory = factory
+        self._queue: deque[Task] = deque()
+        if context is not None:
+            self.start(context)
+
+    def start(self, context: Mapping[str, object]) -> None:
+        try:
+            self._work = self._factory(context)
+        except Exception as error:
+            raise factory_error(error) from error
+
+    @property
+    def free(self) -> int:
+        return max(0, 1 - len(self._queue))
+
+    def submit(self, key: int, job: Job) -> None:
+        self._queue.append(Task(key, job))
+
+    def next(self, timeout: float | None = None) -> Outcome | None:
+        if not self._queue:
+            return None
+        report = attempt(self._work, self._queue[0].job)
+        # Taken off only now, so that a job cut by Ctrl-C is not lost.
+        return outcome_of(self._queue.popleft(), "serial", *report)
+
+    def close(self) -> None:
+        self._queue.clear()
+
+
+@dataclass
+class Task:
+    key: int
+    job: Job
+    tries: int = 0
+
+
+def run_each(
+    pool: Pool, jobs: Sequence[Job], bar: Callable[[int, str], None] | None = None
+) -> Iterator[Outcome]:
+    """Run jobs on an idle pool; their outcomes as they come, whose key is the job's place."""
+    for key, job in enumerate(jobs):
+        pool.submit(key, job)
+    for count in range(1, len(jobs) + 1):
+        outcome = pool.next()
+        assert outcome is not None
+        yield outcome
+        if bar is not None:
+            bar(count, "")
+
+
+def run_all(
+    pool: Pool,
+    jobs: Sequence[Job],
+    done: Callable[[int, Any], None],
+    bar: Callable[[int, str], None] | None = None,
+) -> None:
+    """Run jobs that must all succeed; `done` gets each one's place and result."""
+    for outcome in run_each(pool, jobs, bar):
+        if outcome.failure is not None:
+            raise RuntimeError(f"{type(jobs[outcome.key]).__name__} failed: {outcome.failure}")
+        done(outcome.key, outcome.result)
+
+
+Report = tuple[object | None, str | None, str, float]  # result, failure, traceback, seconds
+
+
+def attempt(work: Callable[[object], object], job: Job) -> Report:
+    begun = time.perf_counter()
+    try:
+        return work(job), None, "", time.perf_counter() - begun
+    except Exception as error:
+        return None, describe(error), traceback.format_exc(), time.perf_counter() - begun
+
+
+def outcome_of(
+    task: Task, worker: str, result: object | None, failure: str | None, trace: str, seconds: float
+) -> Outcome:
+    if failure is not None:
+        log.debug("job %d on %s: %s\n%s", task.key, worker, failure, trace)
+    return Outcome(task.key, result, failure, worker, seconds)
+
+
+def describe(error: BaseException) -> str:
+    """`ClassName: message` on one line, with the cause that it was raised from."""
+    text = f"{type(error).__name__}: {error}"
+    if error.__cause__ is not None:
+        text += f" (from {type(error.__cause__).__name__}: {error.__cause__})"
+    return " ".join(text.split())[:1000]
+
+
+def factory_error(error: Exception) -> AutopruneError:
+    if isinstance(error, AutopruneError):
+        return error
+    return AutopruneError(f"a worker could not start: {describe(error)}")
