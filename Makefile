@@ -7,10 +7,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 INSTALL := $(PIP) install --no-compile -c constraints.txt
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-fast lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/autoprune search --budget 20MB
+
+# The packages that do without torch, and neither Ray nor a browser: a minute.
+FAST := core space tasks workers search run report
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest --without-torch -m "not (ray or browser or slow or demo or gpu)" \
+	  $(FAST:%=autoprune/%) $(wildcard $(FAST:%=tests/%))
 
 test: $(VENV)/.demo $(VENV)/.dev
 	$(BIN)/python -m pytest

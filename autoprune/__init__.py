@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autoprune.artifact import load
+    from autoprune.export.artifact import load
+
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
@@ -17,7 +18,7 @@ __all__ = ["__version__", "load"]
 
 def __getattr__(name: str) -> Any:
     if name == "load":
-        from autoprune.artifact import load
+        from autoprune.export.artifact import load
 
         return load
     raise AttributeError(f"module 'autoprune' has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """Does every model of a front run elsewhere, with the runtime alone, as accurately as recorded?
 
-    python benchmarks/exports.py RUN... --openvino PYTHON --onnx PYTHON [-o FILE.json]
+    python -m benchmarks.exports RUN... --openvino PYTHON --onnx PYTHON [-o FILE.json]
 
 Each front member of the given runs is written for openvino, onnx and packed. The first two are run on the
 validation rows by `clean_room.py` under the two interpreters, which should have their runtime, `tokenizers`
@@ -26,11 +26,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from autoprune.artifact import write_artifact
-from autoprune.data import demo_splits
-from autoprune.inputs import read_inputs
-from autoprune.run import FRONT, RUN, Config, read_record
+from autoprune.export.artifact import write_artifact
+from autoprune.pipeline.inputs import read_inputs
+from autoprune.run.config import Config
+from autoprune.run.folder import FRONT, RUN, read_record
 from autoprune.targets.packed import read_packed
+from autoprune.tasks.data.splits import demo_splits
 
 RESULTS = Path(__file__).parent / "results" / "exports.json"
 TARGETS = ("openvino", "onnx", "packed")
@@ -101,7 +102,7 @@ def main() -> None:
     parser.add_argument("--onnx", required=True, help="Interpreter with onnxruntime and tokenizers alone.")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     given = parser.parse_args()
-    room = str(Path(__file__).parent / "clean_room.py")
+    room = str(Path(__file__).parent / "harness" / "clean_room.py")
     calls = {
         "openvino": [given.openvino, "-I", room],
         "onnx": [given.onnx, "-I", room],

@@ -1,6 +1,6 @@
 """Are limits kept, and are bytes and milliseconds what was predicted?
 
-    python benchmarks/limits.py [--budgets 20] [--times 16] [--check] [-o FILE.json]
+    python -m benchmarks.limits [--budgets 20] [--times 16] [--check] [-o FILE.json]
 
 On the built-in demo, the solver's candidate for each of a ladder of size limits, from the smallest to all
 units at 8 bits, is made, saved for the target and weighed by `stat`. These models and the solver's for a
@@ -23,21 +23,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claim import Claim
 
-from autoprune.evaluate import make_worker
-from autoprune.groundwork import build_library, measured_costs, time_original
-from autoprune.inputs import read_inputs
-from autoprune.measure import time_interleaved
-from autoprune.options import DEMO_DEFAULTS
-from autoprune.pool import SerialPool
-from autoprune.prepare import Prepared, prepare
-from autoprune.progress import Progress
-from autoprune.run import Config
-from autoprune.solver import Problem, solve
-from autoprune.space import Candidate, Level
-from autoprune.stitch import stitch
+from autoprune.cli.options import DEMO_DEFAULTS
+from autoprune.compress.stitch import stitch
+from autoprune.core.progress import Progress
+from autoprune.evaluation.measure import time_interleaved
+from autoprune.evaluation.worker import make_worker
+from autoprune.pipeline.inputs import read_inputs
+from autoprune.pipeline.measured_costs import build_library, measured_costs, time_original
+from autoprune.pipeline.prepare import Prepared, prepare
+from autoprune.run.config import Config
+from autoprune.search.solver.mckp import Problem, solve
+from autoprune.space.levels import Candidate, Level
 from autoprune.targets import size_on_disk
+from autoprune.workers.pool import SerialPool
+from benchmarks.harness.claim import Claim
 
 RESULTS = Path(__file__).parent / "results" / "limits.json"
 MOST_SIZE_ERROR, LEAST_USED, MOST_LATENCY_ERROR, FEW_TIMES = 0.005, 0.98, 0.05, 30

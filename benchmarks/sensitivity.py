@@ -1,6 +1,6 @@
 """Which prediction of damage ranks candidates as measuring them does, and leads to better ones?
 
-    python benchmarks/sensitivity.py [--candidates 96] [--rows 256] [--exact 0] [-o FILE.json]
+    python -m benchmarks.sensitivity [--candidates 96] [--rows 256] [--exact 0] [-o FILE.json]
 
 On the built-in demo, candidates of many sizes and kinds are stitched without fine-tuning, and their
 KL(teacher || model) on validation rows is set against what several predictions say of them. Then each
@@ -26,25 +26,25 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from autoprune.answers import divergence
-from autoprune.calibrate import Statistics
-from autoprune.changes import Lookup, weight_changes
-from autoprune.costs import Costs
-from autoprune.evaluate import make_worker
-from autoprune.inputs import read_inputs
-from autoprune.jobs import Setting
-from autoprune.measure import logits_of
-from autoprune.options import DEMO_DEFAULTS
-from autoprune.prepare import prepare
-from autoprune.progress import Progress
-from autoprune.repair import warm_starts
-from autoprune.run import Config
-from autoprune.sensitivity import measure_sensitivity
-from autoprune.space import FLOAT_BITS, UNTOUCHED, Candidate, Choices, Level, SearchSpace
-from autoprune.stitch import stitch
+from autoprune.cli.options import DEMO_DEFAULTS
+from autoprune.compress.statistics import Statistics
+from autoprune.compress.stitch import stitch
+from autoprune.core.progress import Progress
+from autoprune.evaluation.jobs import Setting
+from autoprune.evaluation.measure import logits_of
+from autoprune.evaluation.worker import make_worker
+from autoprune.models.units import Unit
+from autoprune.pipeline.inputs import read_inputs
+from autoprune.pipeline.prepare import prepare
+from autoprune.run.config import Config
+from autoprune.search.baselines import warm_starts
+from autoprune.sensitivity.fisher_scores import measure_sensitivity
+from autoprune.sensitivity.weight_changes import Lookup, weight_changes
+from autoprune.space.costs import Costs
+from autoprune.space.levels import FLOAT_BITS, UNTOUCHED, Candidate, Choices, Level, SearchSpace
 from autoprune.targets.packed import torch_runner
-from autoprune.task import Encoded
-from autoprune.units import Unit
+from autoprune.tasks.answers import divergence
+from autoprune.tasks.task import Encoded
 
 Table = dict[str, dict[Level, float]]
 Prediction = Callable[[Candidate], float]

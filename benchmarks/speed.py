@@ -1,6 +1,6 @@
 """Are compressed models really faster? Bytes and latency of uniform candidates against the original.
 
-    python benchmarks/speed.py [--target openvino] [--batch 1] [--sequence 128] [-o results/speed.json]
+    python -m benchmarks.speed [--target openvino] [--batch 1] [--sequence 128] [-o results/speed.json]
 
 Each candidate of the built-in demo is stitched without fine-tuning, saved for the target, and timed
 in turn with the original in this one process, one thread. Ratios are what counts; run it on a quiet
@@ -17,15 +17,15 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from autoprune.evaluate import make_worker
-from autoprune.inputs import read_inputs
-from autoprune.measure import time_interleaved
-from autoprune.options import DEMO_DEFAULTS
-from autoprune.prepare import prepare
-from autoprune.progress import Progress
-from autoprune.run import Config
-from autoprune.space import UNTOUCHED, Level
-from autoprune.stitch import stitch
+from autoprune.cli.options import DEMO_DEFAULTS
+from autoprune.compress.stitch import stitch
+from autoprune.core.progress import Progress
+from autoprune.evaluation.measure import time_interleaved
+from autoprune.evaluation.worker import make_worker
+from autoprune.pipeline.inputs import read_inputs
+from autoprune.pipeline.prepare import prepare
+from autoprune.run.config import Config
+from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.targets import size_on_disk
 
 LEVELS = {

@@ -1,5 +1,7 @@
-"""One unit's weights at one level: tensors in, tensors out.
+"""A unit's weights at a level: tensors in, fewer and smaller tensors out.
 
-`removal` decides which heads or neurons go and refits what stays, `rounding` turns floats into
-integers with compensated error, `integers` holds them, `packing` lays them out in bytes.
+`prune_obs` decides which heads or neurons go and refits what stays, `gptq` rounds with compensated error,
+`integers` holds the result and `packing` lays it out in bytes. `variants` makes a unit at all of its
+levels, `library` keeps them on disk, `stitch` puts a model together from them. The algorithms never import
+the library. Imports `models` and what is below. Begin with `variants`.
 """

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from autoprune.compress.integers import Integers
 from autoprune.compress.packing import unpack_dense
-from autoprune.errors import AutopruneError
+from autoprune.core.errors import AutopruneError
 
 Bytes = NDArray[np.uint8]
 

@@ -1,6 +1,10 @@
-"""The report of a run: one HTML file to read, one CSV file to compute with. Imports no torch."""
+"""The report of a run: one HTML file to read, one CSV file to compute with.
+
+`page` puts the page together from `sections`; scripts and styles lie in `assets`. Everything comes from
+`front.json`. Imports `run`, `space`, `tasks` and `core`, and no torch. Begin with `page`.
+"""
 
 from autoprune.report.page import write_report
-from autoprune.report.rows import write_csv
+from autoprune.report.trial_rows import write_csv
 
 __all__ = ["write_csv", "write_report"]

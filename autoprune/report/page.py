@@ -17,15 +17,15 @@ from typing import cast
 import jinja2
 import markupsafe
 
-from autoprune.metric import ACCURACY
-from autoprune.report.latency import bytes_alone, prediction
-from autoprune.report.rows import FIELDS, Json, metric_column, pack
-from autoprune.report.rungs import agreements, ladder
-from autoprune.report.schema import Front, TrialRow, clean, read_front
-from autoprune.report.sensitivity import extremes, held, predicted
-from autoprune.report.tables import causes, gain_heads, gain_note, gains, provenance
+from autoprune.report.sections.latency import bytes_alone, prediction
+from autoprune.report.sections.rungs import agreements, ladder
+from autoprune.report.sections.sensitivity import extremes, held, predicted
+from autoprune.report.sections.tables import causes, gain_heads, gain_note, gains, provenance
+from autoprune.report.sections.verdict import figures, has_budget, latency_title, notes, verdict
 from autoprune.report.text import printable, shell_word, standard_error, write_text
-from autoprune.report.verdict import figures, has_budget, latency_title, notes, verdict
+from autoprune.report.trial_rows import FIELDS, Json, metric_column, pack
+from autoprune.run.front_schema import Front, TrialRow, clean, read_front
+from autoprune.tasks.metrics import ACCURACY
 
 SCRIPTS = ("dom.js", "metric.js", "chart.js", "heat.js", "scatter.js", "map.js", "report.js", "table.js")
 """Inlined in this order."""
@@ -115,7 +115,7 @@ def _standard_error(front: Front, one: TrialRow) -> float | None:
 
 
 def _asset(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import shlex
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
-from autoprune.files import written_whole
-from autoprune.metric import Metric
+from autoprune.core.files import written_whole
+from autoprune.run.front_schema import Width
+from autoprune.space.levels import Level
+from autoprune.tasks.metrics import Metric
 
 DASH, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
 RAISED = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
@@ -130,3 +133,32 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 whole or not at all, line ends as given."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def from_widest(widths: Iterable[Width]) -> list[Width]:
+    """Each width once: 32, 16, 8, w8a8, 6, 4, 3, 2; dom.js has the same order.
+
+    >>> from_widest([4, "w8a8", 32, 8, 6, 4])
+    [32, 8, 'w8a8', 6, 4]
+    """
+    return sorted(set(widths), key=lambda one: Level.of(0.0, one), reverse=True)
+
+
+def in_words(width: Width) -> str:
+    """One width in a sentence; dom.js has the same words.
+
+    >>> in_words(4), in_words("w8a8")
+    ('4 bits', '8-bit weights and activations')
+    """
+    return plural(width, "bit") if isinstance(width, int) else "8-bit weights and activations"
+
+
+def listed(widths: Iterable[Width]) -> str:
+    """Several widths in a sentence, the widest first.
+
+    >>> listed([3, 16, 6]), listed([4, "w8a8"]), listed(["w8a8"])
+    ('16, 6 and 3 bits', 'w8a8 and 4 bits', 'w8a8')
+    """
+    *most, last = [str(one) for one in from_widest(widths)]
+    text = f"{', '.join(most)} and {last}" if most else last
+    return f"{text} bits" if last.isdecimal() else text

@@ -1,18 +1,24 @@
-"""Runtimes a model can be shipped to. `get_target("openvino")`; each promises the same contract."""
+"""Runtimes a model can be shipped to. `get_target("openvino")`; each promises the same contract.
+
+`target.Target` is that contract: which levels are real there, how a model is saved, loaded and timed, and
+how many bytes it takes. Each runtime has its module or folder and imports no other but `packed`. The module
+of a target is imported when it is asked for. Imports `compress`, `models` and what is below. Begin with
+`target`.
+"""
 
 import importlib
 from importlib import metadata
 
-from autoprune.errors import AutopruneError
-from autoprune.targets.contract import Runner, Target, is_fast, kept_at, size_on_disk, stores
+from autoprune.core.errors import AutopruneError
+from autoprune.targets.target import Runner, Target, is_fast, kept_at, size_on_disk, stores
 
 _TARGETS = {
-    "openvino": ("openvino", "OpenVino"),
-    "onnx": ("onnx", "Onnx"),
+    "openvino": ("openvino.target", "OpenVino"),
+    "onnx": ("onnx.target", "Onnx"),
     "packed": ("packed", "Packed"),
-    "compressed-tensors": ("compressed_tensors", "CompressedTensors"),
-    "torch": ("torchao", "Torch"),
-    "gguf": ("gguf", "Gguf"),
+    "compressed-tensors": ("compressed_tensors.target", "CompressedTensors"),
+    "torch": ("torch_cuda", "Torch"),
+    "gguf": ("gguf.target", "Gguf"),
 }
 """Module and class of each; a module is imported when its target is asked for."""
 

@@ -19,22 +19,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.architecture import Architecture
 from autoprune.compress import entropy
 from autoprune.compress.activations import Activations
 from autoprune.compress.packing import pack_dense
-from autoprune.errors import AutopruneError
-from autoprune.kinds import CLASSES, PAIRED_TEXT
-from autoprune.space import Level, Width
-from autoprune.targets.contract import Runner
-from autoprune.task import Batch
+from autoprune.core.errors import AutopruneError
+from autoprune.models.spec import Architecture
+from autoprune.space.levels import Level, Width
+from autoprune.targets.target import Runner
+from autoprune.tasks.kinds import CLASSES, PAIRED_TEXT
+from autoprune.tasks.task import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from autoprune.compress.integers import Integers
-    from autoprune.stitch import Stitched
-    from autoprune.units import Unit
+    from autoprune.compress.stitch import Stitched
+    from autoprune.models.units import Unit
+
 
 WEIGHTS = "model.safetensors"
 
@@ -100,7 +101,7 @@ def torch_runner(model: Any, kind: str = CLASSES) -> Runner:
     """A torch module as a runner, for a kind of task."""
     import torch
 
-    from autoprune.architecture import outputs_of
+    from autoprune.models.outputs import outputs_of
 
     def run(batch: Batch) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -119,7 +120,7 @@ def write_packed(stitched: Stitched, path: Path, *, storage: str = PLAIN) -> Non
     """Write a stitched model's tensors, integers packed, and coded where `storage` asks for it."""
     from safetensors.torch import save_file
 
-    from autoprune.architecture import state_of
+    from autoprune.models.state import state_of
 
     tensors: dict[str, Tensor] = {}
     shapes: dict[str, dict[str, Any]] = {}
@@ -162,8 +163,8 @@ def read_packed(folder: Path, *, builder: str | None = None) -> Stitched:
     """
     from safetensors import SafetensorError, safe_open
 
-    from autoprune.stitch import Stitched
-    from autoprune.vocabulary import limits_of_parts
+    from autoprune.compress.stitch import Stitched
+    from autoprune.models.split_embedding import limits_of_parts
 
     path = folder / WEIGHTS
     try:
@@ -220,10 +221,10 @@ def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], 
     """Give the model's layers the file's shapes and grids, and load strictly."""
     from torch import nn
 
-    from autoprune.architecture import aliases, load_state_, tie_
-    from autoprune.canonical import settle_
-    from autoprune.stitch import replace_
-    from autoprune.vocabulary import part_as_
+    from autoprune.compress.surgery import replace_
+    from autoprune.models.canonical import settle_
+    from autoprune.models.split_embedding import part_as_
+    from autoprune.models.state import aliases, load_state_, tie_
 
     try:
         part_as_(model, state)
@@ -276,7 +277,7 @@ def _check_answers(model: Any, architecture: Architecture, path: Path) -> None:
     """See that a model of text runs, and gives as many logits as its config has labels."""
     import torch
 
-    from autoprune.architecture import outputs_of
+    from autoprune.models.outputs import outputs_of
 
     if architecture.kind not in PAIRED_TEXT:
         return
@@ -294,6 +295,6 @@ def _check_answers(model: Any, architecture: Architecture, path: Path) -> None:
 
 
 def _levels(data: dict[str, list[Any]]) -> Any:
-    from autoprune.space import Candidate, Level
+    from autoprune.space.levels import Candidate, Level
 
     return Candidate(tuple((name, Level.of(float(r), width)) for name, (r, width) in data.items()))

@@ -1,0 +1,97 @@
+"""A plan and a result, as lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from autoprune.run.config import Config
+from autoprune.space.budget import Budget, megabytes
+from autoprune.space.trial import Trial
+from autoprune.tasks.metrics import ACCURACY, Metric
+
+if TYPE_CHECKING:
+    from autoprune.pipeline.inputs import Inputs
+    from autoprune.run.standing import Summary
+
+
+def plan_lines(
+    config: Config, inputs: Inputs, smallest_bytes: int, *, metric: Metric = ACCURACY
+) -> list[str]:
+    """What will be done, before it is."""
+    model = config.model or "all-MiniLM-L6-v2 (built-in demo)"
+    task = inputs.task
+    return [
+        f"Model     {model}  {megabytes(inputs.original_bytes)} as {config.target}",
+        f"Data      {inputs.dataset}  train {len(task.train)}, validation {len(task.validation)}, "
+        f"test {len(task.test)}{_answers(task.label_names, metric)}",
+        f"Space     {inputs.space_name}  {len(inputs.units)} units; smallest "
+        f"{smallest_bytes / 1e6:.2f} MB; {_limit(config.limits())}",
+        f"Plan      baselines and {config.trials} trials, {config.workers or 'no'} Ray workers, "
+        f"sampler {config.sampler}, seed {config.seed}; Ctrl-C is safe",
+    ]
+
+
+def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
+    """The baselines, the points to ship, and what to do next."""
+    now, budget = summary.now, summary.budget
+    head = _head(metric)
+    lines = [f"{'Baselines':24}{'size':>9}  {'latency':>9}  {head:>8}  {'test':>6}"]
+    lines += [_row(one, one.name or "", budget, metric) for one in now.trials if one.is_baseline]
+    lines.append(f"Best within {budget}" if budget != Budget() else "Best, no limit set")
+    shown = [(now.best, "best"), (now.knee, "knee")]
+    lines += [_row(one, f"#{one.number} {tag}", budget, metric) for one, tag in shown if one is not None]
+    plain = [one for one in now.trials if one.is_baseline]
+    if now.best is not None and (same := [one for one in plain if one.candidate == now.best.candidate]):
+        longer = "" if now.best.is_baseline else ", trained longer"
+        beats = "which no trial dominates; more --trials may find better"
+        lines.append(f"  #{now.best.number} is {same[0].name}{longer}, {beats}")
+    tried = [one for one in now.trials if not one.is_baseline]
+    done = sum(one.rung == 0 for one in tried)
+    at = now.reference
+    lines.append(
+        f"Front     {len(now.front)} points of {done} candidates, {len(tried) - done} of them trained, and "
+        f"{len(now.trials) - len(tried)} baselines; "
+        f"hypervolume {now.hypervolume:.3f} (reference {at.size_bytes / 1e6:.1f} MB, "
+        f"{at.latency_ms:.1f} ms, {metric.told(at.accuracy)})"
+    )
+    lines.append(f"Report    {summary.run / 'report.html'}")
+    if now.best is not None:
+        lines.append(f"Export    autoprune export {summary.run} --trial best -o model-{now.best.number}")
+    return lines
+
+
+def _limit(budget: Budget) -> str:
+    """The budget, a limit or both.
+
+    >>> _limit(Budget(None, 5.0)), _limit(Budget(20_000_000, 5.0)), _limit(Budget())
+    ('budget 5 ms', 'budget 20.0 MB and 5 ms', 'no budget')
+    """
+    return f"budget {budget}" if budget != Budget() else "no budget"
+
+
+def _answers(names: Sequence[str], metric: Metric) -> str:
+    """What is asked of a row: which of some classes, or what else is measured.
+
+    >>> _answers(("bad", "good"), ACCURACY), _answers((), Metric("perplexity", "", higher_is_better=False))
+    ('; 2 classes', '; perplexity (lower is better)')
+    """
+    classes = f"; {len(names)} classes" if names else ""
+    return classes + ("" if metric == ACCURACY else f"; {metric.label}")
+
+
+def _head(metric: Metric) -> str:
+    """A metric's name over a column; a long one is cut."""
+    return metric.word if len(metric.word) <= 20 else metric.word.split()[0][:20]
+
+
+def _row(one: Trial, label: str, budget: Budget, metric: Metric) -> str:
+    m = one.measurement
+    if m is None:
+        return f"  {label:22}failed: {one.failure}"
+    test = metric.text(one.test_accuracy) if one.test_accuracy is not None else ""
+    over = "" if budget.allows(m.size_bytes, m.latency_ms) else "  over budget"
+    size, wide = f"{m.size_bytes / 1e6:.2f} MB", max(8, len(_head(metric)))
+    return (
+        f"  {label:22}{size:>9}  {m.latency_ms:6.2f} ms  {metric.text(m.accuracy):>{wide}}  {test:>6}{over}"
+    )

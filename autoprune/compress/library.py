@@ -1,0 +1,227 @@
+"""The compression database: a unit's variants, made when first asked for and kept on disk.
+
+One file holds a unit at one ratio for all its bit-widths, since they share the removal and the
+Cholesky factors. It is named after everything it depends on, so files of several models, data
+sets and versions live side by side, and workers of a machine share them (memory-mapped). The folder
+is kept within a limit (`shelf`): a file that had to go, or is damaged, is made again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from autoprune.compress.activations import Activations
+from autoprune.compress.integers import Integers
+from autoprune.compress.library_folder import LIMIT_VARIABLE, VERSION, Note, limit_bytes, make_room, touch
+from autoprune.compress.prune_obs import Reader, removal_order
+from autoprune.compress.prune_tokens import nearest_rows, sparing_order
+from autoprune.compress.statistics import Statistics
+from autoprune.compress.variants import Variant, make_variants
+from autoprune.core.cache import content_key
+from autoprune.core.errors import AutopruneError
+from autoprune.core.files import written_whole
+from autoprune.models.layer_io import matrix_of
+from autoprune.models.units import Unit
+from autoprune.space.levels import Level
+
+log = logging.getLogger(__name__)
+
+# RuntimeError: torch opens the file once more by its name, which another process may have removed.
+_UNREADABLE = (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError)
+
+_Read = TypeVar("_Read")
+
+
+LOOK_UPS = 3
+"""Raised when variants of embeddings alone would come out differently."""
+
+
+class Library:
+    """Variants of one teacher's units under one calibration.
+
+    limit: bytes that all files of the folder may take, of whatever model; from the environment or
+    20 GB where None.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        teacher: nn.Module,
+        statistics: Mapping[str, Statistics],
+        *,
+        key: str,
+        limit: int | None = None,
+    ) -> None:
+        self._folder, self._teacher, self._statistics, self._key = folder, teacher, statistics, key
+        self._limit = limit_bytes() if limit is None else limit
+        self._orders: dict[str, Tensor] = {}
+        self._made: set[Path] = set()
+        self._is_cramped = False
+
+    def path(self, unit: Unit, ratio: float) -> Path:
+        """File of a unit at a ratio, whether it is there or not."""
+        told = [LOOK_UPS] if unit.is_looked_up else []
+        name = content_key(VERSION, self._key, asdict(unit), ratio, *told)
+        return self._folder / f"{name}.safetensors"
+
+    def build(self, unit: Unit, ratio: float) -> None:
+        """Make the file if it is not there."""
+        if self._found(unit, ratio) is None:
+            self._make(unit, ratio)
+
+    def variants(self, unit: Unit, level: Level) -> dict[str, Variant]:
+        """Each matrix of the unit at a level, by module path."""
+        if level.ratio not in unit.ratios or level.width not in unit.choices.widths:
+            raise AutopruneError(f"{unit.name} has no level {level}")
+        return self._read(unit, level.ratio, lambda file: file.variants(unit, level))
+
+    def kept(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
+        """Pieces of a unit that stay at a ratio, in order; all where none can be removed."""
+        if ratio not in unit.ratios:
+            raise AutopruneError(f"{unit.name} has no ratio {ratio:g}")
+        if not unit.prunable or ratio == 0:
+            return torch.arange(unit.pieces)
+        return self._read(unit, ratio, _File.kept)
+
+    def kept_rows(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
+        """Rows of the unit's first weight that stay at a ratio, in order."""
+        rows: Tensor = unit.at(self.kept(unit, ratio), unit.rows[0].rows)
+        return rows
+
+    def _read(self, unit: Unit, ratio: float, read: Callable[[_File], _Read]) -> _Read:
+        """What `read` finds in the file, which is made where it is not there or is damaged."""
+        file = self._found(unit, ratio)
+        if file is not None:
+            try:
+                return read(file)
+            except _UNREADABLE as error:
+                log.warning("%s is damaged (%s) and is made again", self.path(unit, ratio), error)
+        return read(self._make(unit, ratio))
+
+    def _found(self, unit: Unit, ratio: float) -> _File | None:
+        """The file, open; None where it is not there or is damaged."""
+        path = self.path(unit, ratio)
+        touch(path)
+        try:
+            return _File(path)
+        except _UNREADABLE as error:
+            if path.exists():
+                log.warning("%s is damaged (%s) and is made again", path, error)
+            return None
+
+    def _make(self, unit: Unit, ratio: float) -> _File:
+        """Write the file and make room for it."""
+        path = self.path(unit, ratio)
+        keep = self._to_keep(unit, ratio) if unit.prunable and ratio > 0 else None
+        tensors = self._tensors(unit, keep)
+        sums = {name: _checksum(tensor) for name, tensor in tensors.items()}
+        widths = unit.choices.widths[::-1]
+        note = Note(VERSION, self._key, unit.name, unit.kind, ratio, widths, time.time(), sums)
+        with written_whole(path) as temporary:
+            save_file(tensors, temporary, metadata=note.metadata())
+            file = _File(temporary)  # open before it has its name, by which another process may remove it
+        removed = make_room(self._folder, limit=self._limit, keep=path)
+        if not self._is_cramped and self._made.intersection(removed):
+            self._is_cramped = True
+            log.warning("the library's limit of %d bytes is less than is in use, so variants are made "
+                        "over and over: raise %s", self._limit, LIMIT_VARIABLE)  # fmt: skip
+        self._made.add(path)
+        return file
+
+    def _tensors(self, unit: Unit, keep: Int[Tensor, " k"] | None) -> dict[str, Tensor]:
+        """What a new file holds. Rows of a vocabulary are rounded apart from each other, so those that stay
+        are taken from the file that has them all."""
+        if keep is None or not unit.by_token:
+            return make_variants(unit, keep, self._teacher, self._statistics)
+        whole = self._found(unit, 0.0) or self._make(unit, 0.0)
+        old = matrix_of(self._teacher.get_submodule(unit.rows[0].path))
+        return {name: one[keep] for name, one in whole.tensors().items()} | {
+            "keep": keep, "places": nearest_rows(old, keep)
+        }  # fmt: skip
+
+    def _to_keep(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
+        """Pieces that a new file keeps, in order. One order of removal serves all ratios, so they nest."""
+        if unit.name not in self._orders:
+            self._orders[unit.name] = self._order(unit)
+        order = self._orders[unit.name]
+        return order[len(order) - unit.kept(ratio) :].sort().values
+
+    def _order(self, unit: Unit) -> Int[Tensor, " c"]:
+        """Pieces in the order in which they can best be spared."""
+        if unit.by_token:
+            path = unit.rows[0].path
+            return sparing_order(self._statistics[path].moment, matrix_of(self._teacher.get_submodule(path)))
+        readers = []
+        for one in unit.cols:
+            seen = self._statistics[one.path]
+            weight = matrix_of(self._teacher.get_submodule(one.path))
+            readers.append(Reader(weight, seen.moment, seen.mean, seen.gradient * seen.uses))
+        block = min(one.columns // unit.pieces for one in unit.cols)
+        step = 1 if block > 1 and unit.step == 1 else max(1, unit.step // 4)
+        return removal_order(readers, pieces=unit.pieces, step=step)
+
+
+class _File:
+    """An open file, memory-mapped: it can be read on when its name is gone.
+
+    safetensors has no checksum of what follows its header, and a flipped bit there would be measured
+    as if it were the model's. So each tensor is compared with its sum in the note as it is read: those
+    of a whole MiniLM take 0.03 s, a trial takes many seconds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        file: Any = safe_open(path, "pt")
+        note = Note.from_metadata(file.metadata())
+        if note is None:
+            raise ValueError("it has no note")
+        self.note, self._file = note, file
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it holds, by name."""
+        return {name: self._tensor(name) for name in self.note.sums}
+
+    def kept(self) -> Int[Tensor, " k"]:
+        """Pieces that stay, in order; only where some were removed."""
+        return self._tensor("keep")
+
+    def variants(self, unit: Unit, level: Level) -> dict[str, Variant]:
+        """Each matrix of the file's unit at a level's width, by module path."""
+        out = {}
+        for one in unit.weights:
+            stem = f"{one.path}@{level.width}"
+            weight = self._tensor(f"{one.path}.weight")
+            bias = self._tensor(f"{stem}.bias") if one.has_bias else None
+            integers = None
+            if level.bits < 16 and weight.numel() > 0:
+                codes, scale, zero = (self._tensor(f"{stem}.{part}") for part in ("codes", "scale", "zero"))
+                integers = Integers(codes, scale, zero, level.bits)
+            grid = None
+            if level.is_integer and weight.numel() > 0:
+                step, zero_point = self._tensor(f"{stem}.activations").tolist()
+                grid = Activations(step, int(zero_point))
+            places = self._tensor("places") if unit.by_token and level.ratio > 0 else None
+            out[one.path] = Variant(weight, bias, integers, level.bits, grid, places)
+        return out
+
+    def _tensor(self, name: str) -> Tensor:
+        tensor: Tensor = self._file.get_tensor(name)
+        if _checksum(tensor) != self.note.sums[name]:
+            raise ValueError(f"{name} is not what was written")
+        return tensor
+
+
+def _checksum(tensor: Tensor) -> int:
+    """CRC-32 of a tensor's type, shape and bytes."""
+    return zlib.crc32(tensor.numpy().data, zlib.crc32(f"{tensor.dtype} {tuple(tensor.shape)}".encode()))

@@ -1,0 +1,101 @@
+"""Files that are whole or absent, and names made from contents."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from autoprune.core.redaction import cleaned, may_hold_secret
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_TEXTS = (
+    os.strerror(errno.ENOSPC),
+    os.strerror(errno.EDQUOT),
+    f"{os.strerror(errno.EFBIG)} (os error",  # the words alone may be of another matter
+    "database or disk is full",
+)
+
+
+def full_disk(error: BaseException | None) -> BaseException | None:
+    """The error below another that says that a disk, a quota or a file's limit is full, if any does.
+
+    A library in another language tells it in words alone.
+    """
+    while error is not None:
+        told = isinstance(error, OSError) and error.errno in _FULL
+        if told or any(text in str(error) for text in _FULL_TEXTS):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; renamed to it at the end, removed on error.
+
+    Works for a file and for a folder. A folder that is already there is kept and the new one
+    dropped: content-addressed folders are equal, whoever writes first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = holder / path.name
+    try:
+        yield temporary
+        if temporary.is_dir():
+            try:
+                os.rename(temporary, path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+        else:
+            os.replace(temporary, path)
+    except Exception as error:
+        if full_disk(error) is not None:  # a write that fails does not say of which file
+            error.add_note(f"while {path} was written")
+        raise
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write JSON whole, for people: indented, keys in the given order, without passwords and tokens."""
+    with written_whole(path) as temporary:
+        temporary.write_text(_json_text(data), encoding="utf-8")
+
+
+def write_json_over(path: Path, data: object) -> None:
+    """Write short JSON even where the disk is full: then over the old file, in the room that it has."""
+    try:
+        write_json(path, data)
+    except OSError as error:
+        text = _json_text(data).encode()
+        if full_disk(error) is None or path.stat().st_blocks * 512 < len(text):
+            raise
+        with path.open("r+b", buffering=0) as file:
+            file.truncate(file.write(text))
+
+
+def _json_text(data: object) -> str:
+    text = json.dumps(data, indent=1, allow_nan=False)
+    if may_hold_secret(text):
+        text = json.dumps(cleaned(data), indent=1, allow_nan=False)
+    return text + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; `OSError` or `ValueError` as `json` gives them."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

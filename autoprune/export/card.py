@@ -1,0 +1,287 @@
+"""The model card of an exported model: `README.md` with the front matter that the Hugging Face hub reads.
+
+Names of models, data, classes and folders come from elsewhere and are taken for hostile: in the front matter
+they go through the YAML writer, in the text they stand in code spans, where Markdown and HTML mean nothing,
+and every fence of code is longer than any in what it holds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autoprune.export.card_usage import with_autoprune, without_autoprune
+from autoprune.export.hub import is_hub_id
+from autoprune.export.markdown import code, fenced, figure, one_line, table, words
+from autoprune.tasks.data.demo import demo_model
+from autoprune.tasks.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, REGRESSION, TOKENS
+from autoprune.tasks.metrics import METRICS, Metric
+
+DEMO_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+
+PIPELINES = {
+    CLASSES: "text-classification",
+    REGRESSION: "text-classification",
+    TOKENS: "token-classification",
+    EMBEDDING: "feature-extraction",
+    CAUSAL_LM: "text-generation",
+    IMAGES: "image-classification",
+}
+"""What the hub calls a kind of task; it has no name for one's own."""
+
+HUB_METRICS = {"matthews": "matthews_correlation", "spearman": "spearmanr"}
+"""Metrics that the hub has another name for."""
+
+
+def base_of(model: str | None, revision: str | None) -> dict[str, str | None]:
+    """Name, hub id, revision and license of the model that was compressed, as far as they are known here.
+
+    Args:
+        model: a folder or hub id; None is the built-in demo's.
+    """
+    if model is None:
+        return {"name": "all-MiniLM-L6-v2", "hub_id": DEMO_HUB_ID, "revision": None,
+                "license": _license(demo_model() / "README.md")}  # fmt: skip
+    if Path(model).exists() or not is_hub_id(model):
+        return {"name": Path(model).name, "hub_id": None, "revision": None,
+                "license": _license(Path(model) / "README.md")}  # fmt: skip
+    from huggingface_hub import try_to_load_from_cache
+
+    card = try_to_load_from_cache(model, "README.md", revision=revision)
+    found = _license(Path(card)) if isinstance(card, str) else None
+    return {"name": model, "hub_id": model, "revision": revision, "license": found}
+
+
+def model_card(about: Mapping[str, Any], name: str) -> str:
+    """The card of a model, from what its `autoprune.json` says.
+
+    Args:
+        name: of the folder it is exported to.
+    """
+    base, target = about["base"], about["target"]
+    validated = about["validated"]
+    parts = [
+        f"# {code(name)}",
+        f"{code(base['name'])}, compressed by autoprune for {code(target)}: {_removed(about)} removed and "
+        f"weights stored as integers, unit by unit, as a search found best within {about['budget']}. "
+        f"This is trial {about['trial']} of the run {code(about['run'])}.",
+        _summary(validated, _metric(about)),
+        *_measurements(about, validated),
+        *_loading(about, name),
+        *_units(about),
+        "## Make it again",
+        "The search, then the export:",
+        fenced(f"{about['command']}\n{about['export']}", "bash"),
+        *_origin(about),
+    ]
+    return f"---\n{_front_matter(about, name)}\n---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _front_matter(about: Mapping[str, Any], name: str) -> str:
+    from huggingface_hub import ModelCardData
+
+    base, kinds = about["base"], [str(one["bits"]) for one in about["units"].values()]
+    is_pruned = any(one["ratio"] > 0 for one in about["units"].values())
+    tags = ["autoprune", about["target"], *(["pruned"] if is_pruned else [])]
+    tags += ["quantized"] if any(bits not in ("16", "32") for bits in kinds) else []
+    dataset = _hub_dataset(about)
+    data = ModelCardData(
+        base_model=base["hub_id"],
+        license=base["license"],
+        library_name="autoprune",
+        pipeline_tag=_pipeline(about),
+        tags=tags,
+        datasets=[dataset] if dataset else None,
+        metrics=[_hub_metric(about)],
+        model_name=one_line(name),
+        eval_results=_results(about) or None,
+    )
+    return str(data.to_yaml())
+
+
+def _results(about: Mapping[str, Any]) -> list[Any]:
+    """Scores for the card's model-index, of the target's own model alone; the hub wants a task for each."""
+    from huggingface_hub import EvalResult
+
+    metric, task = _metric(about), _pipeline(about)
+    scores = {"validation": about["validated"].get("accuracy")}
+    if about["measured_on"] == about["target"]:
+        scores["test"] = about["measured"]["test_accuracy"]
+    dataset = _hub_dataset(about) or one_line(about["dataset"])
+    return [
+        EvalResult(
+            task_type=task,
+            dataset_type=dataset,
+            dataset_name=one_line(about["dataset"]),
+            dataset_split=split,
+            metric_type=_hub_metric(about),
+            metric_value=round(metric.shown(score) / (100 if metric.unit == "%" else 1), 4),
+        )
+        for split, score in scores.items()
+        if score is not None and task is not None and math.isfinite(metric.shown(score))
+    ]
+
+
+def _metric(about: Mapping[str, Any]) -> Metric:
+    return Metric.from_json(about["data"].get("metric"))
+
+
+def _hub_metric(about: Mapping[str, Any]) -> str:
+    name = _metric(about).name
+    return HUB_METRICS.get(name) or one_line(name)
+
+
+def _kind(about: Mapping[str, Any]) -> str:
+    return str(about["data"].get("task") or CLASSES)
+
+
+def _pipeline(about: Mapping[str, Any]) -> str | None:
+    return PIPELINES.get(_kind(about))
+
+
+def _removed(about: Mapping[str, Any]) -> str:
+    """What a unit of such a model may lose."""
+    return "heads and neurons" if _kind(about) == CLASSES else "heads, neurons, channels or tokens"
+
+
+def _summary(validated: Mapping[str, Any], metric: Metric) -> str:
+    score, told = validated["accuracy"], ""
+    if score is not None:
+        value = " ".join(one for one in (metric.text(score), _unit(metric)) if one)
+        told = f", {_named(metric)} {value} on {validated['rows']} validation rows"
+    faster = 1 / validated["latency"]["ratio"]
+    return f"**{validated['size_bytes'] / 1e6:.2f} MB{told}, {faster:.2f} times as fast as the original.**"
+
+
+def _named(metric: Metric) -> str:
+    """The metric's name; Markdown in one that is the user's own means nothing."""
+    return metric.word if metric.name in METRICS else words(metric.name)
+
+
+def _unit(metric: Metric) -> str:
+    return metric.unit if metric.unit in ("", "%") else words(metric.unit)
+
+
+def _scored(what: str, about: Mapping[str, Any], *scores: float | None) -> tuple[str, str, str]:
+    """A row of the metric on a split: its name, and its own numbers."""
+    metric = _metric(about)
+    unit = f", {_unit(metric)}" if metric.unit else ""
+    worse = "" if metric.higher_is_better else " (lower is better)"
+    first, second = (None if one is None else metric.shown(one) for one in scores)
+    return f"{_named(metric)} on {what}{unit}{worse}", figure(first), figure(second)
+
+
+def _measurements(about: Mapping[str, Any], validated: Mapping[str, Any]) -> list[str]:
+    recorded, timing = about["measured"], validated["latency"]
+    original_ms = recorded["original_ms"]
+    before = original_ms / recorded["latency_ms"] if original_ms else None
+    of = f" of {words(about['latency_of'])}" if about.get("latency_of") else ""
+    rows = [
+        (f"latency{of}, ms", recorded["latency_ms"], timing["median_ms"]),
+        ("10th and 90th percentile, ms", (recorded["latency_low_ms"], recorded["latency_high_ms"]),
+         (timing["low_ms"], timing["high_ms"])),
+        ("the original's latency, ms", original_ms, timing["original_ms"]),
+        ("times as fast", before, 1 / timing["ratio"]),
+        ("loads in, s", None, validated["load_seconds"]),
+    ]  # fmt: skip
+    head = ["", f"by the search, on {code(about['measured_on'])}", "as exported, in a fresh process"]
+    cells = [
+        ("size, bytes", str(recorded["size_bytes"]), str(validated["size_bytes"])),
+        _scored("validation", about, recorded["accuracy"], validated["accuracy"]),
+        _scored("test", about, recorded["test_accuracy"], None),
+        *((what, figure(a), figure(b)) for what, a, b in rows),
+    ]
+    own = validated.get("defaults") or {}
+    more: Sequence[tuple[str, ...]] = [()] * len(cells)
+    if timing := own.get("latency"):
+        head.append(f"with no settings ({words(own['settings'])})")
+        more = _unset(about, validated["size_bytes"], own["accuracy"], timing)
+    return [
+        "## Measurements",
+        table(head, [(*row, *last) for row, last in zip(cells, more, strict=True)]),
+        f"As exported: {validated['protocol']} {validated['date']}, {code(validated['machine'])}.",
+        f"By the search: {about['protocol']}",
+        "Checked in a fresh process after the export:",
+        table(
+            ("", "", "found"),
+            [(words(one["name"]), _MARKS[one["passed"]], code(one["said"])) for one in validated["checks"]],
+        ),
+    ]
+
+
+def _unset(
+    about: Mapping[str, Any], size: int, score: float | None, timing: Mapping[str, float]
+) -> list[tuple[str, ...]]:
+    """The column of what the runtime does with no settings, which it takes in as many threads as it likes."""
+    figures = [
+        None if score is None else _metric(about).shown(score), None, timing["median_ms"],
+        (timing["low_ms"], timing["high_ms"]), timing["original_ms"], 1 / timing["ratio"], None,
+    ]  # fmt: skip
+    return [(str(size),), *((figure(one),) for one in figures)]
+
+
+_MARKS = {True: "ok", False: "**failed**", None: "not checked"}
+
+
+def _loading(about: Mapping[str, Any], name: str) -> list[str]:
+    target, kind = about["target"], _kind(about)
+    parts = ["## Load it", fenced(with_autoprune(target, kind, name), "python")]
+    if alone := without_autoprune(target, kind, name):
+        parts += ["Without autoprune:", fenced(alone, "python")]
+    return parts
+
+
+def _units(about: Mapping[str, Any]) -> list[str]:
+    sizes = about.get("unit_bytes", {})
+    rows = [
+        (code(unit), f"{100 * one['ratio']:.0f} %", str(one["bits"]), figure(sizes.get(unit)))
+        for unit, one in about["units"].items()
+    ]
+    size = "bytes" if about["storage"] == "plain" else "bytes before entropy coding"
+    return ["## What was done to each unit", table(("unit", "rows removed", "bits", size), rows)]
+
+
+def _origin(about: Mapping[str, Any]) -> list[str]:
+    base, data = about["base"], about["data"]
+    versions = ", ".join(f"{name} {version}" for name, version in about["searched_with"].items())
+    revision = base["revision"] or "as found"
+    facts = {
+        "base model": f"{code(base['hub_id'] or base['name'])}, revision {code(revision)}, "
+        f"SHA-256 of its tensors {code(base['tensors_sha256'])}",
+        "license of the base model": code(base["license"] or "not known"),
+        "data": f"{code(about['dataset'])}, fingerprint {code(data['fingerprint'])}; "
+        f"{data['validation_rows']} validation rows{_cut(about)}",
+        "classes": ", ".join(map(code, data["labels"])),
+        "brief fine-tune": f"{about['steps']} steps under the original",
+        "seed": str(data["seed"]),
+        "versions": code(versions),
+    }
+    if not data["labels"]:
+        del facts["classes"]
+    return ["## Where it comes from", "\n".join(f"- {name}: {fact}" for name, fact in facts.items())]
+
+
+def _cut(about: Mapping[str, Any]) -> str:
+    """Where rows are cut; pictures are not."""
+    return "" if _kind(about) == IMAGES else f"; rows cut at {about['data']['max_length']} tokens"
+
+
+def _hub_dataset(about: Mapping[str, Any]) -> str | None:
+    name = about["data"]["dataset"]
+    on_disk = about["data"].get("on_disk", bool(name) and Path(name).exists())
+    return name if name and not on_disk and is_hub_id(name) else None
+
+
+def _license(card: Path) -> str | None:
+    """The license that a model's own card names; None where there is none, or it is no plain name."""
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        data = metadata_load(card)
+    except Exception:  # of whatever kind: a card that cannot be read names no license
+        return None
+    name = (data or {}).get("license")
+    return name if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9.+-]{1,64}", name) else None

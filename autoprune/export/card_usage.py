@@ -1,0 +1,112 @@
+"""How to run an exported model, as a few lines of Python for its card: with autoprune and without it."""
+
+from __future__ import annotations
+
+from autoprune.tasks.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, OWN, REGRESSION, TOKENS
+
+HEADS = {
+    CLASSES: "SequenceClassification",
+    REGRESSION: "SequenceClassification",
+    TOKENS: "TokenClassification",
+    CAUSAL_LM: "CausalLM",
+    IMAGES: "ImageClassification",
+}
+"""Ends of the names of transformers' classes."""
+
+EXAMPLES = {CAUSAL_LM: "Once upon a time"}
+"""A text for a kind; all others take a fine film."""
+
+
+def with_autoprune(target: str, kind: str, folder: str) -> str:
+    """Code that loads a folder with autoprune and asks the model once."""
+    is_torch = target == "packed"
+    packages = (*_packages(kind), "from autoprune import load")
+    load = f"model = load({folder!r})  # every file is checked by its SHA-256; nothing in it is run"
+    ask = f"model(**{_name(kind)})"
+    if kind == EMBEDDING and is_torch:
+        answer = [
+            f"hidden, seen = {ask}.last_hidden_state, tokens['attention_mask'][..., None]",
+            "vectors = (hidden * seen).sum(1) / seen.sum(1)  # compared by cosine",
+        ]
+    else:
+        answer = [f"{_answer(kind)} = {ask}.logits"]
+    return _joined(packages, [_inputs(kind, folder, "pt" if is_torch else "np"), load, *answer])
+
+
+def without_autoprune(target: str, kind: str, folder: str) -> str | None:
+    """Code that runs a folder with the target's own package alone; None where that takes more."""
+    given, answer = _name(kind), _answer(kind)
+    if target == "openvino":
+        lines = [
+            _inputs(kind, folder, "np"),
+            'options = {"INFERENCE_PRECISION_HINT": "f32"}',
+            f'model = ov.compile_model({folder!r} + "/model.xml", "CPU", options)',
+            f"{answer} = model({{port.any_name: {given}[port.any_name] for port in model.inputs}})[0]",
+        ]
+        return _joined((*_packages(kind), "import openvino as ov"), lines)
+    if target == "onnx":
+        session = f'{folder!r} + "/model.onnx", providers=["CPUExecutionProvider"]'
+        lines = [
+            _inputs(kind, folder, "np"),
+            f"model = onnxruntime.InferenceSession({session})",
+            f"{answer} = model.run(None, {{one.name: {given}[one.name] for one in model.get_inputs()}})[0]",
+        ]
+        return _joined((*_packages(kind), "import onnxruntime"), lines)
+    if target == "compressed-tensors" and kind in HEADS:
+        name = f"AutoModelFor{HEADS[kind]}"
+        lines = [
+            _inputs(kind, folder, "pt"),
+            f"model = {name}.from_pretrained({folder!r})",
+            f"{answer} = model(**{given}).logits",
+        ]
+        return _joined((*_packages(kind), f"from transformers import {name}"), lines)
+    return None
+
+
+def _name(kind: str) -> str:
+    return {IMAGES: "pixels", OWN: "inputs"}.get(kind, "tokens")
+
+
+def _answer(kind: str) -> str:
+    return "vectors" if kind == EMBEDDING else "logits"
+
+
+def _packages(kind: str) -> tuple[str, ...]:
+    if kind == IMAGES:
+        return ("import numpy as np",)
+    return () if kind == OWN else ("from transformers import AutoTokenizer",)
+
+
+def _inputs(kind: str, folder: str, tensors: str) -> str:
+    """A line that makes the model's inputs."""
+    if kind == OWN:
+        return "inputs = {}  # arrays by name, as the model takes them"
+    if kind == IMAGES:
+        zeros = "np.zeros((1, 3, 224, 224), np.float32)"
+        if tensors == "pt":
+            zeros = f"torch.from_numpy({zeros})"
+        return f'pixels = {{"pixel_values": {zeros}}}  # a picture, prepared as for training'
+    text = EXAMPLES.get(kind, "a fine film")
+    return f'tokens = AutoTokenizer.from_pretrained({folder!r})("{text}", return_tensors="{tensors}")'
+
+
+def _joined(packages: tuple[str, ...], lines: list[str]) -> str:
+    """Imports in order, then the code."""
+    if any("torch.from_numpy" in line for line in lines):
+        packages = (*packages, "import torch")
+    plain = sorted(one for one in packages if one.startswith("import"))
+    named = _merged([one for one in packages if one.startswith("from")])
+    return "\n".join([*plain, *named, "", *lines])
+
+
+def _merged(imports: list[str]) -> list[str]:
+    """`from` imports with one line a package, in order.
+
+    >>> _merged(["from b import d", "from a import e", "from b import c"])
+    ['from a import e', 'from b import c, d']
+    """
+    found: dict[str, list[str]] = {}
+    for one in imports:
+        _, package, _, name = one.split()
+        found.setdefault(package, []).append(name)
+    return [f"from {package} import {', '.join(sorted(names))}" for package, names in sorted(found.items())]

@@ -1,0 +1,239 @@
+"""What was found of an exported model against what was recorded: passed, failed or not checked, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from autoprune.evaluation.measure import Timing
+from autoprune.export.validate import Found
+from autoprune.tasks.kinds import CAUSAL_LM
+from autoprune.tasks.metrics import Metric
+
+SIZE_TOLERANCE = 0.005
+"""Of the predicted bytes: what the search promises of its predictions."""
+
+SAME_TARGET_POINTS, OTHER_TARGET_POINTS = 0.1, 0.5
+"""Points of accuracy that may differ from the record. On the target that was searched on the same arithmetic
+is done again; another one rounds elsewhere, and so may the same one on another processor."""
+
+SAME_TARGET_SHARE, OTHER_TARGET_SHARE = 0.005, 0.02
+"""Of a metric of which less is better, as perplexity: what share of its own value may differ, likewise."""
+
+DEFAULTS_POINTS, DEFAULTS_ROWS, DEFAULTS_SHARE = 5.0, 3, 0.1
+"""Points, rows or share by which a score may differ with a runtime's own settings. They round more coarsely
+(bfloat16 keeps 8 bits of a number), which is the runtime's choice and is said; more is no rounding."""
+
+DECODING = 3.0
+"""Times a target's tolerance of logits that a language model's may differ by. Its activations have outliers
+(Sun et al., arXiv 2402.17762), by which a runtime's own rounding of them to 8 bits is coarse: SmolLM2-135M
+on OpenVINO 0.13 deviations, 0.00002 without that rounding."""
+
+ROW_POINTS = {"accuracy": 100.0, "f1": 200.0, "matthews": 200.0}
+"""Points that one row of n may count, times n: the binary F1 and Matthews' correlation of balanced classes
+move by up to twice as much as the accuracy. What is not counted in rows has no such step."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was recorded or predicted. passed: None where it could not be checked."""
+
+    name: str
+    passed: bool | None
+    said: str
+
+
+def export_checks(found: Found, about: Mapping[str, Any], *, tolerance: float) -> list[Check]:
+    """Whether a folder just written is the model that was searched.
+
+    Args:
+        about: what its `autoprune.json` says.
+        tolerance: the target's, of logits.
+    """
+    if about.get("data", {}).get("task") == CAUSAL_LM:
+        tolerance *= DECODING
+    same = about["measured_on"] == about["target"]
+    where = "" if same else f" on {about['measured_on']}"
+    return [
+        _files(about),
+        _size(found, about),
+        _logits(found, tolerance),
+        _score(found, about, about["measured"]["accuracy"], f"the search recorded{where}", same=same),
+        *_defaults(found, metric_of(about)),
+    ]
+
+
+def bench_checks(found: Found, about: Mapping[str, Any]) -> list[Check]:
+    """Whether an exported model still is what its record says; its milliseconds are the machine's."""
+    before = about.get("validated") or {}
+    size = before.get("size_bytes")
+    said = f"{found.size_bytes} bytes; the export recorded {size if size is not None else 'none'}"
+    score, metric = before.get("accuracy"), metric_of(about)
+    checks = [
+        _files(about),
+        Check("bytes", None if size is None else size == found.size_bytes, said),
+        *_defaults(found, metric),
+    ]
+    if score is None:
+        score = about.get("measured", {}).get("accuracy")
+    if not found.is_recorded_data and found.accuracy is not None:
+        verb = "were" if metric.unit == "%" else "was"
+        was = "was recorded" if score is None else f"{metric.text(score, 2)} {verb} recorded"
+        now = metric.value(found.accuracy, 2)
+        said = f"{now} on {found.rows} validation rows of other data than {was} of"
+        return [*checks, Check(metric.word, None, said)]
+    return [*checks, _score(found, about, score, "recorded", same=False)]
+
+
+def failed(checks: Sequence[Check]) -> str:
+    """The checks that failed, in words; empty when none did."""
+    return "; ".join(f"{one.name}: {one.said}" for one in checks if one.passed is False)
+
+
+def record(found: Found, checks: Sequence[Check]) -> dict[str, Any]:
+    """For `autoprune.json`, and for `bench --json`."""
+    passed = all(one.passed is not False for one in checks)
+    return {"passed": passed, "checks": [asdict(one) for one in checks], **asdict(found)}
+
+
+def lines(found: Found, checks: Sequence[Check]) -> list[str]:
+    """What was checked and measured, for people."""
+    marks = {True: "ok", False: "FAILED", None: "not checked"}
+    wide = _name_width(checks)
+    out = [f"  {one.name:{wide}} {marks[one.passed]:12} {one.said}" for one in checks]
+    out.append(f"  {'loads in':{wide}} {'measured':12} {found.load_seconds:.2f} s")
+    out.append(f"  {'latency':{wide}} {'measured':12} {latency(found)}")
+    if found.defaults is not None and (timing := found.defaults.latency) is not None:
+        out.append(f"  {'':{wide}} {'no settings':12} {_times(timing)}")
+    return out
+
+
+def _name_width(checks: Sequence[Check]) -> int:
+    """Columns that names take; a metric's may be long."""
+    return max(9, *(len(one.name) for one in checks))
+
+
+def recorded(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What the export's own validation found, for `bench --json`."""
+    before = about.get("validated") or {}
+    names = ("size_bytes", "accuracy", "latency", "batch", "sequence", "threads", "load_seconds", "machine",
+             "defaults")  # fmt: skip
+    return {name: before.get(name) for name in names}
+
+
+def bench_lines(found: Found, checks: Sequence[Check], about: Mapping[str, Any]) -> list[str]:
+    """What was measured now, and the latency that was recorded."""
+    said = f"{about['target']}, trial {about.get('trial')} of {about.get('run', 'a run')}"
+    before = (about.get("validated") or {}).get("latency")
+    out = [said, *lines(found, checks)]
+    if before is None:
+        return out
+    at = {name: about["validated"][name] for name in ("batch", "sequence", "threads")}
+    now = {name: getattr(found, name) for name in at}
+    size = f"{at['batch']} x {at['sequence']} tokens" if at["sequence"] else f"batch {at['batch']}"
+    other = "" if at == now else f", at {size}, {at['threads']} thread(s)"
+    name = " " * _name_width(checks)
+    return [
+        *out,
+        f"  {name} {'recorded':12} {before['median_ms']:.2f} ms ({before['low_ms']:.2f} to "
+        f"{before['high_ms']:.2f}); the original {1 / before['ratio']:.2f} times as long{other}",
+    ]
+
+
+def latency(found: Found) -> str:
+    """Milliseconds, their spread, and how they compare with the original's."""
+    threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
+    return _times(found.latency, f" at batch {found.batch}, {_length(found.sequence)}{threads}")
+
+
+def _times(one: Timing, at: str = "") -> str:
+    """Milliseconds, their spread, and the original's; at: what they were taken at."""
+    return (
+        f"{one.median_ms:.2f} ms ({one.low_ms:.2f} to {one.high_ms:.2f}){at}; "
+        f"the original {one.original_ms:.2f} ms, {1 / one.ratio:.2f} times as long"
+    )
+
+
+def _length(sequence: int) -> str:
+    """Tokens of a row; nothing where a row has none, as pictures."""
+    return f"{sequence} tokens, " if sequence else ""
+
+
+def _files(about: Mapping[str, Any]) -> Check:
+    """Nothing is measured of a folder before this is known."""
+    return Check("files", True, f"{len(about['sha256'])} files, each with the SHA-256 that was recorded")
+
+
+def _size(found: Found, about: Mapping[str, Any]) -> Check:
+    predicted = about.get("predicted_size_bytes")
+    if predicted is None:
+        return Check("bytes", None, f"{found.size_bytes} bytes; not predicted: {about.get('not_predicted')}")
+    if about["storage"] != "plain":
+        passed = found.size_bytes <= predicted * (1 + SIZE_TOLERANCE)
+        saved = 100 * (1 - found.size_bytes / predicted)
+        return Check(
+            "bytes", passed, f"{found.size_bytes} bytes, {predicted} before coding: {saved:.1f} % saved"
+        )
+    passed = abs(found.size_bytes - predicted) <= SIZE_TOLERANCE * predicted
+    allowed = f"{100 * SIZE_TOLERANCE:g} % allowed"
+    return Check("bytes", passed, f"{found.size_bytes} bytes, {predicted} predicted ({allowed})")
+
+
+def _logits(found: Found, tolerance: float) -> Check:
+    one = found.logits
+    if one is None:
+        return Check("logits", None, "no model to compare with")
+    rows = f"{one.rows} {'made-up' if one.made_up else 'validation'} rows"
+    said = (
+        f"99 % of them within {one.most:.2g} standard deviations of the packed model's on {rows} "
+        f"({tolerance:g} allowed), all within {one.largest:.2g}"
+    )
+    return Check("logits", one.most <= tolerance, said)
+
+
+def metric_of(about: Mapping[str, Any]) -> Metric:
+    """The metric of an exported model's record; accuracy in one of before there were others."""
+    return Metric.from_json(about.get("data", {}).get("metric"))
+
+
+def _score(found: Found, about: Mapping[str, Any], recorded: float | None, who: str, *, same: bool) -> Check:
+    """The metric beside what was recorded of it. same: on the target that was searched on."""
+    metric = metric_of(about)
+    if found.accuracy is None or recorded is None:
+        return Check(metric.word, None, found.missing or "none is recorded")
+    passed, allowed = _within(metric, found.accuracy, recorded, found.rows, same=same)
+    rows = f"{found.rows} validation rows"
+    now, then = metric.value(found.accuracy, 2), metric.text(recorded, 2)
+    return Check(metric.word, passed, f"{now} on {rows}, {then} {who} ({allowed} allowed)")
+
+
+def _defaults(found: Found, metric: Metric) -> list[Check]:
+    """Whether the model runs where nobody gives its runtime settings; nothing where that changes nothing."""
+    own = found.defaults
+    if own is None:
+        return []
+    if own.failure:
+        return [Check("defaults", False, f"with no settings ({own.settings}) it does not run: {own.failure}")]
+    if own.accuracy is None or found.accuracy is None:
+        return [Check("defaults", True, f"it runs with no settings ({own.settings})")]
+    off, allowed = abs(metric.shown(own.accuracy) - metric.shown(found.accuracy)), DEFAULTS_POINTS
+    if not metric.higher_is_better:
+        allowed = DEFAULTS_SHARE * metric.shown(found.accuracy)
+    elif metric.name in ROW_POINTS:
+        allowed = max(allowed, DEFAULTS_ROWS * ROW_POINTS[metric.name] / found.rows)
+    now, then = metric.value(own.accuracy, 2), metric.text(found.accuracy, 2)
+    passed = own.accuracy == found.accuracy or off <= allowed + 1e-9
+    return [Check("defaults", passed, f"{now} with no settings ({own.settings}), {then} as measured")]
+
+
+def _within(metric: Metric, score: float, recorded: float, rows: int, *, same: bool) -> tuple[bool, str]:
+    """Whether two scores are as near as they must be, and what is allowed: points, or one row where that is
+    more; of a metric of which less is better a share of it."""
+    if metric.higher_is_better:
+        points = SAME_TARGET_POINTS if same else OTHER_TARGET_POINTS
+        points = max(points, ROW_POINTS.get(metric.name, 0.0) / rows)
+        return abs(score - recorded) <= points + 1e-9, f"{points:.2g} point"
+    share = SAME_TARGET_SHARE if same else OTHER_TARGET_SHARE
+    now, then = metric.shown(score), metric.shown(recorded)
+    return now == then or abs(now - then) <= share * then + 1e-9, f"{100 * share:g} %"

@@ -1,0 +1,78 @@
+"""A process of its own in which an exported folder is opened and measured.
+
+`python -m autoprune.export.fresh_process REQUEST.json FOUND.json` is that process. Every export is checked
+in it before it is called done: nothing of the process that wrote the folder is left there, so what is
+measured is what somebody else will load.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from autoprune.core.errors import AutopruneError
+from autoprune.core.files import read_json, write_json
+from autoprune.evaluation.measure import (
+    DefaultRun,
+)
+from autoprune.export.artifact import read_about, runtime_of
+from autoprune.export.validate import Found, Request, measure
+
+
+def with_defaults(found: Found, request: Request) -> Found:
+    """The same, with what the folder does where nobody gives its runtime settings.
+
+    That is measured in a process of its own, which may die: a runtime's defaults may be other kernels.
+    """
+    about = read_about(Path(request.folder))
+    own = runtime_of(about["target"], builder=request.builder).defaults()
+    if own is None:
+        return found
+    try:
+        measured = in_fresh_process(replace(request, against=None, defaults=True))
+    except AutopruneError as error:
+        return replace(found, defaults=DefaultRun(own.words, failure=" ".join(str(error).split())))
+    return replace(found, defaults=DefaultRun(own.words, measured.accuracy, measured.latency))
+
+
+def in_fresh_process(request: Request) -> Found:
+    """Measure in a new Python process, which shares nothing with this one but the disk.
+
+    Raises:
+        AutopruneError: with what that process says, or how it ended.
+    """
+    root = Path(__file__).parents[2]
+    paths = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    environment["OMP_WAIT_POLICY"] = "passive"
+    with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
+        asked, found = Path(name) / "request.json", Path(name) / "found.json"
+        write_json(asked, asdict(request))
+        # -P: a file named like a package, in whatever folder this is called from, must not be imported.
+        command = [sys.executable, "-P", "-m", "autoprune.export.fresh_process", str(asked), str(found)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0 or not found.is_file():
+            last = (done.stderr.strip().splitlines() or ["and said nothing"])[-1]
+            raise AutopruneError(f"the process that measures it ended with {done.returncode}: {last}")
+        data = read_json(found)
+    if "error" in data:
+        raise AutopruneError(data["error"])
+    return Found.from_json(data)
+
+
+def main() -> None:
+    """Measure what a file asks for; write what was found, or why it was not, to another."""
+    asked, found = map(Path, sys.argv[1:])
+    try:
+        write_json(found, asdict(measure(Request(**json.loads(asked.read_text(encoding="utf-8"))))))
+    except AutopruneError as error:
+        write_json(found, {"error": str(error)})
+
+
+if __name__ == "__main__":
+    main()

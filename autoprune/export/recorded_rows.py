@@ -1,0 +1,202 @@
+"""The validation rows of an exported model, without the run it came from: read again, or made up.
+
+Reading and cutting a data set takes longer than measuring a small model on its validation rows, so those
+are cached under what they are made of: the data's fingerprint, every file that may say how inputs are read,
+length and labels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from autoprune.core.cache import cache_folder, content_key
+from autoprune.core.errors import AutopruneError
+from autoprune.core.files import written_whole
+from autoprune.models.image_processor import Pixels
+from autoprune.targets import versions_of
+from autoprune.tasks.custom import own_task, task_hash
+from autoprune.tasks.data.splits import Rows, Splits, demo_splits, read_splits
+from autoprune.tasks.encoding import encode, pictures
+from autoprune.tasks.kinds import CLASSES, IMAGES, METRICS, TOKENS
+from autoprune.tasks.task import Arrays, Data, Encoded, Task, with_label_order
+
+CACHE_VERSION = 3
+"""Raised when cached rows would come out differently."""
+
+NEEDED = {
+    "dataset", "text_columns", "label_column", "group_by", "seed", "max_length", "labels", "fingerprint"
+}  # fmt: skip
+"""What a record always says of the data; `task`, `metric`, `own`, `image_column` and `limit_rows` since
+there is more than classes of text."""
+
+MADE_UP_ROWS = 64
+MADE_UP_TOKENS = 64
+
+
+def recorded_rows(folder: Path, about: Mapping[str, Any], lies_at: str | None = None) -> Task:
+    """The rows that the search validated on; all three splits of the task are these.
+
+    Args:
+        folder: of the exported model; its tokenizer is used.
+        about: what its `autoprune.json` says.
+        lies_at: path of the data, where the one recorded is relative to another folder.
+
+    Raises:
+        AutopruneError: when the data are not there, or are no longer those that were recorded.
+    """
+    data = _described(about)
+    if data.get("own"):
+        task = own_task(data["own"])
+        if task_hash(task) != data["fingerprint"]:
+            raise AutopruneError(f"{data['own']} is not what it was when the search read it")
+        return replace(task, train=task.validation, test=task.validation)
+    path = cache_folder() / "rows" / f"{_key(data, about)}.safetensors"
+    kept = _cached(path)
+    if kept is not None:
+        return kept
+    splits = _read(data, lies_at or data["dataset"])
+    if splits.fingerprint != data["fingerprint"]:
+        raise AutopruneError(f"{splits.name} is not what it was when the search read it")
+    task = _encoded(splits, folder, data)
+    _keep(path, task)
+    return task
+
+
+def other_rows(folder: Path, about: Mapping[str, Any], dataset: str) -> tuple[Task, bool]:
+    """The validation rows of a data set that is named, and whether it is the one recorded.
+
+    Raises:
+        AutopruneError: when it cannot be read, or has other classes than the model.
+    """
+    data = _described(about)
+    splits = _read(data, dataset)
+    return _encoded(splits, folder, data), splits.fingerprint == data["fingerprint"]
+
+
+def made_up_rows(inputs: Sequence[str], vocabulary: int, longest: int, *, kind: str = CLASSES) -> Task:
+    """Rows of real tokens in no sensible order; labels are all 0 and mean nothing.
+
+    Args:
+        inputs: names of the model's inputs.
+        vocabulary: how many tokens there are.
+        longest: most tokens of a row.
+    """
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(min(2, longest), longest + 1, MADE_UP_ROWS)
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ids = rng.integers(0, vocabulary, starts[-1]).astype(np.int32)
+    labels = np.zeros(len(ids) if kind == TOKENS else MADE_UP_ROWS, np.int64)
+    rows = Encoded(ids, np.zeros(len(ids), np.uint8), starts, labels)
+    return Task(rows, rows, rows, (), tuple(inputs), pad_id=0, kind=kind, metric=METRICS[kind][0])
+
+
+def tokenizer_of(folder: Path) -> Any:
+    """The tokenizer of an exported model.
+
+    Raises:
+        AutopruneError: when there is none that can be read.
+    """
+    import transformers
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AutopruneError(f"{folder} holds no tokenizer that can be read: {error}") from error
+
+
+def _described(about: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = about.get("data")
+    if not isinstance(data, Mapping) or not data.keys() >= NEEDED:
+        raise AutopruneError("it is not noted where the data came from")
+    return data
+
+
+def _read(data: Mapping[str, Any], dataset: str | None) -> Splits:
+    if dataset is None:
+        return demo_splits()
+    limits = data.get("limit_rows") or ()
+    return read_splits(
+        dataset,
+        kind=data.get("task", CLASSES),
+        text_columns=tuple(data["text_columns"]),
+        image_column=data.get("image_column"),
+        label_column=data["label_column"],
+        group_by=data["group_by"],
+        seed=data["seed"],
+        limits=dict(zip(("train", "validation", "test"), limits, strict=False)),
+    )
+
+
+def _encoded(splits: Splits, folder: Path, data: Mapping[str, Any]) -> Task:
+    """The validation rows alone as the model takes them, with labels as it numbers them."""
+    kind, metric = data.get("task", CLASSES), data.get("metric", "")
+    few = replace(splits, train=_one_row(splits.validation), test=_one_row(splits.validation))
+    if kind == IMAGES:
+        task = pictures(few, Pixels.read(folder), metric=metric)
+    else:
+        task = encode(few, tokenizer_of(folder), max_length=data["max_length"], kind=kind, metric=metric)
+    rows, names = task.validation, tuple(data["labels"])
+    if names:
+        rows = with_label_order(rows, _order(splits.label_names, names, splits.name))
+    return replace(task, train=rows, validation=rows, test=rows, label_names=names)
+
+
+def _one_row(rows: Rows) -> Rows:
+    return Rows(tuple(column[:1] for column in rows.texts), rows.labels[:1], rows.images[:1])
+
+
+def _order(names: Sequence[str], wanted: Sequence[str], source: str) -> list[int]:
+    """For each class of the data its number in the model."""
+    if sorted(names) != sorted(wanted):
+        raise AutopruneError(
+            f"{source} has the classes {', '.join(names)}; the model tells apart {', '.join(wanted)}"
+        )
+    return [list(wanted).index(name) for name in names]
+
+
+# ---- the cache ----------------------------------------------------------------------------------
+
+
+def _key(data: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    weights = (".safetensors", ".bin", ".xml", ".onnx", ".gguf", ".md")
+    reader = {name: digest for name, digest in about["sha256"].items() if not name.endswith(weights)}
+    task = [data.get("task", CLASSES), data.get("metric", "")]
+    read = [data["fingerprint"], data["max_length"], data["labels"]]
+    return content_key(CACHE_VERSION, versions_of("packed"), read, reader, task)
+
+
+def _keep(path: Path, task: Task) -> None:
+    rows = task.validation
+    if isinstance(rows, Arrays):
+        arrays: dict[str, NDArray[Any]] = {f"input.{name}": one for name, one in rows.inputs.items()}
+        arrays["labels"] = rows.labels
+    else:
+        arrays = {"ids": rows.ids, "types": rows.types, "starts": rows.starts, "labels": rows.labels}
+    told = {name: getattr(task, name) for name in ("inputs", "pad_id", "label_names", "kind", "metric")}
+    with written_whole(path) as temporary:
+        save_file(arrays, temporary, metadata={"task": json.dumps(told)})
+
+
+def _cached(path: Path) -> Task | None:
+    """The rows kept in a file; None where there is none, or it is damaged."""
+    try:
+        with safe_open(path, "np") as file:
+            told = json.loads((file.metadata() or {})["task"])
+            parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        inputs = {name.removeprefix("input."): x for name, x in parts.items() if name.startswith("input.")}
+        rows: Data = Arrays(inputs, parts["labels"]) if inputs else Encoded(**parts)
+        names, taken = tuple(told.pop("label_names")), tuple(told.pop("inputs"))
+        return Task(rows, rows, rows, names, taken, **told)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None

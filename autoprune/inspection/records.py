@@ -1,0 +1,300 @@
+"""What the library holds, what a model is made of, what a run weighs: records, and lines for people.
+
+A record is plain data, the same that `--json` prints, and the lines are made from it alone. Only the
+record of a model needs torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autoprune.compress import library_folder
+from autoprune.core.cache import cache_folder
+from autoprune.core.errors import AutopruneError
+from autoprune.run.folder import FRONT, RUN, UNITS, read_record
+from autoprune.run.text import latency_line, size_text, speed_lines, time_text, times
+from autoprune.space.costs import Costs
+from autoprune.space.levels import FLOAT_BITS, INTEGER, Choices, Level, SearchSpace, Width
+
+DEMO = "demo"
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+def record_of(what: str | None, *, space: str | None = None, target: str | None = None) -> dict[str, Any]:
+    """The record of the library (None), a run folder, a model folder or hub id, or the demo's model.
+
+    Raises:
+        AutopruneError: when `what` is none of these, or `space` or `target` is given without a model.
+    """
+    path = Path(what) if what is not None else None
+    is_run = path is not None and (path / RUN).is_file()
+    if (path is None or is_run) and (space or target):
+        raise AutopruneError("--space and --target are for a model; the library and a run have their own")
+    if path is None:
+        return library_record(cache_folder() / "library", limit_bytes=library_folder.limit_bytes())
+    if is_run:
+        return run_record(path)
+    is_demo = what == DEMO and not path.exists()
+    is_model = (path / "config.json").is_file() or (not path.exists() and _HUB_ID.fullmatch(str(what)))
+    if not is_demo and not is_model:
+        raise AutopruneError(
+            f"{what!r} is no run folder (with {RUN}), no model folder (with config.json and "
+            f"model.safetensors), no hub id and not {DEMO!r}. Without it, the library is inspected"
+        )
+    return model_record(None if is_demo else what, space=space or "auto", target=target or "openvino")
+
+
+def lines_of(record: Mapping[str, Any]) -> list[str]:
+    """A record for people."""
+    lines = {"library": _library_lines, "run": _run_lines, "model": _model_lines}
+    return lines[record["what"]](record)
+
+
+# ---- the library --------------------------------------------------------------------------------
+
+
+def library_record(folder: Path, *, limit_bytes: int) -> dict[str, Any]:
+    """What lies in the library's folder, by `stat` and by what each file says of itself."""
+    files = library_folder.holdings(folder)
+    current = [one for one in files if one.note is not None and one.note.version == library_folder.VERSION]
+    keys = dict.fromkeys(one.note.key for one in current if one.note is not None)
+    models = [
+        {"key": key} | _summed([one for one in current if one.note is not None and one.note.key == key])
+        for key in keys
+    ]
+    bad = [one for one in files if one.problem]
+    return {
+        "what": "library",
+        "folder": str(folder),
+        "limit_bytes": limit_bytes,
+        **_weighed(files),
+        "models": sorted(models, key=lambda one: -one["used"]),
+        "other_versions": _weighed([one for one in files if not one.problem and one not in current]),
+        "unreadable": [
+            {"file": one.path.name, "size_bytes": one.size_bytes, "problem": one.problem} for one in bad
+        ],
+        "unfinished": _weighed(library_folder.leftovers(folder)),
+    }
+
+
+def _weighed(files: Sequence[library_folder.Held]) -> dict[str, Any]:
+    used = max((one.used for one in files), default=None)
+    return {"files": len(files), "size_bytes": sum(one.size_bytes for one in files), "used": used}
+
+
+def _summed(files: Sequence[library_folder.Held]) -> dict[str, Any]:
+    """Units, variants and bytes of files with a note. A variant is a unit at a ratio and a width."""
+    notes = [one.note for one in files if one.note is not None]
+    variants = sum(len(note.bits) for note in notes)
+    return {"units": len({note.unit for note in notes}), "variants": variants, **_weighed(files)}
+
+
+def _library_lines(record: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"Library   {record['folder']}",
+        f"Holds     {size_text(record['size_bytes'])} in {record['files']} files; limit "
+        f"{size_text(record['limit_bytes'])} ({library_folder.LIMIT_VARIABLE})",
+    ]
+    if record["models"]:
+        lines.append(f"{'Model and data':26}{'units':>6}{'variants':>10}{'files':>7}{'size':>11}  last used")
+    for one in record["models"]:
+        lines.append(
+            f"  {one['key']:24}{one['units']:6}{one['variants']:10}{one['files']:7}"
+            f"{size_text(one['size_bytes']):>11}  {time_text(one['used'])}"
+        )
+    old, unfinished = record["other_versions"], record["unfinished"]
+    if old["files"]:
+        lines.append(
+            f"Outdated  {old['files']} files, {size_text(old['size_bytes'])}, last used "
+            f"{time_text(old['used'])}: made by another version of autoprune, not used by this one"
+        )
+    if unfinished["files"]:
+        lines.append(
+            f"Unfinished  {unfinished['files']} files, {size_text(unfinished['size_bytes'])}: being written, "
+            "or left by a killed process and removed an hour later"
+        )
+    for one in record["unreadable"]:
+        lines.append(f"Unreadable  {one['file']}, {size_text(one['size_bytes'])}: {one['problem']}")
+    return lines
+
+
+# ---- a run --------------------------------------------------------------------------------------
+
+
+def run_record(path: Path) -> dict[str, Any]:
+    """Bytes of a run's units at every level, and what the library holds of them.
+
+    Raises:
+        AutopruneError: when the run has no such table yet, or one that this version cannot read.
+    """
+    about = read_record(path / RUN)
+    if not (path / UNITS).is_file():
+        raise AutopruneError(f"run {path} has no {UNITS} yet: it stopped before its library was built")
+    try:
+        costs = Costs.from_json(read_record(path / UNITS))
+        space = SearchSpace(tuple(_choices(name, table) for name, table in costs.levels.items()))
+        facts, kinds = dict(about["facts"]), dict(about["kinds"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise AutopruneError(
+            f"{path / UNITS} or {path / RUN} is damaged, or of another version of autoprune ({error!r})"
+        ) from error
+    return {
+        "what": "run",
+        "run": str(path),
+        **{name: facts.get(name) for name in ("model", "target", "space")},
+        **_units_record(costs, space, kinds),
+        **_speed_record(space, facts.get("fast_bits"), facts.get("integer")),
+        "latency": _latency_of(path / FRONT),
+        "library": _library_of(about.get("library_key")),
+    }
+
+
+def _choices(unit: str, levels: Iterable[Level]) -> Choices:
+    known = list(levels)
+    ratios, bits = {one.ratio for one in known}, {one.bits for one in known}
+    return Choices(unit, tuple(ratios), tuple(bits), integer=any(one.is_integer for one in known))
+
+
+def _latency_of(path: Path) -> dict[str, Any] | None:
+    """How far predicted milliseconds were off, as `front.json` has it; None where that is not known."""
+    from autoprune.run.front_schema import read_front
+
+    found = read_front(read_record(path)).latency if path.is_file() else None
+    return None if found is None else found.model_dump(by_alias=True)
+
+
+def _library_of(key: object) -> dict[str, Any] | None:
+    """What the library holds under a key; None where a run does not say its key."""
+    if not isinstance(key, str):
+        return None
+    files = library_folder.holdings(cache_folder() / "library")
+    return {"key": key} | _summed([one for one in files if one.note is not None and one.note.key == key])
+
+
+def _run_lines(record: Mapping[str, Any]) -> list[str]:
+    held = record["library"]
+    lines = [f"Run       {record['run']}", *_head_lines(record)]
+    if held is None:
+        lines.append("Library   the run does not say which variants are its own")
+    else:
+        have = sum(len(one["levels"]) for one in record["units"])
+        lines.append(
+            f"Library   {held['variants']} variants of {held['units']} units, "
+            f"{size_text(held['size_bytes'])} under {held['key']}; the run takes {have}"
+        )
+    if record["latency"] is not None:
+        lines.append(latency_line(record["latency"]))
+    return lines + _units_lines(record)
+
+
+# ---- a model ------------------------------------------------------------------------------------
+
+
+def model_record(source: str | None, *, space: str, target: str) -> dict[str, Any]:
+    """Units, levels and bytes of a model as a search would find them; no data is needed."""
+    from autoprune.inspection.survey import survey
+    from autoprune.targets import get_target
+
+    runtime = get_target(target)
+    found = survey(source, space=space, target=target)
+    return {
+        "what": "model",
+        "model": "all-MiniLM-L6-v2 (built-in demo)" if source is None else source,
+        "target": target,
+        "space": found.space_name,
+        "labels": found.labels,
+        "has_head": found.has_head,
+        **_units_record(found.sizes, found.space, found.kinds),
+        **_speed_record(found.space, runtime.fast, INTEGER in runtime.fast),
+        "left_alone": [{"path": path, "size_bytes": size} for path, size in found.left_alone.items()],
+    }
+
+
+def _model_lines(record: Mapping[str, Any]) -> list[str]:
+    head = f"{record['labels']} labels" + ("" if record["has_head"] else ", head not trained yet")
+    rest = record["fixed_bytes"] - sum(one["size_bytes"] for one in record["left_alone"])
+    lines = [*_head_lines(record), *_units_lines(record)]
+    lines.append(f"Left alone, {size_text(record['fixed_bytes'])} in all ({head})")
+    groups: dict[str, list[int]] = {}
+    for one in record["left_alone"]:
+        groups.setdefault(_collapsed(one["path"]), []).append(one["size_bytes"])
+    for path, sizes in groups.items():
+        lines.append(f"  {times(path, len(sizes)):52}{size_text(sum(sizes)):>10}")
+    lines.append(f"  {'the rest of the files: graph, headers':52}{size_text(rest):>10}")
+    return lines
+
+
+# ---- units, of a model or a run -----------------------------------------------------------------
+
+
+def _units_record(costs: Costs, space: SearchSpace, kinds: Mapping[str, str]) -> dict[str, Any]:
+    smallest = costs.smallest(space)
+    return {
+        "original_bytes": costs.size_bytes(space.untouched()),
+        "smallest_bytes": costs.size_bytes(smallest),
+        "fixed_bytes": costs.fixed_bytes,
+        "units": [
+            {
+                "name": one.unit,
+                "kind": kinds.get(one.unit, ""),
+                "smallest": str(smallest[one.unit]),
+                "levels": [
+                    {"ratio": lv.ratio, "bits": lv.width, "size_bytes": costs.levels[one.unit][lv].size_bytes}
+                    for lv in one.levels()
+                ],
+            }
+            for one in space.units
+        ],
+    }
+
+
+def _speed_record(space: SearchSpace, fast_bits: Collection[Width] | None, integer: object) -> dict[str, Any]:
+    """Widths below float that a target computes faster than it, and the others; None where not known."""
+    if fast_bits is None:  # a run of before this was noted
+        return {"fast": None, "bytes_alone": None}
+    offered = {width for one in space.units for width in one.widths if width != FLOAT_BITS}
+    widest = sorted(offered, key=lambda width: Level.of(0.0, width), reverse=True)
+    fast = [one for one in widest if (integer if one == INTEGER else one in fast_bits)]
+    return {"fast": fast, "bytes_alone": [one for one in widest if one not in fast]}
+
+
+def _head_lines(record: Mapping[str, Any]) -> list[str]:
+    levels = sum(len(one["levels"]) for one in record["units"])
+    return [
+        f"Model     {record['model']}  {size_text(record['original_bytes'])} as {record['target']}",
+        f"Space     {record['space']}  {len(record['units'])} units, {levels} variants",
+        f"Smallest  {size_text(record['smallest_bytes'])}, every unit at its smallest",
+        *([] if record["fast"] is None else speed_lines(record)),
+    ]
+
+
+def _units_lines(record: Mapping[str, Any]) -> list[str]:
+    """For each kind of equal units a table of bytes: a row a ratio, a column a width."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for one in record["units"]:
+        groups.setdefault((_collapsed(one["name"]), str(one["levels"])), []).append(one)
+    lines = []
+    for (name, _), units in groups.items():
+        sizes = {(lv["ratio"], lv["bits"]): lv["size_bytes"] for lv in units[0]["levels"]}
+        widths = dict.fromkeys(width for _, width in sizes)
+        lines.append(
+            f"{times(name, len(units))}  {size_text(max(sizes.values()))}, at the smallest "
+            f"{size_text(min(sizes.values()))} ({units[0]['smallest']})" + ", each" * (len(units) > 1)
+        )
+        heads = (INTEGER if one == INTEGER else f"{one} bits" for one in widths)
+        lines.append(f"  {'ratio':>5}" + "".join(f"{text:>11}" for text in heads))
+        for ratio in sorted({ratio for ratio, _ in sizes}):
+            lines.append(f"  {ratio:5g}" + "".join(f"{size_text(sizes[ratio, one]):>11}" for one in widths))
+    return lines
+
+
+def _collapsed(path: str) -> str:
+    """A path with its numbers left out, for what comes once a layer.
+
+    >>> _collapsed("encoder.layer.3.attention")
+    'encoder.layer.*.attention'
+    """
+    return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", path)

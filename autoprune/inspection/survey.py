@@ -1,0 +1,112 @@
+"""What a model is made of, without data: its units, their bytes at every level, and what is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import transformers
+from torch import nn
+
+from autoprune.core.errors import AutopruneError
+from autoprune.models import find_space, loading
+from autoprune.models.units import Unit, find_units, search_space
+from autoprune.pipeline import inputs
+from autoprune.run.config import Config
+from autoprune.space.costs import Costs
+from autoprune.space.levels import SearchSpace
+from autoprune.targets import get_target
+from autoprune.targets.sizes import sizes_of
+from autoprune.tasks.data import demo
+from autoprune.tasks.data.splits import Rows, Splits
+from autoprune.tasks.encoding import encode, pictures
+from autoprune.tasks.kinds import PAIRED_TEXT, TOKENS
+from autoprune.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A model's search space and sizes on a target.
+
+    sizes: as a search predicts them; what no unit holds is the rest of the original as really saved.
+    kinds: of the units, by name. left_alone: bytes of the modules that no unit compresses, by path.
+    """
+
+    space: SearchSpace
+    space_name: str
+    sizes: Costs
+    kinds: Mapping[str, str]
+    left_alone: Mapping[str, int]
+    labels: int
+    has_head: bool
+
+
+def survey(source: str | None, *, space: str, target: str, task: str = "auto") -> Survey:
+    """Take stock of a model folder or hub id, of the demo's model where None.
+
+    It gets as many labels as its config says; a search takes the data's, which can change a few bytes.
+
+    Raises:
+        AutopruneError: for whatever the user named that is not there or does not fit.
+    """
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    runtime = get_target(target)
+    where = str(demo.demo_model()) if source is None else source
+    kind = inputs.kind_of(Config(model=source, task=task))
+    labels = _labels(where)
+    loaded = loading.load_pretrained(where, labels=labels, kind=kind)
+    file, space_name = find_space.find_space(space, loaded.model)
+    units = find_units(loaded.model, file, source=space_name)
+    choices = search_space(units, runtime.offers)
+    return Survey(
+        choices,
+        space_name,
+        sizes_of(loaded, units, choices, runtime, made_up_task(loaded)),
+        {unit.name: unit.kind for unit in units},
+        _left_alone(loaded.model, units),
+        labels,
+        loaded.has_head,
+    )
+
+
+def made_up_task(loaded: loading.Loaded) -> Task:
+    """Two rows of nothing: a target saves a model by tracing it on a batch."""
+    kind = loaded.architecture.kind
+    if loaded.pixels is not None:
+        blank = np.zeros((*loaded.pixels.size, 3), np.uint8)
+        rows = Rows((), (0, 1), (blank, blank))
+        return pictures(Splits(rows, rows, rows, ("0", "1"), "", ""), loaded.pixels)
+    text = ("one two three four five six seven eight nine ten",) * 2
+    rows = Rows((text,), ())
+    if kind == TOKENS:
+        rows = Rows((tuple(tuple(one.split()) for one in text),), ((0,) * 10,) * 2)
+    elif kind in PAIRED_TEXT:
+        rows = Rows((text,), (0, 1))
+    return encode(Splits(rows, rows, rows, ("0", "1"), "", ""), loaded.tokenizer, max_length=8, kind=kind)
+
+
+def _labels(source: str) -> int:
+    """Labels of a model's own config."""
+    try:
+        return int(transformers.AutoConfig.from_pretrained(source).num_labels)
+    except (OSError, ValueError, KeyError) as error:
+        if Path(source).exists():
+            return 2  # loading the model will say what is wrong
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise AutopruneError(
+            f"model {source!r} is no folder here and could not be had from the hub: {reason}"
+        ) from error
+
+
+def _left_alone(model: nn.Module, units: Sequence[Unit]) -> dict[str, int]:
+    """Bytes of each module that has parameters and is in no unit."""
+    taken = {weight.path for unit in units for weight in unit.weights}
+    own = {
+        path: sum(one.numel() * one.element_size() for one in module.parameters(recurse=False))
+        for path, module in model.named_modules()
+        if path not in taken
+    }
+    return {path: size for path, size in own.items() if size}

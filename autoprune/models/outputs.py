@@ -1,0 +1,52 @@
+"""A model's answers: which of its outputs they are, and at which places of a batch they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from autoprune.tasks.kinds import CAUSAL_LM, EMBEDDING, IMAGES
+
+
+def outputs_of(model: nn.Module, inputs: Mapping[str, Tensor], kind: str) -> Float[Tensor, "*b k"]:
+    """A model's answers: logits [b k] or [b s k], or for sentences unit vectors [b d].
+
+    A sentence's vector is the mean of its tokens' (Reimers and Gurevych, arXiv 1908.10084, section 3).
+    """
+    if kind == IMAGES and not hasattr(model, "config"):
+        out = model(*inputs.values())
+    elif kind == CAUSAL_LM:
+        out = model(**inputs, use_cache=False)
+    else:
+        out = model(**inputs)
+    if kind == EMBEDDING:
+        hidden: Tensor = out.last_hidden_state
+        mask = inputs["attention_mask"][..., None].to(hidden.dtype)
+        mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1.0)
+        return nn.functional.normalize(mean, dim=-1)
+    answers: Tensor = out if isinstance(out, Tensor) else out.logits if hasattr(out, "logits") else out[0]
+    return answers
+
+
+class Answering(nn.Module):
+    """A model as a function from its inputs, in the order of `names`, to its answers alone: to be traced."""
+
+    def __init__(self, model: nn.Module, kind: str, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.kind, self.names = model, kind, names
+        self.eval()
+
+    def forward(self, *inputs: Tensor) -> Float[Tensor, "*b k"]:
+        return outputs_of(self.model, dict(zip(self.names, inputs, strict=True)), self.kind)
+
+
+def answered(
+    output: Float[Tensor, "*b k"], at: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+) -> Float[Tensor, "m k"]:
+    """The answers among a model's outputs: all, or those of the places `at` (see `Task.answered`)."""
+    return output if at is None else output[torch.from_numpy(at[0]), torch.from_numpy(at[1])]

@@ -1,0 +1,147 @@
+"""What kind of model this is: how an empty one is built, and what of its output are its answers.
+
+Shapes: b rows, s places of a row (tokens), k outputs, d features.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.core.errors import AutopruneError
+from autoprune.core.references import named
+from autoprune.models.canonical import fold_norms_, straighten_
+from autoprune.models.outputs import outputs_of
+from autoprune.tasks.kinds import CAUSAL_LM, EMBEDDING, IMAGES, OWN, PAIRED_TEXT, TOKENS
+
+CONFIG, KEY = "config.json", "autoprune"
+"""The file that describes a model, and what of it is ours."""
+
+AUTO_CLASSES = {
+    **dict.fromkeys(PAIRED_TEXT, "AutoModelForSequenceClassification"),
+    TOKENS: "AutoModelForTokenClassification",
+    EMBEDDING: "AutoModel",
+    CAUSAL_LM: "AutoModelForCausalLM",
+    IMAGES: "AutoModelForImageClassification",
+}
+"""Which of transformers' classes has the head of a kind of task."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A kind of task and a model without its weights.
+
+    config: of transformers; of a model that is not from there, what is worth noting about it. builder:
+    `module:function` that gives such a model. image: channels, height and width that norms are found with.
+    folded: whether batch norms are folded.
+    """
+
+    kind: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    builder: str | None = None
+    image: tuple[int, int, int] | None = None
+    folded: bool = True
+
+    def empty(self) -> nn.Module:
+        """The model in canonical form with weights to be replaced, float32, in evaluation mode.
+
+        Raises:
+            AutopruneError: when the config describes no model, or the builder gives none.
+        """
+        model = built(self.builder) if self.builder else self._from_config()
+        self.canonicalise_(model)
+        return model
+
+    def canonicalise_(self, model: nn.Module) -> None:
+        """Bring a model of this architecture into canonical form, in place."""
+        model.float().eval()
+        if self.kind == EMBEDDING and getattr(model, "pooler", None) is not None:
+            model.pooler = None  # type: ignore[assignment]  # the mean of the tokens has no use for it
+        straighten_(model)
+        has_norms = any(isinstance(one, nn.BatchNorm2d) for one in model.modules())
+        if self.folded and has_norms and self.image is not None:
+            fold_norms_(model, self.run_once)
+
+    def run_once(self, model: nn.Module) -> Tensor:
+        """What an image model answers to one fixed picture of noise."""
+        assert self.image is not None
+        noise = torch.randn(1, *self.image, generator=torch.Generator().manual_seed(0))
+        inputs = {"pixel_values": noise}
+        return outputs_of(model, inputs, self.kind)
+
+    def _from_config(self) -> nn.Module:
+        import transformers
+
+        transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        try:
+            config: Any = transformers.AutoConfig.for_model(**self.config)
+            if self.kind == OWN:
+                made = getattr(transformers, config.architectures[0])._from_config(config)
+            else:
+                made = getattr(transformers, AUTO_CLASSES[self.kind]).from_config(config)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise AutopruneError(f"its config makes no model for {self.kind}: {reason:.200}") from error
+        model: nn.Module = made
+        return model
+
+    # ---- on disk --------------------------------------------------------------------------------
+
+    def described(self) -> dict[str, Any]:
+        """What `config.json` says: the model's own config, and under one key what is ours."""
+        ours = {name: one for name, one in asdict(self).items() if name != "config"}
+        return {**self.config, KEY: ours}
+
+    def identity(self) -> dict[str, Any]:
+        """The same without the path that the model was loaded from: it changes nothing that is computed."""
+        return {name: one for name, one in self.described().items() if name != "_name_or_path"}
+
+    def write(self, folder: Path) -> None:
+        """Write `config.json`."""
+        (folder / CONFIG).write_text(json.dumps(self.described(), indent=1), encoding="utf-8")
+
+    @classmethod
+    def from_config(cls, described: Mapping[str, Any]) -> Architecture:
+        """Inverse of `described`; without our key a text classifier of transformers."""
+        ours = dict(described.get(KEY) or {"kind": PAIRED_TEXT[0]})
+        if ours.get("image") is not None:
+            ours["image"] = tuple(ours["image"])
+        return cls(config={name: one for name, one in described.items() if name != KEY}, **ours)
+
+    @classmethod
+    def read(cls, folder: Path) -> Architecture:
+        """What a folder's `config.json` describes.
+
+        Raises:
+            AutopruneError: when it is missing or damaged.
+        """
+        path = folder / CONFIG
+        try:
+            described = json.loads(path.read_text(encoding="utf-8"))
+            return cls.from_config(described)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise AutopruneError(f"{path} describes no model: {error}") from error
+
+
+def built(builder: str) -> nn.Module:
+    """What a builder gives.
+
+    Raises:
+        AutopruneError: when it raises, or gives no module.
+    """
+    function = named(builder, what="model builder")
+    try:
+        model = function()
+    except Exception as error:
+        raise AutopruneError(f"model builder {builder!r} raised {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise AutopruneError(
+            f"model builder {builder!r} gave a {type(model).__name__}; a torch Module is needed"
+        )
+    return model

@@ -1,0 +1,365 @@
+"""A model and a space file -> the ordered units of that model.
+
+A unit's weights are named by module path. `rows` lose output features when pieces (heads, groups of heads,
+neurons, channels) are removed, `cols` the matching input features; a unit that is only quantized has `rows`
+alone, and so has one of tokens, whose rows are looked up by number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from autoprune.core.errors import AutopruneError
+from autoprune.models.split_embedding import COMMON, RARE, Parted, ranks_type
+from autoprune.space.levels import UNTOUCHED, Choices, Level, SearchSpace
+from autoprune.space.space_file import SpaceFile, UnitRule
+from autoprune.space.storage import stored_bytes
+
+FLOAT_BYTES = 4
+
+ID_BYTES = 4
+"""Of a token's row number, where tokens are removed: runtimes look up by 32 bits."""
+
+CHANNEL_STEP = 8
+"""Channels are kept in multiples of this, which kernels like."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One matrix of a unit: its module's path, and shape as it came [o i]; a look-up or a product.
+
+    A convolution's is [o, i kernel], with `kernel` weights for each input channel; one that is `depthwise`
+    has an input channel of its own for each output, so its [o, kernel] loses rows alone. tied: path of the
+    output layer that has the same weight.
+    """
+
+    path: str
+    rows: int
+    columns: int
+    has_bias: bool
+    is_embedding: bool = False
+    kernel: int = 0
+    depthwise: bool = False
+    tied: str = ""
+
+    @property
+    def is_conv(self) -> bool:
+        """Whether it is slid over a picture."""
+        return self.kernel > 0
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is compressed together, in `pieces` that can be removed one by one; kept in steps of `step`."""
+
+    name: str
+    kind: str
+    rows: tuple[Weight, ...]
+    cols: tuple[Weight, ...]
+    pieces: int
+    step: int
+    group_size: int
+    ratios: tuple[float, ...]
+    bits: tuple[int, ...]
+    integer: bool = False
+    """Whether 8-bit weights may be multiplied with 8-bit activations."""
+    by_token: bool = False
+    """Whether what is removed are rows of an embedding, by how rarely they are looked up."""
+    ranked: int = 0
+    """Of a vocabulary's rare part: tokens of both parts, each of which has a rank; 0 of all else."""
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """All matrices of the unit."""
+        return self.rows + self.cols
+
+    @property
+    def is_looked_up(self) -> bool:
+        """Whether it has an embedding that is no output layer's weight too."""
+        return any(one.is_embedding and not one.tied for one in self.weights)
+
+    @property
+    def choices(self) -> Choices:
+        """What the unit may be set to, whatever the target."""
+        return Choices(self.name, self.ratios, self.bits, self.integer)
+
+    def levels(self, ratio: float | None = None) -> list[Level]:
+        """All levels, or those of one ratio, untouched first."""
+        return [one for one in self.choices.levels() if ratio is None or one.ratio == ratio]
+
+    @property
+    def prunable(self) -> bool:
+        """Whether rows can be removed."""
+        return bool(self.cols) or self.by_token
+
+    def kept(self, ratio: float) -> int:
+        """Pieces that stay, in whole steps; none only at a ratio of 1."""
+        if ratio in (0.0, 1.0):
+            return self.pieces if ratio == 0.0 else 0
+        steps = max(1, round(self.pieces * (1 - ratio) / self.step))
+        return min(self.pieces, steps * self.step)
+
+    def shapes(self, ratio: float) -> dict[str, tuple[int, int]]:
+        """Shape [o i] of each matrix once `ratio` of the pieces is gone."""
+        kept = self.kept(ratio)
+        out = {w.path: (self._left(w.rows, kept) if self.prunable else w.rows, w.columns) for w in self.rows}
+        return out | {w.path: (w.rows, self._left(w.columns, kept)) for w in self.cols}
+
+    def _left(self, size: int, kept: int) -> int:
+        """Rows or columns that stay with so many pieces."""
+        return size // self.pieces * kept
+
+    def at(self, keep: Any, size: int) -> Any:
+        """Numbers of the rows or columns, of `size` in all, that belong to pieces `keep` [k], in order."""
+        import torch
+
+        each = size // self.pieces
+        return (keep[:, None] * each + torch.arange(each)).reshape(-1)
+
+    def map_bytes(self, level: Level) -> int:
+        """Bytes of the numbers by which tokens are looked up, where some are gone or stored apart."""
+        if self.ranked:
+            return self.ranked * ranks_type(self.ranked).itemsize if level != UNTOUCHED else 0
+        return ID_BYTES * self.pieces if self.by_token and level.ratio > 0 else 0
+
+    def size_bytes(self, level: Level) -> int:
+        """Bytes of the unit's weights and biases at a level, file overhead not counted."""
+        shapes = self.shapes(level.ratio)
+        weights = sum(
+            stored_bytes(o, i, bits=level.bits, group_size=i if level.is_integer else self.group_size)
+            for o, i in shapes.values()
+            if o and i
+        )
+        biases = sum(shapes[w.path][0] for w in self.weights if w.has_bias)
+        return weights + FLOAT_BYTES * biases + self.map_bytes(level)
+
+
+def find_units(model: nn.Module, file: SpaceFile, *, source: str) -> tuple[Unit, ...]:
+    """Match a space file's rules against a model's modules, in the model's order.
+
+    Args:
+        model: may be on the meta device; only names and shapes are read.
+        file: the rules; the first that matches a path takes it.
+        source: the space file's name, for messages.
+
+    Raises:
+        AutopruneError: with every rule that does not fit the model.
+    """
+    modules = dict(model.named_modules())
+    prefix = str(getattr(model, "base_model_prefix", ""))
+    found: list[Unit] = []
+    errors: list[str] = []
+    taken: set[str] = set()
+    for kind, rule in file.units.items():
+        places = _places(rule.at, modules, prefix)
+        if not places and not rule.optional:
+            errors.append(f"units.{kind}: no module matches {rule.at!r}")
+        for place in places:
+            paths = _paths(place, rule)
+            if taken & paths or (rule.optional and not paths <= modules.keys()):
+                continue
+            try:
+                units = _units(model, modules, place, kind, rule, prefix)
+            except AutopruneError as error:
+                errors.append(f"units.{kind}: {error}")
+                break
+            taken |= paths | {w.tied for unit in units for w in unit.weights}
+            found += units
+    if errors:
+        raise AutopruneError(
+            f"space file {source} does not fit this model ({type(model).__name__}):\n  " + "\n  ".join(errors)
+        )
+    order = {path: k for k, path in enumerate(modules)}
+    return tuple(sorted(found, key=lambda unit: order[unit.rows[0].path]))
+
+
+def to_part(model: nn.Module, file: SpaceFile) -> dict[str, float]:
+    """Paths of embeddings that a space file has in two parts, with the share of look-ups of the common one.
+
+    Those whose weight another layer has too stay whole.
+    """
+    modules, prefix = dict(model.named_modules()), str(getattr(model, "base_model_prefix", ""))
+    return {
+        place: rule.common
+        for rule in file.units.values()
+        if rule.common is not None
+        for place in _places(rule.at, modules, prefix)
+        if isinstance(modules[place], nn.Embedding) and not _sharers(modules, place)
+    }
+
+
+def _places(at: str, modules: Mapping[str, nn.Module], prefix: str) -> list[str]:
+    """Paths that a rule matches; a model without a head lacks the prefix that the rule is written with."""
+    bare = bool(prefix) and prefix not in modules
+    at = at.removeprefix(f"{prefix}.") if bare else at
+    pattern = re.compile(re.escape(at).replace(r"\*", r"[^.]+"))
+    return [path for path in modules if pattern.fullmatch(path)]
+
+
+def _paths(place: str, rule: UnitRule) -> set[str]:
+    """Paths of the modules that a rule names at a place."""
+    return {_join(place, part) for part in (rule.rows or ("",)) + rule.cols}
+
+
+def _units(
+    model: nn.Module,
+    modules: dict[str, nn.Module],
+    place: str,
+    kind: str,
+    rule: UnitRule,
+    prefix: str,
+) -> list[Unit]:
+    """The unit of a rule at a place; of a vocabulary in two parts one each, the common whole."""
+    if not isinstance(modules.get(place), Parted):
+        return [_unit(model, modules, place, kind, rule, prefix)]
+    common, rare = (
+        _unit(model, modules, _join(place, part), kind, one, prefix)
+        for part, one in ((COMMON, rule.model_copy(update={"prune": None})), (RARE, rule))
+    )
+    return [common, replace(rare, ranked=common.rows[0].rows + rare.rows[0].rows)]
+
+
+def _unit(
+    model: nn.Module,
+    modules: dict[str, nn.Module],
+    place: str,
+    kind: str,
+    rule: UnitRule,
+    prefix: str,
+) -> Unit:
+    rows = tuple(_weight(modules, _join(place, part), rule.tied) for part in rule.rows or ("",))
+    cols = tuple(_weight(modules, _join(place, part)) for part in rule.cols)
+    by = rule.prune.by if rule.prune is not None else ""
+    by_token = by == "token"
+    if by_token and not rows[0].is_embedding:
+        raise AutopruneError(f"{rows[0].path}: tokens are rows of an Embedding, which it is not")
+    pieces = _pieces(model, rows, cols, by) if by else rows[0].rows
+    name = place.removeprefix(f"{prefix}.") if prefix else place
+    name = name if name.rpartition(".")[2] == kind or not rule.cols else f"{name}.{kind}"
+    size = rule.quantize.group_size
+    step = {"head": 1, "token": 1, "channel": CHANNEL_STEP}.get(by, size)
+    unit = Unit(
+        name=name,
+        kind=kind,
+        rows=rows if rule.prune is not None else rows + cols,
+        cols=cols if rule.prune is not None else (),
+        pieces=pieces,
+        step=min(step, pieces),
+        group_size=size,
+        ratios=rule.prune.ratios if rule.prune is not None else (0.0,),
+        bits=rule.quantize.bits,
+        integer=rule.quantize.activations is not None,
+        by_token=by_token,
+    )
+    return replace(unit, ratios=_unlike(unit))
+
+
+def _unlike(unit: Unit) -> tuple[float, ...]:
+    """Ratios at which a unit keeps different numbers of pieces; of those that keep as many the smallest.
+
+    Three heads that others share are two at a quarter and at a half: the same variant twice.
+    """
+    by_kept: dict[int, float] = {}
+    for ratio in unit.ratios:
+        by_kept.setdefault(unit.kept(ratio), ratio)
+    return tuple(by_kept.values())
+
+
+def _pieces(model: nn.Module, rows: Sequence[Weight], cols: Sequence[Weight], by: str) -> int:
+    """How many heads (or groups that share a key and value head), neurons or channels there are."""
+    fewest = min(rows, key=lambda one: one.rows)
+    block = _head_size(model) if by == "head" else 1
+    if fewest.rows % block:
+        raise AutopruneError(f"{fewest.path}: {fewest.rows} rows are not whole heads of {block}")
+    pieces = fewest.rows // block
+    for one in rows:
+        if one.rows % pieces or (by != "head" and one.rows != pieces):
+            raise AutopruneError(f"{one.path} gives {one.rows} features, but {fewest.path} {fewest.rows}")
+    most = max(one.rows for one in rows)
+    for one in cols:
+        taken = one.columns // max(one.kernel, 1)
+        # A layer after the picture is laid out in a row takes several columns of each channel.
+        if one.depthwise or (taken != most if by != "channel" else taken % pieces):
+            raise AutopruneError(f"{one.path} takes {taken} features, but {rows[0].path} gives {most}")
+    return pieces
+
+
+def _join(place: str, part: str) -> str:
+    return f"{place}.{part}" if part and place else part or place
+
+
+def _weight(modules: dict[str, nn.Module], path: str, tied: str = "") -> Weight:
+    module = modules.get(path)
+    if module is None:
+        raise AutopruneError(f"the model has no module {path!r}")
+    has_bias = getattr(module, "bias", None) is not None
+    if isinstance(module, nn.Conv2d):
+        return _conv(module, path, has_bias)
+    if not isinstance(module, nn.Linear | nn.Embedding):
+        raise AutopruneError(f"{path} is a {type(module).__name__}; a Linear, Embedding or Conv2d is needed")
+    rows, columns = module.weight.shape
+    return Weight(
+        path, rows, columns, has_bias, isinstance(module, nn.Embedding), tied=_sharer(modules, path, tied)
+    )
+
+
+def _sharer(modules: Mapping[str, nn.Module], path: str, tied: str) -> str:
+    """Path of the layer that has the same weight as the one at `path`; empty where it is that one's alone."""
+    others = _sharers(modules, path)
+    if not others or others == [tied]:
+        return tied if others else ""
+    is_embedding = isinstance(modules[path], nn.Embedding)
+    what = (
+        f"say so by `tied: {others[0]}`" if is_embedding else f"cover {others[0]} first, with `tied: {path}`"
+    )
+    raise AutopruneError(f"{path} shares its weight with {', '.join(others)}; {what}")
+
+
+def _sharers(modules: Mapping[str, nn.Module], path: str) -> list[str]:
+    """Paths of other layers that have the weight of the one at `path`."""
+    weight = modules[path].weight
+    return [
+        other for other, one in modules.items() if getattr(one, "weight", None) is weight and other != path
+    ]
+
+
+def _conv(module: nn.Conv2d, path: str, has_bias: bool) -> Weight:
+    o, each, *kernel = module.weight.shape
+    size = kernel[0] * kernel[1]
+    depthwise = module.groups == o == module.in_channels
+    if module.groups > 1 and not depthwise:
+        raise AutopruneError(
+            f"{path} is a convolution in {module.groups} groups; 1, or one a channel, is known"
+        )
+    return Weight(path, o, size if depthwise else each * size, has_bias, False, size, depthwise)
+
+
+def _head_size(model: nn.Module) -> int:
+    config: Any = getattr(model, "config", None)
+    given = getattr(config, "head_dim", None)
+    if given:
+        return int(given)
+    try:
+        return int(config.hidden_size) // int(config.num_attention_heads)
+    except (AttributeError, TypeError, ZeroDivisionError) as error:
+        raise AutopruneError("the model's config does not say how large a head is") from error
+
+
+def search_space(units: Sequence[Unit], offers: Callable[[Unit, Level], bool]) -> SearchSpace:
+    """What may be tried: the units' levels, less what a target does not offer, ratio and width apart."""
+    return SearchSpace(
+        tuple(
+            Choices(
+                u.name,
+                tuple(r for r in u.ratios if offers(u, Level(r))),
+                tuple(b for b in u.bits if offers(u, Level(0.0, b))),
+                integer=u.integer and offers(u, Level(0.0, 8, 8)),
+            )
+            for u in units
+        )
+    )

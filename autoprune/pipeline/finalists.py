@@ -1,0 +1,98 @@
+"""After the trials: the points to ship timed again, in turn, and scored once on test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from autoprune.core.progress import Progress
+from autoprune.evaluation.jobs import Evaluate, Score, TimeTogether
+from autoprune.pipeline.ledger import Ledger
+from autoprune.run.folder import RunFolder
+from autoprune.search.study import Study
+from autoprune.space.levels import Candidate
+from autoprune.space.trial import ORIGINAL, Trial
+from autoprune.workers.pool import Pool, run_all
+
+AGAIN = 4
+"""Times at most that points to ship are timed again, while each time others take their place."""
+
+TOGETHER_BYTES = 2**30
+"""Files of the models that are held at once to be timed in turn; baselines that are too many are left out."""
+
+
+@dataclass(frozen=True)
+class Finalists:
+    """What is done with the points to ship of a run, and with its baselines.
+
+    job: how a candidate is evaluated at a rung, for models that were not kept.
+    """
+
+    run: RunFolder
+    study: Study
+    ledger: Ledger
+    pool: Pool
+    progress: Progress
+    reference_ms: float
+    job: Callable[[Candidate, int], Evaluate]
+
+    def time_again(self) -> None:
+        """Time the points to ship in turn with the baselines; one that is slower may give way to another.
+
+        Their trials were minutes apart, and what drifted meanwhile is no merit of theirs.
+        """
+        for _ in range(AGAIN):
+            now = self.ledger.standing()
+            points = [one for one in (now.best, now.knee) if one is not None]
+            if all(one.number in self.study.timed_again for one in points):
+                return
+            plain = [one for one in now.trials if one.is_baseline and one.name != ORIGINAL]
+            self._time({one.number: one for one in [*points, *plain] if one.measurement}.values())
+
+    def _time(self, trials: Iterable[Trial]) -> None:
+        chosen = together(trials)
+        job = TimeTogether(tuple(self.weights(one) for one in chosen))
+
+        def done(_: int, timings: Any) -> None:
+            for one, timing in zip(chosen, timings, strict=True):
+                self.study.retime(one.number, timing.fields(self.reference_ms))
+
+        with self.progress.bar(f"Timing {len(chosen)} finalists and baselines in turn", 1) as bar:
+            run_all(self.pool, [job], done, bar)
+
+    def score(self) -> None:
+        """Accuracy on test, once, of the baselines and the points to ship."""
+        now = self.ledger.standing()
+        points = [one for one in (now.best, now.knee) if one is not None]
+        finalists = {one.number: one for one in [*points, *(t for t in now.trials if t.is_baseline)]}
+        todo = [one for one in finalists.values() if one.test_accuracy is None and one.measurement]
+        jobs = [Score(None if one.name == ORIGINAL else self.weights(one)) for one in todo]
+        if todo:
+            with self.progress.bar("Test scores of finalists and baselines", len(todo)) as bar:
+                run_all(
+                    self.pool,
+                    jobs,
+                    lambda k, result: self.study.update(todo[k].number, test_accuracy=result),
+                    bar,
+                )
+
+    def weights(self, trial: Trial) -> bytes:
+        """A trial's packed model; made again, the same, where it was not kept."""
+        path = self.run.artifact(trial.number) / "model.safetensors"
+        if not path.is_file():
+            job = self.job(trial.candidate, trial.rung)
+            run_all(self.pool, [job], lambda _, result: self.ledger.keep(trial, result))
+        return path.read_bytes()
+
+
+def together(trials: Iterable[Trial]) -> list[Trial]:
+    """The first of some trials whose models take no more memory than they may; one at least."""
+    out: list[Trial] = []
+    room = TOGETHER_BYTES
+    for one in trials:
+        room -= one.measurement.size_bytes if one.measurement else 0
+        if out and room < 0:
+            break
+        out.append(one)
+    return out

@@ -1,0 +1,242 @@
+"""What the user named, loaded and understood: model, data, space, and what each unit weighs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from autoprune.core.cache import content_key
+from autoprune.core.errors import AutopruneError, BudgetError
+from autoprune.models import loading
+from autoprune.models.find_space import find_space
+from autoprune.models.image_processor import Pixels
+from autoprune.models.split_embedding import part_by_use_
+from autoprune.models.units import Unit, find_units, search_space, to_part
+from autoprune.run.config import Config
+from autoprune.run.identity import Identity, weights_hash
+from autoprune.space.budget import Budget, megabytes
+from autoprune.space.costs import Costs
+from autoprune.space.levels import SearchSpace
+from autoprune.space.shipped import spaces_folder
+from autoprune.space.space_file import SpaceFile
+from autoprune.targets import get_target
+from autoprune.targets.sizes import sizes_of
+from autoprune.tasks.custom import own_task, task_hash
+from autoprune.tasks.data import demo, splits
+from autoprune.tasks.encoding import encode, encoded_hash, pictures
+from autoprune.tasks.kinds import CLASSES, IMAGES, KINDS, METRICS, OWN
+from autoprune.tasks.task import Encoded, Task
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was named, loaded and understood, before anything costly: the budget can be checked.
+
+    data_hash: of the rows as they were read. encoded_hash: of what the model is fed, which depends on the
+    tokenizer too, or on how pictures are made inputs (`encoding.encoded_hash`). identity: what a run is
+    held to.
+    """
+
+    name: str
+    task: Task
+    loaded: loading.Loaded
+    file: SpaceFile
+    space_name: str
+    units: tuple[Unit, ...]
+    space: SearchSpace
+    sizes: Costs
+    data_hash: str
+    dataset: str
+    encoded_hash: str
+    identity: Identity
+
+    @property
+    def original_bytes(self) -> int:
+        """Predicted (and for the original exact) bytes of the uncompressed model's files."""
+        return self.sizes.size_bytes(self.space.untouched())
+
+
+def read_inputs(config: Config) -> Inputs:
+    """Load model, data and space file, and settle what each unit weighs on the target.
+
+    Raises:
+        AutopruneError: for whatever the user named that is not there or does not fit.
+    """
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    target = get_target(config.target)
+    kind = kind_of(config)
+    metric = metric_of(config, kind)
+    if kind == OWN:
+        task = own_task(str(config.task))
+        loaded, name, data_hash = _loaded(config, kind, 0, task), str(config.task), task_hash(task)
+    else:
+        splits = _splits(config, kind)
+        loaded = _loaded(config, kind, len(splits.label_names))
+        task = encoded(splits, loaded, config.max_length, kind, metric)
+        name, data_hash = splits.name, splits.fingerprint
+    fed = encoded_hash(task, data_hash=data_hash, pixels=loaded.pixels)
+    identity = _identity(config, loaded, task, fed)  # before embeddings are parted by the data
+    file, space_name = find_space(config.space, loaded.model)
+    if target.parts:
+        _part_(loaded, file, task)
+    units = find_units(loaded.model, file, source=space_name)
+    space = search_space(units, target.offers)
+    sizes = sizes_of(loaded, units, space, target, task)
+    return Inputs(
+        name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed,
+        identity,
+    )  # fmt: skip
+
+
+def _identity(config: Config, loaded: loading.Loaded, task: Task, fed: str) -> Identity:
+    """Hashes of the weights and data that were read, and where they lie."""
+    state, body = loaded.model.state_dict(), getattr(loaded.model, "base_model", loaded.model)
+    inside = body.state_dict()
+    prefix = "" if body is loaded.model else f"{loaded.model.base_model_prefix}."
+    head = {name: one for name, one in state.items() if name.removeprefix(prefix) not in inside}
+    return Identity(
+        weights=weights_hash(inside),
+        head=weights_hash(head) if head and loaded.has_head else None,
+        data=content_key(fed, task.label_names),
+        paths=paths_of(config),
+        folder=str(Path.cwd()),
+    )
+
+
+def paths_of(config: Config) -> dict[str, str]:
+    """Absolute paths of the settings that name a file or folder; hub ids and functions are none."""
+    named = {name: getattr(config, name) for name in ("model", "dataset", "weights", "space")}
+    if named["space"] in ("auto", *(path.stem for path in spaces_folder().glob("*.yaml"))):
+        del named["space"]  # a shipped one, whatever lies here under its name
+    paths = {name: Path(text).expanduser() for name, text in named.items() if text and text.strip()}
+    return {name: str(path.absolute()) for name, path in paths.items() if path.exists()}
+
+
+def _part_(loaded: loading.Loaded, file: SpaceFile, task: Task) -> None:
+    """Part the vocabularies that a space file has in two, by the training text, in place."""
+    if not isinstance(task.train, Encoded) or loaded.tokenizer is None:
+        return
+    for path, share in to_part(loaded.model, file).items():
+        uses = np.zeros(len(loaded.model.get_submodule(path).weight))  # type: ignore[arg-type]
+        counts = np.bincount(task.train.ids)[: len(uses)]
+        uses[: len(counts)] = counts
+        uses[[one for one in loaded.tokenizer.all_special_ids if one < len(uses)]] = np.inf
+        part_by_use_(loaded.model, path, uses, share)
+
+
+def name_of(config: Config) -> str:
+    """What a run is called after."""
+    if config.model is None:
+        return "demo-minilm"
+    return Path(config.model.rstrip("/").rpartition(":")[2]).name or "model"
+
+
+def kind_of(config: Config) -> str:
+    """The kind of task that is asked for, or that a model's own config tells.
+
+    Raises:
+        AutopruneError: for a kind that does not exist.
+    """
+    if ":" in config.task:
+        return OWN
+    if config.task != "auto":
+        if config.task in KINDS:
+            return config.task
+        raise AutopruneError(
+            f"--task {config.task!r} does not exist; there are auto, {', '.join(KINDS)}, and module:function "
+            "for one of your own"
+        )
+    if config.model is None:
+        return CLASSES
+    return IMAGES if is_reference(config.model) else loading.kind_of(config.model, config.revision)
+
+
+def metric_of(config: Config, kind: str) -> str:
+    """The metric that is asked for, or the usual one.
+
+    Raises:
+        AutopruneError: for one that the kind of task does not have.
+    """
+    known = METRICS.get(kind, ())
+    if config.metric is not None and config.metric not in known:
+        has = f"; there are {', '.join(known)}" if known else ", which brings its own"
+        raise AutopruneError(f"--metric {config.metric!r} is not one of task {kind}{has}")
+    return config.metric or (known[0] if known else "own")
+
+
+def _splits(config: Config, kind: str) -> splits.Splits:
+    is_demo = config.model is None
+    if config.dataset is None and not is_demo:
+        raise AutopruneError(
+            "MODEL needs data: give --dataset (a file, folder, hub id or package.module:function)"
+        )
+    if is_demo and config.dataset is None:
+        return splits.demo_splits()
+    return splits.read_splits(
+        str(config.dataset),
+        kind=kind,
+        text_columns=config.text_columns,
+        image_column=config.image_column,
+        label_column=config.label_column,
+        group_by=config.group_by,
+        seed=config.seed,
+        limits=dict(zip(("train", "validation", "test"), config.limit_rows, strict=False)),
+    )
+
+
+def _loaded(config: Config, kind: str, labels: int, task: Task | None = None) -> loading.Loaded:
+    """The model that was named, for the kind of task."""
+    torch.manual_seed(config.seed)  # a head that is missing is drawn from the global generator
+    source = str(demo.demo_model()) if config.model is None else config.model
+    if is_reference(source):
+        pixels = Pixels.beside(config.weights, config.image_size)
+        return loading.load_built(source, config.weights, pixels, kind=kind, task=task)
+    if config.weights is not None:
+        raise AutopruneError(
+            "--weights goes with a MODEL that a function builds, module:function; a folder has its own"
+        )
+    return loading.load_pretrained(
+        source,
+        labels=labels,
+        kind=kind,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+        image_size=config.image_size,
+    )
+
+
+def is_reference(source: str) -> bool:
+    """Whether a model is named by a function that builds it."""
+    return ":" in source and not Path(source).exists()
+
+
+def encoded(splits: splits.Splits, loaded: loading.Loaded, max_length: int, kind: str, metric: str) -> Task:
+    """The splits as a model takes them."""
+    if loaded.pixels is not None:
+        return pictures(splits, loaded.pixels, metric=metric)
+    return encode(splits, loaded.tokenizer, max_length=max_length, kind=kind, metric=metric)
+
+
+def check_budget(inputs: Inputs, budget: Budget) -> int:
+    """Bytes of the smallest candidate.
+
+    Raises:
+        BudgetError: when even that is over the budget; says how small the model can get, and why.
+    """
+    smallest = inputs.sizes.smallest(inputs.space)
+    size = inputs.sizes.size_bytes(smallest)
+    if budget.size_bytes is not None and size > budget.size_bytes:
+        parts = {u: inputs.sizes.levels[u][level].size_bytes for u, level in smallest.items}
+        unit = max(parts, key=lambda name: parts[name])
+        raise BudgetError(
+            f"budget {megabytes(budget.size_bytes)} cannot be met: the smallest candidate of "
+            f"{inputs.space_name} on this model is {size / 1e6:.2f} MB ({unit} {parts[unit] / 1e6:.2f} MB at "
+            f"{smallest[unit].width} bits, {inputs.sizes.fixed_bytes / 1e6:.2f} MB outside all units). "
+            "Raise --budget, or allow fewer bits or higher ratios in the space file."
+        )
+    return size

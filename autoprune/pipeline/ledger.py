@@ -1,0 +1,215 @@
+"""Keeps the run folder true to the study: front, status, table, report, and the models worth keeping."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import time
+from importlib import metadata
+
+import numpy as np
+
+from autoprune.core.files import write_json
+from autoprune.core.redaction import redacted
+from autoprune.evaluation.jobs import Evaluated
+from autoprune.evaluation.seeds import candidate_seed
+from autoprune.models.split_embedding import parts_of
+from autoprune.pipeline.prepare import Prepared
+from autoprune.report import write_csv, write_report
+from autoprune.run.config import Config
+from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder
+from autoprune.run.front_record import front_record, sensitivity_file
+from autoprune.run.standing import Standing, standing
+from autoprune.search.schedule import is_candidate
+from autoprune.search.study import Study
+from autoprune.space.costs import Costs
+from autoprune.space.levels import INTEGER, Candidate
+from autoprune.space.trial import Measurement, Trial
+from autoprune.targets import get_target, is_fast
+from autoprune.tasks.kinds import CAUSAL_LM
+from autoprune.tasks.metrics import own_metric
+from autoprune.tasks.task import Arrays, Task
+from autoprune.workers.pool import Outcome
+
+PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "datasets", "openvino")
+
+EVALUATION = ("finetune", "save", "accuracy", "latency")
+"""Parts of a trial that train or measure it; size is measured by saving."""
+
+PROTOCOL = (
+    "Median of 15 calls, batch {batch}, {what}, one thread, the original and the "
+    "candidate in turn; meanwhile every other worker of the machine waits. The median over these "
+    "pairs of the candidate's time to the original's is multiplied by the original's median, measured "
+    "once before the trials. The bars are the 10th and 90th percentile. The points to ship and the "
+    "uniform models are timed again at the end, all in turn."
+)
+
+
+LATENCY_OF = {CAUSAL_LM: "a token"}
+"""What a latency is of, where it is not of a call."""
+
+
+def _protocol(config: Config, task: Task) -> str:
+    """How latency is taken, in words."""
+    what = f"{config.sequence} tokens"
+    if task.kind == CAUSAL_LM:
+        what = f"one token after {config.sequence} others, whose keys and values are kept"
+    elif isinstance(task.validation, Arrays):
+        shapes = (x.shape[1:] for x in task.validation.inputs.values())
+        what = "inputs of " + ", ".join(" x ".join(map(str, one)) for one in shapes)
+    return PROTOCOL.format(batch=config.batch, what=what)
+
+
+def _guessed(task: Task) -> float:
+    """Accuracy of always answering with the commonest class; 0 by any other metric."""
+    if task.metric != "accuracy":
+        return 0.0
+    labels = task.labels(task.validation, np.arange(len(task.validation)))
+    return 100.0 * float(np.bincount(labels).max()) / len(labels)
+
+
+class Ledger:
+    """What is written of one run while and after it is searched."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        prepared: Prepared,
+        study: Study,
+        costs: Costs,
+        *,
+        reference_ms: float,
+        wanted: int,
+        sizes: tuple[float, float],
+    ) -> None:
+        self.run, self.prepared, self.study, self.costs = run, prepared, study, costs
+        self.sizes = sizes
+        self.config, self.reference_ms, self.wanted = run.config(), reference_ms, wanted
+        self.budget = self.config.limits()
+        self.started = time.monotonic()
+        self.before = float(run.about().get("seconds", 0.0))
+        self.estimates: list[tuple[float, float]] = []
+        self._note_facts()
+
+    def trial_of(self, candidate: Candidate, rung: int, outcome: Outcome, name: str | None = None) -> Trial:
+        """What an outcome says of a candidate; `number` is the study's to give."""
+        result = outcome.result if isinstance(outcome.result, Evaluated) else None
+        return Trial(
+            number=-1,
+            candidate=candidate,
+            measurement=result.measurement if result else None,
+            failure=None if outcome.failure is None else redacted(outcome.failure),
+            name=name,
+            predicted_size_bytes=self.costs.size_bytes(candidate),
+            seconds=round(outcome.seconds, 3),
+            worker=outcome.worker,
+            seed=candidate_seed(self.config.seed, candidate),
+            rung=rung,
+            parts=dict(result.parts) if result else {},
+        )
+
+    def keep(self, trial: Trial, result: object) -> None:
+        """Keep the model of a trial; `sum_up` drops those that leave the front."""
+        if isinstance(result, Evaluated):
+            self.run.keep_artifact(
+                trial.number, result.artifact, self.prepared.setting.architecture.described()
+            )
+
+    def standing(self) -> Standing:
+        task = self.prepared.setting.task
+        original = self.prepared.inputs.original_bytes
+        reference = Measurement(original, self.reference_ms, _guessed(task))
+        return standing(
+            self.study.trials(), self.budget, reference, answers=task.answer_count(task.validation)
+        )
+
+    def sum_up(self, *, state: str, in_flight: int = 0, seconds_left: float | None = None) -> Standing:
+        """Bring `front.json`, `status.json`, the table and the report up to date."""
+        now = self.standing()
+        seconds = round(self.before + time.monotonic() - self.started, 1)
+        about = self.run.about() | {"seconds": seconds}
+        record = front_record(about, self.costs, now, self.budget, sizes=self.sizes, state=state)
+        write_json(self.run.path / FRONT, record)
+        if state != "running" or not (self.run.path / SENSITIVITY).exists():
+            write_json(self.run.path / SENSITIVITY, sensitivity_file(record))
+        self._drop_artifacts(now)
+        if seconds_left is not None:
+            self.estimates.append((time.monotonic() - self.started, seconds_left))
+        self.run.status(
+            state, trials=sum(is_candidate(one) for one in now.trials), planned=self.wanted,
+            trained=sum(one.rung > 0 and not one.is_baseline for one in now.trials),
+            in_flight=in_flight, seconds=seconds, seconds_left=seconds_left,
+            failed=sum(one.failure is not None for one in now.trials), front=record["front"],
+            best=record["best"], knee=record["knee"], hypervolume=now.hypervolume,
+        )  # fmt: skip
+        if state != "running":
+            self.run.note(seconds=seconds)
+            write_csv(record, self.run.path / "front.csv")
+            write_report(record, self.run.path / "report.html")
+        return now
+
+    def close_trials(self, stopped_by: str, seconds: float, waited: float) -> None:
+        """Note how the trials ended, what share of their time the driver took, and how the estimate held.
+
+        seconds: from the first trial to the last; waited: of these, what the driver waited for workers.
+        The rest of a trial's time that is neither training nor evaluation is stitching and packing.
+        """
+        trials = [one for one in self.study.trials() if one.parts and not one.is_baseline]
+        whole = sum(one.seconds for one in trials)
+        spent = sum(one.parts.get(name, 0.0) for one in trials for name in EVALUATION)
+        end = time.monotonic() - self.started
+        begun = end - seconds
+        half = min(self.estimates, key=lambda pair: abs(pair[0] - begun - seconds / 2), default=None)
+        self.run.note(
+            stopped_by=stopped_by,
+            driver_share=round((seconds - waited) / max(seconds, 1e-9), 4),
+            overhead_share=round(1 - spent / whole, 4) if whole else None,
+            time_left_at_half=None
+            if half is None
+            else {"said": round(half[1], 1), "was": round(end - half[0], 1)},
+        )
+
+    def _drop_artifacts(self, now: Standing) -> None:
+        """Models that are neither on the front, nor a baseline, nor a point to ship."""
+        wanted = {one.number for one in now.front} | {t.number for t in now.trials if t.is_baseline}
+        wanted |= {one.number for one in (now.best, now.knee) if one is not None}
+        for folder in (self.run.path / "trials").glob("[0-9]*"):
+            if int(folder.name) not in wanted:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _note_facts(self) -> None:
+        """What the report says of the run, in `run.json`."""
+        inputs, config, task = self.prepared.inputs, self.config, self.prepared.setting.task
+        target, units = get_target(config.target), self.prepared.setting.units
+        fast = {lv.width for unit in units for lv in unit.levels(0.0) if is_fast(target, unit, lv)}
+        facts = {
+            "name": self.run.path.name,
+            "folder": str(self.run.path),
+            "model": config.model or "all-MiniLM-L6-v2 (built-in demo)",
+            "dataset": inputs.dataset,
+            "target": config.target,
+            "fast_bits": sorted(one for one in fast if isinstance(one, int)),
+            "integer": INTEGER in fast,
+            "sampler": config.sampler,
+            "seed": config.seed,
+            "budget": {"size_bytes": self.budget.size_bytes, "latency_ms": self.budget.latency_ms},
+            "budget_text": str(self.budget),
+            "task": task.kind,
+            "metric": own_metric(task.metric).as_json(),
+            "latency_of": LATENCY_OF.get(task.kind),
+            "validation_answers": task.answer_count(task.validation),
+            "validation_rows": len(task.validation),
+            "test_rows": len(task.test),
+            "planned_trials": self.wanted,
+            "versions": {name: metadata.version(name) for name in PACKAGES},
+            "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
+            "protocol": _protocol(config, task),
+            "recipe": vars(self.prepared.recipe),
+            "model_hash": self.prepared.model_hash,
+            "data_hash": inputs.data_hash,
+            "space": inputs.space_name,
+            "labels": list(task.label_names),
+            "parts": parts_of(self.prepared.model),
+        }
+        kinds = {unit.name: unit.kind for unit in self.prepared.setting.units}
+        self.run.note(facts=facts, kinds=kinds, library_key=self.prepared.setting.key)

@@ -1,0 +1,130 @@
+"""What is measured once, before the trials: the library, what each variant harms, and milliseconds."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from autoprune.compress.library import LOOK_UPS
+from autoprune.compress.library_folder import VERSION as LIBRARY_VERSION
+from autoprune.core.cache import cache_folder, content_key
+from autoprune.core.files import read_json, write_json, written_whole
+from autoprune.core.progress import Progress
+from autoprune.evaluation.jobs import BuildUnit, Sense, TimeCandidate, Whereabouts
+from autoprune.models.blocks import shares
+from autoprune.pipeline.prepare import Prepared
+from autoprune.sensitivity.fisher_scores import Sensitivity
+from autoprune.space.costs import Costs
+from autoprune.space.levels import Level
+from autoprune.targets import get_target, is_fast, versions_of
+from autoprune.targets.latency_table import Design, Table
+from autoprune.tasks.task import layout
+from autoprune.workers.pool import Pool, run_all
+
+SENSITIVITY_VERSION = 6
+LATENCY_VERSION = 6
+"""Raised when a cached result would come out differently."""
+
+
+def build_library(prepared: Prepared, pool: Pool, progress: Progress) -> None:
+    """Every unit's variants on disk, shared by the workers of a machine."""
+    units = prepared.setting.units
+    with progress.bar(f"Library: variants of {len(units)} units", len(units)) as bar:
+        run_all(pool, [BuildUnit(unit) for unit in units], lambda *_: None, bar)
+
+
+def measured_costs(
+    prepared: Prepared, pool: Pool, progress: Progress, reference_ms: float
+) -> tuple[Costs, Table]:
+    """Bytes, predicted damage and milliseconds of every unit at every level, and the table of these last."""
+    sensitivity = _sensitivity(prepared, pool, progress)
+    table = _latency_table(prepared, pool, progress)
+    costs = prepared.inputs.sizes.with_damage(sensitivity.damage())
+    return table.applied(costs, reference_ms), table
+
+
+def time_original(pool: Pool) -> float:
+    """The original's milliseconds on the target, with nothing else running."""
+    found: list[float] = []
+    run_all(pool, [TimeCandidate(None)], lambda _, timing: found.append(timing.original_ms))
+    return found[0]
+
+
+# ---- sensitivity --------------------------------------------------------------------------------
+
+
+def _sensitivity(prepared: Prepared, pool: Pool, progress: Progress) -> Sensitivity:
+    """From the cache, or measured by all workers, each for some of the units."""
+    setting = prepared.setting
+    key = content_key(
+        SENSITIVITY_VERSION, LIBRARY_VERSION, setting.key, setting.sensitivity_rows, len(setting.task.train),
+        [asdict(unit) for unit in setting.units], *[LOOK_UPS for unit in setting.units if unit.is_looked_up],
+    )  # fmt: skip
+    path = cache_folder() / "sensitivity" / f"{key}.safetensors"
+    if path.is_file():
+        return _read(load_file(path))
+    parts: list[Sensitivity] = []
+    jobs = [Sense(share) for share in shares(prepared.model, setting.units, pool.size)]
+    with progress.bar("Sensitivity of every variant", len(jobs)) as bar:
+        run_all(pool, jobs, lambda _, result: parts.append(result), bar)
+    whole = Sensitivity.merged(parts)
+    arrays = {
+        f"{unit}|{level.ratio!r}|{level.width}": np.ascontiguousarray(score)
+        for unit, table in whole.scores.items()
+        for level, score in table.items()
+    }
+    with written_whole(path) as temporary:
+        save_file(arrays, temporary)
+    return whole
+
+
+def _read(arrays: dict[str, Any]) -> Sensitivity:
+    scores: dict[str, dict[Level, Any]] = {}
+    for name, score in arrays.items():
+        unit, ratio, width = name.rsplit("|", 2)
+        scores.setdefault(unit, {})[Level.of(float(ratio), width)] = score
+    return Sensitivity(scores)
+
+
+# ---- milliseconds -------------------------------------------------------------------------------
+
+
+def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Table:
+    """Milliseconds of every unit at every level, from the cache of the machine that times, or measured."""
+    setting, space = prepared.setting, prepared.inputs.space
+    target = get_target(setting.target)
+    design = Design(setting.units, space, functools.partial(is_fast, target))
+    probes = design.probes()
+    machine = _timing_machine(pool)
+    key = content_key(
+        LATENCY_VERSION, machine, setting.target, versions_of(setting.target),
+        setting.architecture.identity(), setting.batch, setting.sequence,
+        layout(setting.task.timing_batch(setting.batch, setting.sequence)),
+        [asdict(unit) for unit in setting.units], [[str(level) for _, level in one.items] for one in probes],
+    )  # fmt: skip
+    path = cache_folder() / "latency" / f"{key}.json"
+    if path.is_file():
+        ratios = [float(one) for one in read_json(path)["of the original's milliseconds"]]
+    else:
+        ratios = [0.0] * len(probes)
+        jobs = [TimeCandidate(one) for one in probes]
+
+        def done(k: int, timing: Any) -> None:
+            ratios[k] = timing.quick_ratio
+
+        with progress.bar(f"Latency table: {len(jobs)} models on {setting.target}", len(jobs)) as bar:
+            run_all(pool, jobs, done, bar)
+        about = {"machine": machine, "probes": [{u: str(lv) for u, lv in one.items} for one in probes]}
+        write_json(path, about | {"of the original's milliseconds": ratios})
+    return design.fitted(probes, ratios)
+
+
+def _timing_machine(pool: Pool) -> list[str]:
+    """The machine that times, as strings."""
+    found: list[list[str]] = []
+    run_all(pool, [Whereabouts()], lambda _, machine: found.append(machine))
+    return found[0]

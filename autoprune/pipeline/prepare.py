@@ -1,0 +1,256 @@
+"""From inputs to all that workers need: a teacher fit for the task, its statistics and logits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file as save_torch
+from torch import nn
+
+from autoprune.compress.statistics import Statistics, calibrate
+from autoprune.core.cache import cache_folder, content_key
+from autoprune.core.files import write_json, written_whole
+from autoprune.core.progress import Progress
+from autoprune.evaluation import teacher
+from autoprune.evaluation.finetune import Recipe
+from autoprune.evaluation.jobs import Setting
+from autoprune.evaluation.measure import teacher_answers
+from autoprune.models import loading
+from autoprune.models.spec import Architecture
+from autoprune.models.split_embedding import RARE, parted
+from autoprune.models.state import load_state_, state_of
+from autoprune.models.units import Unit
+from autoprune.pipeline.inputs import Inputs
+from autoprune.run.config import Config
+from autoprune.run.identity import weights_hash
+from autoprune.sensitivity.fisher_scores import measured_rows
+from autoprune.targets.packed import WEIGHTS, torch_runner
+from autoprune.targets.spot_check import spot_check
+from autoprune.tasks.answers import Answers
+from autoprune.tasks.kinds import BY_PLACE
+from autoprune.tasks.task import Data, Encoded, Task, with_label_order
+
+log = logging.getLogger(__name__)
+
+SENSITIVITY_ROWS = 256
+"""Training rows whose gradients tell what a variant harms: its standard error is 9 % with 256."""
+
+PLACED_ROWS, PLACED_CALIBRATION, PLACED_TRAINING = 32, 96, 160
+"""The same where each row has an answer at many places; most rows to calibrate on there, and least to train
+on and to guard with. A language model has a hundred answers a row."""
+
+TEACHER_VERSION, VERSION = 2, 3
+"""Raised when a cached teacher, or its statistics and logits, would come out differently."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Inputs with a teacher that is fit for the task, and the setting for workers."""
+
+    inputs: Inputs
+    model: nn.Module
+    setting: Setting
+    recipe: Recipe
+    model_hash: str
+
+
+def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
+    """Fit the teacher if its head is missing, calibrate, and gather what workers need."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    model, task = _teacher(config, inputs, progress)
+    architecture, whole = _described(inputs.loaded.architecture, model), task.train
+    model_hash = weights_hash(model.state_dict())
+    steps = inputs.file.finetune.steps if config.finetune_steps is None else config.finetune_steps
+    recipe = Recipe(steps, inputs.file.finetune.batch_size, inputs.file.finetune.learning_rate)
+    least = PLACED_TRAINING if task.kind in BY_PLACE else 2048
+    rows = min(len(task.train), max(least, recipe.steps * recipe.batch_size))
+    task = replace(task, train=_head(task.train, rows, config.seed))
+    key = content_key(
+        VERSION, torch.__version__, model_hash, architecture.identity(),
+        spot_check(torch_runner(model, task.kind), task.batch(task.validation, task.example_rows)),
+        inputs.encoded_hash, _always_used(inputs.loaded), rows, config.calibration_rows, config.seed,
+    )  # fmt: skip
+    statistics = _statistics(config, model, task, inputs.units, key, progress)
+    statistics = _with_counts(statistics, model, inputs.units, _uses(whole, task, inputs.loaded, config.seed))
+    answers = _answers(model, task, key, progress)
+    setting = Setting(
+        architecture=architecture,
+        state={name: tensor.numpy() for name, tensor in state_of(model).items()},
+        statistics={where: one.arrays() for where, one in statistics.items()},
+        units=inputs.units,
+        task=task,
+        train_answers=answers["train"],
+        validation_answers=answers["validation"],
+        target=config.target,
+        key=key,
+        batch=config.batch,
+        sequence=config.sequence,
+        sensitivity_rows=PLACED_ROWS if task.kind in BY_PLACE else SENSITIVITY_ROWS,
+        seed=config.seed,
+    )
+    return Prepared(inputs, model, setting, recipe, model_hash)
+
+
+def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Module, Task]:
+    """The model with a head for the task, and the task with labels as that head numbers them."""
+    loaded, task = inputs.loaded, inputs.task
+    if loaded.has_head:
+        order = teacher.label_order(loaded.model, task.label_names)
+        if order is None:
+            log.info("the model's label names are not the data's; labels are taken by number")
+            return loaded.model, task
+        return loaded.model, replace(
+            task,
+            train=with_label_order(task.train, order),
+            validation=with_label_order(task.validation, order),
+            test=with_label_order(task.test, order),
+            label_names=tuple(name for _, name in sorted(zip(order, task.label_names, strict=True))),
+        )
+    if not task.has_labels:
+        return loaded.model, task
+    recipe = teacher.FitRecipe(epochs=config.teacher_epochs, learning_rate=config.teacher_rate)
+    model: Any = loaded.model
+    key = content_key(
+        TEACHER_VERSION, weights_hash(model.state_dict()), loaded.architecture.identity(),
+        inputs.encoded_hash, asdict(recipe), config.seed,
+    )  # fmt: skip
+    path = cache_folder() / "teachers" / key
+    if not path.is_dir():
+        with progress.bar("Fitting the teacher: the model has no trained head for this task", 1) as bar:
+            teacher.fit(
+                model,
+                task,
+                recipe,
+                seed=config.seed,
+                on_step=lambda step, steps, loss: bar(step, f"loss {loss:.3f}", steps),
+            )
+        if task.label_names:
+            teacher.name_labels(model, task.label_names)
+        with written_whole(path) as temporary:
+            temporary.mkdir()
+            save_torch(state_of(model), temporary / WEIGHTS)
+            write_json(temporary / "labels.json", {"label_names": task.label_names})
+    load_state_(model, load_torch(path / WEIGHTS))
+    if task.label_names:
+        teacher.name_labels(model, task.label_names)
+    return model, task
+
+
+def _described(architecture: Architecture, model: nn.Module) -> Architecture:
+    """The architecture with the config as it is once a head was fitted: its classes have names."""
+    config: Any = getattr(model, "config", None)
+    if config is None or architecture.builder:
+        return architecture
+    return replace(architecture, config=json.loads(config.to_json_string(use_diff=False)))
+
+
+def _statistics(
+    config: Config, model: nn.Module, task: Task, units: Sequence[Unit], key: str, progress: Progress
+) -> dict[str, Statistics]:
+    """Calibration statistics, cached."""
+    weights = [weight for unit in units for weight in unit.weights]
+    paths, tied = [one.path for one in weights], {one.path: one.tied for one in weights if one.tied}
+    told = ["fisher"] if any(unit.is_looked_up for unit in units) else []
+    name = content_key(key, paths, tied, *told)
+    path = cache_folder() / "statistics" / f"{name}.safetensors"
+    rows = (
+        config.calibration_rows
+        if task.kind not in BY_PLACE
+        else min(config.calibration_rows, PLACED_CALIBRATION)
+    )
+    if not path.is_file():
+        with progress.bar(f"Calibrating on {rows} rows", 1):
+            made = calibrate(model, paths, task, task.train, rows=rows, seed=config.seed, tied=tied)
+        arrays = {f"{where}:{k}": x for where, one in made.items() for k, x in one.arrays().items()}
+        with written_whole(path) as temporary:
+            save_file(arrays, temporary)
+    by_path: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for name, array in load_file(path).items():
+        where, _, part = name.rpartition(":")
+        by_path.setdefault(where, {})[part] = array
+    return {where: Statistics.from_arrays(arrays) for where, arrays in by_path.items()}
+
+
+def _always_used(loaded: loading.Loaded) -> list[int]:
+    """How many tokens a tokenizer has, and its special ones, which are never removed; [] of other inputs."""
+    tokenizer = loaded.tokenizer
+    return [] if tokenizer is None else [len(tokenizer), *sorted(tokenizer.all_special_ids)]
+
+
+def _uses(whole: Data, task: Task, loaded: loading.Loaded, seed: int) -> NDArray[np.float32] | None:
+    """How often each token is used in the training text that damage is not measured on; special ones always.
+
+    A token that stays because one of those rows has it would do no harm there and some elsewhere.
+    """
+    if not isinstance(whole, Encoded) or loaded.tokenizer is None:
+        return None
+    measured = measured_rows(len(task.train), SENSITIVITY_ROWS, seed)
+    held = np.bincount(task.train.pick(measured).ids)
+    size = max(int(whole.ids.max()) + 1, len(loaded.tokenizer))
+    counts = np.bincount(whole.ids, minlength=size).astype(np.float32)
+    counts[: len(held)] -= held
+    counts[loaded.tokenizer.all_special_ids] = np.inf
+    return counts
+
+
+def _with_counts(
+    statistics: dict[str, Statistics],
+    model: nn.Module,
+    units: Sequence[Unit],
+    counts: NDArray[np.float32] | None,
+) -> dict[str, Statistics]:
+    """The statistics of embeddings whose tokens can be removed with those counts."""
+    if counts is None:
+        return statistics
+    for path in (unit.rows[0].path for unit in units if unit.by_token):
+        moment = torch.zeros_like(statistics[path].moment)
+        both = parted(model).get(path.removesuffix(f".{RARE}"))
+        size = len(moment) if both is None else len(both.ranks)
+        known = nn.functional.pad(torch.from_numpy(counts), (0, max(0, size - len(counts))))[:size]
+        moment[:] = known if both is None else known[both.order()[-len(moment) :]]
+        statistics[path] = replace(statistics[path], moment=moment)
+    return statistics
+
+
+def _answers(model: nn.Module, task: Task, name: str, progress: Progress) -> dict[str, Answers]:
+    """What the teacher answers to the fine-tuning rows and on validation, cached."""
+    path = cache_folder() / "answers" / f"{name}.safetensors"
+    parts = ("train", "validation")
+    if not path.is_file():
+        run = torch_runner(model, task.kind)
+        with progress.bar("Teacher's answers", 1):
+            made = {part: teacher_answers(run, task, getattr(task, part)) for part in parts}
+        with written_whole(path) as temporary:
+            save_file({k: x for part in parts for k, x in _arrays(part, made[part]).items()}, temporary)
+    arrays = load_file(path)
+    return {part: _from_arrays(part, arrays) for part in parts}
+
+
+def _arrays(part: str, one: Answers) -> dict[str, NDArray[Any]]:
+    spread = np.array(one.spread)
+    arrays: dict[str, NDArray[Any]] = {
+        f"{part}.values": one.values,
+        f"{part}.starts": one.starts,
+        f"{part}.spread": spread,
+    }
+    return arrays if one.watched is None else arrays | {f"{part}.watched": one.watched}
+
+
+def _from_arrays(part: str, arrays: dict[str, NDArray[Any]]) -> Answers:
+    spread = float(arrays[f"{part}.spread"])
+    return Answers(arrays[f"{part}.values"], arrays[f"{part}.starts"], arrays.get(f"{part}.watched"), spread)
+
+
+def _head(rows: Data, count: int, seed: int) -> Data:
+    """`count` rows drawn by a shuffle that follows from the seed."""
+    return rows.pick(np.sort(np.random.default_rng(seed).permutation(len(rows))[:count]))

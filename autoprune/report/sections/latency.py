@@ -1,0 +1,65 @@
+"""How latency was predicted and how well that held, and which widths save bytes alone, in words."""
+
+from __future__ import annotations
+
+from autoprune.report.text import listed, plural, share
+from autoprune.run.front_schema import Front, Width
+from autoprune.space.levels import FLOAT_BITS, INTEGER
+
+METHOD = (
+    "What a unit takes at each level was fitted to whole models timed on the target before the trials; a "
+    "trial\u2019s predicted milliseconds are those of its units and of all the rest, added up. The search "
+    "aims by them; every latency on this page that is not called predicted is measured."
+)
+
+
+def prediction(front: Front) -> str:
+    """How milliseconds were predicted, and by how much that was off; empty where they were not."""
+    if all(one.predicted_latency_ms is None for one in front.searched):
+        return ""
+    return " ".join(one for one in (METHOD, _on_left_out(front), _on_trials(front)) if one)
+
+
+def _on_left_out(front: Front) -> str:
+    error = front.run.latency_table_error
+    if error is None:
+        return ""
+    return f"On models left out of the fit, the sum was off by {share(error)} on average."
+
+
+def _on_trials(front: Front) -> str:
+    found = front.latency
+    if found is None:
+        return "Too few trials have been measured to tell how far off they are."
+    text = (
+        f"Predicted milliseconds were off by {share(found.predicted_error)} on average over "
+        f"{plural(found.pairs, 'trial')}"
+    )
+    if abs(found.bias) >= 0.0005:
+        text += f", and too {'high' if found.bias > 0 else 'low'} by {share(abs(found.bias))} in the mean"
+    return f"{text}."
+
+
+def bytes_alone(front: Front) -> str:
+    """Widths of the front's members that the target computes no faster than floats; empty if none."""
+    slow = [one for one in _used(front) if not _is_fast(front, one)]
+    if not slow:
+        return ""
+    verb, they = ("saves", "it is") if slow == [INTEGER] else ("save", "they are")
+    where = f" on {front.run.target}" if front.run.target else " on this target"
+    return f"{listed(slow)} {verb} bytes alone{where}: {they} computed no faster than floats."
+
+
+def _used(front: Front) -> list[Width]:
+    """Widths below float that any member of the front has."""
+    members = [one for one in front.trials if one.on_front]
+    found = {level.bits for one in members for level in (one.levels or {}).values()}
+    return [one for one in found if one != FLOAT_BITS]
+
+
+def _is_fast(front: Front, width: Width) -> bool:
+    """Whether a width is computed faster than float, or the run does not say."""
+    run = front.run
+    if width == INTEGER:
+        return run.integer is not False
+    return run.fast_bits is None or width in run.fast_bits

@@ -1,0 +1,82 @@
+"""What each rung cost, and whether it ranks candidates as the rung above does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autoprune.report.text import DASH, MINUS, plural
+from autoprune.run.front_schema import Agreement, Front
+
+NAMES = {0: "untrained", 1: "brief", 2: "long"}
+"""A rung in a table; dom.js has the same words."""
+
+MEANING = {
+    0: "measured as compressed, without training",
+    1: "after a brief fine-tune",
+    2: "after a longer fine-tune, finalists only",
+}
+
+STAGE = {0: "untrained", 1: "after the brief fine-tune", 2: "after the long fine-tune"}
+
+FEWEST_PAIRS = 3
+"""Kendall's tau of fewer pairs says nothing; `front.json` has null there."""
+
+AGREE = 0.5
+"""Kendall's tau from which three of four pairs of candidates keep their order."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A line of the table of rungs, as text."""
+
+    name: str
+    meaning: str
+    steps: str
+    trials: str
+    seconds: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence about two rungs; `low` where their ranks flip."""
+
+    text: str
+    low: bool
+
+
+def ladder(front: Front) -> list[Step]:
+    """The rungs, lowest first."""
+    rungs = sorted(front.rungs or (), key=lambda one: one.rung)
+    return [
+        Step(
+            name=NAMES.get(one.rung, f"rung {one.rung}"),
+            meaning=MEANING.get(one.rung, ""),
+            steps=DASH if one.steps is None else f"{one.steps:,}",
+            trials=f"{one.trials:,}",
+            seconds=DASH if one.mean_seconds is None else f"{one.mean_seconds:.1f}\u00a0s",
+        )
+        for one in rungs
+    ]
+
+
+def agreements(front: Front) -> list[Said]:
+    """A sentence for each two rungs that any candidate was measured at."""
+    return [Said(_sentence(one), one.low) for one in front.agreement or () if one.pairs]
+
+
+def _sentence(one: Agreement) -> str:
+    lower, upper = (STAGE.get(rung, f"at rung {rung}") for rung in (one.lower, one.upper))
+    if one.kendall_tau is None:
+        if one.pairs < FEWEST_PAIRS:
+            few = f"{plural(one.pairs, 'candidate')} {'was' if one.pairs == 1 else 'were'}"
+            return f"{few} measured both {lower} and {upper}, too few to compare ranks."
+        return f"Ranks by KL {lower} and {upper} cannot be compared: too many are tied."
+    tau = f"Kendall\u2019s tau {one.kendall_tau:.2f}".replace("-", MINUS)
+    over = f"{tau} over {plural(one.pairs, 'candidate')}"
+    if one.low:
+        return (
+            f"Ranks flip between rungs: by KL, candidates stand in one order {lower} and in another "
+            f"{upper} ({over}), so the search promoted more of them."
+        )
+    how = "agree with" if one.kendall_tau >= AGREE else "agree only in part with"
+    return f"Ranks by KL {lower} {how} those {upper}: {over}."

@@ -1,0 +1,197 @@
+"""The small tables: gain over uniform compression, failures by cause, provenance."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autoprune.report.sections.verdict import accuracy_on, budget_text, split_of
+from autoprune.report.text import duration, milliseconds, named_score, scored, share
+from autoprune.run.front_schema import Front, TrialRow
+from autoprune.space.budget import megabytes
+from autoprune.space.trial import ORIGINAL
+from autoprune.tasks.metrics import ACCURACY
+
+STOPPED = {
+    "trials": "the number of trials asked for",
+    "time": "the time limit",
+    "patience": "patience: no more progress",
+}
+"""What ended a run, by its word in `front.json`."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A trial set against a baseline; `step` of the metric on `split`, `ahead` where it is for the better."""
+
+    label: str
+    size: str
+    accuracy: str
+    baseline: str
+    step: str
+    split: str
+    ahead: bool
+
+
+@dataclass(frozen=True)
+class Gain:
+    """One baseline: against the trial to ship, and against the best of no more bytes."""
+
+    name: str
+    size: str
+    latency: str
+    accuracy: str
+    fits: bool
+    chosen: Rival | None
+    equal: Rival | None
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Failed trials that share a cause; `example` is one message in full."""
+
+    cause: str
+    count: int
+    numbers: str
+    example: str
+
+
+def gains(front: Front) -> list[Gain]:
+    """Each uniform baseline, largest first, with what the search found beside it."""
+    chosen = front.chosen if front.chosen is not None and front.chosen.measured else None
+    uniform = [one for one in front.baselines if one.measured and one.name != ORIGINAL]
+    found = []
+    for base in sorted(uniform, key=lambda one: -(one.size_bytes or 0)):
+        fits = base.within_budget
+        equal = best_of_at_most(front.searched, base.size_bytes or 0)
+        found.append(
+            Gain(
+                name=base.label,
+                size=megabytes(base.size_bytes or 0),
+                latency=milliseconds(base.latency_ms),
+                accuracy=scored(front.run.metric, base.accuracy),
+                fits=fits,
+                chosen=_rival(front, chosen, base) if chosen is not None and fits else None,
+                equal=None if equal is None else _rival(front, equal, base),
+            )
+        )
+    return found
+
+
+def gain_heads(front: Front) -> tuple[str, str]:
+    """Heads of the columns that have baselines' scores, and gains over them."""
+    metric = front.run.metric
+    return metric.title, "Gain, points" if metric.higher_is_better else f"Change in {metric.word}"
+
+
+def gain_note(front: Front) -> str:
+    """How the table of gains is to be read."""
+    metric = front.run.metric
+    best = "most accurate" if metric == ACCURACY else f"one of best {metric.word}"
+    less = "" if metric.higher_is_better else f" Less {metric.word} is better."
+    return (
+        f"The best trial of no more bytes is the {best} on validation. Gains are on test where both models "
+        f"were measured there; on validation, a choice among many is partly luck.{less}"
+    )
+
+
+def best_of_at_most(trials: Sequence[TrialRow], size_bytes: int) -> TrialRow | None:
+    """The most accurate trial, on validation, of no more bytes."""
+    small = [one for one in trials if one.measured and (one.size_bytes or 0) <= size_bytes]
+    return min(small, key=_rank, default=None)
+
+
+def causes(front: Front) -> list[Cause]:
+    """Failures by the part of their message before the first colon, most frequent first."""
+    groups: dict[str, list[TrialRow]] = {}
+    for one in front.trials:
+        if one.state == "FAIL":
+            text = (one.failure or "").strip() or "no cause was recorded"
+            groups.setdefault(re.split(r"[:\n]", text, maxsplit=1)[0].strip(), []).append(one)
+    ordered = sorted(groups.items(), key=lambda pair: -len(pair[1]))
+    return [
+        Cause(
+            cause=cause,
+            count=len(members),
+            numbers=", ".join(one.name or str(one.number) for one in members),
+            example=members[0].failure or "",
+        )
+        for cause, members in ordered
+    ]
+
+
+def provenance(front: Front) -> list[tuple[str, str]]:
+    """Names and values that say where the numbers come from; what is unknown is left out."""
+    run = front.run
+    pairs = [
+        ("Model", run.model),
+        ("Model hash", run.model_hash),
+        ("Data", run.dataset),
+        ("Data hash", run.data_hash),
+        ("Rows", _rows(front)),
+        ("Metric", "" if run.metric == ACCURACY else run.metric.label),
+        ("Target", run.target),
+        ("Budget", budget_text(front)),
+        ("Search space", run.space),
+        ("Sampler", run.sampler),
+        ("Seed", "" if run.seed is None else str(run.seed)),
+        ("Started", run.started),
+        ("Duration", "" if run.seconds is None else duration(run.seconds)),
+        ("Stopped by", STOPPED.get(run.stopped_by, run.stopped_by)),
+        ("Driver", _share_of(run.driver_share, "the wall time spent thinking")),
+        ("Overhead", _share_of(run.overhead_share, "the trials\u2019 time neither training nor evaluation")),
+        ("Run folder", run.folder),
+        ("Machine", run.machine),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
+        ("Hypervolume", _hypervolume(front)),
+        ("KL hypervolume", _kl_hypervolume(front)),
+    ]
+    return [(name, value) for name, value in pairs if value]
+
+
+def _rival(front: Front, trial: TrialRow, base: TrialRow) -> Rival:
+    split, metric = split_of(trial, base), front.run.metric
+    after, before = accuracy_on(split, trial) or 0.0, accuracy_on(split, base) or 0.0
+    return Rival(
+        label=trial.label,
+        size=megabytes(trial.size_bytes or 0),
+        accuracy=scored(metric, after),
+        baseline=scored(metric, before),
+        step=metric.signed(after, before),
+        split=split,
+        ahead=metric.is_ahead(after, before),
+    )
+
+
+def _rank(one: TrialRow) -> tuple[float, float, int, int]:
+    """Least is best: accuracy, then divergence from the teacher, then bytes."""
+    kl = math.inf if one.kl is None else one.kl
+    return (-(one.accuracy or 0.0), kl, one.size_bytes or 0, one.number)
+
+
+def _rows(front: Front) -> str:
+    run = front.run
+    pairs = ((run.validation_rows, "validation"), (run.test_rows, "test"))
+    return ", ".join(f"{count:,} {name}" for count, name in pairs if count)
+
+
+def _share_of(value: float | None, whole: str) -> str:
+    return "" if value is None else f"{share(value)} of {whole}"
+
+
+def _kl_hypervolume(front: Front) -> str:
+    return "" if front.kl_hypervolume is None else f"{front.kl_hypervolume:.4f} in bytes and log KL"
+
+
+def _hypervolume(front: Front) -> str:
+    point = front.hypervolume_reference
+    if front.hypervolume is None:
+        return ""
+    if point.size_bytes is None:
+        return f"{front.hypervolume:.4f}"
+    return (
+        f"{front.hypervolume:.4f}, reference {megabytes(point.size_bytes)}, "
+        f"{milliseconds(point.latency_ms)}, {named_score(front.run.metric, point.accuracy)}"
+    )

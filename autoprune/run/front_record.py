@@ -1,0 +1,189 @@
+"""What `front.json` says: plain data from the trials, for the report and for other programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
+
+from scipy.stats import spearmanr
+
+from autoprune.run.standing import Standing
+from autoprune.search.pareto import within
+from autoprune.search.promotion import RUNG_STEPS, agreement, kl_hypervolume
+from autoprune.space.budget import Budget
+from autoprune.space.costs import Costs
+from autoprune.space.levels import Candidate, Width
+from autoprune.space.trial import Trial, finished
+
+FEWEST_PAIRS = 3
+"""How well a prediction held is told of no fewer trials."""
+
+NOTED = ("stopped_by", "driver_share", "overhead_share", "latency_table_error")
+"""What `run.json` says of how the search went, where it says it."""
+
+
+def front_record(
+    about: Mapping[str, Any],
+    costs: Costs,
+    now: Standing,
+    budget: Budget,
+    *,
+    sizes: tuple[float, float],
+    state: str,
+) -> dict[str, Any]:
+    """The content of `front.json`: the run, its units, every trial, and the front.
+
+    sizes: bytes between which the hypervolume in (bytes, log KL) is taken.
+    """
+    members = {one.number for one in now.front}
+    fit = {one.number for one in within(now.trials, budget)}
+    untouched = {name: next(iter(table.values())) for name, table in costs.levels.items()}
+    steps = int(about["facts"]["recipe"]["steps"])
+    first = {(one.candidate, one.rung): one.number for one in reversed(now.trials)}
+    return {
+        "version": 1,
+        "run": dict(about["facts"])
+        | {"state": state, "started": about["started"], "command": about["command"]}
+        | {"seconds": about.get("seconds", 0.0)}
+        | {name: about[name] for name in NOTED if name in about},
+        "units": [
+            {"name": name, "kind": about["kinds"].get(name, ""), "size_bytes": cost.size_bytes}
+            for name, cost in untouched.items()
+        ],
+        "trials": [
+            _trial_record(one, costs, members, fit) | {"promoted_from": _lower(one, first)}
+            for one in now.trials
+        ],
+        "front": [one.number for one in now.front],
+        "best": None if now.best is None else now.best.number,
+        "knee": None if now.knee is None else now.knee.number,
+        "hypervolume": now.hypervolume,
+        "hypervolume_reference": dict(
+            zip(("size_bytes", "latency_ms", "accuracy"), now.reference.objectives(), strict=True)
+        ),
+        "kl_hypervolume": kl_hypervolume(now.trials, sizes),
+        "rungs": [_rung_record(now.trials, rung, steps) for rung in range(3)],
+        "agreement": [_agreement_record(now.trials, lower, upper) for lower, upper in ((0, 1), (1, 2))],
+        "sensitivity": {
+            "levels": [
+                [unit, level.ratio, level.width, cost.size_bytes, cost.damage, cost.latency_ms]
+                for unit, table in costs.levels.items()
+                for level, cost in table.items()
+            ],
+            **_prediction(now.trials, costs),
+        },
+        "latency": _latency_record(now.trials, costs),
+    }
+
+
+def sensitivity_file(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of `sensitivity.json`: what each unit harms at each level, and how well that held."""
+    found = record["sensitivity"]
+    units: dict[str, list[list[float | Width]]] = {}
+    for unit, ratio, bits, _, damage, _ in found["levels"]:
+        units.setdefault(unit, []).append([ratio, bits, damage])
+    return {
+        "what": "predicted KL(teacher || model) of each unit compressed alone, nats a row",
+        "units [ratio, bits, damage]": units,
+        "rank correlation with measured KL (Spearman)": found["spearman"],
+        "untrained trials it is taken over": found["pairs"],
+    }
+
+
+def _lower(one: Trial, first: Mapping[tuple[Candidate, int], int]) -> int | None:
+    """Number of the same candidate's trial at the nearest lower rung."""
+    lower = (first.get((one.candidate, rung)) for rung in range(one.rung - 1, -1, -1))
+    return None if one.is_baseline else next((number for number in lower if number is not None), None)
+
+
+def _rung_record(trials: Sequence[Trial], rung: int, steps: int) -> dict[str, Any]:
+    at = [one for one in trials if one.rung == rung and not one.is_baseline]
+    seconds = [one.seconds for one in at]
+    return {
+        "rung": rung,
+        "steps": steps * RUNG_STEPS[rung],
+        "trials": len(at),
+        "mean_seconds": round(sum(seconds) / len(seconds), 2) if seconds else None,
+    }
+
+
+def _agreement_record(trials: Sequence[Trial], lower: int, upper: int) -> dict[str, Any]:
+    found = agreement(trials, lower, upper)
+    return asdict(found) | {"low": found.low}
+
+
+def _prediction(trials: Sequence[Trial], costs: Costs) -> dict[str, Any]:
+    """How well the divergence of untrained trials was predicted: the rank correlation (Spearman)."""
+    pairs = [
+        (costs.damage(one.candidate), m.kl)
+        for one, m in finished(trials)
+        if one.rung == 0 and not one.is_baseline and math.isfinite(m.kl)
+    ]
+    if len(pairs) < FEWEST_PAIRS:
+        return {"spearman": None, "pairs": len(pairs)}
+    rho = float(spearmanr(*zip(*pairs, strict=True)).statistic)
+    return {"spearman": rho if math.isfinite(rho) else None, "pairs": len(pairs)}
+
+
+def _latency_record(trials: Sequence[Trial], costs: Costs) -> dict[str, float | int] | None:
+    """How far predicted milliseconds were from measured ones, as shares of the measured.
+
+    The mean of the errors without signs, and with them: a bias above 0 is a prediction too high.
+    """
+    errors = [
+        predicted / m.latency_ms - 1.0
+        for one, m in finished(trials)
+        if not one.is_baseline
+        and 0 < m.latency_ms < math.inf
+        and (predicted := _predicted_ms(one, costs)) is not None
+    ]
+    if len(errors) < FEWEST_PAIRS:
+        return None
+    error, bias = fmean(map(abs, errors)), fmean(errors)
+    return {"predicted error": error, "pairs": len(errors), "bias": bias}
+
+
+def _predicted_ms(one: Trial, costs: Costs) -> float | None:
+    """Predicted latency of a trial; None where no latency table was measured."""
+    return costs.latency_ms(one.candidate) or None
+
+
+def _trial_record(one: Trial, costs: Costs, members: set[int], fit: set[int]) -> dict[str, Any]:
+    m, predicted_ms = one.measurement, _predicted_ms(one, costs)
+    timed = () if predicted_ms is None else one.candidate.items
+    names: tuple[str, ...] = (
+        "size_bytes",
+        "latency_ms",
+        "latency_low_ms",
+        "latency_high_ms",
+        "accuracy",
+        "kl",
+    )
+    names += ("raw_latency_ms", "raw_original_ms")
+    return {
+        "number": one.number,
+        "name": one.name,
+        "state": "COMPLETE" if m is not None else "FAIL",
+        "failure": one.failure,
+        "levels": {u: {"ratio": lv.ratio, "bits": lv.width} for u, lv in one.candidate.items},
+        "unit_bytes": {u: costs.levels[u][lv].size_bytes for u, lv in one.candidate.items},
+        "unit_ms": {u: costs.levels[u][lv].latency_ms for u, lv in timed},
+        **{name: None if m is None else _finite(getattr(m, name)) for name in names},
+        "predicted_size_bytes": one.predicted_size_bytes,
+        "predicted_latency_ms": predicted_ms,
+        "predicted_kl": costs.damage(one.candidate),
+        "rung": one.rung,
+        "test_accuracy": one.test_accuracy,
+        "seconds": one.seconds,
+        "parts": dict(one.parts),
+        "worker": one.worker,
+        "on_front": one.number in members,
+        "within_budget": one.number in fit,
+    }
+
+
+def _finite(x: float) -> float | None:
+    return None if isinstance(x, float) and not math.isfinite(x) else x

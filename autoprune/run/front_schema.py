@@ -1,0 +1,258 @@
+"""`front.json` as typed, checked data (version 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal, NamedTuple
+
+import pydantic
+
+from autoprune.core.errors import AutopruneError
+from autoprune.core.redaction import cleaned
+from autoprune.space.trial import ORIGINAL
+from autoprune.tasks.kinds import BY_PLACE, CLASSES
+from autoprune.tasks.metrics import ACCURACY, Metric
+
+VERSION = 1
+"""The version of `front.json` that the report reads."""
+
+Width = pydantic.StrictInt | Literal["w8a8"]
+"""Bits of a weight, or 8-bit weights that are multiplied with 8-bit activations (`space.INTEGER`)."""
+
+
+class _Frozen(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True)
+
+
+class Limits(_Frozen):
+    """The budget: bytes and milliseconds; None is no limit."""
+
+    size_bytes: int | None = None
+    latency_ms: float | None = None
+
+
+class Run(_Frozen):
+    """Where a front comes from. `validation_rows` and `test_rows` are 0 where unknown.
+
+    fast_bits: widths that the target computes faster than float. integer: whether w8a8 is one.
+    latency_of: what its milliseconds are of, as `a token after 128 others`; None is a call.
+    latency_table_error: mean relative error of predicted milliseconds on models left out of the fit.
+    """
+
+    name: str = ""
+    folder: str = ""
+    model: str = ""
+    dataset: str = ""
+    target: str = ""
+    sampler: str = ""
+    seed: int | None = None
+    command: str = ""
+    budget: Limits = Limits()
+    budget_text: str = ""
+    metric: Annotated[Metric, pydantic.BeforeValidator(Metric.from_json)] = ACCURACY
+    latency_of: str | None = None
+    task: str = CLASSES
+    validation_rows: int = 0
+    test_rows: int = 0
+    planned_trials: int = 0
+    state: str = "finished"
+    started: str = ""
+    seconds: float | None = None
+    versions: dict[str, str] = {}
+    machine: str = ""
+    protocol: str = ""
+    model_hash: str = ""
+    data_hash: str = ""
+    space: str = ""
+    stopped_by: str = ""
+    driver_share: float | None = None
+    overhead_share: float | None = None
+    fast_bits: tuple[int, ...] | None = None
+    integer: bool | None = None
+    latency_table_error: float | None = None
+
+    @property
+    def place(self) -> str:
+        """What has an answer, over which divergences are means."""
+        return "token" if self.task in BY_PLACE else "row"
+
+
+class LevelRow(_Frozen):
+    """How hard one unit is compressed."""
+
+    ratio: float
+    bits: Width
+
+
+class TrialRow(_Frozen):
+    """One trial or baseline; accuracies as scores of 0..100, kl in nats."""
+
+    number: int
+    name: str | None = None
+    state: str
+    failure: str | None = None
+    levels: dict[str, LevelRow] | None = None
+    unit_ms: dict[str, float] | None = None
+    size_bytes: int | None = None
+    predicted_size_bytes: int | None = None
+    latency_ms: float | None = None
+    latency_low_ms: float | None = None
+    latency_high_ms: float | None = None
+    accuracy: float | None = None
+    kl: float | None = None
+    test_accuracy: float | None = None
+    seconds: float | None = None
+    worker: str = ""
+    on_front: bool = False
+    within_budget: bool = False
+    rung: int | None = None
+    promoted_from: int | None = None
+    predicted_kl: float | None = None
+    predicted_latency_ms: float | None = None
+
+    @property
+    def label(self) -> str:
+        """The baseline's name, or `trial 17`."""
+        return self.name if self.name is not None else f"trial {self.number}"
+
+    @property
+    def measured(self) -> bool:
+        """Whether size and accuracy are known, so that it can be compared."""
+        return self.state != "FAIL" and self.size_bytes is not None and self.accuracy is not None
+
+
+class Reference(_Frozen):
+    """The point that the hypervolume is taken up to."""
+
+    size_bytes: float | None = None
+    latency_ms: float | None = None
+    accuracy: float | None = None
+
+
+class Rung(_Frozen):
+    """How long the trials of a rung were trained; 0 is not at all."""
+
+    rung: int
+    steps: int | None = None
+    trials: int = 0
+    mean_seconds: float | None = None
+
+
+class Agreement(_Frozen):
+    """How the ranks by KL of `pairs` candidates agree between two rungs.
+
+    `low` where the search promoted more of them because of it.
+    """
+
+    lower: int
+    upper: int
+    kendall_tau: float | None = None
+    pairs: int = 0
+    low: bool = False
+
+
+class UnitLevel(NamedTuple):
+    """One unit at one level: predicted damage in nats a row."""
+
+    unit: str
+    ratio: float
+    bits: Width
+    size_bytes: int | None = None
+    damage: float | None = None
+    latency_ms: float | None = None
+
+
+class Sensitivity(_Frozen):
+    """Predicted damage of every unit at every level.
+
+    `spearman` is the rank correlation of predicted and measured KL over `pairs` untrained trials.
+    """
+
+    levels: tuple[UnitLevel, ...] = ()
+    spearman: float | None = None
+    pairs: int = 0
+
+
+class Latency(_Frozen):
+    """Predicted against measured milliseconds over `pairs` trials, as shares of the measured.
+
+    predicted_error: the mean without signs; bias: the mean with them, above 0 where predicted too high.
+    """
+
+    predicted_error: float = pydantic.Field(alias="predicted error")
+    pairs: int
+    bias: float
+
+
+class Front(_Frozen):
+    """All of `front.json` that the report computes with."""
+
+    run: Run
+    trials: tuple[TrialRow, ...] = ()
+    front: tuple[int, ...] = ()
+    best: int | None = None
+    knee: int | None = None
+    hypervolume: float | None = None
+    hypervolume_reference: Reference = Reference()
+    kl_hypervolume: float | None = None
+    rungs: tuple[Rung, ...] | None = None
+    agreement: tuple[Agreement, ...] | None = None
+    sensitivity: Sensitivity | None = None
+    latency: Latency | None = None
+
+    @property
+    def searched(self) -> list[TrialRow]:
+        """The trials of the search, baselines left out."""
+        return [one for one in self.trials if one.name is None]
+
+    @property
+    def baselines(self) -> list[TrialRow]:
+        """The models that the run is compared with, the original among them."""
+        return [one for one in self.trials if one.name is not None]
+
+    @property
+    def original(self) -> TrialRow | None:
+        """The uncompressed model, where it was measured."""
+        named = (one for one in self.baselines if one.name == ORIGINAL and one.measured)
+        return next(named, None)
+
+    @property
+    def chosen(self) -> TrialRow | None:
+        """The trial to ship: the best within the budget."""
+        return next((one for one in self.trials if one.number == self.best), None)
+
+
+def clean(value: object) -> object:
+    """The same JSON with NaN and infinity as null, and text that can be written as UTF-8.
+
+    >>> clean({"kl": float("nan"), "sizes": [1, 2.5]})
+    {'kl': None, 'sizes': [1, 2.5]}
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {str(clean(str(key))): clean(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(one) for one in value]
+    return value
+
+
+def read_front(raw: Mapping[str, object]) -> Front:
+    """Check a parsed `front.json`.
+
+    Raises:
+        AutopruneError: naming the version or every field that is wrong.
+    """
+    if raw.get("version") != VERSION:
+        raise AutopruneError(
+            f"front.json has version {raw.get('version')!r}, this report reads version {VERSION}; "
+            f"write it again with `autoprune report` of the version that made the run"
+        )
+    try:
+        return Front.model_validate(clean(cleaned(raw)))
+    except pydantic.ValidationError as error:
+        wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+        raise AutopruneError("front.json cannot be read:\n  " + "\n  ".join(wrong)) from error

@@ -1,0 +1,82 @@
+"""What a search began with: hashes of weights and data, so that no front mixes those of two. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from autoprune.core.errors import AutopruneError
+from autoprune.core.progress import Progress
+from autoprune.run.folder import INPUTS, RunFolder
+
+
+@dataclass(frozen=True)
+class Identity:
+    """SHA-256 of what was read, and where it was read from.
+
+    weights: of the model as loaded, without its head. head: of the head, None where none was trained.
+    data: of what the model is fed, and the names of its classes. paths: absolute, of the settings that name
+    a file or folder. folder: the working directory, which functions are imported from.
+    """
+
+    weights: str
+    head: str | None
+    data: str
+    paths: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
+
+
+def weights_hash(state: Mapping[str, Any]) -> str:
+    """SHA-256 over a model's tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def hold_to(run: RunFolder, now: Identity, progress: Progress) -> None:
+    """Note what a new run begins with; hold one that is taken up to what it began with.
+
+    A run of an older version, which noted nothing, goes on and is held to what is read now.
+
+    Raises:
+        AutopruneError: where the weights or the data are not those that the run began with.
+    """
+    before = run.about().get(INPUTS)
+    if before is None:
+        if not run.is_new:
+            progress.line(
+                f"Run {run.path} does not say which weights and data it began with, as it is of an older "
+                "version; those read now are noted"
+            )
+        run.note(**{INPUTS: asdict(now)})
+        return
+    config = run.config()
+    model = _where(config.model or "the demo's model", now.paths.get("model"))
+    if config.weights is not None:
+        model = _where(config.weights, now.paths.get("weights"))
+    dataset = config.dataset or (config.task if ":" in config.task else "the demo's data")
+    pairs = [
+        ("weights", model, before["weights"], now.weights),
+        ("weights of the head", model, before["head"], now.head),
+        ("data", _where(dataset, now.paths.get("dataset")), before["data"], now.data),
+    ]
+    changed = [
+        f"the {what} ({where}: SHA-256 {old[:12]} then, {new[:12]} now)"
+        for what, where, old, new in pairs
+        if old is not None and new is not None and old != new
+    ]
+    if changed:
+        raise AutopruneError(
+            f"run {run.path} began with other inputs than are there now; changed: {' and '.join(changed)}. "
+            "Trials of one run must share weights and data. Put back what it began with, or start a new run: "
+            "autoprune search ... -o OTHER"
+        )
+
+
+def _where(given: str, path: str | None) -> str:
+    """What the user gave, and the path that it stands for."""
+    return given if path is None or path == given else f"{given}, {path}"

@@ -1,0 +1,47 @@
+"""What the trials of a run come to: the front, the points to ship, and how a search ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoprune.search.pareto import best, front, hypervolume, knee, within
+from autoprune.space.budget import Budget
+from autoprune.space.trial import Measurement, Trial
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The trials so far, the front they form, and the points to ship."""
+
+    trials: Sequence[Trial]
+    front: Sequence[Trial]
+    best: Trial | None
+    knee: Trial | None
+    hypervolume: float
+    reference: Measurement
+
+
+def standing(trials: Sequence[Trial], budget: Budget, reference: Measurement, *, answers: int) -> Standing:
+    """Sum up the trials; `answers` is how many validation answers accuracy was measured on."""
+    members = front(trials)
+    fit = [one for one in within(members, budget) if not one.is_baseline]
+    return Standing(
+        trials,
+        members,
+        best(trials, budget, answers=answers),
+        knee(fit),
+        hypervolume(trials, reference),
+        reference,
+    )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a search ended."""
+
+    run: Path
+    state: str
+    now: Standing
+    budget: Budget

@@ -1,0 +1,139 @@
+"""What `status.json` says of a run's driver: how it ended, and whether it is still there.
+
+A driver that is killed writes no last word. Its lock is an flock, which the kernel frees with the
+process, so that whoever reads the status can tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shlex
+import socket
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from autoprune.core.errors import AutopruneError
+from autoprune.core.files import write_json_over
+from autoprune.run.folder import FRONT, LOCK, STATUS, read_record
+
+Driver = Literal["alive", "gone", "unknown"]
+BUSY = ("preparing", "running")
+"""States that a driver leaves before it ends."""
+
+
+def resume_command(run: Path) -> str:
+    """What goes on with a run."""
+    return f"autoprune resume {shlex.quote(str(run))}"
+
+
+def write_ending(run: Path, *, reason: str, exit_code: int) -> None:
+    """Say in `status.json` that the driver ends, why and with what; the rest of it is kept.
+
+    reason: "" where nothing went wrong. A finished search stays one, whatever came after it.
+    """
+    now: dict[str, Any] = {}
+    with contextlib.suppress(AutopruneError):
+        now = read_record(run / STATUS)
+    ending = {
+        "state": "finished" if now.get("state") == "finished" else "stopped",
+        "reason": reason,
+        "exit_code": exit_code,
+        "next": resume_command(run) if exit_code else "",
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "updated": time.time(),
+    }
+    write_json_over(run / STATUS, ending | {name: now[name] for name in now if name not in ending})
+
+
+def read_status(run: Path) -> dict[str, Any]:
+    """`status.json`; while a search is under way with "driver", whether who wrote it is still there.
+
+    Where it is not, the state is "gone".
+
+    Raises:
+        AutopruneError: when it is missing or damaged.
+    """
+    now = read_record(run / STATUS)
+    if now.get("state") not in BUSY:
+        return now
+    now["driver"] = driver_of(run, now)
+    if now["driver"] == "gone":
+        now |= {"state": "gone", "reason": f"{_who(now)} ended without a word", "next": resume_command(run)}
+    return now
+
+
+def read_front(run: Path) -> dict[str, Any]:
+    """`front.json`, whose run has the state "gone" where nobody works on it any more."""
+    record = read_record(run / FRONT)
+    about = record.get("run")
+    if isinstance(about, dict) and about.get("state") in BUSY:
+        with contextlib.suppress(AutopruneError):  # the front without a status says what it can
+            if driver_of(run, read_record(run / STATUS)) == "gone":
+                about["state"] = "gone"
+    return record
+
+
+def driver_of(run: Path, status: dict[str, Any]) -> Driver:
+    """Whether the driver of a run is alive, by its lock.
+
+    Locks of another host may not be seen here: the folder may lie on a network file system.
+    """
+    held = _is_held(run / LOCK)
+    if held:
+        return "alive"
+    return "gone" if held is False and status.get("host") == socket.gethostname() else "unknown"
+
+
+def status_line(run: Path, now: dict[str, Any]) -> str:
+    """A status for people; `now` is of `read_status`."""
+    state, reason = str(now["state"]), now.get("reason")
+    if state == "gone":
+        state = "gone, resumable"
+    if now.get("driver") == "unknown":
+        state += f" when {_who(now)} was last heard of, {_ago(now)}"
+    code = f", exit code {now['exit_code']}" if now.get("exit_code") else ""
+    told = f" ({reason}{code})" if reason else ""
+    after = f"; go on with: {now['next']}" if now.get("next") else ""
+    return (
+        f"{run}: {state}{told}; {now.get('trials', 0)} of {now.get('planned', '?')} trials, "
+        f"{now.get('failed', 0)} failed, {now.get('in_flight', 0)} in flight; best "
+        f"{now.get('best')}, knee {now.get('knee')}, hypervolume {now.get('hypervolume', 0):.3f}{after}"
+    )
+
+
+def _is_held(lock: Path) -> bool | None:
+    """Whether a process has a lock; None where that cannot be told. It is taken shared, for no time."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _who(now: dict[str, Any]) -> str:
+    return f"process {now.get('pid')} on {now.get('host')}"
+
+
+def _ago(now: dict[str, Any]) -> str:
+    """How long ago a status was written.
+
+    >>> _ago({"updated": time.time() - 300})
+    '5 min ago'
+    """
+    if "updated" not in now:
+        return "at an unknown time"
+    return f"{max(0.0, time.time() - float(now['updated'])) / 60:.0f} min ago"

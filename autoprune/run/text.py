@@ -1,0 +1,106 @@
+"""A plan, a run under way, and a result, as lines for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from autoprune.run.standing import Standing
+from autoprune.space.budget import megabytes
+from autoprune.space.levels import INTEGER
+from autoprune.space.trial import Trial
+from autoprune.tasks.metrics import ACCURACY, Metric
+
+RUNGS = ("untrained", "brief", "longer")
+"""How long a trial was fine-tuned, in a word."""
+
+
+def standing_note(now: Standing, failed: int, seconds_left: float, *, metric: Metric = ACCURACY) -> str:
+    """How the search stands, in a few words."""
+    note = f"front {len(now.front)}  hypervolume {now.hypervolume:.3f}"
+    if now.best is not None and now.best.measurement is not None:
+        m = now.best.measurement
+        name = "" if metric == ACCURACY else f"{metric.word} "
+        note += f"  best {name}{metric.text(m.accuracy)} @ {megabytes(m.size_bytes)}"
+    return note + (f"  {failed} failed" if failed else "") + f"  {duration(seconds_left)} left"
+
+
+def duration(seconds: float) -> str:
+    """A time for people, no more exact than it is known.
+
+    >>> duration(45), duration(400), duration(5400)
+    ('45 s', '7 min', '1 h 30 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def speed_lines(record: Mapping[str, Any]) -> list[str]:
+    """Which widths of a space a target computes fast with, and which save bytes alone there.
+
+    record: `target`, `fast` and `bytes_alone`, as `inspect --json` has them.
+    """
+    fast, alone = (", ".join(map(str, record[name])) for name in ("fast", "bytes_alone"))
+    told = f"{fast}: computed" if fast else "no width is computed"
+    lines = [f"Fast      {told} faster than floats on {record['target']}"]
+    if alone:
+        lines.append(f"Slow      {alone}: bytes are saved, but no time")
+    if INTEGER in [*record["fast"], *record["bytes_alone"]]:
+        lines.append(f"          Numbers are bits of a weight; {INTEGER} is 8-bit weights and activations")
+    return lines
+
+
+def latency_line(found: Mapping[str, Any]) -> str:
+    """How good the predicted milliseconds are.
+
+    found: `latency` of `front.json`.
+
+    >>> latency_line({"predicted error": 0.031, "pairs": 24, "bias": -0.012})
+    'Latency   predicted 3.1 % off on average over 24 trials, 1.2 % too low in the mean'
+    """
+    side = "high" if found["bias"] > 0 else "low"
+    return (
+        f"Latency   predicted {100 * found['predicted error']:.1f} % off on average over {found['pairs']} "
+        f"trials, {100 * abs(found['bias']):.1f} % too {side} in the mean"
+    )
+
+
+def size_text(size_bytes: int) -> str:
+    """Bytes for people; a unit may weigh kilobytes and a library gigabytes.
+
+    >>> size_text(20_000_000_000), size_text(4_391_234), size_text(1_536)
+    ('20.00 GB', '4.39 MB', '1.5 kB')
+    """
+    for unit, name in ((10**9, "GB"), (10**6, "MB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.2f} {name}"
+    return f"{size_bytes / 1e3:.1f} kB"
+
+
+def times(name: str, count: int) -> str:
+    """What is there more than once, with how often.
+
+    >>> times("pooler", 1), times("encoder.layer.*", 6)
+    ('pooler', 'encoder.layer.* x6')
+    """
+    return name if count == 1 else f"{name} x{count}"
+
+
+def time_text(seconds: float) -> str:
+    """A moment in local time, from seconds since the epoch."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def trial_line(one: Trial, *, metric: Metric = ACCURACY) -> str:
+    """What one trial came to."""
+    m = one.measurement
+    if m is None:
+        return f"#{one.number} failed: {one.failure}"
+    return (
+        f"#{one.number:<4d}{m.size_bytes / 1e6:6.2f} MB {m.latency_ms:7.2f} ms  "
+        f"{metric.told(m.accuracy, 2):>7}  "
+        f"{RUNGS[one.rung]:9} {one.seconds:5.1f} s"
+    )

@@ -1,0 +1,133 @@
+"""Our trials as Optuna stores them, and back. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from autoprune.search import pareto
+from autoprune.space.levels import Candidate, SearchSpace
+from autoprune.space.trial import Measurement, Trial
+
+DIRECTIONS = [StudyDirection[one.upper()] for one in pareto.DIRECTIONS]
+"""As Optuna types them."""
+
+OBJECTIVES = ("size_bytes", "latency_ms", "accuracy")
+"""A trial's values, in the order of `front.DIRECTIONS`."""
+
+_TRIAL_FIELDS = tuple(
+    one.name for one in dataclasses.fields(Trial) if one.name not in ("number", "candidate", "measurement")
+)
+_EXTRA_FIELDS = tuple(one.name for one in dataclasses.fields(Measurement) if one.name not in OBJECTIVES)
+
+
+def distributions_of(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """Parameters of a trial as Optuna describes them, in the order of `Candidate.params`."""
+    pairs: dict[str, BaseDistribution] = {}
+    for one in space.units:
+        ratios = tuple(float(ratio) for ratio in one.ratios)
+        pairs[f"{one.unit}.ratio"] = CategoricalDistribution(ratios)
+        pairs[f"{one.unit}.bits"] = CategoricalDistribution(one.widths[::-1])
+    return pairs
+
+
+def candidate_of(params: Mapping[str, Any], space: SearchSpace) -> Candidate:
+    """The candidate of a trial's parameters, whatever their order."""
+    keys = [f"{one.unit}.{part}" for one in space.units for part in ("ratio", "bits")]
+    return Candidate.from_params({key: params[key] for key in keys})
+
+
+def freeze(trial: Trial, space: SearchSpace) -> FrozenTrial:
+    """The trial as Optuna stores it; what has no column of its own goes to `user_attrs`.
+
+    A measurement whose size or latency is not above zero, or any objective of which is not a
+    finite number, makes a failed trial that says so: Optuna would keep an infinite value as good
+    and fail NaN without a cause.
+    """
+    fault = _fault(trial)
+    done = trial.measurement if fault is None else None
+    trial = dataclasses.replace(trial, failure=fault)
+    notes = {key: _plain(getattr(trial, key)) for key in _TRIAL_FIELDS}
+    if done is not None:
+        notes |= {key: _plain(getattr(done, key)) for key in _EXTRA_FIELDS}
+    frozen = create_trial(
+        state=TrialState.FAIL if done is None else TrialState.COMPLETE,
+        values=None if done is None else done.objectives(),
+        params=dict(trial.candidate.params()),
+        distributions=distributions_of(space),
+        user_attrs=notes,
+    )
+    frozen.datetime_start = datetime.now() - timedelta(seconds=max(0.0, trial.seconds))
+    return frozen
+
+
+def inherit(frozen: FrozenTrial, asked: FrozenTrial) -> None:
+    """Give a trial to store what only the asked one knows: its start, and its generation.
+
+    The generation is all that a sampler must find again after a resume. What TPE and GP note of a
+    running trial, the proposal that others shall avoid, ends with it.
+    """
+    frozen.datetime_start = asked.datetime_start
+    frozen.system_attrs = {key: one for key, one in asked.system_attrs.items() if key.endswith(":generation")}
+
+
+def accuracy_key(number: int) -> str:
+    """Under which the study's attributes keep a trial's test accuracy, known after it ended."""
+    return f"test_accuracy:{number}"
+
+
+def latency_key(number: int) -> str:
+    """Under which the study's attributes keep a trial's milliseconds, timed again after it ended."""
+    return f"latency:{number}"
+
+
+def thaw(frozen: FrozenTrial, space: SearchSpace, later: Mapping[str, Any]) -> Trial:
+    """The trial that was stored (inverse of `freeze`), with what `later` has of it."""
+    notes = {key: one for key, one in frozen.user_attrs.items() if one is not None}
+    if accuracy_key(frozen.number) in later:
+        notes["test_accuracy"] = later[accuracy_key(frozen.number)]
+    measurement = None
+    if frozen.state == TrialState.COMPLETE:
+        size, latency, accuracy = frozen.values
+        extra = {key: notes[key] for key in _EXTRA_FIELDS if key in notes}
+        measurement = Measurement(int(size), latency, accuracy, **extra)
+        measurement = dataclasses.replace(measurement, **later.get(latency_key(frozen.number), {}))
+    return Trial(
+        frozen.number,
+        candidate_of(frozen.params, space),
+        measurement,
+        **{key: notes[key] for key in _TRIAL_FIELDS if key in notes},
+    )
+
+
+def _fault(trial: Trial) -> str | None:
+    """Why a trial failed, or None."""
+    if trial.failure is not None or trial.measurement is None:
+        return trial.failure or "no measurement"
+    for key in OBJECTIVES:
+        value = getattr(trial.measurement, key)
+        if not isinstance(value, numbers.Real) or not math.isfinite(value):
+            return f"{key} is {value!r}, not a finite number"
+        if key != "accuracy" and value <= 0:
+            return f"{key} is {value!r}, not above zero"
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: NumPy's numbers as Python's, None for what is not finite."""
+    if isinstance(value, Mapping):
+        pairs = {str(key): _plain(one) for key, one in value.items()}
+        return {key: one for key, one in pairs.items() if one is not None}
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,115 @@
+"""How a candidate over the size limit is brought under it. Plain numbers, no model."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+
+from autoprune.space.budget import Budget
+from autoprune.space.costs import Costs
+from autoprune.space.levels import Candidate, Level, SearchSpace
+
+
+def repair(
+    candidate: Candidate,
+    seen: AbstractSet[Candidate],
+    seed: int,
+    *,
+    space: SearchSpace,
+    costs: Costs,
+    limit_bytes: int | None,
+) -> Candidate:
+    """A candidate within the limit that is not among `seen`; one that is both comes back as it is.
+
+    Too large: the step that costs least predicted damage a byte saved is taken until it fits, then
+    units go back up towards what was proposed where the room left allows. Seen: random changes
+    of level, each brought under the limit, until one is new; then all that fit in turn, until one
+    is new. Where none is, one that was seen comes back.
+    """
+    rng = random.Random(seed)
+    out = fitted(candidate, space, costs, limit_bytes)
+    for _ in range(200):
+        if out not in seen:
+            return out
+        one = rng.choice(space.units)
+        level = Level.of(rng.choice(one.ratios), rng.choice(one.widths))
+        out = fitted(out.with_level(one.unit, level), space, costs, limit_bytes)
+    return next((one for one in _fitting(space, costs, limit_bytes) if one not in seen), out)
+
+
+def _fitting(space: SearchSpace, costs: Costs, limit_bytes: int | None) -> Iterator[Candidate]:
+    """Every candidate within the limit; no dead ends, so the next is found at once."""
+    limit = math.inf if limit_bytes is None else limit_bytes
+    smallest = costs.smallest(space)
+
+    def deeper(done: Candidate, k: int) -> Iterator[Candidate]:
+        if k == len(space.units):
+            yield done
+            return
+        one = space.units[k]
+        for level in one.levels():
+            changed = done.with_level(one.unit, level)
+            if costs.size_bytes(changed) <= limit:  # with the units still to come at their smallest
+                yield from deeper(changed, k + 1)
+
+    return deeper(smallest, 0) if costs.size_bytes(smallest) <= limit else iter(())
+
+
+def fitted(candidate: Candidate, space: SearchSpace, costs: Costs, limit_bytes: int | None) -> Candidate:
+    if limit_bytes is None or costs.size_bytes(candidate) <= limit_bytes:
+        return candidate
+    now = dict(candidate.items)
+    size = costs.size_bytes(candidate)
+    while size > limit_bytes:
+        step = _cheapest_step(now, space, costs)
+        if step is None:
+            break
+        unit, level = step
+        size += costs.levels[unit][level].size_bytes - costs.levels[unit][now[unit]].size_bytes
+        now[unit] = level
+    _refill_(now, dict(candidate.items), costs, limit_bytes - size)
+    return Candidate(tuple(now.items()))
+
+
+def _cheapest_step(now: Mapping[str, Level], space: SearchSpace, costs: Costs) -> tuple[str, Level] | None:
+    """The change to fewer bytes with the least damage added a byte; None at the smallest."""
+    best: tuple[float, int, str, Level] | None = None
+    for one in space.units:
+        here = costs.levels[one.unit][now[one.unit]]
+        for level in one.levels():
+            there = costs.levels[one.unit][level]
+            saved = here.size_bytes - there.size_bytes
+            if saved <= 0:
+                continue
+            price = max(there.damage - here.damage, 0.0) / saved
+            key = (price, -saved, one.unit, level)
+            best = key if best is None or key < best else best
+    return None if best is None else best[2:]
+
+
+def _refill_(now: dict[str, Level], proposed: Mapping[str, Level], costs: Costs, room: int) -> None:
+    """Spend the bytes left over on the changed units, most damage undone first, in place."""
+    while True:
+        options = []
+        for unit, level in now.items():
+            if level == proposed[unit]:
+                continue
+            table = costs.levels[unit]
+            here, top = table[level], table[proposed[unit]]
+            for other, there in table.items():
+                grown = there.size_bytes - here.size_bytes
+                undone = here.damage - there.damage
+                if 0 <= grown <= room and undone > 0 and there.size_bytes <= top.size_bytes:
+                    options.append((undone, -grown, unit, other))
+        if not options:
+            return
+        _, shrunk, unit, level = max(options)
+        room += shrunk
+        now[unit] = level
+
+
+def fits(candidate: Candidate, costs: Costs, budget: Budget) -> bool:
+    """Whether a candidate is predicted to be within the budget."""
+    return budget.allows(costs.size_bytes(candidate), costs.latency_ms(candidate))

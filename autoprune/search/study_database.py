@@ -1,0 +1,126 @@
+"""The study's database: opening it, checking that it is sound and of this search space."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import warnings
+from pathlib import Path
+
+import optuna
+import sqlalchemy
+from optuna.exceptions import ExperimentalWarning, OptunaError
+
+from autoprune.core.database_address import VARIABLE
+from autoprune.core.errors import AutopruneError
+from autoprune.core.redaction import escaped, redacted
+from autoprune.search import optuna_trials
+from autoprune.space.levels import SearchSpace
+
+LOCK_SECONDS = 30.0
+"""How long a write waits for another program that reads `study.db`, such as a dashboard."""
+
+OPENING_ERRORS = (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, OptunaError, ImportError, RuntimeError)
+"""What opening a database may raise; the last two: no driver, and a schema of another Optuna."""
+
+
+def database_url(path: Path, storage: str | None) -> tuple[sqlalchemy.URL, str]:
+    """Its URL, and how to name it to a person: the file, or the URL without its password."""
+    if storage is None:
+        url = sqlalchemy.URL.create("sqlite", database=str(path.absolute()))
+    else:
+        try:
+            url = sqlalchemy.make_url(escaped(storage))
+        except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+            raise AutopruneError(
+                "the storage is no database URL; write sqlite:///FILE or postgresql://HOST/NAME"
+            ) from error
+    if url.get_backend_name() != "sqlite":
+        return url, redacted(url.render_as_string())
+    if url.database in (None, "", ":memory:"):
+        raise AutopruneError(f"storage {redacted(str(storage))} keeps nothing on disk; write sqlite:///FILE")
+    return url, str(url.database)
+
+
+def _connect(where: str) -> sqlite3.Connection:
+    """A connection that has its data on the disk, directory entry included, when it commits.
+
+    EXTRA: see https://www.sqlite.org/pragma.html#pragma_synchronous. The journal stays a plain
+    file beside the database, which also works on network file systems, unlike a write-ahead log.
+    """
+    connection = sqlite3.connect(where, timeout=LOCK_SECONDS, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = EXTRA")
+    return connection
+
+
+def _check_file(where: str) -> None:
+    """Raise before anything is written to a file that is damaged or not Optuna's."""
+    if not Path(where).exists():
+        return
+    connection = _connect(where)
+    try:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    finally:
+        connection.close()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+    # A driver killed at the first moment leaves some of Optuna's tables; these come first.
+    if rows and not {"studies", "version_info"} & {row[0] for row in rows}:
+        raise AutopruneError(f"{where} is a database of another program; choose another file")
+
+
+def check_space(study: optuna.Study, space: SearchSpace, where: str) -> None:
+    """Raise where the study is of another search space; note the space in a new one."""
+    now = json.dumps([[one.unit, list(one.ratios), list(one.widths[::-1])] for one in space.units])
+    before = study.user_attrs.get("space")
+    ours = study.directions == optuna_trials.DIRECTIONS
+    if ours and before is None and not study.get_trials(deepcopy=False):
+        with warnings.catch_warnings():
+            # Names of the objectives are for dashboards alone; nothing here relies on them.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(optuna_trials.OBJECTIVES))
+        study.set_user_attr("space", now)
+    elif not ours or before != now:
+        raise AutopruneError(
+            f"{where} holds a search over another space: {_difference(before, now)}. Go on with "
+            "the model and space file it was started with, or choose another output folder"
+        )
+
+
+def _difference(before: str | None, now: str) -> str:
+    if before is None:
+        return "it was not made by autoprune"
+    old = {unit: levels for unit, *levels in json.loads(before)}
+    new = {unit: levels for unit, *levels in json.loads(now)}
+    differ = [unit for unit in {**old, **new} if old.get(unit) != new.get(unit)]
+    if not differ:
+        return "the units are in another order"
+    more = "" if len(differ) <= 3 else f" and {len(differ) - 3} more"
+    return f"units or levels differ ({', '.join(differ[:3])}{more})"
+
+
+def unreadable(url: sqlalchemy.URL, where: str, error: Exception) -> str:
+    if url.get_backend_name() != "sqlite":
+        return (
+            f"{where} cannot be opened: {_reason(error)}. Nothing in it was changed. Check the address, its "
+            f"password and that the server runs; the password is taken from --storage, from {VARIABLE}, or "
+            "where PostgreSQL's own client looks for it (PGPASSWORD, ~/.pgpass)"
+        )
+    return (
+        f"{where} cannot be opened: {_reason(error)}. Nothing in it was changed. If it is damaged, "
+        "restore it from a copy or move it away and start the search again"
+    )
+
+
+def unwritable(where: str, error: Exception) -> str:
+    return (
+        f"{where} cannot be written: {_reason(error)}. All trials before are saved: make room or "
+        "set its permissions right, then resume"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """What the database itself said, below the layers that wrapped it."""
+    below = getattr(error, "orig", None) or error.__cause__
+    return _reason(below) if isinstance(below, BaseException) else redacted(" ".join(str(error).split()))

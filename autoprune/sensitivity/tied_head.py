@@ -1,0 +1,83 @@
+"""An output layer that shares its weight with an embedding: scores of a vocabulary's changes, in parts.
+
+What each level adds to the whole vocabulary is as large as the model's largest matrix, and so are a row's
+moments with it. So the layer's inputs and gradients of all batches are kept in a file, and each level's
+tokens are made once, for all batches together.
+
+Shapes: a directions, b rows of a batch, s places of a row, v d an embedding's, c some of its tokens,
+p = c d, l levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from autoprune.sensitivity.recorder import Recorder, Scores, added
+from autoprune.sensitivity.tensor_file import Store, Stored
+from autoprune.sensitivity.weight_changes import Lookup
+
+MOMENT_BYTES = 2**28
+"""Most memory that the moments of some tokens, and their changes, may take."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """One use in one batch: its number, the input, and gradients some tokens at a time.
+
+    They are half floats, in units of the largest: what that loses is random, and a thousandth of what a
+    direction's signs leave to chance.
+    """
+
+    batch: int
+    x: Float[Tensor, "b s d"]
+    gradients: list[Stored]
+    unit: float
+
+
+class Head:
+    """Of one such layer: what is kept of it, and the scores that come of that."""
+
+    def __init__(self, path: str, recorder: Recorder, change: Lookup, store: Store) -> None:
+        self.path, self.change = path, change
+        self._recorder, self._store = recorder, store
+        self._kept: list[_Kept] = []
+        self._batches, self._columns = 0, 1
+
+    def keep(self, gradients: Sequence[Float[Tensor, "a b *s v"] | None]) -> None:
+        """Keep the last batch's inputs, and the gradients at the outputs of its uses."""
+        for use, gradient in zip(self._recorder.uses, gradients, strict=True):
+            if gradient is None:
+                continue
+            x, apart = self._recorder.by_row(use.input, gradient)
+            if not self._kept:
+                self._columns = self._tokens(apart.shape[0] * apart.shape[1])
+            unit = max(float(apart.abs().max()), 1e-30)
+            parts = [self._store.put((one / unit).half()) for one in torch.split(apart, self._columns, -1)]
+            self._kept.append(_Kept(self._batches, x.clone(), parts, unit))
+        self._batches += 1
+
+    def _tokens(self, moments: int) -> int:
+        """How many of the vocabulary are done at a time, beside so many moments of each."""
+        v, d = self.change.old.shape
+        return max(1, min(v, MOMENT_BYTES // (4 * d * (moments + len(self.change.variants)))))
+
+    def scores(self) -> list[Scores]:
+        """sum_t g_t^T D x_t of each level, direction and row, batch by batch."""
+        found: list[Scores] = [None] * self._batches
+        for k, start in enumerate(range(0, len(self.change.old), self._columns)):
+            ids = torch.arange(start, min(start + self._columns, len(self.change.old)))
+            new = torch.stack([one.flatten() for one in self.change.rows(ids)])  # [l p]
+            for one in self._kept:
+                moments = self._moments(one, k)
+                score = (new @ moments.flatten(0, 1).T).reshape(len(new), *moments.shape[:2])
+                found[one.batch] = added(found[one.batch], score)
+        return found
+
+    def _moments(self, one: _Kept, k: int) -> Float[Tensor, "a b p"]:
+        gradient = self._store.get(one.gradients[k]).float().mul_(one.unit)
+        return (gradient.mT @ one.x).flatten(2)

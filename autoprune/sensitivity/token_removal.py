@@ -1,0 +1,46 @@
+"""What removed tokens harm in text that nobody counted.
+
+Tokens are removed by how rarely the training text has them, and what that harms is foretold from rows of
+the same text, to second order. Other text has other rare words, above all where it is held out by the group:
+reviews of another film name other people. And another row in a token's place is no small change. All-MiniLM
+with half of its rare tokens gone was foretold to be 0.012 nats off, and was 0.040. There are few such levels,
+so each is simply measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from autoprune.models.units import Unit
+from autoprune.sensitivity.fisher_scores import Sensitivity
+from autoprune.space.levels import Level
+
+
+def with_measured_removal(
+    found: Sensitivity, units: Sequence[Unit], measured: Callable[[Unit, Level], float]
+) -> Sensitivity:
+    """Sensitivities of levels that remove tokens, as removal alone was measured to harm rows held out.
+
+    What removal adds to a score, in nats^1/2, grows by the root of what it harms more than was foretold;
+    where no row that scores were taken on has such a token, it is as large in each, of either sign.
+
+    Args:
+        measured: divergence, nats a row, of a model with one unit alone at a level, on text held out.
+    """
+    scores = {unit: dict(table) for unit, table in found.scores.items()}
+    for unit in (one for one in units if one.by_token):
+        for ratio in (one for one in unit.ratios if one > 0):
+            alone = Level(ratio)
+            harm, removal = measured(unit, alone), found.scores[unit.name][alone]
+            foretold = found.damage()[unit.name][alone]
+            if foretold > 0:
+                more = (math.sqrt(max(harm, 0.0) / foretold) - 1.0) * removal
+            else:
+                more = math.sqrt(2 * max(harm, 0.0)) * np.where(np.arange(len(removal)) % 2, 1.0, -1.0)
+            for level in unit.levels(ratio):
+                scores[unit.name][level] = scores[unit.name][level] + more.astype(np.float32)
+    return replace(found, scores=scores)

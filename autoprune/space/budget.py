@@ -1,0 +1,70 @@
+"""The user's limits, read from text such as `20MB` or `5ms`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from autoprune.core.errors import AutopruneError
+
+_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Upper limits of a model: size in bytes, latency in milliseconds; None is no limit."""
+
+    size_bytes: int | None = None
+    latency_ms: float | None = None
+
+    def allows(self, size_bytes: float, latency_ms: float = 0.0) -> bool:
+        """Whether a model of this size and latency is within the limits."""
+        fits = self.size_bytes is None or size_bytes <= self.size_bytes
+        return fits and (self.latency_ms is None or latency_ms <= self.latency_ms)
+
+    def __str__(self) -> str:
+        parts = [] if self.size_bytes is None else [megabytes(self.size_bytes)]
+        parts += [] if self.latency_ms is None else [f"{self.latency_ms:g} ms"]
+        return " and ".join(parts) or "no limit"
+
+
+def megabytes(size_bytes: float) -> str:
+    """Size for people; MB is 1,000,000 bytes.
+
+    >>> megabytes(19_640_000)
+    '19.6 MB'
+    """
+    return f"{size_bytes / 1e6:.1f} MB"
+
+
+def parse_budget(texts: Iterable[str]) -> Budget:
+    """Read limits; a later one of the same kind is an error, not an override.
+
+    >>> parse_budget(["20MB", "5 ms"])
+    Budget(size_bytes=20000000, latency_ms=5.0)
+
+    Raises:
+        AutopruneError: for what is no size or time, zero, or given twice.
+    """
+    size: int | None = None
+    latency: float | None = None
+    for text in texts:
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*", text)
+        unit = match.group(2) if match else ""
+        amount = Decimal(match.group(1)) if match else Decimal(0)  # floats lose a byte of 1.001 kB
+        if unit in _BYTES and size is None and amount * _BYTES[unit] >= 1:
+            size = int(amount * _BYTES[unit])
+        elif amount > 0 and unit in _MILLISECONDS and latency is None:
+            latency = float(amount) * _MILLISECONDS[unit]
+        elif unit in _BYTES or unit in _MILLISECONDS:
+            raise AutopruneError(f"budget {text!r}: must be above zero and given once")
+        else:
+            raise AutopruneError(
+                f"budget {text!r} is no limit; write a size ({', '.join(_BYTES)}) or a time "
+                f"({', '.join(_MILLISECONDS)}), for instance 20MB or 5ms"
+            )
+    return Budget(size, latency)

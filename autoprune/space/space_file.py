@@ -1,0 +1,155 @@
+"""A search space as a file: its schema, and all of its errors at once.
+
+`read_space(path)` gives the rules of `search_spaces/*.yaml` or of a file of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+import yaml
+
+from autoprune.core.errors import AutopruneError
+from autoprune.space.levels import FLOAT_BITS
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+Ratio = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
+Bits = Literal[2, 3, 4, 6, 8, 16]
+
+
+class Prune(_Strict):
+    """What is removed from a unit, and how much of it may go: 1.0 is all of it.
+
+    by: head takes whole groups of query heads where several share a key and value head; token takes rows
+    of an embedding, whose ids then stand for the nearest row that stays.
+    """
+
+    by: Literal["head", "neuron", "channel", "token"]
+    ratios: Annotated[tuple[Ratio, ...], pydantic.Field(min_length=1)]
+
+    @pydantic.field_validator("ratios")
+    @classmethod
+    def _with_zero(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted({0.0, *ratios}))
+
+    @pydantic.model_validator(mode="after")
+    def _some_tokens(self) -> Prune:
+        if self.by == "token" and max(self.ratios) >= 1.0:
+            raise ValueError("`ratios` of tokens are below 1: some must stay")
+        return self
+
+
+class Quantize(_Strict):
+    """Bits a unit's weights may be stored in; `group_size` weights of a row share a scale.
+
+    activations: 8 also offers 8-bit weights that are multiplied with 8-bit activations.
+    """
+
+    bits: Annotated[tuple[Bits, ...], pydantic.Field(min_length=1)]
+    group_size: Literal[8, 16, 32, 64, 128] = 64
+    activations: Literal[8] | None = None
+
+    @pydantic.field_validator("bits")
+    @classmethod
+    def _with_float(cls, bits: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted({FLOAT_BITS, *bits}))
+
+    @pydantic.model_validator(mode="after")
+    def _coupled(self) -> Quantize:
+        if self.activations is not None and self.activations not in self.bits:
+            raise ValueError("`activations: 8` goes with 8-bit weights, and `bits` has no 8")
+        return self
+
+
+class UnitRule(_Strict):
+    """Which modules form a unit: `rows` lose output features, `cols` the matching input features.
+
+    tied: path of the output layer that shares an embedding's weight. optional: whether models of the family
+    may be without it, as heads differ from task to task. common: of an embedding: its tokens that make up
+    this share of the training text are a unit of their own, stored apart from the rare ones, which alone
+    are removed.
+    """
+
+    at: Annotated[str, pydantic.Field(min_length=1)]
+    rows: tuple[str, ...] = ()
+    cols: tuple[str, ...] = ()
+    tied: str = ""
+    optional: bool = False
+    common: Annotated[float, pydantic.Field(gt=0.0, lt=1.0)] | None = None
+    prune: Prune | None = None
+    quantize: Quantize
+
+    @pydantic.model_validator(mode="after")
+    def _coupled(self) -> UnitRule:
+        by_token = self.prune is not None and self.prune.by == "token"
+        if self.prune is not None and not by_token and not (self.rows and self.cols):
+            raise ValueError("`prune` needs `rows` and `cols`: what is removed, and where it went")
+        if by_token and (self.rows or self.cols or self.tied):
+            raise ValueError("`prune: {by: token}` is for an embedding alone: no `rows`, `cols` or `tied`")
+        if self.common is not None and (self.rows or self.cols or self.tied):
+            raise ValueError("`common` is for an embedding alone: no `rows`, `cols` or `tied`")
+        return self
+
+
+class Finetune(_Strict):
+    """The brief fine-tune of a trial."""
+
+    steps: Annotated[int, pydantic.Field(ge=0)] = 60
+    batch_size: Annotated[int, pydantic.Field(ge=1)] = 32
+    learning_rate: Annotated[float, pydantic.Field(gt=0.0)] = 3e-5
+
+
+class SpaceFile(_Strict):
+    """A search space as written: rules by module path, first match wins.
+
+    types: other types of model (`config.model_type`) that it is for, beside that of its file's name.
+    """
+
+    version: Literal[1]
+    types: tuple[str, ...] = ()
+    units: Annotated[dict[str, UnitRule], pydantic.Field(min_length=1)]
+    finetune: Finetune = Finetune()
+
+
+def read_space(path: Path) -> SpaceFile:
+    """Read and check a space file.
+
+    Raises:
+        AutopruneError: naming the file and every error in it at once.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise AutopruneError(f"space file {path} cannot be read: {error}") from error
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:  # PyYAML lets them out
+        raise AutopruneError(f"space file {path} is not YAML: {error}") from error
+    try:
+        return SpaceFile.model_validate(data)
+    except pydantic.ValidationError as error:
+        lines = [_explain(dict(one)) for one in error.errors() if not _follows(dict(one))]
+        plural = "error" if len(lines) == 1 else "errors"
+        raise AutopruneError(
+            f"space file {path} has {len(lines)} {plural}:\n  " + "\n  ".join(lines)
+        ) from error
+
+
+def _follows(error: Mapping[str, object]) -> bool:
+    """Whether an error only says that a list is empty once its wrong entries are left out."""
+    return error["type"] == "too_short" and bool(error["input"])
+
+
+def _explain(error: Mapping[str, object]) -> str:
+    """One line for one error of pydantic: where, what is allowed, what came."""
+    where = ".".join(str(part) for part in error["loc"])  # type: ignore[attr-defined]
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return f"{where}: no such key here; see search_spaces/bert.yaml for those that exist"
+    if error["type"] == "missing":
+        return f"{where}: is missing"
+    return f"{where or 'file'}: {message[:1].lower()}{message[1:]}, got {error['input']!r}"

@@ -1,0 +1,68 @@
+"""Measurements and trials: plain data, in the order size_bytes, latency_ms, accuracy.
+
+Size and latency are better when less, accuracy (percent) when more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from autoprune.space.levels import Candidate
+
+ORIGINAL = "original"
+"""Name of the baseline that is the uncompressed model."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One model on one target.
+
+    size_bytes: sum by `stat` of the files the runtime opens. latency_ms: median time of a call,
+    interleaved with the original and scaled to the original's quiet time, so that drift of the
+    machine cancels; low and high are its 10th and 90th percentile. accuracy: percent, on
+    validation. kl: mean divergence of the validation logits from the teacher's, nats.
+    """
+
+    size_bytes: int
+    latency_ms: float
+    accuracy: float
+    kl: float = math.nan
+    latency_low_ms: float = math.nan
+    latency_high_ms: float = math.nan
+    raw_latency_ms: float = math.nan
+    raw_original_ms: float = math.nan
+
+    def objectives(self) -> tuple[float, float, float]:
+        """Size, latency, accuracy as floats (integers crash Optuna's multi-objective TPE)."""
+        return float(self.size_bytes), float(self.latency_ms), float(self.accuracy)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate evaluated or failed; `name` is set on baselines."""
+
+    number: int
+    candidate: Candidate
+    measurement: Measurement | None = None
+    failure: str | None = None
+    name: str | None = None
+    test_accuracy: float | None = None
+    predicted_size_bytes: int = 0
+    seconds: float = 0.0
+    worker: str = ""
+    seed: int = 0
+    rung: int = 1
+    """How long it was fine-tuned: 0 not at all, 1 briefly, 2 longer."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of each stage of the trial: stitch, finetune, save, accuracy, latency."""
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is one of the models that every run is compared with."""
+        return self.name is not None
+
+
+def finished(trials: Iterable[Trial]) -> list[tuple[Trial, Measurement]]:
+    """Trials that gave a measurement, with it."""
+    return [(one, one.measurement) for one in trials if one.measurement is not None]

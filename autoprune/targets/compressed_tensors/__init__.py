@@ -1,0 +1,1 @@
+"""The compressed-tensors layout, which transformers and vLLM load by themselves."""

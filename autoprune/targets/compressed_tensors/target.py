@@ -1,0 +1,294 @@
+"""compressed-tensors: a folder that plain `transformers` loads, with our integers bit for bit.
+
+`config.json` names a scheme for every compressed module, `model.safetensors` holds their integers:
+
+    bits 2 to 6   `pack-quantized`: `weight_packed`, codes as a dense stream of bits in int32 words, a row at
+                  a time; `weight_scale` half; `weight_zero_point` int8; `weight_shape`
+    bits 8        `int-quantized`: `weight` int8, and scale and zero point as above
+    8 with 8-bit  `int-quantized`: `weight` int8, one scale a row, no zero point; `input_scale` and
+    activations   `input_zero_point`, one each for the whole layer, static
+    bits 16       half floats, no scheme
+
+The format's integers are signed: ours less 2^(bits - 1), codes and zero points alike. Its usual scheme for
+integers with zero points (`strategy: group`, zero points packed too) is written by its own package but
+refused by transformers, which expects them unpacked (compressed-tensors 0.18 to 0.20). Blocks of one row,
+`strategy: block` with `block_structure: [1, group size]`, are the same arithmetic and load with difference
+0.0 (0.15 to 0.20).
+
+What plain `transformers` cannot load is not offered. It builds every layer from one config, so no rows are
+removed. Embeddings are offered with 8 and 16 bits: it initializes an embedding's `weight` before it loads,
+and packed ones have none. Weights become floats with the first batch, so nothing is faster than float
+there, and 8-bit activations are rounded, not multiplied as integers. vLLM reads this format too and has
+kernels for 8-bit weights with static 8-bit activations, but was not tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoprune.core.errors import AutopruneError
+from autoprune.space.levels import Level, Width
+from autoprune.space.storage import group_size_for
+from autoprune.targets.compressed_tensors.format import integer_tensors, multiplied_tensors, scheme
+from autoprune.targets.packed import torch_runner
+from autoprune.targets.target import Runner
+from autoprune.tasks.kinds import CAUSAL_LM, IMAGES
+from autoprune.tasks.task import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from autoprune.compress.stitch import Stitched
+    from autoprune.models.units import Unit, Weight
+
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+_EMBEDDING_BITS = frozenset({8, 16, 32})
+_TEXT_BYTES = {8: 227, 16: 0, 32: 0}
+"""Header text of the extra tensors of one compressed weight, measured (safetensors 0.8)."""
+_TEXT_PACKED_BYTES = 342
+_TEXT_ACTIVATIONS_BYTES = 333
+
+
+class CompressedTensors:
+    """Saved for transformers and what else reads the format; run by transformers, in float32."""
+
+    name = "compressed-tensors"
+    bits = frozenset({2, 3, 4, 6, 8, 16, 32})
+    fast: frozenset[Width] = frozenset()
+    integer = True
+    parts = False
+    tolerance = 0.05
+    # Of 8-bit activations alone, where a value half-way between two codes may fall to either; else 1e-4.
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("compressed_tensors") is None:
+            raise AutopruneError(
+                "target compressed-tensors needs a package that is not installed: "
+                "pip install 'autoprune[compressed-tensors]'"
+            )
+
+    def offers(self, unit: Unit, level: Level) -> bool:
+        """Every width of a product's weight, 8 bits and more of an embedding; no row is removed.
+
+        Of convolutions, and of an embedding that is an output layer's weight too, floats alone.
+        """
+        is_embedding = any(one.is_embedding for one in unit.weights)
+        if level.ratio > 0 or (is_embedding and level.is_integer):
+            return False
+        if any(one.is_conv or one.tied for one in unit.weights):
+            return level.bits >= 16
+        return level.bits in (_EMBEDDING_BITS if is_embedding else self.bits)
+
+    def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
+        """Write `model.safetensors`, and `config.json` with the schemes of its modules.
+
+        Raises:
+            AutopruneError: when rows were removed, an embedding has fewer than 8 bits, or transformers has
+                other names for the model's tensors than it has here.
+        """
+        from safetensors.torch import save_file
+
+        from autoprune.models.state import state_of
+
+        _check(stitched)
+        tensors: dict[str, Tensor] = {}
+        groups: dict[str, list[str]] = {}  # scheme as text -> paths
+        for name, tensor in state_of(stitched.model).items():
+            path, _, last = name.rpartition(".")
+            if last == "weight" and path in stitched.integers:
+                one, grid = stitched.integers[path], stitched.activations.get(path)
+                stored = integer_tensors(one) if grid is None else multiplied_tensors(one, grid)
+                tensors |= {f"{path}.{part}": x.contiguous() for part, x in stored.items()}
+                groups.setdefault(json.dumps(scheme(one, grid)), []).append(path)
+            else:
+                is_half = last == "weight" and path in stitched.half
+                tensors[name] = (tensor.half() if is_half else tensor).contiguous()
+        # transformers refuses a file that does not say which library wrote its tensors.
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        _write_config(stitched, groups, folder / CONFIG)
+
+    def load(self, folder: Path, *, threads: int = 1) -> Runner:
+        """What `from_pretrained` of transformers' class for the kind of task makes of the folder.
+
+        Raises:
+            AutopruneError: when a file is missing, damaged, or does not fit the other.
+        """
+        import torch
+
+        from autoprune.models.spec import Architecture
+
+        torch.set_num_threads(threads)
+        if not (folder / WEIGHTS).is_file():
+            raise AutopruneError(f"{folder / WEIGHTS} is missing: {folder} is no compressed-tensors model")
+        try:
+            kind = Architecture.read(folder).kind
+        except AutopruneError as error:
+            raise AutopruneError(
+                f"{folder / WEIGHTS} cannot be loaded with the config beside it: {error}"
+            ) from error
+        return torch_runner(_read(folder, kind), kind)
+
+    def defaults(self) -> None:
+        """None: transformers takes float32 from the config."""
+
+    def files(self, folder: Path) -> Sequence[Path]:
+        """The weights."""
+        return [folder / WEIGHTS]
+
+    def size_bytes(self, unit: Unit, level: Level) -> int:
+        """Bytes of a unit that is offered at a level: zero points take a byte, packed rows whole words."""
+        biases = sum(4 * one.rows for one in unit.weights if one.has_bias)
+        return biases + sum(
+            _stored_bytes(one, level, unit.group_size) + _text_bytes(level) for one in unit.weights
+        )
+
+
+def _stored_bytes(one: Weight, level: Level, wanted: int) -> int:
+    """Bytes of one weight's tensors."""
+    o, i = one.rows, one.columns
+    if level.bits >= 16:
+        return o * i * level.bits // 8
+    if level.is_integer:
+        return o * i + 2 * o + 5  # the input's scale and zero point
+    groups = o * (i // group_size_for(i, wanted))
+    packed = o * i if level.bits == 8 else 4 * o * math.ceil(i * level.bits / 32) + 16  # and the shape
+    return packed + 3 * groups
+
+
+def _check(stitched: Stitched) -> None:
+    """Raise where a level is one that transformers could not load."""
+    from torch import nn
+
+    from autoprune.models.state import aliases
+
+    if pruned := [name for name, level in stitched.levels.items if level.ratio > 0]:
+        raise AutopruneError(
+            f"target compressed-tensors cannot store {pruned[0]} with rows removed: transformers gives every "
+            "layer the width in config.json. Search with this target, or export to openvino or packed"
+        )
+    _check_names(stitched)
+    shared = aliases(stitched.model)
+    for path, one in stitched.integers.items():
+        module = stitched.model.get_submodule(path)
+        is_embedding = isinstance(module, nn.Embedding)
+        shares = is_embedding and f"{path}.weight" in shared.values()
+        if shares or isinstance(module, nn.Conv2d):
+            what = (
+                "the weight that an embedding shares with an output layer," if shares else "the convolution"
+            )
+            raise AutopruneError(
+                f"target compressed-tensors cannot store {what} {path} in integers. "
+                "Search with this target, or export to openvino, onnx or packed"
+            )
+        if is_embedding and one.bits not in _EMBEDDING_BITS:
+            raise AutopruneError(
+                f"target compressed-tensors cannot store the embedding {path} with {one.bits} bits, but with "
+                "8, 16 or 32. Search with this target, or export to openvino or packed"
+            )
+
+
+def _check_names(stitched: Stitched) -> None:
+    """Raise where transformers would not find a model's tensors under the names that they have here."""
+    import torch
+    import transformers
+
+    from autoprune.models.spec import AUTO_CLASSES
+    from autoprune.models.state import state_of
+
+    kind, name = stitched.architecture.kind, type(stitched.model).__name__
+    elsewhere = "Choose target openvino, onnx or packed"
+    if stitched.architecture.builder is not None or kind not in AUTO_CLASSES:
+        raise AutopruneError(
+            f"target compressed-tensors is read by transformers, which has no {name} for {kind}. {elsewhere}"
+        )
+    with torch.device("meta"):
+        model = getattr(transformers, AUTO_CLASSES[kind]).from_config(stitched.model.config)
+    if unlike := sorted(state_of(model).keys() ^ state_of(stitched.model).keys()):
+        raise AutopruneError(
+            f"target compressed-tensors is read by transformers, whose {name} is not laid out as here: "
+            f"{unlike[0]} and {len(unlike) - 1} other tensors are in one of them alone. {elsewhere}"
+        )
+
+
+def _write_config(stitched: Stitched, groups: dict[str, list[str]], path: Path) -> None:
+    """The model's config, with the kind of task, the schemes and the modules each is for."""
+    from autoprune.models.spec import KEY
+
+    config: Any = stitched.model.config
+    data = json.loads(config.to_json_string())
+    data |= {"architectures": [type(stitched.model).__name__], "dtype": "float32"}
+    data[KEY] = stitched.architecture.described()[KEY]
+    if groups:
+        schemes = {}
+        for number, (text, paths) in enumerate(groups.items()):
+            schemes[f"group_{number}"] = {"targets": paths, **json.loads(text)}
+        formats = sorted({one["format"] for one in schemes.values()})
+        data["quantization_config"] = {
+            "quant_method": "compressed-tensors",
+            "quantization_status": "compressed",
+            "format": formats[0] if len(formats) == 1 else "mixed-precision",
+            "config_groups": schemes,
+            "ignore": [],
+        }
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def _read(folder: Path, kind: str) -> nn.Module:
+    """The model that transformers makes of the folder, its weights floats already."""
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+
+    from autoprune.models.outputs import outputs_of
+    from autoprune.models.spec import AUTO_CLASSES
+
+    path = folder / WEIGHTS
+    try:
+        with _without_bars():
+            model, report = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False,
+                use_safetensors=True, output_loading_info=True,
+            )  # fmt: skip
+            with torch.inference_mode():  # the first batch makes floats of the weights
+                outputs_of(model.eval(), _anything(model.config, kind), kind)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        text = " ".join(str(error).split())[:400]
+        raise AutopruneError(f"{path} cannot be loaded with the config beside it: {text}") from error
+    # transformers draws what the file lacks at random, and says so in a log alone.
+    if unfit := sorted(str(key) for keys in report.values() for key in keys):
+        raise AutopruneError(f"{path} does not fit the config beside it: see {unfit[0]}")
+    return model  # type: ignore[no-any-return]
+
+
+def _anything(config: Any, kind: str) -> dict[str, Tensor]:
+    """Inputs that a model of a kind takes."""
+    import torch
+
+    if kind == IMAGES:
+        size = config.image_size if isinstance(config.image_size, int) else max(config.image_size)
+        return {"pixel_values": torch.zeros(1, config.num_channels, size, size)}
+    tokens = torch.zeros(1, 2, dtype=torch.int64)
+    return {"input_ids": tokens} | ({} if kind == CAUSAL_LM else {"attention_mask": torch.ones_like(tokens)})
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """No progress bars: compressed-tensors shows one for each of its steps, and cannot be told not to."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _text_bytes(level: Level) -> int:
+    """Header text of the extra tensors of one compressed weight."""
+    if level.is_integer:
+        return _TEXT_ACTIVATIONS_BYTES
+    return _TEXT_BYTES.get(level.bits, _TEXT_PACKED_BYTES)

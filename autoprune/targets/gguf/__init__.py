@@ -1,0 +1,1 @@
+"""GGUF, the one file that llama.cpp and its relatives run."""

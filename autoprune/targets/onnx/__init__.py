@@ -1,0 +1,1 @@
+"""ONNX Runtime: a graph of integer products where the runtime has kernels for them."""

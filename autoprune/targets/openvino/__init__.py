@@ -1,0 +1,1 @@
+"""OpenVINO: packed integers as constants that the runtime computes with as they are."""

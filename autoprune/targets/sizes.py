@@ -1,0 +1,133 @@
+"""Bytes of every unit at every level on a target: what no unit holds is found by really saving the model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import nn
+
+from autoprune.compress.stitch import Stitched
+from autoprune.compress.surgery import replace_
+from autoprune.core.cache import cache_folder, content_key
+from autoprune.core.files import read_json, write_json
+from autoprune.models.canonical import settle_
+from autoprune.models.layer_io import matrix_of
+from autoprune.models.loading import Loaded
+from autoprune.models.split_embedding import whole
+from autoprune.models.state import state_of
+from autoprune.models.units import Unit
+from autoprune.space.costs import Cost, Costs
+from autoprune.space.levels import UNTOUCHED, Candidate, Level, SearchSpace
+from autoprune.targets import Target, size_on_disk, versions_of
+from autoprune.targets.packed import torch_runner
+from autoprune.targets.spot_check import spot_check
+from autoprune.tasks.task import Batch, Task, layout
+
+SIZES_VERSION = 3
+"""Raised when a target saves the same model in other bytes."""
+
+EMPTY = 1.0
+"""The ratio at which nothing of a unit is left."""
+
+
+def sizes_of(loaded: Loaded, units: Sequence[Unit], space: SearchSpace, target: Target, task: Task) -> Costs:
+    """Bytes of every unit at every level on the target; fixed bytes from really saving the model.
+
+    A model is saved once for each architecture and target: its size depends on no weight, but for those that
+    are all zeros, which graphs leave out (a head still to be fitted gets others first). So is one with
+    half the units of each kind emptied: what goes of a graph with a last head differs by family.
+    """
+    saved = _Saved(loaded, target, task.batch(task.validation, task.example_rows))
+    original = saved.size_bytes()
+    emptiable = [u for u, choices in zip(units, space.units, strict=True) if EMPTY in choices.ratios]
+    off = saved.emptied_off(emptiable, original)
+    levels = {
+        unit.name: {
+            level: Cost(target.size_bytes(unit, level) + (off[unit.name] if level.ratio == EMPTY else 0))
+            for level in choices.levels()
+        }
+        for unit, choices in zip(units, space.units, strict=True)
+    }
+    fixed = original - sum(table[UNTOUCHED].size_bytes for table in levels.values())
+    return Costs(fixed, levels)
+
+
+class _Saved:
+    """Sizes of a model on a target, each measured once and cached."""
+
+    def __init__(self, loaded: Loaded, target: Target, example: Batch) -> None:
+        self._loaded, self._target, self._example = loaded, target, example
+        shapes = [
+            [name, list(one.shape), loaded.has_head and not bool(one.any())]
+            for name, one in state_of(loaded.model).items()
+        ]
+        kind, builder = loaded.architecture.kind, loaded.architecture.builder
+        code = spot_check(torch_runner(loaded.model, kind), example) if builder else []
+        self._key = [
+            SIZES_VERSION, loaded.architecture.identity(), code, shapes, layout(example), target.name,
+            versions_of(target.name),
+        ]  # fmt: skip
+
+    def size_bytes(self, empty: Sequence[Unit] = ()) -> int:
+        """Bytes of the model as it came, or with nothing left of some units."""
+        told = [[one.path, one.rows, one.columns] for unit in empty for one in unit.weights]
+        path = cache_folder() / "sizes" / f"{content_key(*self._key, told)}.json"
+        if path.is_file():
+            return int(read_json(path)["size_bytes"])
+        model = whole(self._loaded.model)
+        model = model if self._loaded.has_head else _as_if_fitted(model)
+        model = _emptied(model, empty) if empty else model
+        with TemporaryDirectory(prefix="autoprune-") as name:
+            plain = Stitched(model, {}, frozenset(), {}, Candidate(()), self._loaded.architecture)
+            self._target.save(plain, Path(name), self._example)
+            found = size_on_disk(self._target, Path(name))
+        write_json(path, {"size_bytes": found})
+        return found
+
+    def emptied_off(self, units: Sequence[Unit], original: int) -> dict[str, int]:
+        """By how many bytes what a target says of each unit, emptied, is too few.
+
+        Found with half the units of a kind emptied, as what several have in common goes with the last.
+        """
+        kinds: dict[tuple[object, ...], list[Unit]] = {}
+        for unit in units:
+            kinds.setdefault((unit.kind, *(one.rows for one in unit.weights)), []).append(unit)
+        off: dict[str, int] = {}
+        for alike in kinds.values():
+            half = alike[: (len(alike) + 1) // 2]
+            said = sum(
+                self._target.size_bytes(one, Level(EMPTY)) - self._target.size_bytes(one, UNTOUCHED)
+                for one in half
+            )
+            each = round((self.size_bytes(half) - original - said) / len(half))
+            off |= {unit.name: each for unit in alike}
+        return off
+
+
+def _as_if_fitted(model: nn.Module) -> nn.Module:
+    """A copy in which no parameter is all zeros, as a new head's biases are: runtimes leave such sums out."""
+    out = copy.deepcopy(model)
+    with torch.no_grad():
+        for one in out.parameters():
+            if not one.any():
+                one.fill_(1e-3)
+    return out
+
+
+def _emptied(model: nn.Module, units: Sequence[Unit]) -> nn.Module:
+    """A copy without any piece of some units: what read them gives its bias."""
+    out = copy.deepcopy(model)
+    for unit in units:
+        for one in unit.weights:
+            layer = out.get_submodule(one.path)
+            weight, bias = matrix_of(layer), getattr(layer, "bias", None)
+            if one in unit.cols:
+                replace_(out, one.path, weight[:, :0], bias)
+            else:
+                replace_(out, one.path, weight[:0], None if bias is None else bias[:0])
+    settle_(out)
+    return out

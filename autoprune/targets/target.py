@@ -1,0 +1,97 @@
+"""What every target promises: which bits are real there, and save, load, size and time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprune.space.levels import Level, Width
+from autoprune.tasks.task import Batch
+
+if TYPE_CHECKING:
+    from autoprune.compress.stitch import Stitched
+    from autoprune.models.units import Unit
+
+
+Runner = Callable[[Batch], NDArray[np.float32]]
+"""A loaded model: inputs by name -> logits [b k]."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """How a runtime runs a model for which nobody gives it settings.
+
+    words: what it takes then, on this machine. load: the model in a folder, with no settings.
+    """
+
+    words: str
+    load: Callable[[Path], Runner]
+
+
+class Target(Protocol):
+    """A runtime that a compressed model is shipped to."""
+
+    name: str
+    bits: frozenset[int]
+    """Bits a weight can really be stored in there; 32 is always among them."""
+    fast: frozenset[Width]
+    """Widths that a product is computed with faster than float, by measurement; the others save bytes alone.
+    Of convolutions see `is_fast`."""
+    integer: bool
+    """Whether a model with 8-bit activations can be stored and run there."""
+    parts: bool
+    """Whether an embedding in two parts (`vocabulary`) can be stored there as such."""
+    tolerance: float
+    """Largest difference of a logit from the stitched model's, in standard deviations of all logits."""
+
+    def offers(self, unit: Unit, level: Level) -> bool:
+        """Whether a unit can really be at a level there; untouched always can."""
+
+    def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
+        """Write the model's own files into `folder`, which exists."""
+
+    def load(self, folder: Path, *, threads: int = 1) -> Runner:
+        """The model in `folder`, ready to run."""
+
+    def defaults(self) -> Defaults | None:
+        """The runtime's own settings on this machine; None where answers are the same as `load` gives."""
+
+    def files(self, folder: Path) -> Sequence[Path]:
+        """The files the runtime opens to run the model: graph and weights."""
+
+    def size_bytes(self, unit: Unit, level: Level) -> int:
+        """Bytes of the files that are a unit's at a level; what no level changes may be left out."""
+
+
+def stores(target: Target, level: Level) -> bool:
+    """Whether a target has a level's width, whatever the unit."""
+    return level.bits in target.bits and (target.integer or not level.is_integer)
+
+
+def is_fast(target: Target, unit: Unit, level: Level) -> bool:
+    """Whether a unit is computed at a level faster than at float with as many rows, by measurement.
+
+    Integers of a convolution are unpacked at load, wherever they are not multiplied with integers (OpenVINO:
+    8 bits 1.0 times as fast as float, with 8-bit activations 2.4 to 3.3 times).
+    """
+    has_kernels = any(one.is_conv for one in unit.weights)
+    return level.width in target.fast and (level.is_integer or not has_kernels)
+
+
+def kept_at(target: Target, level: Level) -> Level | None:
+    """The level that a target stores a level's weights at: its own, or with the same integers in the next
+    wider width that it has, which changes bytes and no value; None where there is none."""
+    if stores(target, level):
+        return level
+    wider = [bits for bits in target.bits if level.bits < bits < 16]
+    return None if level.is_integer or level.bits >= 16 or not wider else Level(level.ratio, min(wider))
+
+
+def size_on_disk(target: Target, folder: Path) -> int:
+    """Bytes of a saved model by `stat`: the sum of the files its runtime opens."""
+    return sum(path.stat().st_size for path in target.files(folder))

@@ -1,0 +1,81 @@
+"""A task of the user's own: what `--task package.module:function` gives. No torch.
+
+The function gives a mapping: `train`, `validation` and `test`, each with `inputs` (arrays by the name that
+the model takes them by, rows first) and `labels`; `metric`, a function of answers [n k] and labels [n ...]
+that gives a score of 0 to 100, larger being better; and `classes`, their names, where the answers
+are logits of such; without them answers are vectors, and squared distances are what training makes less.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from autoprune.core.errors import AutopruneError
+from autoprune.core.references import given
+from autoprune.tasks.kinds import OWN
+from autoprune.tasks.task import Arrays, Task
+
+SPLITS = ("train", "validation", "test")
+
+
+def own_task(reference: str) -> Task:
+    """The task that a function describes.
+
+    Raises:
+        AutopruneError: when there is no such function, or what it gives is no task.
+    """
+    found = _checked(reference)
+    parts = {name: _arrays(found[name], f"{reference} ({name})") for name in SPLITS}
+    names = {tuple(one.inputs) for one in parts.values()}
+    if len(names) > 1:
+        raise AutopruneError(f"task {reference!r}: its splits have inputs of different names")
+    return Task(
+        **parts,
+        label_names=tuple(map(str, found.get("classes", ()))),
+        inputs=names.pop(),
+        pad_id=0,
+        kind=OWN,
+        metric=str(found.get("name") or getattr(found["metric"], "__name__", "score")),
+        own=reference,
+    )
+
+
+def _checked(reference: str) -> Mapping[str, Any]:
+    found = given(reference, what="task")
+    needed = (*SPLITS, "metric")
+    if not isinstance(found, Mapping) or any(name not in found for name in needed):
+        came = sorted(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
+        raise AutopruneError(f"task {reference!r} gave {came}; a mapping with {', '.join(needed)} is needed")
+    if not callable(found["metric"]):
+        raise AutopruneError(f"task {reference!r}: metric is no function of answers and labels")
+    return found
+
+
+def _arrays(split: Any, where: str) -> Arrays:
+    if not isinstance(split, Mapping) or not {"inputs", "labels"} <= split.keys():
+        raise AutopruneError(f"task {where}: a mapping with inputs and labels is needed")
+    inputs = {str(name): _plain(one) for name, one in dict(split["inputs"]).items()}
+    labels = np.asarray(split["labels"])
+    sizes = {name: len(one) for name, one in inputs.items()} | {"labels": len(labels)}
+    if len(set(sizes.values())) != 1 or len(labels) == 0 or not inputs:
+        raise AutopruneError(f"task {where}: inputs and labels must have as many rows, and some; has {sizes}")
+    return Arrays(inputs, labels)
+
+
+def _plain(values: Any) -> Any:
+    array = np.asarray(values)
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+
+
+def task_hash(task: Task) -> str:
+    """SHA-256 over a task's arrays."""
+    digest = hashlib.sha256()
+    for split in (task.train, task.validation, task.test):
+        for one in (*split.inputs.values(), split.labels):
+            digest.update(f"{one.dtype} {one.shape}".encode())
+            digest.update(np.ascontiguousarray(one).tobytes())
+    return digest.hexdigest()

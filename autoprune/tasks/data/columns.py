@@ -1,0 +1,247 @@
+"""The columns of a table that a kind of task reads, by name or by convention, and the rows they give."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from autoprune.core.errors import AutopruneError
+from autoprune.tasks.data.images import decoded, digest, is_missing
+from autoprune.tasks.data.tables import Table, listed
+from autoprune.tasks.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, REGRESSION, TOKENS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+PAIRS = (
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("sentence_a", "sentence_b"),
+    ("text1", "text2"),
+)
+TEXTS = ("text", "sentence", "review", "content", "sms", "tweet", "question", "comment", "message")
+DOCUMENTS = (*TEXTS, "document", "article", "body")
+LABELS = ("label", "labels", "category", "class", "target", "sentiment")
+SCORES = ("score", "similarity", "similarity_score", "relatedness_score", "stars", "rating")
+WORDS = ("tokens", "words")
+TAGS = ("ner_tags", "pos_tags", "chunk_tags", "tags", "labels")
+PICTURES = ("image", "img", "picture", "file", "path", "pixel_values", "file_name")
+
+Text = str | tuple[str, ...]
+"""A text, or the words of one where each has a tag."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a kind of task reads of a table: its inputs, and labels where it has some.
+
+    what: of an input, as messages say it. inputs, labels: names by convention, the likelier first; pairs
+    come before. most: input columns. argument: that names the inputs.
+    """
+
+    what: str
+    inputs: tuple[str, ...]
+    labels: tuple[str, ...]
+    pairs: tuple[tuple[str, ...], ...] = ()
+    most: int = 1
+    argument: str = "text_columns"
+
+    @property
+    def needs(self) -> str:
+        """What a row must have, in words."""
+        what = self.what if self.what == "tokens" else f"a{'n' * (self.what[0] in 'aeiou')} {self.what}"
+        return f"{what} and {'tags' if self.labels == TAGS else 'a label'}" if self.labels else what
+
+
+READINGS = {
+    CLASSES: Reading("text", TEXTS, LABELS, PAIRS, most=2),
+    REGRESSION: Reading("text", TEXTS, (*SCORES, *LABELS), PAIRS, most=2),
+    TOKENS: Reading("tokens", WORDS, TAGS),
+    EMBEDDING: Reading("text", TEXTS, (), PAIRS, most=2),
+    CAUSAL_LM: Reading("text", DOCUMENTS, ()),
+    IMAGES: Reading("image", PICTURES, LABELS, argument="image_column"),
+}
+
+
+class Wanted(NamedTuple):
+    """Columns that the user names; what is not named is found by convention."""
+
+    texts: Sequence[str] = ()
+    image: str | None = None
+    label: str | None = None
+    group: str | None = None
+
+    def check(self, kind: str) -> None:
+        """Raises AutopruneError where a column is named that rows of this kind have not."""
+        reads = READINGS[kind]
+        wrong = {
+            "text_columns": self.texts and reads.argument != "text_columns",
+            "image_column": self.image and reads.argument != "image_column",
+            "label_column": self.label and not reads.labels,
+        }
+        for argument in (name for name, given in wrong.items() if given):
+            has = f"rows of {kind} have {reads.needs}{'' if reads.labels else ' and no label'}"
+            raise AutopruneError(f"{argument} is given, but {has}. Leave it out, or name another task.")
+
+
+class Columns(NamedTuple):
+    """The columns that are read: of inputs, of the label ("" without one) and of the group."""
+
+    inputs: tuple[str, ...]
+    label: str
+    group: str | None
+
+
+class Row(NamedTuple):
+    """One example: its texts or its image, its label as read or as numbered, and its group."""
+
+    texts: tuple[Text, ...]
+    label: Any = None
+    group: str | None = None
+    image: NDArray[np.uint8] | None = None
+    image_key: str = ""
+
+    @property
+    def text_key(self) -> str:
+        """Rows with one key are the same: case and spacing of texts do not count."""
+        texts = (text if isinstance(text, str) else " ".join(text) for text in self.texts)
+        return self.image_key or "\0".join(" ".join(text.split()).casefold() for text in texts)
+
+
+def find_columns(table: Table, name: str, wanted: Wanted, kind: str) -> Columns:
+    """The columns named, else the first by convention.
+
+    Raises:
+        AutopruneError: when one is not there, or they do not go together.
+    """
+    reads = READINGS[kind]
+    inputs = (wanted.texts,) if isinstance(wanted.texts, str) else tuple(wanted.texts)
+    inputs = (wanted.image,) if wanted.image else inputs
+    named = [*inputs, *(column for column in (wanted.label, wanted.group) if column)]
+    has = f"{name} has the columns {listed(table.names)}"
+    missing = [column for column in named if column not in table.names]
+    if missing:
+        raise AutopruneError(f"column {listed(missing)} does not exist: {has}. Name one of these.")
+    free = {column.lower(): column for column in reversed(table.names) if column not in named}
+    options = [*reads.pairs, *((one,) for one in reads.inputs)]
+    label = wanted.label or next((free[n] for n in reads.labels if n in free), "")
+    inputs = inputs or next((tuple(free[n] for n in o) for o in options if free.keys() >= {*o}), ())
+    if not inputs or (reads.labels and not label):
+        what, known = ("label", reads.labels) if inputs else (reads.what, reads.inputs)
+        argument = "label_column" if inputs else reads.argument
+        raise AutopruneError(
+            f"no {what} column found: {has}; known are {listed(known)}. Name it by {argument}."
+        )
+    _check_apart(inputs, label, reads)
+    return Columns(inputs, label, wanted.group)
+
+
+def _check_apart(inputs: tuple[str, ...], label: str, reads: Reading) -> None:
+    columns = (*inputs, label) if label else inputs
+    if len({*columns}) == len(columns) and len(inputs) <= reads.most:
+        return
+    allowed = f"{'1 or 2' if reads.most == 2 else '1'} {reads.what} column{'s' if reads.most == 2 else ''}"
+    came = f"{reads.what} columns {listed(inputs)}"
+    if label:
+        came += f" with label column {listed([label])}"
+        allowed += " and a label column that is none of them"
+    raise AutopruneError(f"{came}: allowed are {allowed}.")
+
+
+def read_rows(table: Table, where: str, columns: Columns, kind: str, side: int | None) -> list[Row]:
+    """The rows that have all inputs and a label; none where the split has no labels.
+
+    Args:
+        side: pixels of an image's shorter side, as `pictures.decoded` takes it.
+
+    Raises:
+        AutopruneError: when a column is missing, or a cell holds no such thing.
+    """
+    missing = [column for column in columns.inputs if column not in table.names]
+    if missing:
+        has = listed(table.names)
+        raise AutopruneError(f"{where} lacks the column {listed(missing)}; it has {has}. Add it.")
+    cells = list(zip(*(table.read(column) for column in columns.inputs), strict=True))
+    groups = _column(table, columns.group, len(cells))
+    labels = _column(table, columns.label, len(cells))
+    if kind == EMBEDDING:  # each text is a row of its own
+        groups = [group for group, row in zip(groups, cells, strict=True) for _ in row]
+        cells = [(text,) for row in cells for text in row]
+        labels = [None] * len(cells)
+    declared = kind != TOKENS and columns.label in table.classes
+    hidden = declared or all(value in (-1, "-1") for value in labels)  # as in GLUE
+    absent = is_missing if kind == IMAGES else is_blank
+    rows = []
+    for number, (row, value, group) in enumerate(zip(cells, labels, groups, strict=True)):
+        row = row if kind == IMAGES else tuple(map(plain, row))
+        if any(map(absent, row)):
+            continue
+        if columns.label and (is_blank(value) or (hidden and value in (-1, "-1"))):
+            continue
+        here = f"{where}, row {number} (the first is 0)"
+        found = _inputs(row, kind, here, columns.inputs, table, side)
+        if kind == TOKENS:
+            _check_tags(found.texts[0], value, f"{here}: {columns.label}")
+        rows.append(found._replace(label=value, group=None if is_blank(group) else str(group)))
+    if len(rows) < len(cells):
+        dropped, lack = len(cells) - len(rows), _lacking(READINGS[kind])
+        _log.warning("%s: %d of %d rows lack %s, dropped", where, dropped, len(cells), lack)
+    return rows
+
+
+def _lacking(reads: Reading) -> str:
+    label = "tags" if reads.labels == TAGS else "label"
+    return f"{reads.what} or {label}" if reads.labels else reads.what
+
+
+def _column(table: Table, name: str | None, rows: int) -> list[Any]:
+    """A column's plain values; gaps where the split has no such column."""
+    return [plain(cell) for cell in table.read(name)] if name and name in table.names else [None] * rows
+
+
+def _inputs(
+    row: tuple[Any, ...], kind: str, where: str, names: Sequence[str], table: Table, side: int | None
+) -> Row:
+    """The inputs of a row as they are kept, checked."""
+    if kind == IMAGES:
+        image = decoded(row[0], where=where, folder=table.folder, side=side)
+        return Row((), image=image, image_key=digest(image))
+    if kind == TOKENS:
+        words = row[0]
+        if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+            raise AutopruneError(f"{where}: {listed(names)} holds {words!r:.80}; a list of words is needed.")
+        return Row((tuple(words),))
+    if not all(isinstance(text, str) for text in row):
+        place = where.split(", row ")[0]
+        raise AutopruneError(f"{place}: {listed(names)} holds {row!r:.80}; text is needed.")
+    return Row(row)
+
+
+def _check_tags(words: Text, tags: Any, where: str) -> None:
+    if not isinstance(tags, list | tuple):
+        raise AutopruneError(f"{where} holds {tags!r:.80}; a list of tags, one a word, is needed.")
+    if len(tags) != len(words):
+        start = " ".join(words)[:60]
+        raise AutopruneError(
+            f"{where} has {len(tags)} tags for {len(words)} words ({start!r}...); as many are needed."
+        )
+
+
+def plain(cell: Any) -> Any:
+    """A NumPy number or array as Python's own; anything else as it is."""
+    return cell.tolist() if hasattr(cell, "tolist") else cell
+
+
+def is_blank(cell: Any) -> bool:
+    """None, NaN, an empty list, or nothing but spaces."""
+    if isinstance(cell, float):
+        return cell != cell
+    return cell is None or (isinstance(cell, str) and not cell.strip()) or cell in ([], ())

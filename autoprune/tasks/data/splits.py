@@ -1,0 +1,297 @@
+"""Data of every kind: a file, a folder, a hub id or a function becomes train, validation and test.
+
+A split that the source lacks is cut from the first of train, validation and test that it has (the
+donor), 70/10/20 among the donor and what is missing: a single table becomes 70/10/20, train + test
+gives 1/8 of train as validation, train + validation 2/9 of train as test. Groups, or else texts or
+images, are dealt in the order of a hash of (seed, group, text or pixels): the order of the rows does
+not matter, and all rows of one group, text or image stay together.
+
+Shapes: h height and w width of an image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from bisect import bisect
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from autoprune.core.errors import AutopruneError
+from autoprune.core.references import is_reference
+from autoprune.tasks.data.columns import READINGS, TEXTS, Columns, Row, Text, Wanted, find_columns, read_rows
+from autoprune.tasks.data.demo import demo_rows
+from autoprune.tasks.data.function_source import function_tables
+from autoprune.tasks.data.images import class_folders, digest, image_tables
+from autoprune.tasks.data.labels import labelled
+from autoprune.tasks.data.tables import (
+    SUFFIXES,
+    Table,
+    from_columns,
+    listed,
+    load_tables,
+    local_tables,
+    table_files,
+)
+from autoprune.tasks.data.text_files import text_files, text_tables
+from autoprune.tasks.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, KINDS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+__all__ = ["SHARES", "TEXTS", "Rows", "Splits", "demo_splits", "read_splits"]
+
+SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
+UNLABELLED_TEXT = (CAUSAL_LM, EMBEDDING)
+
+_PATH = re.compile(r"^[.~/]|/$|/.*/|\\|\.[A-Za-z]\w{1,6}$|^\s*$")  # else a hub id: `owner/name`
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Inputs by column and the label of each row.
+
+    texts: one column, or two for pairs; of token classification each text is a tuple of words; () of
+    images. labels: classes; or numbers; or a tuple of classes a row, one a word; () where there are none.
+    images: uint8 [h w 3], of sizes that may differ; read-only, for a grey one is a view of one plane.
+    """
+
+    texts: tuple[tuple[Text, ...], ...]
+    labels: tuple[int, ...] | tuple[float, ...] | tuple[tuple[int, ...], ...]
+    images: tuple[NDArray[np.uint8], ...] = field(default=(), hash=False)
+
+    def __len__(self) -> int:
+        return len(self.images or (self.texts[0] if self.texts else self.labels))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Rows):
+            return NotImplemented
+        same = (self.texts, self.labels) == (other.texts, other.labels)
+        return same and [*map(digest, self.images)] == [*map(digest, other.images)]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three splits, the names of classes or tags in label order, and a SHA-256 over all of it."""
+
+    train: Rows
+    validation: Rows
+    test: Rows
+    label_names: tuple[str, ...]
+    name: str
+    fingerprint: str
+
+
+class _Asked(NamedTuple):
+    """What of a source is asked for, beside where it lies."""
+
+    kind: str
+    columns: Wanted
+    limits: Mapping[str, int]
+    seed: int
+    side: int | None = None
+
+
+def read_splits(
+    source: str,
+    *,
+    kind: str = CLASSES,
+    text_columns: Sequence[str] = (),
+    image_column: str | None = None,
+    label_column: str | None = None,
+    group_by: str | None = None,
+    limits: Mapping[str, int] | None = None,
+    seed: int = 0,
+    revision: str | None = None,
+    config_name: str | None = None,
+    image_side: int | None = None,
+) -> Splits:
+    """Read a csv, tsv, json, jsonl or parquet file, a folder of them, a hub data set, or a function.
+
+    Columns not named are found by convention (`columns.READINGS`). `group_by` keeps the rows of a group
+    in one split where splits are cut. `limits` holds the most rows of a split, drawn by a shuffle that
+    follows from the seed. `revision` and `config_name` are for hub ids.
+
+    Args:
+        source: of images also a folder of one sub-folder a class; without labels also a text file, or a
+            folder of them; of any kind `package.module:function` (see `functions`).
+        kind: of `kinds.KINDS`.
+        text_columns: of token classification the one column of lists of words.
+        image_side: images whose shorter side has more pixels are shrunk to it; None keeps their sizes.
+
+    Raises:
+        AutopruneError: when the source cannot be read, or does not fit the kind.
+    """
+    if kind not in KINDS:
+        raise AutopruneError(f"data of kind {kind!r} cannot be read; allowed: {listed(KINDS)}.")
+    limits = limits or {}
+    wrong = {split: limit for split, limit in limits.items() if split not in SHARES or limit < 1}
+    if wrong:
+        raise AutopruneError(f"limits {wrong} not allowed: give 1 or more for {listed(SHARES)}.")
+    if image_side is not None and image_side < 1:
+        raise AutopruneError(f"image_side {image_side} not allowed: give 1 pixel or more, or None.")
+    wanted = Wanted(text_columns, image_column, label_column, group_by)
+    wanted.check(kind)
+    asked = _Asked(kind, wanted, limits, seed, image_side)
+    path = Path(source).expanduser()
+    local = bool(source.strip()) and path.exists()
+    if (local or is_reference(source)) and (revision or config_name):
+        where = "is on this disk" if local else "is a function"
+        raise AutopruneError(f"{source} {where}: revision and config name are for hub ids.")
+    if local:
+        return _splits(_local_tables(path, kind), path.resolve().name, asked)
+    if is_reference(source):
+        return _splits(function_tables(source), source, asked)
+    if _PATH.search(source):
+        raise AutopruneError(
+            f"data file {source!r} does not exist (looked in {Path.cwd()}). Give a "
+            f"{listed(SUFFIXES)} file, a folder of them, or a hub id such as stanfordnlp/imdb."
+        )
+    tables = load_tables(source, "load_dataset", source, name=config_name, revision=revision)
+    return _splits(tables, source, asked)
+
+
+def demo_splits(seed: int = 0) -> Splits:
+    """The built-in film reviews, split by film."""
+    rows = demo_rows()
+    table = from_columns({name: [row[name] for row in rows] for name in rows[0]})
+    asked = _Asked(CLASSES, Wanted(group="movie_name"), {}, seed)
+    return _splits({"train": table}, "rotten-tomatoes", asked)
+
+
+def _local_tables(path: Path, kind: str) -> dict[str, Table]:
+    """What lies on this disk: tables, or what only rows of this kind are made from."""
+    if kind == IMAGES and path.is_dir() and (found := image_tables(path)):
+        return found
+    has_tables = path.is_dir() and table_files(path)
+    if kind in UNLABELLED_TEXT and not has_tables and text_files(path):
+        return text_tables(path, by_line=kind == EMBEDDING)
+    return local_tables(path, lambda: _hint(path, kind))
+
+
+def _hint(path: Path, kind: str) -> str:
+    """What else a source without tables may be."""
+    if kind == IMAGES:
+        return " Or give a folder of one sub-folder a class, of at least two, with image files in them."
+    if kind in UNLABELLED_TEXT:
+        return " Or give text files (.txt)."
+    if text_files(path):
+        return f" Plain text is for {listed(UNLABELLED_TEXT)} (--task)."
+    return " Images are for --task image-classification." if path.is_dir() and class_folders(path) else ""
+
+
+def _splits(tables: Mapping[str, Table], name: str, asked: _Asked) -> Splits:
+    donor = next(split for split in SHARES if split in tables)
+    columns = find_columns(tables[donor], name, asked.columns, asked.kind)
+    parts = {
+        split: read_rows(table, f"{name} ({split})", columns, asked.kind, asked.side)
+        for split, table in tables.items()
+    }
+    if not parts[donor]:
+        raise AutopruneError(f"{name} ({donor}) has no row with {READINGS[asked.kind].needs}. Give some.")
+    parts = {split: rows for split, rows in parts.items() if rows}
+    label_names: tuple[str, ...] = ()
+    if columns.label:
+        declared = tables[donor].classes.get(columns.label, ())
+        where = f"label column {columns.label!r} of {name}"
+        parts, label_names = labelled(parts, declared, asked.kind, where)
+    if asked.kind == EMBEDDING:
+        parts = {split: _once(rows) for split, rows in parts.items()}
+    parts = _cut(parts, name, asked.seed)
+    limits, seed = asked.limits, asked.seed
+    parts = {split: _drawn(parts[split], limits.get(split), f"{seed} {split}") for split in SHARES}
+    _check_sizes(parts, name, columns, label_names)
+    done = {split: _transposed(rows, asked.kind) for split, rows in parts.items()}
+    fingerprint = _fingerprint(done, label_names, parts, asked.kind)
+    return Splits(**done, label_names=label_names, name=name, fingerprint=fingerprint)
+
+
+def _check_sizes(
+    parts: Mapping[str, Sequence[Row]], name: str, columns: Columns, label_names: tuple[str, ...]
+) -> None:
+    """Raises AutopruneError where a split is empty, or training rows have no two labels."""
+    sizes = ", ".join(f"{split} {len(rows)}" for split, rows in parts.items())
+    labels = {row.label for row in parts["train"]} if columns.label else set()
+    if labels and isinstance(next(iter(labels)), tuple):
+        labels = {tag for tags in labels for tag in tags}
+    if not all(parts.values()) or (columns.label and len(labels) < 2):
+        two = f", and train 2 {'classes' if label_names else 'different numbers'}" if columns.label else ""
+        raise AutopruneError(
+            f"{name} is too small: {sizes} rows; each split needs some{two}. Give "
+            "more rows (or groups, or higher limits), or a file for each split."
+        )
+    _log.info("%s: %s rows%s", name, sizes, f", {len(label_names)} classes" if label_names else "")
+
+
+def _fingerprint(
+    splits: Mapping[str, Rows], names: tuple[str, ...], parts: Mapping[str, Sequence[Row]], kind: str
+) -> str:
+    """A SHA-256 over the kind (of other than text classes), the names, texts, labels and pixels."""
+    content: list[Any] = [names, [(rows.texts, rows.labels) for rows in splits.values()]]
+    if kind != CLASSES:
+        content += [kind, [[row.image_key for row in rows] for rows in parts.values()]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _transposed(rows: Sequence[Row], kind: str) -> Rows:
+    texts = tuple(zip(*(row.texts for row in rows), strict=True))
+    labels = tuple(row.label for row in rows) if READINGS[kind].labels else ()
+    return Rows(texts, labels, tuple(row.image for row in rows if row.image is not None))
+
+
+def _once(rows: Sequence[Row]) -> list[Row]:
+    """Each text once where it comes first, as the row that is least by group and text.
+
+    So which of two that differ in case or group is kept does not depend on the order of the rows.
+    """
+    kept: dict[str, Row] = {}
+    for row in rows:
+        kept[row.text_key] = min(kept.get(row.text_key, row), row, key=lambda r: (r.group or "", r.texts))
+    return list(kept.values())
+
+
+def _cut(parts: Mapping[str, list[Row]], name: str, seed: int) -> dict[str, list[Row]]:
+    """Fill the missing splits from the donor; no group, text or image lies in two of those cut."""
+    donor = next(split for split in SHARES if split in parts)
+    takers = [split for split in SHARES if split == donor or split not in parts]
+    edges = list(accumulate(SHARES[split] for split in takers))
+    keys = [f"text {r.text_key}" if r.group is None else f"group {r.group}" for r in parts[donor]]
+    place: dict[str, str] = {}
+    before, sizes = 0, Counter(keys)
+    for key in sorted(sizes, key=lambda key: _hash(f"{seed} {key}")):
+        middle = (before + sizes[key] / 2) / len(keys)
+        place[key] = takers[bisect(edges, middle * edges[-1])]
+        before += sizes[key]
+    cut: dict[str, list[Row]] = {split: [] for split in takers}
+    for row, key in zip(parts[donor], keys, strict=True):
+        cut[place[key]].append(row)
+    held: set[str] = set()
+    for split in reversed(takers) if takers[1:] else ():  # a text in two groups stays in the later
+        cut[split] = [row for row in cut[split] if row.text_key not in held]
+        held |= {row.text_key for row in cut[split]}
+    if takers[1:] and parts.keys() - {donor}:
+        new = listed(split for split in takers if split != donor)
+        _log.warning("%s: %s cut from %s, which the model may have seen", name, new, donor)
+    return {**parts, **cut}
+
+
+def _drawn(rows: list[Row], limit: int | None, salt: str) -> list[Row]:
+    """At most `limit` rows in their order, drawn by a hash: a lower limit draws a subset."""
+    if limit is None or len(rows) <= limit:
+        return rows
+    ranks = [_hash(f"draw {salt} {row.text_key}") for row in rows]
+    drawn = sorted(range(len(rows)), key=ranks.__getitem__)[:limit]
+    return [rows[i] for i in sorted(drawn)]
+
+
+def _hash(key: str) -> bytes:
+    return hashlib.sha256(key.encode(errors="surrogatepass")).digest()

@@ -1,0 +1,70 @@
+"""Plain text as a table: a `.txt` file, or a folder of them, becomes documents or sentences.
+
+A document is what blank lines separate. In a file without blank lines each line is one, as in corpora of
+one article a line, which are often called `.cor`.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+from autoprune.core.errors import AutopruneError
+from autoprune.tasks.data.plain_text import read_text
+from autoprune.tasks.data.tables import SPLIT_NAMES, Table, from_columns, suffix_of
+
+TEXT_SUFFIXES = (".txt", ".cor")
+
+
+def text_files(path: Path) -> list[Path]:
+    """The text file itself, or those of a folder and the folders in it, sorted; [] where there is none."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [f for f in files if suffix_of(f) in TEXT_SUFFIXES and f.is_file() and f.name[0] != "."]
+
+
+def text_tables(path: Path, *, by_line: bool) -> dict[str, Table]:
+    """Columns `text` and `file` by split; a file or the folder it lies in may be named as a split.
+
+    Args:
+        path: a file or folder for which `text_files` finds some.
+        by_line: each line is a text of its own, blank lines or not.
+
+    Raises:
+        AutopruneError: when a file is no UTF-8 text.
+    """
+    files: dict[str, list[Path]] = {}
+    for file in text_files(path):
+        parts = file.relative_to(path).parts if path.is_dir() else ()
+        split = SPLIT_NAMES.get(parts[0].split(".")[0].lower(), "") if parts else ""
+        files.setdefault(split, []).append(file)
+    named = {split: some for split, some in files.items() if split}
+    return {split: _table(some, path, by_line) for split, some in (named or {"train": files[""]}).items()}
+
+
+def _table(files: list[Path], root: Path, by_line: bool) -> Table:
+    texts, names = [], []
+    for file in files:
+        found = _texts(_read(file), by_line)
+        texts += found
+        names += [str(file.relative_to(root)) if root.is_dir() else file.name] * len(found)
+    return from_columns({"text": texts, "file": names})
+
+
+def _texts(text: str, by_line: bool) -> list[str]:
+    """What blank lines separate; each line where there are none, or where that is asked for."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").strip().split("\n")
+    blocks = ["\n".join(block) for full, block in groupby(lines, lambda n: bool(n.strip())) if full]
+    if by_line or len(blocks) == 1:
+        return [line for line in lines if line.strip()]
+    return blocks
+
+
+def _read(file: Path) -> str:
+    """Its text, unpacked."""
+    try:
+        return read_text(file)
+    except Exception as error:  # files, codecs and decompressors each raise their own
+        cause = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+        raise AutopruneError(
+            f"data file {file} cannot be read ({cause}). Text as UTF-8 is needed: write it again."
+        ) from error

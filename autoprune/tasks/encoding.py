@@ -1,0 +1,122 @@
+"""Texts and pictures -> the arrays of a task: tokens, windows of text, tags of words, pixels. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprune.core.cache import content_key
+from autoprune.tasks.data.splits import Rows, Splits
+from autoprune.tasks.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, METRICS, REGRESSION, TOKENS
+from autoprune.tasks.task import NO_LABEL, Arrays, Encoded, Task
+
+
+def encode(splits: Splits, tokenizer: Any, *, max_length: int, kind: str = CLASSES, metric: str = "") -> Task:
+    """Tokenise all splits; rows are cut at `max_length` tokens, and text to be continued into such pieces."""
+    names = [n for n in tokenizer.model_input_names if n in _KNOWN_INPUTS]
+    limit = min(max_length, int(tokenizer.model_max_length))
+    parts: dict[str, Any] = {
+        name: _encode(getattr(splits, name), tokenizer, limit, kind)
+        for name in ("train", "validation", "test")
+    }
+    return Task(
+        **parts,
+        label_names=splits.label_names,
+        # What is padded comes after what is answered, and a token sees none that comes after it.
+        inputs=("input_ids",) if kind == CAUSAL_LM else tuple(names),
+        pad_id=int(tokenizer.pad_token_id or 0),
+        kind=kind,
+        metric=metric or METRICS[kind][0],
+    )
+
+
+_KNOWN_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
+
+
+def _encode(rows: Rows, tokenizer: Any, max_length: int, kind: str) -> Encoded:
+    if kind == CAUSAL_LM:
+        return _windows(rows, tokenizer, max_length)
+    if kind == TOKENS:
+        return _by_word(rows, tokenizer, max_length)
+    columns = [list(column) for column in rows.texts]
+    out = tokenizer(*columns, truncation=True, max_length=max_length, return_token_type_ids=True)
+    labels = rows.labels if kind != EMBEDDING else [0] * len(columns[0])
+    number = np.float32 if kind == REGRESSION else np.int64
+    return _joined(out["input_ids"], out["token_type_ids"], np.asarray(labels, number))
+
+
+def _joined(ids: Sequence[Any], types: Sequence[Any], labels: NDArray[Any]) -> Encoded:
+    starts = np.concatenate([[0], np.cumsum([len(one) for one in ids])]).astype(np.int64)
+    return Encoded(
+        np.concatenate([np.asarray(one, np.int32) for one in ids]),
+        np.concatenate([np.asarray(one, np.uint8) for one in types]),
+        starts,
+        labels,
+    )
+
+
+def _windows(rows: Rows, tokenizer: Any, size: int) -> Encoded:
+    """Documents end to end in windows of `size` tokens, each document ended; what is left over is dropped."""
+    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    every: list[int] = []
+    for ids in tokenizer(list(rows.texts[0]), add_special_tokens=False)["input_ids"]:
+        every += [*ids, *end]
+    count = max(1, len(every) // size)
+    pieces = [every[k * size : (k + 1) * size] for k in range(count)]
+    return _joined(pieces, [[0] * len(one) for one in pieces], np.zeros(count, np.int64))
+
+
+def _by_word(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
+    """Words cut into tokens; the first token of each has its class, the others none."""
+    words = [list(one) for one in rows.texts[0]]
+    out = tokenizer(
+        words, is_split_into_words=True, truncation=True, max_length=max_length, return_token_type_ids=True
+    )
+    labels = []
+    for row, tags in enumerate(cast(Sequence[Sequence[int]], rows.labels)):
+        before = None
+        for word in out.word_ids(row):
+            labels.append(NO_LABEL if word is None or word == before else tags[word])
+            before = word
+    return _joined(out["input_ids"], out["token_type_ids"], np.asarray(labels, np.int64))
+
+
+def pictures(splits: Splits, prepare: Any, *, metric: str = "") -> Task:
+    """Image classification: `prepare` gives pixels [n c h w] float32 of pictures [h w 3]."""
+    parts: dict[str, Any] = {}
+    for name in ("train", "validation", "test"):
+        rows: Any = getattr(splits, name)
+        parts[name] = Arrays({"pixel_values": prepare(rows.images)}, np.asarray(rows.labels, np.int64))
+    return Task(
+        **parts,
+        label_names=splits.label_names,
+        inputs=("pixel_values",),
+        pad_id=0,
+        kind=IMAGES,
+        metric=metric or METRICS[IMAGES][0],
+    )
+
+
+PICTURES_VERSION = 1
+"""Raised when `Pixels` makes other numbers of the same pictures and settings."""
+
+
+def encoded_hash(task: Task, *, data_hash: str, pixels: Any = None) -> str:
+    """A hash of what a model is fed and asked for: equal on every machine, other whenever that is other.
+
+    Of texts and of a user's own task it is over the encoded arrays, so a tokenizer counts as what it does.
+    Pictures' arrays are fractions, whose last digits depend on the processor (torch resizes with other
+    instructions on each). So theirs is over the pictures as they were read (`data_hash` has each pixel, label
+    and the order) and every setting that makes the arrays of them.
+
+    Args:
+        data_hash: of the rows as they were read.
+        pixels: how pictures are made inputs, a `Pixels`; None of other tasks.
+    """
+    if pixels is None:
+        return task.digest()
+    return content_key(PICTURES_VERSION, task.kind, task.inputs, data_hash, asdict(pixels))

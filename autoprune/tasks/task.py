@@ -1,0 +1,276 @@
+"""A task as arrays: rows, batches of them, where a model's answers are, and what they should be. No torch.
+
+Shapes: n rows (examples), t tokens of all rows end to end, b rows of a batch, s its longest row, m answered
+places of a batch: one a row, or its labelled tokens, or of a language model every token but the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprune.core.references import given
+from autoprune.tasks.answers import Answers
+from autoprune.tasks.kinds import BY_PLACE, CAUSAL_LM, CLASSES, EMBEDDING, OWN, REGRESSION
+from autoprune.tasks.scoring import score
+
+Batch = dict[str, NDArray[Any]]
+"""Model inputs by name: token ids and masks [b s], pixels [b c h w] float32."""
+
+PAD_TO = 8
+"""Sequences are padded to a multiple of this, so that a runtime meets few shapes."""
+
+NO_LABEL = -100
+"""Of a token that has no class of its own: a special one, or not the first of a word."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows as tokens: ids and segment types end to end [t], where each row starts [n + 1].
+
+    labels: a row's class or number [n], or a token's class [t]; of no meaning where there are none.
+    """
+
+    ids: NDArray[np.int32]
+    types: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    labels: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row [n]."""
+        return np.diff(self.starts)
+
+    def first(self, count: int) -> Encoded:
+        """The first `count` rows."""
+        return self.pick(np.arange(count))
+
+    def pick(self, rows: NDArray[np.int64]) -> Encoded:
+        """Some rows, in the order given."""
+        spans = [np.arange(self.starts[row], self.starts[row + 1]) for row in rows]
+        tokens = np.concatenate(spans) if spans else np.arange(0)
+        starts = np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64)
+        labels = self.labels[tokens if len(self.labels) == len(self.ids) != len(self) else rows]
+        return Encoded(self.ids[tokens], self.types[tokens], starts, labels)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Rows of fixed shape: a model's inputs by name [n ...] and labels [n]; pictures, or one's own."""
+
+    inputs: Mapping[str, NDArray[Any]]
+    labels: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """1 for each row [n]: all are as long."""
+        return np.ones(len(self), np.int64)
+
+    def first(self, count: int) -> Arrays:
+        """The first `count` rows."""
+        return self.pick(np.arange(count))
+
+    def pick(self, rows: NDArray[np.int64]) -> Arrays:
+        """Some rows, in the order given."""
+        return Arrays({name: one[rows] for name, one in self.inputs.items()}, self.labels[rows])
+
+
+def layout(batch: Batch) -> list[object]:
+    """Names, types and shapes of a batch's inputs, but for its number of rows: what a graph is traced for."""
+    return [[name, str(one.dtype), list(one.shape[1:])] for name, one in batch.items()]
+
+
+Data = Encoded | Arrays
+"""Rows of a split."""
+
+
+def with_label_order(data: Data, order: Sequence[int]) -> Data:
+    """The same rows with class k as `order[k]`; what has no class of its own stays so."""
+    known = data.labels >= 0
+    return replace(data, labels=np.where(known, np.asarray(order, np.int64)[data.labels], data.labels))
+
+
+@dataclass(frozen=True)
+class Task:
+    """Three splits of encoded rows, and how a batch of them is made and its answers are read.
+
+    label_names: of the classes; none where answers are no classes. metric: a name of `kinds.METRICS`.
+    own: for a task of the user's own the function that describes it (see `own`).
+    """
+
+    train: Any
+    validation: Any
+    test: Any
+    label_names: tuple[str, ...]
+    inputs: tuple[str, ...]
+    pad_id: int
+    kind: str = CLASSES
+    metric: str = "accuracy"
+    own: str | None = None
+
+    @property
+    def is_probable(self) -> bool:
+        """Whether answers are logits of classes; else they are vectors or numbers."""
+        if self.kind == OWN:
+            return bool(self.label_names)
+        return self.kind not in (REGRESSION, EMBEDDING)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there is something to learn beside the teacher's answers."""
+        return self.kind != EMBEDDING
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Rows of a batch where nothing is trained; few where each token has a vocabulary of answers."""
+        return 4 if self.kind == CAUSAL_LM else 32
+
+    @property
+    def example_rows(self) -> list[int]:
+        """Two rows to trace a model with; or the only one."""
+        return [0, min(1, len(self.validation) - 1)]
+
+    def digest(self) -> str:
+        """SHA-256 over all that a model is fed and asked for: kind, inputs, and each array of each split.
+
+        The names of classes and the metric are left out: they change no answer and no gradient.
+        """
+        found = hashlib.sha256(f"{self.kind} {self.inputs} {self.pad_id}".encode())
+        for split in (self.train, self.validation, self.test):
+            for name, one in _arrays_of(split).items():
+                found.update(f"{name} {one.dtype.str} {one.shape}".encode())
+                raw: Any = np.ascontiguousarray(one).reshape(-1).view(np.uint8)
+                found.update(raw)
+        return found.hexdigest()
+
+    # ---- batches --------------------------------------------------------------------------------
+
+    def batch(self, data: Data, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
+        """The given rows; tokens padded on the right to the longest."""
+        if isinstance(data, Arrays):
+            return {name: data.inputs[name][rows] for name in self.inputs}
+        width = -(-int(data.lengths[rows].max()) // PAD_TO) * PAD_TO
+        ids = np.full((len(rows), width), self.pad_id, np.int64)
+        types, mask = np.zeros_like(ids), np.zeros_like(ids)
+        for k, row in enumerate(rows):
+            start, end = data.starts[row], data.starts[row + 1]
+            ids[k, : end - start] = data.ids[start:end]
+            types[k, : end - start] = data.types[start:end]
+            mask[k, : end - start] = 1
+        known = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
+        return {name: known[name] for name in self.inputs}
+
+    def sorted_batches(self, data: Data, size: int) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+        """All rows once, rows of like length together; yields their numbers and the batch."""
+        order = np.argsort(data.lengths, kind="stable")
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            yield rows, self.batch(data, rows)
+
+    def random_rows(
+        self, data: Data, size: int, steps: int, rng: np.random.Generator
+    ) -> Iterator[NDArray[np.int64]]:
+        """The rows of `steps` batches, shuffled, each row once an epoch.
+
+        Eight batches at a time are shuffled rows sorted by length, which saves about a third of
+        the padding and leaves the batches of an epoch in random order.
+        """
+        made = 0
+        while made < steps:
+            order = rng.permutation(len(data))
+            pool = size * 8
+            chunks = [self._by_length(data, order[k : k + pool]) for k in range(0, len(order), pool)]
+            batches = [c[k : k + size] for c in chunks for k in range(0, len(c), size)]
+            for k in rng.permutation(len(batches))[: steps - made]:
+                yield batches[k]
+                made += 1
+
+    @staticmethod
+    def _by_length(data: Data, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows in order of length, equal ones in order of number."""
+        ordered = np.sort(rows)
+        return ordered[np.argsort(data.lengths[ordered], kind="stable")]
+
+    def timing_batch(self, batch: int, sequence: int) -> Batch:
+        """A full batch of real rows for timing: tokens [batch sequence] without padding, or pictures.
+
+        Of a language model one token more after `sequence` others, as it writes: the caller's runner makes
+        up what came before from `past_tokens`.
+        """
+        data = self.validation
+        if isinstance(data, Arrays):
+            return self.batch(data, np.resize(np.arange(len(data)), batch))
+        if self.kind == CAUSAL_LM:
+            ids = np.resize(data.ids.astype(np.int64), (batch, 1))
+            return {"input_ids": ids, "past_tokens": np.array(sequence)}
+        ids = np.resize(data.ids.astype(np.int64), (batch, sequence))
+        known = {
+            "input_ids": ids,
+            "token_type_ids": np.zeros_like(ids),
+            "attention_mask": np.ones_like(ids),
+        }
+        return {name: known[name] for name in self.inputs}
+
+    # ---- answers --------------------------------------------------------------------------------
+
+    def answered(
+        self, data: Data, rows: Sequence[int] | NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Which row of a batch and which token of it each answer is at [m]; None: each row has one."""
+        if self.kind not in BY_PLACE or not isinstance(data, Encoded):
+            return None
+        spots = [self._spots(data, int(row)) for row in rows]
+        counts = [len(one) for one in spots]
+        return np.repeat(np.arange(len(spots)), counts), np.concatenate(spots)
+
+    def _spots(self, data: Encoded, row: int) -> NDArray[np.int64]:
+        """Tokens of a row at which the model answers."""
+        start, end = data.starts[row], data.starts[row + 1]
+        if self.kind == CAUSAL_LM:
+            return np.arange(end - start - 1)
+        return np.flatnonzero(data.labels[start:end] != NO_LABEL)
+
+    def labels(self, data: Data, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
+        """What should be answered at each place [m]."""
+        if self.kind not in BY_PLACE or not isinstance(data, Encoded):
+            return np.asarray(data.labels[rows])
+        wanted, shift = (data.ids, 1) if self.kind == CAUSAL_LM else (data.labels, 0)
+        return np.concatenate(
+            [wanted[data.starts[row] + self._spots(data, int(row)) + shift] for row in rows]
+        ).astype(np.int64)
+
+    def answer_starts(self, data: Data) -> NDArray[np.int64]:
+        """Where each row's answers start among those of all rows in order [n + 1]."""
+        if self.kind not in BY_PLACE or not isinstance(data, Encoded):
+            return np.arange(len(data) + 1)
+        counts = [len(self._spots(data, row)) for row in range(len(data))]
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    def answer_count(self, data: Data) -> int:
+        """Answers to all rows: what a metric of them is taken over, and its standard error of."""
+        return int(self.answer_starts(data)[-1])
+
+    def score(self, data: Data, values: NDArray[np.float32], teacher: Answers | None = None) -> float:
+        """The metric of answers [m k] to all rows in order, 0 to 100, larger is better."""
+        labels = self.labels(data, np.arange(len(data)))
+        if self.own is not None:
+            return score(given(self.own, what="task")["metric"], values, labels)
+        return score(self.metric, values, labels, teacher)
+
+
+def _arrays_of(data: Data) -> dict[str, NDArray[Any]]:
+    """A split's arrays by name."""
+    if isinstance(data, Arrays):
+        return {**data.inputs, "labels": data.labels}
+    return {"ids": data.ids, "types": data.types, "starts": data.starts, "labels": data.labels}
