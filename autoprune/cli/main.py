@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autoprune.cli.export import bench, export
-from autoprune.cli.options import DEMO_DEFAULTS, SEARCH_OPTIONS, with_options
+from autoprune.cli.options import SEARCH_OPTIONS, with_options
 from autoprune.cli.signals import recorded, reported
 from autoprune.cli.terminal import plan_lines, summary_lines
 from autoprune.core.database_address import given_storage
 from autoprune.core.errors import AutopruneError
 from autoprune.core.progress import Progress
 from autoprune.core.redaction import RedactingFormatter, cleaned, redacted, show_traceback, shown_command
-from autoprune.run.config import Config
+from autoprune.run.config import DEMO_DEFAULTS, Config
 from autoprune.run.folder import FRONT, RunFolder, read_record
 from autoprune.run.scrub import scrub_and_say
 from autoprune.run.status import read_front, read_status, status_line
@@ -265,8 +265,10 @@ def spaces() -> None:
     """List the search spaces that are shipped."""
     from autoprune.space.shipped import spaces_folder
 
-    for path in sorted(spaces_folder().glob("*.yaml")):
-        click.echo(f"{path.stem:12}{path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+    paths = sorted(spaces_folder().glob("*.yaml"))
+    width = max((len(path.stem) for path in paths), default=0)
+    for path in paths:
+        click.echo(f"{path.stem:{width}}  {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
 
 
 @main.command()

@@ -7,9 +7,6 @@ from typing import Any
 
 import click
 
-DEMO_DEFAULTS = {"trials": 24, "finetune_steps": 12, "max_length": 64}
-"""What a search without MODEL asks for where the user says nothing: about five minutes on 2 cores."""
-
 SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--budget", multiple=True, metavar="LIMIT",
                  help="Size (20MB, 8MiB) or latency (5ms) not to exceed; repeat for both."),

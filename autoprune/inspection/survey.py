@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,11 @@ from autoprune.core.errors import AutopruneError
 from autoprune.models import find_space, loading
 from autoprune.models.units import Unit, find_units, search_space
 from autoprune.pipeline import inputs
-from autoprune.run.config import Config
+from autoprune.run.config import DEMO_DEFAULTS, Config
 from autoprune.space.costs import Costs
 from autoprune.space.levels import SearchSpace
 from autoprune.targets import get_target
 from autoprune.targets.sizes import sizes_of
-from autoprune.tasks.data import demo
 from autoprune.tasks.data.splits import Rows, Splits
 from autoprune.tasks.encoding import encode, pictures
 from autoprune.tasks.kinds import PAIRED_TEXT, TOKENS
@@ -46,25 +45,31 @@ class Survey:
 def survey(source: str | None, *, space: str, target: str, task: str = "auto") -> Survey:
     """Take stock of a model folder or hub id, of the demo's model where None.
 
-    It gets as many labels as its config says; a search takes the data's, which can change a few bytes.
+    A model gets as many labels as its config says; a search takes the data's, which can change a few bytes.
+    The demo has its data, so its sizes are those of a search.
 
     Raises:
         AutopruneError: for whatever the user named that is not there or does not fit.
     """
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    runtime = get_target(target)
-    where = str(demo.demo_model()) if source is None else source
-    kind = inputs.kind_of(Config(model=source, task=task))
-    labels = _labels(where)
-    loaded = loading.load_pretrained(where, labels=labels, kind=kind)
-    file, space_name = find_space.find_space(space, loaded.model)
-    units = find_units(loaded.model, file, source=space_name)
-    choices = search_space(units, runtime.offers)
+    if source is None:
+        config = replace(Config(space=space, target=target), max_length=DEMO_DEFAULTS["max_length"])
+        found = inputs.read_inputs(config)
+        loaded, units, choices = found.loaded, found.units, found.space
+        sizes, space_name, labels = found.sizes, found.space_name, len(found.task.label_names)
+    else:
+        transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        runtime, labels = get_target(target), _labels(source)
+        kind = inputs.kind_of(Config(model=source, task=task))
+        loaded = loading.load_pretrained(source, labels=labels, kind=kind)
+        file, space_name = find_space.find_space(space, loaded.model)
+        units = find_units(loaded.model, file, source=space_name)
+        choices = search_space(units, runtime.offers)
+        sizes = sizes_of(loaded, units, choices, runtime, made_up_task(loaded))
     return Survey(
         choices,
         space_name,
-        sizes_of(loaded, units, choices, runtime, made_up_task(loaded)),
+        sizes,
         {unit.name: unit.kind for unit in units},
         _left_alone(loaded.model, units),
         labels,

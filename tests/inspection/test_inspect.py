@@ -455,3 +455,10 @@ def test_the_demos_model_can_be_inspected() -> None:
     found = inspected("demo", "--target", "packed")
     assert len(found["units"]) == 15
     assert found["smallest_bytes"] < found["original_bytes"] / 20
+
+
+@pytest.mark.demo
+def test_inspect_and_search_name_the_same_smallest_size_and_units_of_the_demo() -> None:
+    found = inspected("demo")
+    plan = CliRunner().invoke(main.main, ["search", "--budget", "20MB", "--dry-run"]).stderr
+    assert f"{len(found['units'])} units; smallest {found['smallest_bytes'] / 1e6:.2f} MB;" in plan
