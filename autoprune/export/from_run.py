@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +14,10 @@ from autoprune.core.errors import AutopruneError, BudgetError, ValidationError
 from autoprune.core.files import read_json, written_whole
 from autoprune.core.progress import Progress
 from autoprune.export.artifact import ABOUT, add_facts, runtime_of, write_artifact
-from autoprune.export.card import base_of, model_card
+from autoprune.export.card import model_card
 from autoprune.export.checks import Check, export_checks, failed, record
 from autoprune.export.fresh_process import in_fresh_process, with_defaults
-from autoprune.export.original import original_folder
+from autoprune.export.trial_record import about_trial, export_command, predicted_bytes
 from autoprune.export.validate import Found, Request
 from autoprune.models.find_space import find_space
 from autoprune.models.spec import Architecture
@@ -30,20 +29,14 @@ from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, RUN, RunFolder, located, read_record
 from autoprune.run.scrub import scrub_and_say
 from autoprune.search.pareto import best
-from autoprune.search.promotion import RUNG_STEPS
 from autoprune.space.budget import Budget
-from autoprune.space.levels import FLOAT_BITS, UNTOUCHED, Level
-from autoprune.targets import NAMES, Target, get_target, kept_at, size_on_disk
+from autoprune.space.levels import FLOAT_BITS, Level
+from autoprune.targets import NAMES, Target, get_target, kept_at
 from autoprune.targets.packed import PLAIN, read_packed
 from autoprune.targets.sizes import EMPTY
 from autoprune.tasks.custom import own_task
-from autoprune.tasks.kinds import CAUSAL_LM, CLASSES, OWN
-from autoprune.tasks.metrics import Metric
+from autoprune.tasks.kinds import CAUSAL_LM, OWN
 from autoprune.tasks.task import Batch
-
-MEASURED = ("size_bytes", "predicted_size_bytes", "latency_ms", "latency_low_ms", "latency_high_ms",
-            "accuracy", "kl", "test_accuracy")  # fmt: skip
-"""What of a trial's record goes into `autoprune.json`."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +106,12 @@ def export(
         progress.line(f"Trial {trial['number']} is not on the front; making its model again")
         _remake(path, trial["number"], progress)
     example = _example(path / "tokenizer", Architecture.read(source), config.task)
-    about = _about(run, front["run"], config, trial, dataset=asked_for.dataset)
-    about["export"] = _command(front["run"]["folder"], trial["number"], budget, target, storage, folder.name)
+    about = about_trial(run, front["run"], config, trial, dataset=asked_for.dataset)
+    about["export"] = export_command(
+        front["run"]["folder"], trial["number"], budget, target, storage, folder.name
+    )
     about["budget"] = front["run"]["budget_text"] if budget is None else str(budget)
-    about |= _predicted(
+    about |= predicted_bytes(
         source, get_target(target), example, units, levels, key=run.get("library_key"), builder=builder
     )
     if target == config.target:
@@ -184,87 +179,6 @@ def _keeps(target: Target, unit: Unit | None, level: Level) -> bool:
     if kept is None:
         return False
     return unit is None or target.offers(unit, replace(kept, activations=FLOAT_BITS))
-
-
-def _about(
-    run: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    config: Config,
-    trial: Mapping[str, Any],
-    *,
-    dataset: str | None,
-) -> dict[str, Any]:
-    """What `autoprune.json` says of where a model came from.
-
-    config: with the absolute paths of the inputs. dataset: as it was given.
-    """
-    return {
-        "base_model": facts["model"],
-        "base": base_of(config.model, config.revision) | {"tensors_sha256": facts["model_hash"]},
-        "dataset": facts["dataset"],
-        "data": {
-            "dataset": dataset,
-            "on_disk": config.dataset is not None and Path(config.dataset).exists(),
-            "text_columns": list(config.text_columns),
-            "label_column": config.label_column,
-            "group_by": config.group_by,
-            "seed": config.seed,
-            "max_length": config.max_length,
-            "labels": facts["labels"],
-            "fingerprint": facts["data_hash"],
-            "task": facts.get("task", CLASSES),
-            "metric": Metric.from_json(facts.get("metric")).name,
-            "own": config.task if ":" in config.task else None,
-            "image_column": config.image_column,
-            "limit_rows": list(config.limit_rows),
-            "validation_rows": facts["validation_rows"],
-        },
-        "run": facts["name"],
-        "trial": trial["number"],
-        "steps": facts["recipe"]["steps"] * RUNG_STEPS[trial["rung"]],
-        "command": facts["command"],
-        "measured": {name: trial[name] for name in MEASURED} | {"original_ms": run.get("original_ms")},
-        "measured_on": config.target,
-        "protocol": facts["protocol"],
-        "latency_of": facts.get("latency_of"),
-        "timed_at": {"batch": config.batch, "sequence": config.sequence, "threads": 1},
-        "library_key": run.get("library_key"),
-        "searched_with": facts["versions"],
-    }
-
-
-def _command(run: str, number: int, budget: Budget | None, target: str, storage: str, name: str) -> str:
-    """The command that exports the same model again, once the search has been run again.
-
-    >>> _command("runs/x", 3, Budget(8_000_000), "packed", "entropy", "small")
-    'autoprune export runs/x --budget 8000000B --target packed --storage entropy -o small'
-    """
-    which = ["--trial", str(number)]
-    if budget is not None:
-        limits = [(budget.size_bytes, "B"), (budget.latency_ms, "ms")]
-        which = [word for n, unit in limits if n is not None for word in ("--budget", f"{n}{unit}")]
-    stored = [] if storage == PLAIN else ["--storage", storage]
-    return shlex.join(["autoprune", "export", run, *which, "--target", target, *stored, "-o", name])
-
-
-def _predicted(
-    source: Path,
-    target: Target,
-    example: Batch,
-    units: Mapping[str, Unit],
-    levels: Mapping[str, Level],
-    *,
-    key: str | None,
-    builder: str | None,
-) -> dict[str, Any]:
-    """Bytes that the model, and each unit in it, should take on a target, plainly stored: a sum."""
-    saved, _ = original_folder(source, target, example, key=key, builder=builder)
-    target.load(saved)  # a target that cannot run on this machine says so before anything is written
-    by_unit, size = {}, size_on_disk(target, saved)
-    for name, unit in units.items():
-        by_unit[name] = target.size_bytes(unit, kept_at(target, levels[name]) or levels[name])
-        size += by_unit[name] - target.size_bytes(unit, UNTOUCHED)
-    return {"predicted_size_bytes": size, "unit_bytes": by_unit}
 
 
 # ---- whether it is true -------------------------------------------------------------------------

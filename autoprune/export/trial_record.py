@@ -1,0 +1,106 @@
+"""What an export's record says of its trial: where it comes from, what it was measured to be, its bytes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autoprune.export.card import base_of
+from autoprune.export.original import original_folder
+from autoprune.models.units import Unit
+from autoprune.run.config import Config
+from autoprune.search.promotion import RUNG_STEPS
+from autoprune.space.budget import Budget
+from autoprune.space.levels import UNTOUCHED, Level
+from autoprune.targets import Target, kept_at, size_on_disk
+from autoprune.targets.packed import PLAIN
+from autoprune.tasks.kinds import CLASSES
+from autoprune.tasks.metrics import Metric
+from autoprune.tasks.task import Batch
+
+MEASURED = ("size_bytes", "predicted_size_bytes", "latency_ms", "latency_low_ms", "latency_high_ms",
+            "accuracy", "kl", "test_accuracy")  # fmt: skip
+"""What of a trial's record goes into `autoprune.json`."""
+
+
+def about_trial(
+    run: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    config: Config,
+    trial: Mapping[str, Any],
+    *,
+    dataset: str | None,
+) -> dict[str, Any]:
+    """What `autoprune.json` says of where a model came from.
+
+    config: with the absolute paths of the inputs. dataset: as it was given.
+    """
+    return {
+        "base_model": facts["model"],
+        "base": base_of(config.model, config.revision) | {"tensors_sha256": facts["model_hash"]},
+        "dataset": facts["dataset"],
+        "data": {
+            "dataset": dataset,
+            "on_disk": config.dataset is not None and Path(config.dataset).exists(),
+            "text_columns": list(config.text_columns),
+            "label_column": config.label_column,
+            "group_by": config.group_by,
+            "seed": config.seed,
+            "max_length": config.max_length,
+            "labels": facts["labels"],
+            "fingerprint": facts["data_hash"],
+            "task": facts.get("task", CLASSES),
+            "metric": Metric.from_json(facts.get("metric")).name,
+            "own": config.task if ":" in config.task else None,
+            "image_column": config.image_column,
+            "limit_rows": list(config.limit_rows),
+            "validation_rows": facts["validation_rows"],
+        },
+        "run": facts["name"],
+        "trial": trial["number"],
+        "steps": facts["recipe"]["steps"] * RUNG_STEPS[trial["rung"]],
+        "command": facts["command"],
+        "measured": {name: trial[name] for name in MEASURED} | {"original_ms": run.get("original_ms")},
+        "measured_on": config.target,
+        "protocol": facts["protocol"],
+        "latency_of": facts.get("latency_of"),
+        "timed_at": {"batch": config.batch, "sequence": config.sequence, "threads": 1},
+        "library_key": run.get("library_key"),
+        "searched_with": facts["versions"],
+    }
+
+
+def export_command(run: str, number: int, budget: Budget | None, target: str, storage: str, name: str) -> str:
+    """The command that exports the same model again, once the search has been run again.
+
+    >>> export_command("runs/x", 3, Budget(8_000_000), "packed", "entropy", "small")
+    'autoprune export runs/x --budget 8000000B --target packed --storage entropy -o small'
+    """
+    which = ["--trial", str(number)]
+    if budget is not None:
+        limits = [(budget.size_bytes, "B"), (budget.latency_ms, "ms")]
+        which = [word for n, unit in limits if n is not None for word in ("--budget", f"{n}{unit}")]
+    stored = [] if storage == PLAIN else ["--storage", storage]
+    return shlex.join(["autoprune", "export", run, *which, "--target", target, *stored, "-o", name])
+
+
+def predicted_bytes(
+    source: Path,
+    target: Target,
+    example: Batch,
+    units: Mapping[str, Unit],
+    levels: Mapping[str, Level],
+    *,
+    key: str | None,
+    builder: str | None,
+) -> dict[str, Any]:
+    """Bytes that the model, and each unit in it, should take on a target, plainly stored: a sum."""
+    saved, _ = original_folder(source, target, example, key=key, builder=builder)
+    target.load(saved)  # a target that cannot run on this machine says so before anything is written
+    by_unit, size = {}, size_on_disk(target, saved)
+    for name, unit in units.items():
+        by_unit[name] = target.size_bytes(unit, kept_at(target, levels[name]) or levels[name])
+        size += by_unit[name] - target.size_bytes(unit, UNTOUCHED)
+    return {"predicted_size_bytes": size, "unit_bytes": by_unit}
