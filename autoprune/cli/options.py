@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 
+from autoprune.tasks.metrics import METRICS
+
 DEMO_DEFAULTS = {"trials": 24, "finetune_steps": 12, "max_length": 64}
 """What a search without MODEL asks for where the user says nothing: about five minutes on 2 cores."""
+
+
+def _either(names: Iterable[str]) -> str:
+    """Names in a sentence.
+
+    >>> _either(["a", "b", "c"])
+    'a, b or c'
+    """
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
 
 SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--budget", multiple=True, metavar="LIMIT",
@@ -18,7 +31,7 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                       "causal-lm, image-classification, or module:function for one's own.  [default: auto, "
                       "as the model's config tells]"),
     click.option("--metric", metavar="NAME",
-                 help="accuracy, f1, matthews, spearman, agreement or perplexity.  [default: as is usual]"),
+                 help=f"{_either(METRICS)}.  [default: as is usual]"),
     click.option("--dataset",
                  help="A csv/tsv/json/jsonl/parquet/txt file, a folder (of pictures: a sub-folder a class), "
                       "a hub id, or module:function."),

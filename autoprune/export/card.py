@@ -32,9 +32,6 @@ PIPELINES = {
 }
 """What the hub calls a kind of task; it has no name for one's own."""
 
-HUB_METRICS = {"matthews": "matthews_correlation", "spearman": "spearmanr"}
-"""Metrics that the hub has another name for."""
-
 
 def base_of(model: str | None, revision: str | None) -> dict[str, str | None]:
     """Name, hub id, revision and license of the model that was compressed, as far as they are known here.
@@ -130,8 +127,8 @@ def _metric(about: Mapping[str, Any]) -> Metric:
 
 
 def _hub_metric(about: Mapping[str, Any]) -> str:
-    name = _metric(about).name
-    return HUB_METRICS.get(name) or one_line(name)
+    metric = _metric(about)
+    return metric.hub_name or one_line(metric.name)
 
 
 def _kind(about: Mapping[str, Any]) -> str:

@@ -25,10 +25,6 @@ DECODING = 3.0
 (Sun et al., arXiv 2402.17762), by which a runtime's own rounding of them to 8 bits is coarse: SmolLM2-135M
 on OpenVINO 0.13 deviations, 0.00002 without that rounding."""
 
-ROW_POINTS = {"accuracy": 100.0, "f1": 200.0, "matthews": 200.0}
-"""Points that one row of n may count, times n: the binary F1 and Matthews' correlation of balanced classes
-move by up to twice as much as the accuracy. What is not counted in rows has no such step."""
-
 
 @dataclass(frozen=True)
 class Check:
@@ -195,7 +191,7 @@ def _within(metric: Metric, score: float, recorded: float, rows: int, *, same: b
     more; of a metric of which less is better a share of it."""
     if metric.higher_is_better:
         points = SAME_TARGET_POINTS if same else OTHER_TARGET_POINTS
-        points = max(points, ROW_POINTS.get(metric.name, 0.0) / rows)
+        points = max(points, metric.points_per_row / rows)
         return abs(score - recorded) <= points + 1e-9, f"{points:.2g} point"
     share = SAME_TARGET_SHARE if same else OTHER_TARGET_SHARE
     now, then = metric.shown(score), metric.shown(recorded)

@@ -49,7 +49,7 @@ class Run(_Frozen):
     command: str = ""
     budget: Limits = Limits()
     budget_text: str = ""
-    metric: Annotated[Metric, pydantic.BeforeValidator(Metric.from_json)] = ACCURACY
+    metric: Annotated[Metric, pydantic.PlainValidator(Metric.from_json)] = ACCURACY
     latency_of: str | None = None
     task: str = CLASSES
     validation_rows: int = 0

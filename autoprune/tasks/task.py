@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from autoprune.core.references import given
 from autoprune.tasks.answers import Answers
 from autoprune.tasks.kinds import BY_PLACE, CAUSAL_LM, CLASSES, EMBEDDING, OWN, REGRESSION
-from autoprune.tasks.scoring import score
+from autoprune.tasks.metrics import METRICS
 
 Batch = dict[str, NDArray[Any]]
 """Model inputs by name: token ids and masks [b s], pixels [b c h w] float32."""
@@ -246,5 +246,5 @@ class Task:
         """The metric of answers [m k] to all rows in order, 0 to 100, larger is better."""
         labels = self.labels(data, np.arange(len(data)))
         if self.own is not None:
-            return score(given(self.own, what="task")["metric"], values, labels)
-        return score(self.metric, values, labels, teacher)
+            return float(given(self.own, what="task")["metric"](values, labels))
+        return METRICS[self.metric].score_answers(values, labels, teacher)
