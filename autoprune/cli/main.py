@@ -22,7 +22,6 @@ from autoprune.core.progress import Progress
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, STATUS, RunFolder, read_record
 from autoprune.space.budget import parse_budget
-from autoprune.tasks.metrics import own_metric
 
 if TYPE_CHECKING:
     from autoprune.pipeline.inputs import Inputs
@@ -95,8 +94,7 @@ def _plan(config: Config) -> Inputs:
     from autoprune.pipeline.driver import plan
 
     inputs, smallest = plan(config)
-    metric = own_metric(inputs.task.metric)
-    click.echo("\n".join(plan_lines(config, inputs, smallest, metric=metric)), err=True)
+    click.echo("\n".join(plan_lines(config, inputs, smallest, metric=inputs.task.metric)), err=True)
     return inputs
 
 
@@ -119,7 +117,7 @@ def _go(
     if as_json:
         click.echo((summary.run / FRONT).read_text(encoding="utf-8"))
     else:
-        click.echo("\n".join(summary_lines(summary, metric=own_metric(inputs.task.metric))))
+        click.echo("\n".join(summary_lines(summary, metric=inputs.task.metric)))
 
 
 def _free_folder(name: str, budget: tuple[str, ...]) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from autoprune.tasks.kinds import KINDS
 from autoprune.tasks.metrics import METRICS
 
 DEMO_DEFAULTS = {"trials": 24, "finetune_steps": 12, "max_length": 64}
@@ -27,8 +28,7 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--budget", multiple=True, metavar="LIMIT",
                  help="Size (20MB, 8MiB) or latency (5ms) not to exceed; repeat for both."),
     click.option("--task", metavar="KIND",
-                 help="text-classification, token-classification, text-regression, sentence-embedding, "
-                      "causal-lm, image-classification, or module:function for one's own.  [default: auto, "
+                 help=f"{', '.join(map(str, KINDS))}, or module:function for one's own.  [default: auto, "
                       "as the model's config tells]"),
     click.option("--metric", metavar="NAME",
                  help=f"{_either(METRICS)}.  [default: as is usual]"),

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from autoprune.export.validate import Found
-from autoprune.tasks.kinds import CAUSAL_LM
+from autoprune.tasks.kinds import task_kind
 from autoprune.tasks.metrics import Metric
 
 SIZE_TOLERANCE = 0.005
@@ -42,7 +42,7 @@ def export_checks(found: Found, about: Mapping[str, Any], *, tolerance: float) -
         about: what its `autoprune.json` says.
         tolerance: the target's, of logits.
     """
-    if about.get("data", {}).get("task") == CAUSAL_LM:
+    if task_kind(about.get("data", {}).get("task")).predicts_next_token:
         tolerance *= DECODING
     same = about["measured_on"] == about["target"]
     where = "" if same else f" on {about['measured_on']}"

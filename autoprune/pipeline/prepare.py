@@ -36,7 +36,6 @@ from autoprune.run.config import Config
 from autoprune.sensitivity.fisher_scores import measured_rows
 from autoprune.targets.packed import WEIGHTS, torch_runner
 from autoprune.tasks.answers import Answers
-from autoprune.tasks.kinds import BY_PLACE, CLASSES
 from autoprune.tasks.task import Data, Encoded, Task, with_label_order
 
 log = logging.getLogger(__name__)
@@ -73,7 +72,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
                       config.calibration_rows, config.seed)  # fmt: skip
     steps = inputs.file.finetune.steps if config.finetune_steps is None else config.finetune_steps
     recipe = Recipe(steps, inputs.file.finetune.batch_size, inputs.file.finetune.learning_rate)
-    least = PLACED_TRAINING if task.kind in BY_PLACE else 2048
+    least = PLACED_TRAINING if task.kind.answers_each_token else 2048
     rows = min(len(task.train), max(least, recipe.steps * recipe.batch_size))
     task = replace(task, train=_head(task.train, rows, config.seed))
     statistics = _statistics(config, model, task, inputs.units, key, progress)
@@ -91,7 +90,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
         key=key,
         batch=config.batch,
         sequence=config.sequence,
-        sensitivity_rows=PLACED_ROWS if task.kind in BY_PLACE else SENSITIVITY_ROWS,
+        sensitivity_rows=PLACED_ROWS if task.kind.answers_each_token else SENSITIVITY_ROWS,
         seed=config.seed,
     )
     return Prepared(inputs, model, setting, recipe, model_hash)
@@ -117,10 +116,15 @@ def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Mod
     recipe = teacher.FitRecipe(epochs=config.teacher_epochs, learning_rate=config.teacher_rate)
     model: Any = loaded.model
     body = _state_hash(getattr(model, "base_model", model))
-    told = [] if task.kind == CLASSES else [task.kind]
     key = content_key(
-        TEACHER_VERSION, body, inputs.data_hash, config.max_length, asdict(recipe), config.seed, *told
-    )
+        TEACHER_VERSION,
+        body,
+        inputs.data_hash,
+        config.max_length,
+        asdict(recipe),
+        config.seed,
+        *task.kind.key_parts,
+    )  # fmt: skip
     path = cache_folder() / "teachers" / key
     if not path.is_dir():
         with progress.bar("Fitting the teacher: the model has no trained head for this task", 1) as bar:
@@ -161,9 +165,9 @@ def _statistics(
     name = content_key(key, paths, tied, *told)
     path = cache_folder() / "statistics" / f"{name}.safetensors"
     rows = (
-        config.calibration_rows
-        if task.kind not in BY_PLACE
-        else min(config.calibration_rows, PLACED_CALIBRATION)
+        min(config.calibration_rows, PLACED_CALIBRATION)
+        if task.kind.answers_each_token
+        else config.calibration_rows
     )
     if not path.is_file():
         with progress.bar(f"Calibrating on {rows} rows", 1):

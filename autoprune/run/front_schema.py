@@ -10,7 +10,7 @@ import pydantic
 
 from autoprune.core.errors import AutopruneError
 from autoprune.space.trial import ORIGINAL
-from autoprune.tasks.kinds import BY_PLACE, CLASSES
+from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind, task_kind
 from autoprune.tasks.metrics import ACCURACY, Metric
 
 VERSION = 1
@@ -51,7 +51,7 @@ class Run(_Frozen):
     budget_text: str = ""
     metric: Annotated[Metric, pydantic.PlainValidator(Metric.from_json)] = ACCURACY
     latency_of: str | None = None
-    task: str = CLASSES
+    task: Annotated[TaskKind, pydantic.PlainValidator(task_kind)] = TEXT_CLASSIFICATION
     validation_rows: int = 0
     test_rows: int = 0
     planned_trials: int = 0
@@ -74,7 +74,7 @@ class Run(_Frozen):
     @property
     def place(self) -> str:
         """What has an answer, over which divergences are means."""
-        return "token" if self.task in BY_PLACE else "row"
+        return self.task.place
 
 
 class LevelRow(_Frozen):

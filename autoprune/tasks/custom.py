@@ -17,6 +17,7 @@ import numpy as np
 from autoprune.core.errors import AutopruneError
 from autoprune.core.references import given
 from autoprune.tasks.kinds import OWN
+from autoprune.tasks.metrics import own_metric
 from autoprune.tasks.task import Arrays, Task
 
 SPLITS = ("train", "validation", "test")
@@ -39,7 +40,7 @@ def own_task(reference: str) -> Task:
         inputs=names.pop(),
         pad_id=0,
         kind=OWN,
-        metric=str(found.get("name") or getattr(found["metric"], "__name__", "score")),
+        metric=own_metric(str(found.get("name") or getattr(found["metric"], "__name__", "score"))),
         own=reference,
     )
 

@@ -63,10 +63,10 @@ class Metric:
         """The score of answers [m k] with labels [m], or beside the teacher's answers.
 
         Raises:
-            ValueError: when nothing here computes this metric.
+            AutopruneError: when nothing here computes this metric.
         """
         if self.compute is None:
-            raise ValueError(f"only its task computes the metric {self.name!r}")
+            raise AutopruneError(f"only its task computes the metric {self.name!r}")
         return self.compute(values, labels, teacher)
 
     def shown(self, score: float) -> float:

@@ -26,6 +26,7 @@ from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import INTEGER, UNTOUCHED, Candidate, Level, SearchSpace, Width
 from autoprune.targets.latency_table import Design, Table
+from autoprune.tasks.kinds import TEXT_CLASSIFICATION
 from autoprune.workers.pool import SerialPool
 
 FAST: frozenset[Width] = frozenset({8, INTEGER})
@@ -205,7 +206,7 @@ def clockwork(_: Mapping[str, object]) -> Callable[[object], object]:
 
 
 def prepared(**changes: Any) -> Any:
-    architecture = Architecture("text-classification", {"layers": changes.pop("layers", 4)})
+    architecture = Architecture(TEXT_CLASSIFICATION, {"layers": changes.pop("layers", 4)})
     setting = {
         "units": UNITS,
         "target": "openvino",
