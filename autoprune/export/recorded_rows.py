@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -144,7 +143,7 @@ def _encoded(splits: Splits, folder: Path, data: Mapping[str, Any]) -> Task:
     metric = Metric.from_json(data["metric"]) if data.get("metric") else kind.usual_metric
     few = replace(splits, train=_one_row(splits.validation), test=_one_row(splits.validation))
     if kind.reads_images:
-        task = pictures(few, Pixels.read(folder), metric=metric)
+        task = pictures(few, Pixels.read(folder), kind=kind, metric=metric)
     else:
         task = encode(few, tokenizer_of(folder), max_length=data["max_length"], kind=kind, metric=metric)
     rows, names = task.validation, tuple(data["labels"])
@@ -180,12 +179,6 @@ def _key(data: Mapping[str, Any], about: Mapping[str, Any]) -> str:
 
 
 def _keep(path: Path, task: Task) -> None:
-    rows = task.validation
-    if isinstance(rows, Arrays):
-        arrays: dict[str, NDArray[Any]] = {f"input.{name}": one for name, one in rows.inputs.items()}
-        arrays["labels"] = rows.labels
-    else:
-        arrays = {"ids": rows.ids, "types": rows.types, "starts": rows.starts, "labels": rows.labels}
     described = {
         "inputs": task.inputs,
         "pad_id": task.pad_id,
@@ -194,7 +187,7 @@ def _keep(path: Path, task: Task) -> None:
         "metric": task.metric.name,
     }
     with written_whole(path) as temporary:
-        save_file(arrays, temporary, metadata={"task": json.dumps(described)})
+        save_file(task.validation.arrays(), temporary, metadata={"task": json.dumps(described)})
 
 
 def _cached(path: Path) -> Task | None:

@@ -77,7 +77,7 @@ def made_up_task(loaded: loading.Loaded) -> Task:
     if loaded.pixels is not None:
         blank = np.zeros((*loaded.pixels.size, 3), np.uint8)
         rows = Rows((), (0, 1), (blank, blank))
-        return pictures(Splits(rows, rows, rows, ("0", "1"), "", ""), loaded.pixels)
+        return pictures(Splits(rows, rows, rows, ("0", "1"), "", ""), loaded.pixels, kind=kind)
     text = ("one two three four five six seven eight nine ten",) * 2
     rows = Rows((text,), (0, 1) if kind.labels_texts else ())
     if kind.reads_words:

@@ -192,7 +192,7 @@ def encoded(
 ) -> Task:
     """The splits as a model takes them."""
     if loaded.pixels is not None:
-        return pictures(splits, loaded.pixels, metric=metric)
+        return pictures(splits, loaded.pixels, kind=kind, metric=metric)
     return encode(splits, loaded.tokenizer, max_length=max_length, kind=kind, metric=metric)
 
 

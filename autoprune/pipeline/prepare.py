@@ -187,10 +187,10 @@ def _uses(whole: Data, task: Task, loaded: loading.Loaded, seed: int) -> NDArray
 
     A token that stays because one of those rows has it would do no harm there and some elsewhere.
     """
-    if not isinstance(whole, Encoded) or loaded.tokenizer is None:
+    train = task.train
+    if not isinstance(whole, Encoded) or not isinstance(train, Encoded) or loaded.tokenizer is None:
         return None
-    measured = measured_rows(len(task.train), SENSITIVITY_ROWS, seed)
-    held = np.bincount(task.train.pick(measured).ids)
+    held = np.bincount(train.pick(measured_rows(len(train), SENSITIVITY_ROWS, seed)).ids)
     size = max(int(whole.ids.max()) + 1, len(loaded.tokenizer))
     counts = np.bincount(whole.ids, minlength=size).astype(np.float32)
     counts[: len(held)] -= held

@@ -76,7 +76,7 @@ def task_hash(task: Task) -> str:
     """SHA-256 over a task's arrays."""
     digest = hashlib.sha256()
     for split in (task.train, task.validation, task.test):
-        for one in (*split.inputs.values(), split.labels):
-            digest.update(f"{one.dtype} {one.shape}".encode())
-            digest.update(np.ascontiguousarray(one).tobytes())
+        for array in split.arrays().values():
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

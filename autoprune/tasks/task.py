@@ -43,6 +43,10 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Every array by its name, as files keep them."""
+        return {"ids": self.ids, "types": self.types, "starts": self.starts, "labels": self.labels}
+
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row [n]."""
@@ -70,6 +74,10 @@ class Arrays:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Every array by its name, as files keep them."""
+        return {f"input.{name}": array for name, array in self.inputs.items()} | {"labels": self.labels}
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -103,9 +111,9 @@ class Task:
     function that describes it (see `custom`).
     """
 
-    train: Any
-    validation: Any
-    test: Any
+    train: Data
+    validation: Data
+    test: Data
     label_names: tuple[str, ...]
     inputs: tuple[str, ...]
     pad_id: int
