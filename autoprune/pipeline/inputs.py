@@ -27,10 +27,10 @@ from autoprune.tasks.data import demo, splits
 from autoprune.tasks.encoding import encode, pictures
 from autoprune.tasks.kinds import (
     IMAGE_CLASSIFICATION,
+    KINDS,
     OWN,
     TEXT_CLASSIFICATION,
     TaskKind,
-    task_kind,
 )
 from autoprune.tasks.metrics import Metric
 from autoprune.tasks.task import Encoded, Task
@@ -116,10 +116,13 @@ def kind_of(config: Config) -> TaskKind:
     if ":" in config.task:
         return OWN
     if config.task != "auto":
-        try:
-            return task_kind(config.task)
-        except AutopruneError as error:
-            raise AutopruneError(f"--task: {error}; or auto, as the model's config tells") from error
+        known = {kind.name: kind for kind in KINDS}
+        if config.task in known:
+            return known[config.task]
+        raise AutopruneError(
+            f"--task {config.task!r} does not exist; there are auto, {', '.join(known)}, and module:function "
+            "for one of your own"
+        )
     if config.model is None:
         return TEXT_CLASSIFICATION
     if is_reference(config.model):

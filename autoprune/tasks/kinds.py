@@ -219,7 +219,7 @@ KINDS = (
 
 
 def task_kind(name: object) -> TaskKind:
-    """The kind with a name; without one text classification, the only kind that old files know.
+    """The kind that a file names; without a name text classification, the only kind that old files know.
 
     Raises:
         AutopruneError: when there is no such kind.
@@ -229,11 +229,7 @@ def task_kind(name: object) -> TaskKind:
     """
     if name is None:
         return TEXT_CLASSIFICATION
-    for kind in (*KINDS, OWN):
-        if kind.name == name:
-            return kind
-    names = ", ".join(kind.name for kind in KINDS)
-    raise AutopruneError(
-        f"there is no kind of task {str(name)[:200]!r}; there are {names}, and module:function for one of "
-        "your own"
-    )
+    known = {kind.name: kind for kind in (*KINDS, OWN)}
+    if not isinstance(name, str) or name not in known:
+        raise AutopruneError(f"there is no kind of task {str(name)[:200]!r}; there are {', '.join(known)}")
+    return known[name]

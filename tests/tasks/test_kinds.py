@@ -40,7 +40,7 @@ def test_names_in_files_and_flags_stay() -> None:
     assert [kind.name for kind in ALL if not kind.key_parts] == ["text-classification"]
 
 
-@pytest.mark.parametrize("name", ["", "poetry", "Causal-LM", 3])
+@pytest.mark.parametrize("name", ["", "poetry", "Causal-LM", 3, ["own"]])
 def test_a_kind_that_does_not_exist_is_refused(name: object) -> None:
     with pytest.raises(AutopruneError, match=r"there is no kind of task .*; there are text-classification, "):
         task_kind(name)
