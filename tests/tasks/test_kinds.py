@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import ast
 import pickle
+import sys
+import types
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import autoprune
 from autoprune.core.errors import AutopruneError
+from autoprune.export.card_usage import with_autoprune
+from autoprune.pipeline.inputs import metric_of
+from autoprune.run.config import Config
 from autoprune.tasks import kinds
+from autoprune.tasks.data.splits import read_splits
+from autoprune.tasks.encoding import pictures
 from autoprune.tasks.kinds import KINDS, OWN, TaskKind, task_kind
-from autoprune.tasks.metrics import METRICS
+from autoprune.tasks.metrics import METRICS, ONE_ROW, Metric
+from autoprune.tasks.reading import PICTURES, SCORES, Reading
 
 ALL = (*KINDS, OWN)
 
@@ -81,6 +91,65 @@ def test_what_a_model_takes_and_what_its_head_is() -> None:
         {},
         {"num_labels": 3},
     ]
+
+
+IMAGE_REGRESSION = TaskKind(
+    name="image-regression",
+    reading=Reading(what="image", inputs=PICTURES, labels=SCORES),
+    answers="number",
+    usual_metric=METRICS["spearman"],
+    auto_class="AutoModelForImageClassification",
+    pipeline="image-classification",
+)
+"""A kind that the package does not have: a score for each image."""
+
+
+def test_a_new_kind_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = types.ModuleType("made_data")
+    rng = np.random.default_rng(0)
+    pictures_of = [rng.integers(0, 256, (4, 4, 3), dtype=np.uint8) for _ in range(40)]
+    module.rows = lambda: [{"image": image, "rating": float(image.mean())} for image in pictures_of]
+    monkeypatch.setitem(sys.modules, "made_data", module)
+    splits = read_splits("made_data:rows", kind=IMAGE_REGRESSION)
+    assert splits.label_names == ()
+    task = pictures(splits, lambda images: np.stack(images).astype(np.float32), kind=IMAGE_REGRESSION)
+    assert (task.kind, task.metric) == (IMAGE_REGRESSION, METRICS["spearman"])
+    assert task.train.labels.dtype == np.float32
+    assert not task.is_probable
+    assert task.has_labels
+    means = task.batch(task.test, range(len(task.test)))["pixel_values"].mean((1, 2, 3))
+    assert task.score(task.test, means[:, None]) == pytest.approx(100.0)
+    code = with_autoprune("openvino", IMAGE_REGRESSION, "small")
+    assert "pixels = " in code
+    assert "logits = " in code
+    with pytest.raises(AutopruneError, match="rows of image-regression have an image and a label"):
+        read_splits("made_data:rows", kind=IMAGE_REGRESSION, text_columns=["rating"])
+
+
+def test_a_new_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    top2 = Metric(
+        "top 2",
+        answers="classes",
+        compute=lambda values, labels, teacher: (
+            100.0
+            * float(np.mean([label in row.argsort()[-2:] for row, label in zip(values, labels, strict=True)]))
+        ),
+        in_words="accuracy of two guesses",
+        hub_name="top_2_accuracy",
+        points_per_row=ONE_ROW,
+    )
+    monkeypatch.setitem(METRICS, top2.name, top2)
+    asking = [kind for kind in ALL if top2 in kind.metrics]
+    assert asking == [kind for kind in ALL if kind.predicts_classes]
+    assert all(kind.metrics[0] == kind.usual_metric for kind in asking)
+    assert [metric_of(Config(metric="top 2"), kind) for kind in asking] == [top2] * len(asking)
+    assert top2.score_answers(np.eye(3, dtype=np.float32), np.array([0, 1, 0])) == pytest.approx(200 / 3)
+    again = Metric.from_json(top2.as_json())
+    assert (again.word, again.hub_name, again.is_share_of_rows) == (
+        "accuracy of two guesses",
+        "top_2_accuracy",
+        True,
+    )
 
 
 def test_no_module_asks_which_kind_it_is() -> None:
