@@ -27,7 +27,6 @@ from autoprune.run.folder import FRONT, RunFolder, read_record
 from autoprune.run.scrub import scrub_and_say
 from autoprune.run.status import read_front, read_status, status_line
 from autoprune.space.budget import parse_budget
-from autoprune.tasks.metrics import own_metric
 
 if TYPE_CHECKING:
     from autoprune.pipeline.inputs import Inputs
@@ -117,8 +116,7 @@ def _plan(config: Config, run: RunFolder | None = None, *, quiet: bool = False) 
     from autoprune.pipeline.driver import plan
 
     inputs, smallest = plan(config, run, Progress(quiet=quiet))
-    metric = own_metric(inputs.task.metric)
-    click.echo("\n".join(plan_lines(config, inputs, smallest, metric=metric)), err=True)
+    click.echo("\n".join(plan_lines(config, inputs, smallest, metric=inputs.task.metric)), err=True)
     return inputs
 
 
@@ -143,7 +141,7 @@ def _go(
     if as_json:
         click.echo((summary.run / FRONT).read_text(encoding="utf-8"))
     else:
-        click.echo("\n".join(summary_lines(summary, metric=own_metric(inputs.task.metric))))
+        click.echo("\n".join(summary_lines(summary, metric=inputs.task.metric)))
 
 
 def _free_folder(name: str, budget: tuple[str, ...]) -> Path:

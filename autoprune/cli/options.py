@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+
+from autoprune.tasks.kinds import KINDS
+from autoprune.tasks.metrics import METRICS
+
+
+def _either(names: Iterable[str]) -> str:
+    """Names in a sentence.
+
+    >>> _either(["a", "b", "c"])
+    'a, b or c'
+    """
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
 
 SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--budget", multiple=True, metavar="LIMIT",
                  help="Size (20MB, 8MiB) or latency (5ms) not to exceed; repeat for both."),
     click.option("--task", metavar="KIND",
-                 help="text-classification, token-classification, text-regression, sentence-embedding, "
-                      "causal-lm, image-classification, or module:function for one's own.  [default: auto, "
+                 help=f"{', '.join(map(str, KINDS))}, or module:function for one's own.  [default: auto, "
                       "as the model's config tells]"),
     click.option("--metric", metavar="NAME",
-                 help="accuracy, f1, matthews, spearman, agreement or perplexity.  [default: as is usual]"),
+                 help=f"{_either(METRICS)}.  [default: as is usual]"),
     click.option("--dataset",
                  help="A csv/tsv/json/jsonl/parquet/txt file, a folder (of pictures: a sub-folder a class), "
                       "a hub id, or module:function."),

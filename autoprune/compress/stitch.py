@@ -21,7 +21,7 @@ from autoprune.models.spec import Architecture
 from autoprune.models.split_embedding import COMMON, RARE, join_, joined, parted
 from autoprune.models.units import Unit
 from autoprune.space.levels import FLOAT_BITS, UNTOUCHED, Candidate
-from autoprune.tasks.kinds import CLASSES
+from autoprune.tasks.kinds import TEXT_CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Stitched:
     half: frozenset[str]
     floats: Mapping[str, Float[Tensor, "o i"]]
     levels: Candidate
-    architecture: Architecture = field(default_factory=lambda: Architecture(CLASSES))
+    architecture: Architecture = field(default_factory=lambda: Architecture(TEXT_CLASSIFICATION))
 
     @property
     def activations(self) -> dict[str, Activations]:
@@ -120,4 +120,4 @@ def with_whole_vocabulary(stitched: Stitched) -> Stitched:
 def architecture_of(model: nn.Module) -> Architecture:
     """A text classifier's architecture, from the config that it carries."""
     config = getattr(model, "config", None)
-    return Architecture(CLASSES, {} if config is None else config.to_dict())
+    return Architecture(TEXT_CLASSIFICATION, {} if config is None else config.to_dict())

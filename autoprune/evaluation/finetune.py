@@ -29,7 +29,6 @@ from autoprune.core.memory import give_memory_back
 from autoprune.evaluation.distillation import Wanted, distance, distillation_loss
 from autoprune.models.outputs import answered, outputs_of
 from autoprune.tasks.answers import Answers
-from autoprune.tasks.kinds import BY_PLACE, CAUSAL_LM
 from autoprune.tasks.task import Data, Task
 
 WARMUP = 0.1
@@ -164,7 +163,7 @@ def _learn(
 ) -> None:
     """Add the gradients of a batch's loss to a student's; a vocabulary's logits of a few rows at a time."""
     where = next(student.parameters()).device
-    size = task.evaluation_batch if task.kind == CAUSAL_LM else len(rows)
+    size = task.evaluation_batch if task.kind.predicts_next_token else len(rows)
     places = len(task.labels(data, rows))
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
@@ -181,7 +180,7 @@ def _learn(
 
 def _parted(data: Data, task: Task) -> tuple[NDArray[np.int64], Data]:
     """Numbers of the guard rows, the last ones, and the rows to train on; few rows serve as both."""
-    guards = GUARD_ROWS // 8 if task.kind in BY_PLACE else GUARD_ROWS
+    guards = GUARD_ROWS // 8 if task.kind.answers_each_token else GUARD_ROWS
     kept = len(data) - guards
     if kept < guards:
         return np.arange(len(data)), data

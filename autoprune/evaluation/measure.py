@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from autoprune.targets.target import Runner
 from autoprune.tasks.answers import WATCHED, Answers, log_probabilities, places_of, spread_of, watch
-from autoprune.tasks.kinds import CAUSAL_LM
 from autoprune.tasks.task import Batch, Data, Task
 
 Entered = Callable[[], contextlib.AbstractContextManager[object]]
@@ -102,7 +101,7 @@ def teacher_answers(
 ) -> Answers:
     """What the teacher answers to all rows, with what others are compared by."""
     starts = task.answer_starts(data)
-    if task.kind != CAUSAL_LM:
+    if not task.kind.predicts_next_token:
         values = logits_of(run, task, data, room=room)
         return Answers(values, starts, spread=0.0 if task.is_probable else spread_of(values))
     watched = np.empty((starts[-1], WATCHED), np.int32)
@@ -115,7 +114,7 @@ def teacher_answers(
 
 def labels_watched(task: Task, data: Data) -> NDArray[np.int32] | None:
     """The least that a language model's score needs: the tokens that came [m 1]; None for other tasks."""
-    if task.kind != CAUSAL_LM:
+    if not task.kind.predicts_next_token:
         return None
     return task.labels(data, np.arange(len(data))).astype(np.int32)[:, None]
 

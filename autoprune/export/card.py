@@ -17,23 +17,10 @@ from autoprune.export.card_usage import with_autoprune, without_autoprune
 from autoprune.export.hub import is_hub_id
 from autoprune.export.markdown import code, fenced, figure, one_line, table, words
 from autoprune.tasks.data.demo import demo_model
-from autoprune.tasks.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, REGRESSION, TOKENS
+from autoprune.tasks.kinds import TaskKind, task_kind
 from autoprune.tasks.metrics import METRICS, Metric
 
 DEMO_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
-
-PIPELINES = {
-    CLASSES: "text-classification",
-    REGRESSION: "text-classification",
-    TOKENS: "token-classification",
-    EMBEDDING: "feature-extraction",
-    CAUSAL_LM: "text-generation",
-    IMAGES: "image-classification",
-}
-"""What the hub calls a kind of task; it has no name for one's own."""
-
-HUB_METRICS = {"matthews": "matthews_correlation", "spearman": "spearmanr"}
-"""Metrics that the hub has another name for."""
 
 
 def base_of(model: str | None, revision: str | None) -> dict[str, str | None]:
@@ -65,8 +52,8 @@ def model_card(about: Mapping[str, Any], name: str) -> str:
     validated = about["validated"]
     parts = [
         f"# {code(name)}",
-        f"{code(base['name'])}, compressed by autoprune for {code(target)}: {_removed(about)} removed and "
-        f"weights stored as integers, unit by unit, as a search found best within {about['budget']}. "
+        f"{code(base['name'])}, compressed by autoprune for {code(target)}: {_kind(about).removable} removed "
+        f"and weights stored as integers, unit by unit, as a search found best within {about['budget']}. "
         f"This is trial {about['trial']} of the run {code(about['run'])}.",
         _summary(validated, _metric(about)),
         *_measurements(about, validated),
@@ -92,7 +79,7 @@ def _front_matter(about: Mapping[str, Any], name: str) -> str:
         base_model=base["hub_id"],
         license=base["license"],
         library_name="autoprune",
-        pipeline_tag=_pipeline(about),
+        pipeline_tag=_kind(about).pipeline,
         tags=tags,
         datasets=[dataset] if dataset else None,
         metrics=[_hub_metric(about)],
@@ -106,7 +93,7 @@ def _results(about: Mapping[str, Any]) -> list[Any]:
     """Scores for the card's model-index, of the target's own model alone; the hub wants a task for each."""
     from huggingface_hub import EvalResult
 
-    metric, task = _metric(about), _pipeline(about)
+    metric, task = _metric(about), _kind(about).pipeline
     scores = {"validation": about["validated"].get("accuracy")}
     if about["measured_on"] == about["target"]:
         scores["test"] = about["measured"]["test_accuracy"]
@@ -130,21 +117,12 @@ def _metric(about: Mapping[str, Any]) -> Metric:
 
 
 def _hub_metric(about: Mapping[str, Any]) -> str:
-    name = _metric(about).name
-    return HUB_METRICS.get(name) or one_line(name)
+    metric = _metric(about)
+    return metric.hub_name or one_line(metric.name)
 
 
-def _kind(about: Mapping[str, Any]) -> str:
-    return str(about["data"].get("task") or CLASSES)
-
-
-def _pipeline(about: Mapping[str, Any]) -> str | None:
-    return PIPELINES.get(_kind(about))
-
-
-def _removed(about: Mapping[str, Any]) -> str:
-    """What a unit of such a model may lose."""
-    return "heads and neurons" if _kind(about) == CLASSES else "heads, neurons, channels or tokens"
+def _kind(about: Mapping[str, Any]) -> TaskKind:
+    return task_kind(about["data"].get("task") or None)
 
 
 def _summary(validated: Mapping[str, Any], metric: Metric) -> str:
@@ -266,7 +244,7 @@ def _origin(about: Mapping[str, Any]) -> list[str]:
 
 def _cut(about: Mapping[str, Any]) -> str:
     """Where rows are cut; pictures are not."""
-    return "" if _kind(about) == IMAGES else f"; rows cut at {about['data']['max_length']} tokens"
+    return "" if _kind(about).reads_images else f"; rows cut at {about['data']['max_length']} tokens"
 
 
 def _hub_dataset(about: Mapping[str, Any]) -> str | None:

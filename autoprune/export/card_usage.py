@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from autoprune.tasks.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, OWN, REGRESSION, TOKENS
-
-HEADS = {
-    CLASSES: "SequenceClassification",
-    REGRESSION: "SequenceClassification",
-    TOKENS: "TokenClassification",
-    CAUSAL_LM: "CausalLM",
-    IMAGES: "ImageClassification",
-}
-"""Ends of the names of transformers' classes."""
-
-EXAMPLES = {CAUSAL_LM: "Once upon a time"}
-"""A text for a kind; all others take a fine film."""
+from autoprune.tasks.kinds import TaskKind
 
 
-def with_autoprune(target: str, kind: str, folder: str) -> str:
+def with_autoprune(target: str, kind: TaskKind, folder: str) -> str:
     """Code that loads a folder with autoprune and asks the model once."""
     is_torch = target == "packed"
     packages = (*_packages(kind), "from autoprune import load")
     load = f"model = load({folder!r})  # every file is checked by its SHA-256; nothing in it is run"
     ask = f"model(**{_name(kind)})"
-    if kind == EMBEDDING and is_torch:
+    if kind.gives_vectors and is_torch:
         answer = [
             f"hidden, seen = {ask}.last_hidden_state, tokens['attention_mask'][..., None]",
             "vectors = (hidden * seen).sum(1) / seen.sum(1)  # compared by cosine",
@@ -33,7 +21,7 @@ def with_autoprune(target: str, kind: str, folder: str) -> str:
     return _joined(packages, [_inputs(kind, folder, "pt" if is_torch else "np"), load, *answer])
 
 
-def without_autoprune(target: str, kind: str, folder: str) -> str | None:
+def without_autoprune(target: str, kind: TaskKind, folder: str) -> str | None:
     """Code that runs a folder with the target's own package alone; None where that takes more."""
     given, answer = _name(kind), _answer(kind)
     if target == "openvino":
@@ -52,8 +40,8 @@ def without_autoprune(target: str, kind: str, folder: str) -> str | None:
             f"{answer} = model.run(None, {{one.name: {given}[one.name] for one in model.get_inputs()}})[0]",
         ]
         return _joined((*_packages(kind), "import onnxruntime"), lines)
-    if target == "compressed-tensors" and kind in HEADS:
-        name = f"AutoModelFor{HEADS[kind]}"
+    if target == "compressed-tensors" and kind.auto_class and not kind.gives_vectors:
+        name = kind.auto_class
         lines = [
             _inputs(kind, folder, "pt"),
             f"model = {name}.from_pretrained({folder!r})",
@@ -63,30 +51,30 @@ def without_autoprune(target: str, kind: str, folder: str) -> str | None:
     return None
 
 
-def _name(kind: str) -> str:
-    return {IMAGES: "pixels", OWN: "inputs"}.get(kind, "tokens")
+def _name(kind: TaskKind) -> str:
+    return "pixels" if kind.reads_images else "tokens" if kind.is_tokenized else "inputs"
 
 
-def _answer(kind: str) -> str:
-    return "vectors" if kind == EMBEDDING else "logits"
+def _answer(kind: TaskKind) -> str:
+    return "vectors" if kind.gives_vectors else "logits"
 
 
-def _packages(kind: str) -> tuple[str, ...]:
-    if kind == IMAGES:
+def _packages(kind: TaskKind) -> tuple[str, ...]:
+    if kind.reads_images:
         return ("import numpy as np",)
-    return () if kind == OWN else ("from transformers import AutoTokenizer",)
+    return ("from transformers import AutoTokenizer",) if kind.is_tokenized else ()
 
 
-def _inputs(kind: str, folder: str, tensors: str) -> str:
+def _inputs(kind: TaskKind, folder: str, tensors: str) -> str:
     """A line that makes the model's inputs."""
-    if kind == OWN:
+    if kind.is_own:
         return "inputs = {}  # arrays by name, as the model takes them"
-    if kind == IMAGES:
+    if kind.reads_images:
         zeros = "np.zeros((1, 3, 224, 224), np.float32)"
         if tensors == "pt":
             zeros = f"torch.from_numpy({zeros})"
         return f'pixels = {{"pixel_values": {zeros}}}  # a picture, prepared as for training'
-    text = EXAMPLES.get(kind, "a fine film")
+    text = kind.example_text
     return f'tokens = AutoTokenizer.from_pretrained({folder!r})("{text}", return_tensors="{tensors}")'
 
 

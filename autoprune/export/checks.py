@@ -8,7 +8,7 @@ from typing import Any
 
 from autoprune.evaluation.measure import Timing
 from autoprune.export.validate import Found
-from autoprune.tasks.kinds import CAUSAL_LM
+from autoprune.tasks.kinds import task_kind
 from autoprune.tasks.metrics import Metric
 
 SIZE_TOLERANCE = 0.005
@@ -30,10 +30,6 @@ DECODING = 3.0
 (Sun et al., arXiv 2402.17762), by which a runtime's own rounding of them to 8 bits is coarse: SmolLM2-135M
 on OpenVINO 0.13 deviations, 0.00002 without that rounding."""
 
-ROW_POINTS = {"accuracy": 100.0, "f1": 200.0, "matthews": 200.0}
-"""Points that one row of n may count, times n: the binary F1 and Matthews' correlation of balanced classes
-move by up to twice as much as the accuracy. What is not counted in rows has no such step."""
-
 
 @dataclass(frozen=True)
 class Check:
@@ -51,7 +47,7 @@ def export_checks(found: Found, about: Mapping[str, Any], *, tolerance: float) -
         about: what its `autoprune.json` says.
         tolerance: the target's, of logits.
     """
-    if about.get("data", {}).get("task") == CAUSAL_LM:
+    if task_kind(about.get("data", {}).get("task")).predicts_next_token:
         tolerance *= DECODING
     same = about["measured_on"] == about["target"]
     where = "" if same else f" on {about['measured_on']}"
@@ -220,8 +216,8 @@ def _defaults(found: Found, metric: Metric) -> list[Check]:
     off, allowed = abs(metric.shown(own.accuracy) - metric.shown(found.accuracy)), DEFAULTS_POINTS
     if not metric.higher_is_better:
         allowed = DEFAULTS_SHARE * metric.shown(found.accuracy)
-    elif metric.name in ROW_POINTS:
-        allowed = max(allowed, DEFAULTS_ROWS * ROW_POINTS[metric.name] / found.rows)
+    else:
+        allowed = max(allowed, DEFAULTS_ROWS * metric.points_per_row / found.rows)
     now, then = metric.value(own.accuracy, 2), metric.text(found.accuracy, 2)
     passed = own.accuracy == found.accuracy or off <= allowed + 1e-9
     return [Check("defaults", passed, f"{now} with no settings ({own.settings}), {then} as measured")]
@@ -232,7 +228,7 @@ def _within(metric: Metric, score: float, recorded: float, rows: int, *, same: b
     more; of a metric of which less is better a share of it."""
     if metric.higher_is_better:
         points = SAME_TARGET_POINTS if same else OTHER_TARGET_POINTS
-        points = max(points, ROW_POINTS.get(metric.name, 0.0) / rows)
+        points = max(points, metric.points_per_row / rows)
         return abs(score - recorded) <= points + 1e-9, f"{points:.2g} point"
     share = SAME_TARGET_SHARE if same else OTHER_TARGET_SHARE
     now, then = metric.shown(score), metric.shown(recorded)

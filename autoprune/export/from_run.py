@@ -35,7 +35,6 @@ from autoprune.targets import NAMES, Target, get_target, kept_at
 from autoprune.targets.packed import PLAIN, read_packed
 from autoprune.targets.sizes import EMPTY
 from autoprune.tasks.custom import own_task
-from autoprune.tasks.kinds import CAUSAL_LM, OWN
 from autoprune.tasks.task import Batch
 
 
@@ -252,7 +251,7 @@ def _best_within(path: Path, budget: Budget, progress: Progress) -> str:
 
 def _example(reader: Path, architecture: Architecture, task: str) -> Batch:
     """Two rows of a few tokens, with the inputs that the tokenizer gives; or two pictures of nothing."""
-    if architecture.kind == OWN:
+    if architecture.kind.is_own:
         own = own_task(task)
         return own.batch(own.validation, own.example_rows)
     if architecture.image is not None:
@@ -261,5 +260,5 @@ def _example(reader: Path, architecture: Architecture, task: str) -> Batch:
 
     known = transformers.AutoTokenizer.from_pretrained(reader, local_files_only=True)
     tokens = known(["one two three"] * 2, return_tensors="np")
-    names = ["input_ids"] if architecture.kind == CAUSAL_LM else known.model_input_names
+    names = architecture.kind.token_inputs(known.model_input_names)
     return {name: np.asarray(tokens[name], np.int64) for name in names}

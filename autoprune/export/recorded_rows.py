@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -26,7 +25,8 @@ from autoprune.targets import versions_of
 from autoprune.tasks.custom import own_task, task_hash
 from autoprune.tasks.data.splits import Rows, Splits, demo_splits, read_splits
 from autoprune.tasks.encoding import encode, pictures
-from autoprune.tasks.kinds import CLASSES, IMAGES, METRICS, TOKENS
+from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind, task_kind
+from autoprune.tasks.metrics import Metric
 from autoprune.tasks.task import Arrays, Data, Encoded, Task, with_label_order
 
 CACHE_VERSION = 3
@@ -82,7 +82,9 @@ def other_rows(folder: Path, about: Mapping[str, Any], dataset: str) -> tuple[Ta
     return _encoded(splits, folder, data), splits.fingerprint == data["fingerprint"]
 
 
-def made_up_rows(inputs: Sequence[str], vocabulary: int, longest: int, *, kind: str = CLASSES) -> Task:
+def made_up_rows(
+    inputs: Sequence[str], vocabulary: int, longest: int, *, kind: TaskKind = TEXT_CLASSIFICATION
+) -> Task:
     """Rows of real tokens in no sensible order; labels are all 0 and mean nothing.
 
     Args:
@@ -94,9 +96,9 @@ def made_up_rows(inputs: Sequence[str], vocabulary: int, longest: int, *, kind: 
     lengths = rng.integers(min(2, longest), longest + 1, MADE_UP_ROWS)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = rng.integers(0, vocabulary, starts[-1]).astype(np.int32)
-    labels = np.zeros(len(ids) if kind == TOKENS else MADE_UP_ROWS, np.int64)
+    labels = np.zeros(len(ids) if kind.reads_words else MADE_UP_ROWS, np.int64)
     rows = Encoded(ids, np.zeros(len(ids), np.uint8), starts, labels)
-    return Task(rows, rows, rows, (), tuple(inputs), pad_id=0, kind=kind, metric=METRICS[kind][0])
+    return Task(rows, rows, rows, (), tuple(inputs), pad_id=0, kind=kind, metric=kind.usual_metric)
 
 
 def tokenizer_of(folder: Path) -> Any:
@@ -128,7 +130,7 @@ def _read(data: Mapping[str, Any], dataset: str | None) -> Splits:
     limits = data.get("limit_rows") or ()
     return read_splits(
         dataset,
-        kind=data.get("task", CLASSES),
+        kind=task_kind(data.get("task")),
         text_columns=tuple(data["text_columns"]),
         image_column=data.get("image_column"),
         label_column=data["label_column"],
@@ -140,10 +142,11 @@ def _read(data: Mapping[str, Any], dataset: str | None) -> Splits:
 
 def _encoded(splits: Splits, folder: Path, data: Mapping[str, Any]) -> Task:
     """The validation rows alone as the model takes them, with labels as it numbers them."""
-    kind, metric = data.get("task", CLASSES), data.get("metric", "")
+    kind = task_kind(data.get("task"))
+    metric = Metric.from_json(data["metric"]) if data.get("metric") else kind.usual_metric
     few = replace(splits, train=_one_row(splits.validation), test=_one_row(splits.validation))
-    if kind == IMAGES:
-        task = pictures(few, Pixels.read(folder), metric=metric)
+    if kind.reads_images:
+        task = pictures(few, Pixels.read(folder), kind=kind, metric=metric)
     else:
         task = encode(few, tokenizer_of(folder), max_length=data["max_length"], kind=kind, metric=metric)
     rows, names = task.validation, tuple(data["labels"])
@@ -171,32 +174,40 @@ def _order(names: Sequence[str], wanted: Sequence[str], source: str) -> list[int
 def _key(data: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     weights = (".safetensors", ".bin", ".xml", ".onnx", ".gguf", ".md")
     reader = {name: digest for name, digest in about["sha256"].items() if not name.endswith(weights)}
-    task = [data.get("task", CLASSES), data.get("metric", "")]
+    task = [task_kind(data.get("task")).name, data.get("metric", "")]
     read = [data["fingerprint"], data["max_length"], data["labels"]]
     return content_key(CACHE_VERSION, versions_of("packed"), read, reader, task)
 
 
 def _keep(path: Path, task: Task) -> None:
-    rows = task.validation
-    if isinstance(rows, Arrays):
-        arrays: dict[str, NDArray[Any]] = {f"input.{name}": one for name, one in rows.inputs.items()}
-        arrays["labels"] = rows.labels
-    else:
-        arrays = {"ids": rows.ids, "types": rows.types, "starts": rows.starts, "labels": rows.labels}
-    told = {name: getattr(task, name) for name in ("inputs", "pad_id", "label_names", "kind", "metric")}
+    described = {
+        "inputs": task.inputs,
+        "pad_id": task.pad_id,
+        "label_names": task.label_names,
+        "kind": task.kind.name,
+        "metric": task.metric.name,
+    }
     with written_whole(path) as temporary:
-        save_file(arrays, temporary, metadata={"task": json.dumps(told)})
+        save_file(task.validation.arrays(), temporary, metadata={"task": json.dumps(described)})
 
 
 def _cached(path: Path) -> Task | None:
     """The rows kept in a file; None where there is none, or it is damaged."""
     try:
         with safe_open(path, "np") as file:
-            told = json.loads((file.metadata() or {})["task"])
+            described = json.loads((file.metadata() or {})["task"])
             parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         inputs = {name.removeprefix("input."): x for name, x in parts.items() if name.startswith("input.")}
         rows: Data = Arrays(inputs, parts["labels"]) if inputs else Encoded(**parts)
-        names, taken = tuple(told.pop("label_names")), tuple(told.pop("inputs"))
-        return Task(rows, rows, rows, names, taken, **told)
+        return Task(
+            rows,
+            rows,
+            rows,
+            label_names=tuple(described["label_names"]),
+            inputs=tuple(described["inputs"]),
+            pad_id=described["pad_id"],
+            kind=task_kind(described["kind"]),
+            metric=Metric.from_json(described["metric"]),
+        )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None

@@ -16,7 +16,7 @@ from autoprune.space.budget import Budget
 from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.targets import Target, kept_at, size_on_disk
 from autoprune.targets.packed import PLAIN
-from autoprune.tasks.kinds import CLASSES
+from autoprune.tasks.kinds import task_kind
 from autoprune.tasks.metrics import Metric
 from autoprune.tasks.task import Batch
 
@@ -51,7 +51,7 @@ def about_trial(
             "max_length": config.max_length,
             "labels": facts["labels"],
             "fingerprint": facts["data_hash"],
-            "task": facts.get("task", CLASSES),
+            "task": task_kind(facts.get("task")).name,
             "metric": Metric.from_json(facts.get("metric")).name,
             "own": config.task if ":" in config.task else None,
             "image_column": config.image_column,

@@ -39,7 +39,6 @@ from autoprune.export.recorded_rows import (
 from autoprune.models.spec import Architecture
 from autoprune.targets import Runner, Target, size_on_disk
 from autoprune.tasks.answers import Answers
-from autoprune.tasks.kinds import BY_PLACE, CAUSAL_LM, TEXT
 from autoprune.tasks.task import Data, Task
 from autoprune.workers.machine_lock import Room, default_room
 
@@ -212,11 +211,11 @@ def _rows(request: Request, about: Mapping[str, Any], folder: Path) -> tuple[Tas
     except AutopruneError as error:
         missing = str(error)
     kind = Architecture.read(folder).kind
-    if kind not in TEXT:
+    if not kind.is_tokenized:
         raise AutopruneError(f"{folder} cannot be measured: {missing}; name the data with --dataset")
     config = _config(folder)
     longest = min(MADE_UP_TOKENS, int(config.get("max_position_embeddings") or MADE_UP_TOKENS))
-    names = ["input_ids"] if kind == CAUSAL_LM else tokenizer_of(folder).model_input_names
+    names = kind.token_inputs(tokenizer_of(folder).model_input_names)
     return made_up_rows(names, int(config.get("vocab_size", 1)), longest, kind=kind), False, missing
 
 
@@ -233,7 +232,7 @@ def _wanted(request: Request, task: Task, room: Room) -> Answers | None:
 
 def _compared_rows(task: Task) -> Data:
     """The first rows; fewer where each has an answer at many places."""
-    most = LOGIT_ROWS if task.kind not in BY_PLACE else LOGIT_ROWS // 16
+    most = LOGIT_ROWS // 16 if task.kind.answers_each_token else LOGIT_ROWS
     rows: Data = task.validation.first(min(most, len(task.validation)))
     return rows
 

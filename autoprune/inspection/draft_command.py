@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,7 +22,7 @@ from autoprune.models.spec import Architecture, built
 from autoprune.models.units import find_units
 from autoprune.space.space_file import read_space
 from autoprune.tasks.data import demo
-from autoprune.tasks.kinds import CAUSAL_LM, IMAGES
+from autoprune.tasks.kinds import IMAGE_CLASSIFICATION
 
 ROWS, TOKENS, SIDE = 2, 12, 224
 """Rows of an example of text, tokens of each, and pixels on a side where nothing says how many."""
@@ -117,7 +117,7 @@ def _loaded(source: str, image_size: int | None) -> tuple[nn.Module, Call]:
         # Its weights are not needed: what is coupled depends on shapes and on what is computed alone.
         model = built(source).eval()
         side = image_size or SIDE
-        described = Architecture(IMAGES, builder=source, image=(3, side, side))
+        described = Architecture(IMAGE_CLASSIFICATION, builder=source, image=(3, side, side))
         inputs = _example(described, model, None)
         _try(model, inputs, described, source)
         described = loading.canonical(model, described)
@@ -161,5 +161,5 @@ def _example(described: Architecture, model: nn.Module, tokenizer: Any) -> dict[
     if pad is not None:
         ids[ids == pad] = (pad + 1) % config.vocab_size
     known = {"attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
-    names: Sequence[str] = () if described.kind == CAUSAL_LM else tokenizer.model_input_names
+    names = described.kind.token_inputs(tokenizer.model_input_names)
     return {"input_ids": ids, **{name: known[name] for name in names if name in known}}

@@ -21,7 +21,6 @@ from autoprune.targets import get_target
 from autoprune.targets.sizes import sizes_of
 from autoprune.tasks.data.splits import Rows, Splits
 from autoprune.tasks.encoding import encode, pictures
-from autoprune.tasks.kinds import PAIRED_TEXT, TOKENS
 from autoprune.tasks.task import Task
 
 
@@ -83,13 +82,11 @@ def made_up_task(loaded: loading.Loaded) -> Task:
     if loaded.pixels is not None:
         blank = np.zeros((*loaded.pixels.size, 3), np.uint8)
         rows = Rows((), (0, 1), (blank, blank))
-        return pictures(Splits(rows, rows, rows, ("0", "1"), "", ""), loaded.pixels)
+        return pictures(Splits(rows, rows, rows, ("0", "1"), "", ""), loaded.pixels, kind=kind)
     text = ("one two three four five six seven eight nine ten",) * 2
-    rows = Rows((text,), ())
-    if kind == TOKENS:
-        rows = Rows((tuple(tuple(one.split()) for one in text),), ((0,) * 10,) * 2)
-    elif kind in PAIRED_TEXT:
-        rows = Rows((text,), (0, 1))
+    rows = Rows((text,), (0, 1) if kind.labels_texts else ())
+    if kind.reads_words:
+        rows = Rows((tuple(tuple(words.split()) for words in text),), ((0,) * 10,) * 2)
     return encode(Splits(rows, rows, rows, ("0", "1"), "", ""), loaded.tokenizer, max_length=8, kind=kind)
 
 

@@ -21,8 +21,14 @@ from torch import nn
 from autoprune.core.errors import AutopruneError
 from autoprune.models.canonical import same_outputs
 from autoprune.models.image_processor import Pixels
-from autoprune.models.spec import AUTO_CLASSES, Architecture, built
-from autoprune.tasks.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, REGRESSION, TOKENS
+from autoprune.models.spec import Architecture, auto_class, built
+from autoprune.tasks.kinds import (
+    IMAGE_CLASSIFICATION,
+    KINDS,
+    TEXT_CLASSIFICATION,
+    TEXT_REGRESSION,
+    TaskKind,
+)
 from autoprune.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -54,7 +60,7 @@ def load_pretrained(
     source: str,
     *,
     labels: int,
-    kind: str = CLASSES,
+    kind: TaskKind = TEXT_CLASSIFICATION,
     revision: str | None = None,
     trust_remote_code: bool = False,
     image_size: int | None = None,
@@ -72,14 +78,11 @@ def load_pretrained(
     _check_source(source)
     options: dict[str, Any] = {"revision": revision} if revision else {}
     options["trust_remote_code"] = trust_remote_code
-    heads: dict[str, Any] = {} if kind in (EMBEDDING, CAUSAL_LM) else {"num_labels": labels}
-    if kind == REGRESSION:
-        heads = {"num_labels": 1, "problem_type": "regression"}
     try:
         tokenizer, pixels = _inputs_of(source, kind, options, image_size)
-        model, info = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(
+        model, info = auto_class(kind).from_pretrained(
             source,
-            **heads,
+            **kind.head_options(labels),
             ignore_mismatched_sizes=True,
             use_safetensors=True,
             output_loading_info=True,
@@ -93,7 +96,7 @@ def load_pretrained(
             "model.safetensors and a tokenizer, or a hub id"
         ) from error
     fresh = set(info["missing_keys"]) | {str(one[0]) for one in info["mismatched_keys"]}
-    fresh = {name for name in fresh if not (kind == EMBEDDING and name.startswith("pooler."))}
+    fresh = {name for name in fresh if not (kind.gives_vectors and name.startswith("pooler."))}
     if len(fresh) > 0.5 * len(model.state_dict()):
         raise AutopruneError(
             f"model {source!r}: {len(fresh)} of its {len(model.state_dict())} tensors are not in "
@@ -108,10 +111,10 @@ def load_pretrained(
 
 
 def _inputs_of(
-    source: str, kind: str, options: dict[str, Any], image_size: int | None
+    source: str, kind: TaskKind, options: dict[str, Any], image_size: int | None
 ) -> tuple[Any, Pixels | None]:
     """The tokenizer of a model of text, or how pictures are made its inputs."""
-    if kind == IMAGES:
+    if kind.reads_images:
         config = transformers.AutoConfig.from_pretrained(source, **options)
         return None, Pixels.of_model(source, config, options.get("revision"), image_size)
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
@@ -121,7 +124,12 @@ def _inputs_of(
 
 
 def load_built(
-    builder: str, weights: str | None, pixels: Pixels, *, kind: str = IMAGES, task: Task | None = None
+    builder: str,
+    weights: str | None,
+    pixels: Pixels,
+    *,
+    kind: TaskKind = IMAGE_CLASSIFICATION,
+    task: Task | None = None,
 ) -> Loaded:
     """Load a model that is not from transformers: what `builder` gives, with the weights of a file.
 
@@ -155,7 +163,7 @@ def load_built(
     return Loaded(model, None, has_head=True, architecture=canonical(model, described), pixels=read)
 
 
-def kind_of(source: str, revision: str | None = None) -> str:
+def kind_of(source: str, revision: str | None = None) -> TaskKind:
     """The kind of task that a model's config tells of; text classification where it has no head.
 
     Raises:
@@ -168,14 +176,14 @@ def kind_of(source: str, revision: str | None = None) -> str:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise AutopruneError(f"model {source!r} cannot be loaded: {reason}") from error
     head = str((getattr(config, "architectures", None) or [""])[0])
-    if head.endswith(("ForCausalLM", "LMHeadModel")):
-        return CAUSAL_LM
-    if head.endswith("ForTokenClassification"):
-        return TOKENS
-    if head.endswith("ForImageClassification") or _is_of_pictures(config):
-        return IMAGES
+    for kind in KINDS:
+        if kind.architectures and head.endswith(kind.architectures):
+            return kind
+    if _is_of_pictures(config):
+        return IMAGE_CLASSIFICATION
     single = head.endswith("ForSequenceClassification") and config.num_labels == 1
-    return REGRESSION if single or getattr(config, "problem_type", None) == "regression" else CLASSES
+    is_regression = single or getattr(config, "problem_type", None) == "regression"
+    return TEXT_REGRESSION if is_regression else TEXT_CLASSIFICATION
 
 
 def _is_of_pictures(config: Any) -> bool:

@@ -10,21 +10,21 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autoprune.tasks.kinds import CAUSAL_LM, EMBEDDING, IMAGES
+from autoprune.tasks.kinds import TaskKind
 
 
-def outputs_of(model: nn.Module, inputs: Mapping[str, Tensor], kind: str) -> Float[Tensor, "*b k"]:
+def outputs_of(model: nn.Module, inputs: Mapping[str, Tensor], kind: TaskKind) -> Float[Tensor, "*b k"]:
     """A model's answers: logits [b k] or [b s k], or for sentences unit vectors [b d].
 
     A sentence's vector is the mean of its tokens' (Reimers and Gurevych, arXiv 1908.10084, section 3).
     """
-    if kind == IMAGES and not hasattr(model, "config"):
+    if kind.reads_images and not hasattr(model, "config"):
         out = model(*inputs.values())
-    elif kind == CAUSAL_LM:
+    elif kind.predicts_next_token:
         out = model(**inputs, use_cache=False)
     else:
         out = model(**inputs)
-    if kind == EMBEDDING:
+    if kind.gives_vectors:
         hidden: Tensor = out.last_hidden_state
         mask = inputs["attention_mask"][..., None].to(hidden.dtype)
         mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1.0)
@@ -36,7 +36,7 @@ def outputs_of(model: nn.Module, inputs: Mapping[str, Tensor], kind: str) -> Flo
 class Answering(nn.Module):
     """A model as a function from its inputs, in the order of `names`, to its answers alone: to be traced."""
 
-    def __init__(self, model: nn.Module, kind: str, names: tuple[str, ...]) -> None:
+    def __init__(self, model: nn.Module, kind: TaskKind, names: tuple[str, ...]) -> None:
         super().__init__()
         self.model, self.kind, self.names = model, kind, names
         self.eval()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,10 @@ from autoprune.core.errors import AutopruneError
 from autoprune.core.references import named
 from autoprune.models.canonical import fold_norms_, straighten_
 from autoprune.models.outputs import outputs_of
-from autoprune.tasks.kinds import CAUSAL_LM, EMBEDDING, IMAGES, OWN, PAIRED_TEXT, TOKENS
+from autoprune.tasks.kinds import TaskKind, task_kind
 
 CONFIG, KEY = "config.json", "autoprune"
 """The file that describes a model, and what of it is ours."""
-
-AUTO_CLASSES = {
-    **dict.fromkeys(PAIRED_TEXT, "AutoModelForSequenceClassification"),
-    TOKENS: "AutoModelForTokenClassification",
-    EMBEDDING: "AutoModel",
-    CAUSAL_LM: "AutoModelForCausalLM",
-    IMAGES: "AutoModelForImageClassification",
-}
-"""Which of transformers' classes has the head of a kind of task."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +33,7 @@ class Architecture:
     folded: whether batch norms are folded.
     """
 
-    kind: str
+    kind: TaskKind
     config: Mapping[str, Any] = field(default_factory=dict)
     builder: str | None = None
     image: tuple[int, int, int] | None = None
@@ -61,7 +52,7 @@ class Architecture:
     def canonicalise_(self, model: nn.Module) -> None:
         """Bring a model of this architecture into canonical form, in place."""
         model.float().eval()
-        if self.kind == EMBEDDING and getattr(model, "pooler", None) is not None:
+        if self.kind.gives_vectors and getattr(model, "pooler", None) is not None:
             model.pooler = None  # type: ignore[assignment]  # the mean of the tokens has no use for it
         straighten_(model)
         has_norms = any(isinstance(one, nn.BatchNorm2d) for one in model.modules())
@@ -81,10 +72,10 @@ class Architecture:
         transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         try:
             config: Any = transformers.AutoConfig.for_model(**self.config)
-            if self.kind == OWN:
+            if self.kind.is_own:
                 made = getattr(transformers, config.architectures[0])._from_config(config)
             else:
-                made = getattr(transformers, AUTO_CLASSES[self.kind]).from_config(config)
+                made = auto_class(self.kind).from_config(config)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise AutopruneError(f"its config makes no model for {self.kind}: {reason:.200}") from error
@@ -95,8 +86,8 @@ class Architecture:
 
     def described(self) -> dict[str, Any]:
         """What `config.json` says: the model's own config, and under one key what is ours."""
-        ours = {name: one for name, one in asdict(self).items() if name != "config"}
-        return {**self.config, KEY: ours}
+        ours = {name: one for name, one in vars(self).items() if name != "config"}
+        return {**self.config, KEY: {**ours, "kind": self.kind.name}}
 
     def identity(self) -> dict[str, Any]:
         """The same without the path that the model was loaded from: it changes nothing that is computed."""
@@ -109,7 +100,8 @@ class Architecture:
     @classmethod
     def from_config(cls, described: Mapping[str, Any]) -> Architecture:
         """Inverse of `described`; without our key a text classifier of transformers."""
-        ours = dict(described.get(KEY) or {"kind": PAIRED_TEXT[0]})
+        ours = dict(described.get(KEY) or {"kind": None})
+        ours["kind"] = task_kind(ours["kind"])
         if ours.get("image") is not None:
             ours["image"] = tuple(ours["image"])
         return cls(config={name: one for name, one in described.items() if name != KEY}, **ours)
@@ -125,8 +117,21 @@ class Architecture:
         try:
             described = json.loads(path.read_text(encoding="utf-8"))
             return cls.from_config(described)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise AutopruneError(f"{path} describes no model: {error}") from error
+
+
+def auto_class(kind: TaskKind) -> Any:
+    """The class of transformers with the head for a kind of task.
+
+    Raises:
+        AutopruneError: when it has none.
+    """
+    import transformers
+
+    if kind.auto_class is None:
+        raise AutopruneError(f"transformers has no class for task {kind}")
+    return getattr(transformers, kind.auto_class)
 
 
 def built(builder: str) -> nn.Module:

@@ -46,7 +46,6 @@ from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate, is_untouched
 from autoprune.space.trial import ORIGINAL, Trial, finished
 from autoprune.targets import get_target
-from autoprune.tasks.metrics import own_metric
 from autoprune.workers import Outcome, Pool, open_pool
 from autoprune.workers.latency_node import parse_label
 from autoprune.workers.pool import describe, run_each
@@ -312,7 +311,7 @@ class _Search:
         now = self.ledger.sum_up(state="running", in_flight=in_flight, seconds_left=seconds_left)
         tried = [one for one in now.trials if is_candidate(one)]
         failed = sum(one.failure is not None for one in now.trials if not one.is_baseline)
-        metric = own_metric(self.prepared.setting.task.metric)
+        metric = self.prepared.setting.task.metric
         note = standing_note(now, failed, seconds_left, metric=metric)
         bar(len(tried), note)
         if trial.failure is not None or not self.progress.live:

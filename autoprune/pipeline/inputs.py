@@ -28,7 +28,14 @@ from autoprune.targets.sizes import sizes_of
 from autoprune.tasks.custom import own_task, task_hash
 from autoprune.tasks.data import demo, splits
 from autoprune.tasks.encoding import encode, encoded_hash, pictures
-from autoprune.tasks.kinds import CLASSES, IMAGES, KINDS, METRICS, OWN
+from autoprune.tasks.kinds import (
+    IMAGE_CLASSIFICATION,
+    KINDS,
+    OWN,
+    TEXT_CLASSIFICATION,
+    TaskKind,
+)
+from autoprune.tasks.metrics import Metric
 from autoprune.tasks.task import Encoded, Task
 
 
@@ -71,7 +78,7 @@ def read_inputs(config: Config) -> Inputs:
     target = get_target(config.target)
     kind = kind_of(config)
     metric = metric_of(config, kind)
-    if kind == OWN:
+    if kind.is_own:
         task = own_task(str(config.task))
         loaded, name, data_hash = _loaded(config, kind, 0, task), str(config.task), task_hash(task)
     else:
@@ -136,7 +143,7 @@ def name_of(config: Config) -> str:
     return Path(config.model.rstrip("/").rpartition(":")[2]).name or "model"
 
 
-def kind_of(config: Config) -> str:
+def kind_of(config: Config) -> TaskKind:
     """The kind of task that is asked for, or that a model's own config tells.
 
     Raises:
@@ -145,31 +152,36 @@ def kind_of(config: Config) -> str:
     if ":" in config.task:
         return OWN
     if config.task != "auto":
-        if config.task in KINDS:
-            return config.task
+        known = {kind.name: kind for kind in KINDS}
+        if config.task in known:
+            return known[config.task]
         raise AutopruneError(
-            f"--task {config.task!r} does not exist; there are auto, {', '.join(KINDS)}, and module:function "
+            f"--task {config.task!r} does not exist; there are auto, {', '.join(known)}, and module:function "
             "for one of your own"
         )
     if config.model is None:
-        return CLASSES
-    return IMAGES if is_reference(config.model) else loading.kind_of(config.model, config.revision)
+        return TEXT_CLASSIFICATION
+    if is_reference(config.model):
+        return IMAGE_CLASSIFICATION
+    return loading.kind_of(config.model, config.revision)
 
 
-def metric_of(config: Config, kind: str) -> str:
+def metric_of(config: Config, kind: TaskKind) -> Metric:
     """The metric that is asked for, or the usual one.
 
     Raises:
         AutopruneError: for one that the kind of task does not have.
     """
-    known = METRICS.get(kind, ())
-    if config.metric is not None and config.metric not in known:
+    if config.metric is None:
+        return kind.usual_metric
+    known = {metric.name: metric for metric in kind.metrics}
+    if config.metric not in known:
         has = f"; there are {', '.join(known)}" if known else ", which brings its own"
         raise AutopruneError(f"--metric {config.metric!r} is not one of task {kind}{has}")
-    return config.metric or (known[0] if known else "own")
+    return known[config.metric]
 
 
-def _splits(config: Config, kind: str) -> splits.Splits:
+def _splits(config: Config, kind: TaskKind) -> splits.Splits:
     is_demo = config.model is None
     if config.dataset is None and not is_demo:
         raise AutopruneError(
@@ -189,7 +201,7 @@ def _splits(config: Config, kind: str) -> splits.Splits:
     )
 
 
-def _loaded(config: Config, kind: str, labels: int, task: Task | None = None) -> loading.Loaded:
+def _loaded(config: Config, kind: TaskKind, labels: int, task: Task | None = None) -> loading.Loaded:
     """The model that was named, for the kind of task."""
     torch.manual_seed(config.seed)  # a head that is missing is drawn from the global generator
     source = str(demo.demo_model()) if config.model is None else config.model
@@ -215,10 +227,12 @@ def is_reference(source: str) -> bool:
     return ":" in source and not Path(source).exists()
 
 
-def encoded(splits: splits.Splits, loaded: loading.Loaded, max_length: int, kind: str, metric: str) -> Task:
+def encoded(
+    splits: splits.Splits, loaded: loading.Loaded, max_length: int, kind: TaskKind, metric: Metric
+) -> Task:
     """The splits as a model takes them."""
     if loaded.pixels is not None:
-        return pictures(splits, loaded.pixels, metric=metric)
+        return pictures(splits, loaded.pixels, kind=kind, metric=metric)
     return encode(splits, loaded.tokenizer, max_length=max_length, kind=kind, metric=metric)
 
 

@@ -26,8 +26,7 @@ from autoprune.space.costs import Costs
 from autoprune.space.levels import INTEGER, Candidate
 from autoprune.space.trial import Measurement, Trial
 from autoprune.targets import get_target, is_fast
-from autoprune.tasks.kinds import CAUSAL_LM
-from autoprune.tasks.metrics import own_metric
+from autoprune.tasks.metrics import ACCURACY
 from autoprune.tasks.task import Arrays, Task
 from autoprune.workers.pool import Outcome
 
@@ -45,14 +44,10 @@ PROTOCOL = (
 )
 
 
-LATENCY_OF = {CAUSAL_LM: "a token"}
-"""What a latency is of, where it is not of a call."""
-
-
 def _protocol(config: Config, task: Task) -> str:
     """How latency is taken, in words."""
     what = f"{config.sequence} tokens"
-    if task.kind == CAUSAL_LM:
+    if task.kind.predicts_next_token:
         what = f"one token after {config.sequence} others, whose keys and values are kept"
     elif isinstance(task.validation, Arrays):
         shapes = (x.shape[1:] for x in task.validation.inputs.values())
@@ -62,7 +57,7 @@ def _protocol(config: Config, task: Task) -> str:
 
 def _guessed(task: Task) -> float:
     """Accuracy of always answering with the commonest class; 0 by any other metric."""
-    if task.metric != "accuracy":
+    if task.metric != ACCURACY:
         return 0.0
     labels = task.labels(task.validation, np.arange(len(task.validation)))
     return 100.0 * float(np.bincount(labels).max()) / len(labels)
@@ -194,9 +189,9 @@ class Ledger:
             "seed": config.seed,
             "budget": {"size_bytes": self.budget.size_bytes, "latency_ms": self.budget.latency_ms},
             "budget_text": str(self.budget),
-            "task": task.kind,
-            "metric": own_metric(task.metric).as_json(),
-            "latency_of": LATENCY_OF.get(task.kind),
+            "task": task.kind.name,
+            "metric": task.metric.as_json(),
+            "latency_of": task.kind.latency_of,
             "validation_answers": task.answer_count(task.validation),
             "validation_rows": len(task.validation),
             "test_rows": len(task.test),

@@ -37,7 +37,6 @@ from autoprune.sensitivity.fisher_scores import measured_rows
 from autoprune.targets.packed import WEIGHTS, torch_runner
 from autoprune.targets.spot_check import spot_check
 from autoprune.tasks.answers import Answers
-from autoprune.tasks.kinds import BY_PLACE
 from autoprune.tasks.task import Data, Encoded, Task, with_label_order
 
 log = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     model_hash = weights_hash(model.state_dict())
     steps = inputs.file.finetune.steps if config.finetune_steps is None else config.finetune_steps
     recipe = Recipe(steps, inputs.file.finetune.batch_size, inputs.file.finetune.learning_rate)
-    least = PLACED_TRAINING if task.kind in BY_PLACE else 2048
+    least = PLACED_TRAINING if task.kind.answers_each_token else 2048
     rows = min(len(task.train), max(least, recipe.steps * recipe.batch_size))
     task = replace(task, train=_head(task.train, rows, config.seed))
     key = content_key(
@@ -95,7 +94,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
         key=key,
         batch=config.batch,
         sequence=config.sequence,
-        sensitivity_rows=PLACED_ROWS if task.kind in BY_PLACE else SENSITIVITY_ROWS,
+        sensitivity_rows=PLACED_ROWS if task.kind.answers_each_token else SENSITIVITY_ROWS,
         seed=config.seed,
     )
     return Prepared(inputs, model, setting, recipe, model_hash)
@@ -164,9 +163,9 @@ def _statistics(
     name = content_key(key, paths, tied, *told)
     path = cache_folder() / "statistics" / f"{name}.safetensors"
     rows = (
-        config.calibration_rows
-        if task.kind not in BY_PLACE
-        else min(config.calibration_rows, PLACED_CALIBRATION)
+        min(config.calibration_rows, PLACED_CALIBRATION)
+        if task.kind.answers_each_token
+        else config.calibration_rows
     )
     if not path.is_file():
         with progress.bar(f"Calibrating on {rows} rows", 1):
@@ -192,10 +191,10 @@ def _uses(whole: Data, task: Task, loaded: loading.Loaded, seed: int) -> NDArray
 
     A token that stays because one of those rows has it would do no harm there and some elsewhere.
     """
-    if not isinstance(whole, Encoded) or loaded.tokenizer is None:
+    train = task.train
+    if not isinstance(whole, Encoded) or not isinstance(train, Encoded) or loaded.tokenizer is None:
         return None
-    measured = measured_rows(len(task.train), SENSITIVITY_ROWS, seed)
-    held = np.bincount(task.train.pick(measured).ids)
+    held = np.bincount(train.pick(measured_rows(len(train), SENSITIVITY_ROWS, seed)).ids)
     size = max(int(whole.ids.max()) + 1, len(loaded.tokenizer))
     counts = np.bincount(whole.ids, minlength=size).astype(np.float32)
     counts[: len(held)] -= held

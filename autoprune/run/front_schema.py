@@ -11,7 +11,7 @@ import pydantic
 from autoprune.core.errors import AutopruneError
 from autoprune.core.redaction import cleaned
 from autoprune.space.trial import ORIGINAL
-from autoprune.tasks.kinds import BY_PLACE, CLASSES
+from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind, task_kind
 from autoprune.tasks.metrics import ACCURACY, Metric
 
 VERSION = 1
@@ -50,9 +50,9 @@ class Run(_Frozen):
     command: str = ""
     budget: Limits = Limits()
     budget_text: str = ""
-    metric: Annotated[Metric, pydantic.BeforeValidator(Metric.from_json)] = ACCURACY
+    metric: Annotated[Metric, pydantic.PlainValidator(Metric.from_json)] = ACCURACY
     latency_of: str | None = None
-    task: str = CLASSES
+    task: Annotated[TaskKind, pydantic.PlainValidator(task_kind)] = TEXT_CLASSIFICATION
     validation_rows: int = 0
     test_rows: int = 0
     planned_trials: int = 0
@@ -75,7 +75,7 @@ class Run(_Frozen):
     @property
     def place(self) -> str:
         """What has an answer, over which divergences are means."""
-        return "token" if self.task in BY_PLACE else "row"
+        return self.task.place
 
 
 class LevelRow(_Frozen):

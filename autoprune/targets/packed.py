@@ -26,7 +26,7 @@ from autoprune.core.errors import AutopruneError
 from autoprune.models.spec import Architecture
 from autoprune.space.levels import Level, Width
 from autoprune.targets.target import Runner
-from autoprune.tasks.kinds import CLASSES, PAIRED_TEXT
+from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind
 from autoprune.tasks.task import Batch
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Packed:
         return unit.size_bytes(level) + (0 if is_plain else 303 * len(unit.weights))
 
 
-def torch_runner(model: Any, kind: str = CLASSES) -> Runner:
+def torch_runner(model: Any, kind: TaskKind = TEXT_CLASSIFICATION) -> Runner:
     """A torch module as a runner, for a kind of task."""
     import torch
 
@@ -279,13 +279,12 @@ def _check_answers(model: Any, architecture: Architecture, path: Path) -> None:
 
     from autoprune.models.outputs import outputs_of
 
-    if architecture.kind not in PAIRED_TEXT:
+    if not architecture.kind.labels_texts:
         return
     try:
         with torch.inference_mode():
-            shape = tuple(
-                outputs_of(model, {"input_ids": torch.zeros(1, 2, dtype=torch.int64)}, CLASSES).shape
-            )
+            tokens = {"input_ids": torch.zeros(1, 2, dtype=torch.int64)}
+            shape = tuple(outputs_of(model, tokens, architecture.kind).shape)
     except (RuntimeError, IndexError) as error:
         raise AutopruneError(f"{path} does not fit the config beside it: {error}") from error
     if shape != (1, model.config.num_labels):

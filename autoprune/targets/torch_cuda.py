@@ -29,7 +29,6 @@ from autoprune.models.outputs import outputs_of
 from autoprune.space.levels import Level, Width
 from autoprune.targets.packed import Packed, read_packed
 from autoprune.targets.target import Runner
-from autoprune.tasks.kinds import IMAGES, OWN
 from autoprune.tasks.task import Batch
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class Torch:
         compiled: Any = torch.compile(model, dynamic=True)
 
         def run(batch: Batch) -> NDArray[np.float32]:
-            if kind not in (IMAGES, OWN) and "input_ids" not in batch:
+            if kind.is_tokenized and "input_ids" not in batch:
                 raise AutopruneError(f"the model needs input_ids, and got {', '.join(batch) or 'nothing'}")
             inputs = {name: torch.from_numpy(x).to("cuda") for name, x in batch.items() if name != PAST}
             if PAST in batch:  # without a cache all that came before is computed again

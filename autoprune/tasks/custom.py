@@ -17,6 +17,7 @@ import numpy as np
 from autoprune.core.errors import AutopruneError
 from autoprune.core.references import given
 from autoprune.tasks.kinds import OWN
+from autoprune.tasks.metrics import own_metric
 from autoprune.tasks.task import Arrays, Task
 
 SPLITS = ("train", "validation", "test")
@@ -39,7 +40,7 @@ def own_task(reference: str) -> Task:
         inputs=names.pop(),
         pad_id=0,
         kind=OWN,
-        metric=str(found.get("name") or getattr(found["metric"], "__name__", "score")),
+        metric=own_metric(str(found.get("name") or getattr(found["metric"], "__name__", "score"))),
         own=reference,
     )
 
@@ -75,7 +76,7 @@ def task_hash(task: Task) -> str:
     """SHA-256 over a task's arrays."""
     digest = hashlib.sha256()
     for split in (task.train, task.validation, task.test):
-        for one in (*split.inputs.values(), split.labels):
-            digest.update(f"{one.dtype} {one.shape}".encode())
-            digest.update(np.ascontiguousarray(one).tobytes())
+        for array in split.arrays().values():
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

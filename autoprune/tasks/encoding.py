@@ -11,42 +11,53 @@ from numpy.typing import NDArray
 
 from autoprune.core.cache import content_key
 from autoprune.tasks.data.splits import Rows, Splits
-from autoprune.tasks.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, METRICS, REGRESSION, TOKENS
+from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TaskKind
+from autoprune.tasks.metrics import Metric
 from autoprune.tasks.task import NO_LABEL, Arrays, Encoded, Task
 
 
-def encode(splits: Splits, tokenizer: Any, *, max_length: int, kind: str = CLASSES, metric: str = "") -> Task:
+def encode(
+    splits: Splits,
+    tokenizer: Any,
+    *,
+    max_length: int,
+    kind: TaskKind = TEXT_CLASSIFICATION,
+    metric: Metric | None = None,
+) -> Task:
     """Tokenise all splits; rows are cut at `max_length` tokens, and text to be continued into such pieces."""
     names = [n for n in tokenizer.model_input_names if n in _KNOWN_INPUTS]
     limit = min(max_length, int(tokenizer.model_max_length))
-    parts: dict[str, Any] = {
-        name: _encode(getattr(splits, name), tokenizer, limit, kind)
-        for name in ("train", "validation", "test")
-    }
+    parts = (splits.train, splits.validation, splits.test)
+    train, validation, test = (_encode(rows, tokenizer, limit, kind) for rows in parts)
     return Task(
-        **parts,
+        train,
+        validation,
+        test,
         label_names=splits.label_names,
-        # What is padded comes after what is answered, and a token sees none that comes after it.
-        inputs=("input_ids",) if kind == CAUSAL_LM else tuple(names),
+        inputs=kind.token_inputs(names),
         pad_id=int(tokenizer.pad_token_id or 0),
         kind=kind,
-        metric=metric or METRICS[kind][0],
+        metric=metric or kind.usual_metric,
     )
 
 
 _KNOWN_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
-def _encode(rows: Rows, tokenizer: Any, max_length: int, kind: str) -> Encoded:
-    if kind == CAUSAL_LM:
+def _encode(rows: Rows, tokenizer: Any, max_length: int, kind: TaskKind) -> Encoded:
+    if kind.predicts_next_token:
         return _windows(rows, tokenizer, max_length)
-    if kind == TOKENS:
+    if kind.reads_words:
         return _by_word(rows, tokenizer, max_length)
     columns = [list(column) for column in rows.texts]
     out = tokenizer(*columns, truncation=True, max_length=max_length, return_token_type_ids=True)
-    labels = rows.labels if kind != EMBEDDING else [0] * len(columns[0])
-    number = np.float32 if kind == REGRESSION else np.int64
-    return _joined(out["input_ids"], out["token_type_ids"], np.asarray(labels, number))
+    labels = rows.labels if kind.has_labels else [0] * len(columns[0])
+    return _joined(out["input_ids"], out["token_type_ids"], _labels(labels, kind))
+
+
+def _labels(labels: Sequence[Any], kind: TaskKind) -> NDArray[Any]:
+    """A number or the number of a class for each row [n]."""
+    return np.asarray(labels, np.float32 if kind.predicts_number else np.int64)
 
 
 def _joined(ids: Sequence[Any], types: Sequence[Any], labels: NDArray[Any]) -> Encoded:
@@ -85,19 +96,23 @@ def _by_word(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
     return _joined(out["input_ids"], out["token_type_ids"], np.asarray(labels, np.int64))
 
 
-def pictures(splits: Splits, prepare: Any, *, metric: str = "") -> Task:
-    """Image classification: `prepare` gives pixels [n c h w] float32 of pictures [h w 3]."""
-    parts: dict[str, Any] = {}
-    for name in ("train", "validation", "test"):
-        rows: Any = getattr(splits, name)
-        parts[name] = Arrays({"pixel_values": prepare(rows.images)}, np.asarray(rows.labels, np.int64))
+def pictures(
+    splits: Splits, prepare: Any, *, kind: TaskKind = IMAGE_CLASSIFICATION, metric: Metric | None = None
+) -> Task:
+    """Images of all splits: `prepare` gives pixels [n c h w] float32 of pictures [h w 3]."""
+    parts = (splits.train, splits.validation, splits.test)
+    train, validation, test = (
+        Arrays({"pixel_values": prepare(rows.images)}, _labels(rows.labels, kind)) for rows in parts
+    )
     return Task(
-        **parts,
+        train,
+        validation,
+        test,
         label_names=splits.label_names,
         inputs=("pixel_values",),
         pad_id=0,
-        kind=IMAGES,
-        metric=metric or METRICS[IMAGES][0],
+        kind=kind,
+        metric=metric or kind.usual_metric,
     )
 
 

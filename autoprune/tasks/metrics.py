@@ -1,42 +1,73 @@
-"""What a score is to people: the metric's own name and numbers, and which way is better.
+"""The metrics: what each is called, how it is computed, and what a score of it is to people.
 
 A search maximises a score of 0 to 100, whatever the task. Where more of a metric is better, the score is the
 metric in percent. Where less is better, and 1 is the best there can be, it is 100 / value: of perplexity, the
 geometric mean of the next token's probability, in percent (Jelinek et al., Perplexity, 1977).
+
+A new metric is one entry of METRICS and the function that computes it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from autoprune.core.errors import AutopruneError
+from autoprune.tasks import scoring
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from autoprune.tasks.answers import Answers
+
+AnswerType = Literal["classes", "number", "vector", "next token", "own"]
+"""What a model answers: logits of classes, a number, a vector, logits of the next token, or a user's own."""
 
 DASH, MINUS, INFINITY = "\u2013", "\u2212", "\u221e"
 
 LONGEST_NAME = 60
-"""Characters of a metric's name that are shown; one's own is no longer."""
+"""Most characters of a metric's name that are shown; a user's own name is no longer than this."""
 
-WORDS = {
-    "f1": "F1",
-    "matthews": "Matthews correlation",
-    "spearman": "Spearman correlation",
-    "agreement": "agreement with the original",
-}
-"""Names in a sentence; all others are told as they are."""
+ONE_ROW = 100.0
+"""Points times n that one row of n adds to a share of rows."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric by its name. unit: `%`, or empty for a bare number."""
+    """A metric. Two metrics are equal if their names, units and directions are.
+
+    unit: `%`, or empty for a bare number. answers: the answers that it is a metric of. compute: gives the
+    score from the answers, the labels and the teacher's answers; None if a user's task does it. in_words: the
+    name in a sentence, if it is not `name`. hub_name: what the hub calls it, if not `name`. points_per_row:
+    how many points one row of n changes the score by, times n; 0 if the score has no such step.
+    """
 
     name: str
     unit: str = "%"
     higher_is_better: bool = True
+    _: KW_ONLY
+    answers: AnswerType = field(default="own", compare=False)
+    compute: Callable[..., float] | None = field(default=None, compare=False, repr=False)
+    in_words: str = field(default="", compare=False)
+    hub_name: str = field(default="", compare=False)
+    points_per_row: float = field(default=0.0, compare=False)
 
     # ---- numbers --------------------------------------------------------------------------------
+
+    def score_answers(
+        self, values: NDArray[np.float32], labels: NDArray[Any], teacher: Answers | None = None
+    ) -> float:
+        """The score of answers [m k] with labels [m], or beside the teacher's answers.
+
+        Raises:
+            AutopruneError: when nothing here computes this metric.
+        """
+        if self.compute is None:
+            raise AutopruneError(f"only its task computes the metric {self.name!r}")
+        return self.compute(values, labels, teacher)
 
     def shown(self, score: float) -> float:
         """The metric's own number.
@@ -81,14 +112,14 @@ class Metric:
     @property
     def is_share_of_rows(self) -> bool:
         """Whether a score is a share of rows, whose standard error is the binomial one."""
-        return self == ACCURACY
+        return self.points_per_row == ONE_ROW and self.unit == "%" and self.higher_is_better
 
     # ---- words ----------------------------------------------------------------------------------
 
     @property
     def word(self) -> str:
         """The name in a sentence."""
-        return WORDS.get(self.name, _harmless(self.name))
+        return self.in_words or _harmless(self.name)
 
     @property
     def title(self) -> str:
@@ -182,30 +213,36 @@ class Metric:
             return METRICS.get(data) or cls(data, "")
         if isinstance(data, Mapping):
             name, unit, higher = (data.get(key) for key in ("name", "unit", "higher_is_better"))
-            usual = METRICS.get(name) if isinstance(name, str) else None
-            unit = (usual.unit if usual else "") if unit is None else unit
-            higher = (usual.higher_is_better if usual else True) if higher is None else higher
+            known = METRICS.get(name) if isinstance(name, str) else None
+            unit = (known.unit if known else "") if unit is None else unit
+            higher = (known.higher_is_better if known else True) if higher is None else higher
             if isinstance(name, str) and name and isinstance(unit, str) and isinstance(higher, bool):
-                return cls(name, unit, higher)
+                return replace(known or cls(name), unit=unit, higher_is_better=higher)
         raise AutopruneError(
             f"metric {str(data)[:200]!r} is none: give its name, or an object with `name` (text), "
             "`higher_is_better` (true or false) and `unit` (text)"
         )
 
 
-ACCURACY = Metric("accuracy")
+ACCURACY = Metric("accuracy", answers="classes", compute=scoring.accuracy, points_per_row=ONE_ROW)
+
 METRICS = {
-    one.name: one
-    for one in (
+    metric.name: metric
+    for metric in (
         ACCURACY,
-        Metric("f1"),
-        Metric("matthews"),
-        Metric("spearman"),
-        Metric("agreement"),
-        Metric("perplexity", "", higher_is_better=False),
+        # The binary F1 and Matthews' correlation of balanced classes move by up to twice as much as the
+        # accuracy.
+        Metric("f1", answers="classes", compute=scoring.f1, in_words="F1", points_per_row=2 * ONE_ROW),
+        Metric("matthews", answers="classes", compute=scoring.matthews, in_words="Matthews correlation",
+               hub_name="matthews_correlation", points_per_row=2 * ONE_ROW),
+        Metric("spearman", answers="number", compute=scoring.spearman, in_words="Spearman correlation",
+               hub_name="spearmanr"),
+        Metric("agreement", answers="vector", compute=scoring.agreement,
+               in_words="agreement with the original"),
+        Metric("perplexity", "", higher_is_better=False, answers="next token", compute=scoring.next_token),
     )
-}
-"""The metrics of this package. agreement: Spearman's, of similarities with those of the original."""
+}  # fmt: skip
+"""The metrics of this package, by name. The order is that of `--metric` in the help."""
 
 
 def own_metric(name: str, *, unit: str = "", higher_is_better: bool = True) -> Metric:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from autoprune.core.references import given
 from autoprune.tasks.answers import Answers
-from autoprune.tasks.kinds import BY_PLACE, CAUSAL_LM, CLASSES, EMBEDDING, OWN, REGRESSION
-from autoprune.tasks.scoring import score
+from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind
+from autoprune.tasks.metrics import ACCURACY, Metric
 
 Batch = dict[str, NDArray[Any]]
 """Model inputs by name: token ids and masks [b s], pixels [b c h w] float32."""
@@ -43,6 +43,10 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Every array by its name, as files keep them."""
+        return {"ids": self.ids, "types": self.types, "starts": self.starts, "labels": self.labels}
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -71,6 +75,10 @@ class Arrays:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Every array by its name, as files keep them."""
+        return {f"input.{name}": array for name, array in self.inputs.items()} | {"labels": self.labels}
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -105,36 +113,36 @@ def with_label_order(data: Data, order: Sequence[int]) -> Data:
 class Task:
     """Three splits of encoded rows, and how a batch of them is made and its answers are read.
 
-    label_names: of the classes; none where answers are no classes. metric: a name of `kinds.METRICS`.
-    own: for a task of the user's own the function that describes it (see `own`).
+    label_names: of the classes; none where answers are no classes. own: for a task of the user's own the
+    function that describes it (see `custom`).
     """
 
-    train: Any
-    validation: Any
-    test: Any
+    train: Data
+    validation: Data
+    test: Data
     label_names: tuple[str, ...]
     inputs: tuple[str, ...]
     pad_id: int
-    kind: str = CLASSES
-    metric: str = "accuracy"
+    kind: TaskKind = TEXT_CLASSIFICATION
+    metric: Metric = ACCURACY
     own: str | None = None
 
     @property
     def is_probable(self) -> bool:
         """Whether answers are logits of classes; else they are vectors or numbers."""
-        if self.kind == OWN:
+        if self.kind.is_own:
             return bool(self.label_names)
-        return self.kind not in (REGRESSION, EMBEDDING)
+        return self.kind.predicts_classes or self.kind.predicts_next_token
 
     @property
     def has_labels(self) -> bool:
         """Whether there is something to learn beside the teacher's answers."""
-        return self.kind != EMBEDDING
+        return self.kind.has_labels
 
     @property
     def evaluation_batch(self) -> int:
         """Rows of a batch where nothing is trained; few where each token has a vocabulary of answers."""
-        return 4 if self.kind == CAUSAL_LM else 32
+        return 4 if self.kind.predicts_next_token else 32
 
     @property
     def example_rows(self) -> list[int]:
@@ -148,7 +156,7 @@ class Task:
         """
         found = hashlib.sha256(f"{self.kind} {self.inputs} {self.pad_id}".encode())
         for split in (self.train, self.validation, self.test):
-            for name, one in _arrays_of(split).items():
+            for name, one in split.arrays().items():
                 found.update(f"{name} {one.dtype.str} {one.shape}".encode())
                 raw: Any = np.ascontiguousarray(one).reshape(-1).view(np.uint8)
                 found.update(raw)
@@ -211,7 +219,7 @@ class Task:
         data = self.validation
         if isinstance(data, Arrays):
             return self.batch(data, np.resize(np.arange(len(data)), batch))
-        if self.kind == CAUSAL_LM:
+        if self.kind.predicts_next_token:
             ids = np.resize(data.ids.astype(np.int64), (batch, 1))
             return {"input_ids": ids, "past_tokens": np.array(sequence)}
         ids = np.resize(data.ids.astype(np.int64), (batch, sequence))
@@ -228,7 +236,7 @@ class Task:
         self, data: Data, rows: Sequence[int] | NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """Which row of a batch and which token of it each answer is at [m]; None: each row has one."""
-        if self.kind not in BY_PLACE or not isinstance(data, Encoded):
+        if not self.kind.answers_each_token or not isinstance(data, Encoded):
             return None
         spots = [self._spots(data, int(row)) for row in rows]
         counts = [len(one) for one in spots]
@@ -237,22 +245,22 @@ class Task:
     def _spots(self, data: Encoded, row: int) -> NDArray[np.int64]:
         """Tokens of a row at which the model answers."""
         start, end = data.starts[row], data.starts[row + 1]
-        if self.kind == CAUSAL_LM:
+        if self.kind.predicts_next_token:
             return np.arange(end - start - 1)
         return np.flatnonzero(data.labels[start:end] != NO_LABEL)
 
     def labels(self, data: Data, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
         """What should be answered at each place [m]."""
-        if self.kind not in BY_PLACE or not isinstance(data, Encoded):
+        if not self.kind.answers_each_token or not isinstance(data, Encoded):
             return np.asarray(data.labels[rows])
-        wanted, shift = (data.ids, 1) if self.kind == CAUSAL_LM else (data.labels, 0)
+        wanted, shift = (data.ids, 1) if self.kind.predicts_next_token else (data.labels, 0)
         return np.concatenate(
             [wanted[data.starts[row] + self._spots(data, int(row)) + shift] for row in rows]
         ).astype(np.int64)
 
     def answer_starts(self, data: Data) -> NDArray[np.int64]:
         """Where each row's answers start among those of all rows in order [n + 1]."""
-        if self.kind not in BY_PLACE or not isinstance(data, Encoded):
+        if not self.kind.answers_each_token or not isinstance(data, Encoded):
             return np.arange(len(data) + 1)
         counts = [len(self._spots(data, row)) for row in range(len(data))]
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -265,12 +273,5 @@ class Task:
         """The metric of answers [m k] to all rows in order, 0 to 100, larger is better."""
         labels = self.labels(data, np.arange(len(data)))
         if self.own is not None:
-            return score(given(self.own, what="task")["metric"], values, labels)
-        return score(self.metric, values, labels, teacher)
-
-
-def _arrays_of(data: Data) -> dict[str, NDArray[Any]]:
-    """A split's arrays by name."""
-    if isinstance(data, Arrays):
-        return {**data.inputs, "labels": data.labels}
-    return {"ids": data.ids, "types": data.types, "starts": data.starts, "labels": data.labels}
+            return float(given(self.own, what="task")["metric"](values, labels))
+        return self.metric.score_answers(values, labels, teacher)

@@ -13,6 +13,7 @@ from typing import Any
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import read_json
+from autoprune.tasks.metrics import Metric
 
 ROOT = Path(__file__).parents[2]
 PEAK = "AUTOPRUNE_BENCH_PEAK"
@@ -72,14 +73,13 @@ class Run:
         return None if limit is None else float(limit)
 
     @property
-    def metric(self) -> str:
-        found = self.record["run"].get("metric", "accuracy")
-        return str(found if isinstance(found, str) else found["name"])
+    def metric(self) -> Metric:
+        return Metric.from_json(self.record["run"].get("metric"))
 
     def value(self, trial: dict[str, Any]) -> float:
         """The metric in its own numbers, on test where it was taken."""
         score = trial["accuracy"] if trial["test_accuracy"] is None else trial["test_accuracy"]
-        return 100.0 / score if self.metric == "perplexity" else float(score)
+        return self.metric.shown(float(score))
 
     def figures(self) -> dict[str, Any]:
         """What is kept of it as a benchmark's result: the baselines, and the best with its levels."""
@@ -91,7 +91,7 @@ class Run:
         return {
             "run": self.name,
             "command": re.sub(r"/\S*/", "", self.command),  # whose folders they were is nobody's business
-            "metric": self.metric,
+            "metric": self.metric.name,
             "seconds": self.record["run"].get("seconds"),
             "peak_bytes": self.peak_bytes,
             "trials": len(self.trials),
@@ -101,8 +101,7 @@ class Run:
 
 def shown(run: Run, trial: dict[str, Any]) -> str:
     """A trial's metric for people."""
-    value = run.value(trial)
-    return f"perplexity {value:.2f}" if run.metric == "perplexity" else f"{run.metric} {value:.2f} %"
+    return " ".join(filter(None, (run.metric.name, f"{run.value(trial):.2f}", run.metric.unit)))
 
 
 @dataclass(frozen=True)

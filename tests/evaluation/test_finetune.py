@@ -287,28 +287,28 @@ RESNET = {
     "layer_type": "basic", "num_labels": 4,
 }  # fmt: skip
 CONFIGS = {
-    kinds.CLASSES: BERT | {"num_labels": 3},
-    kinds.TOKENS: BERT | {"num_labels": 5},
-    kinds.REGRESSION: BERT | {"num_labels": 1, "problem_type": "regression"},
-    kinds.EMBEDDING: BERT,
+    kinds.TEXT_CLASSIFICATION: BERT | {"num_labels": 3},
+    kinds.TOKEN_CLASSIFICATION: BERT | {"num_labels": 5},
+    kinds.TEXT_REGRESSION: BERT | {"num_labels": 1, "problem_type": "regression"},
+    kinds.SENTENCE_EMBEDDING: BERT,
     kinds.CAUSAL_LM: LLAMA,
-    kinds.IMAGES: RESNET,
+    kinds.IMAGE_CLASSIFICATION: RESNET,
 }
 
 
-def data_of(kind: str) -> Data:
+def data_of(kind: kinds.TaskKind) -> Data:
     rng = np.random.default_rng(0)
-    if kind == kinds.IMAGES:
+    if kind == kinds.IMAGE_CLASSIFICATION:
         pixels = rng.normal(size=(48, 3, 16, 16)).astype(np.float32)
         return Arrays({"pixel_values": pixels}, rng.integers(0, 4, 48))
     lengths = rng.integers(4, 15, 48)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = rng.integers(1, 60, starts[-1]).astype(np.int32)
     labels: NDArray[np.generic] = rng.integers(0, 3, 48)
-    if kind == kinds.TOKENS:
+    if kind == kinds.TOKEN_CLASSIFICATION:
         labels = np.where(rng.random(len(ids)) < 0.6, rng.integers(0, 5, len(ids)), NO_LABEL)
         labels[starts[:-1]] = 1
-    elif kind == kinds.REGRESSION:
+    elif kind == kinds.TEXT_REGRESSION:
         labels = rng.normal(size=48).astype(np.float32)
     return Encoded(ids, np.zeros(len(ids), np.uint8), starts, labels)
 
@@ -333,17 +333,19 @@ class OfKind:
         return finetune(self.stitched, self.task, data, self.teacher, recipe, seed=0, **more)  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module", params=list(CONFIGS))
+@pytest.fixture(scope="module", params=list(CONFIGS), ids=str)
 def of_kind(request: pytest.FixtureRequest) -> OfKind:
     kind, data = request.param, data_of(request.param)
-    image = (3, 16, 16) if kind == kinds.IMAGES else None
+    image = (3, 16, 16) if kind == kinds.IMAGE_CLASSIFICATION else None
     architecture = Architecture(kind, CONFIGS[kind], image=image)
     torch.manual_seed(0)
     model = architecture.empty()
-    names = {kinds.IMAGES: ("pixel_values",), kinds.CAUSAL_LM: ("input_ids",)}
+    names = {kinds.IMAGE_CLASSIFICATION: ("pixel_values",), kinds.CAUSAL_LM: ("input_ids",)}
     inputs = names.get(kind, ("input_ids", "attention_mask"))
-    labels = () if kind in (kinds.REGRESSION, kinds.EMBEDDING, kinds.CAUSAL_LM) else tuple("abcde")
-    task = Task(data, data, data, labels, inputs, 0, kind, kinds.METRICS[kind][0])
+    labels = (
+        () if kind in (kinds.TEXT_REGRESSION, kinds.SENTENCE_EMBEDDING, kinds.CAUSAL_LM) else tuple("abcde")
+    )
+    task = Task(data, data, data, labels, inputs, 0, kind, kind.usual_metric)
     teacher = teacher_answers(torch_runner(model, kind), task, data)
     rounded, integers = copy.deepcopy(model), {}
     for path, module in rounded.named_modules():
@@ -403,7 +405,7 @@ def test_a_vocabularys_batch_in_parts_gives_the_gradients_of_the_whole(
     data, architecture = data_of(kinds.CAUSAL_LM), Architecture(kinds.CAUSAL_LM, LLAMA)
     torch.manual_seed(0)
     model = architecture.empty()
-    task = Task(data, data, data, (), ("input_ids",), 0, kinds.CAUSAL_LM, "perplexity")
+    task = Task(data, data, data, (), ("input_ids",), 0, kinds.CAUSAL_LM, kinds.CAUSAL_LM.usual_metric)
     teacher = teacher_answers(torch_runner(model, task.kind), task, data)
     with torch.no_grad():
         for one in model.parameters():

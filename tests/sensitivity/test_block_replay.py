@@ -35,7 +35,7 @@ from autoprune.sensitivity.tensor_file import Store
 from autoprune.sensitivity.weight_changes import Change
 from autoprune.space.levels import Level
 from autoprune.space.space_file import SpaceFile
-from autoprune.tasks.kinds import CAUSAL_LM, CLASSES
+from autoprune.tasks.kinds import CAUSAL_LM, TEXT_CLASSIFICATION
 from autoprune.tasks.task import Encoded, Task
 from tests.support.tiny import Tiny, assert_same_scores
 
@@ -136,7 +136,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def make(family: str, folder: Path) -> Made:
-    kind = CLASSES if family == "bert" else CAUSAL_LM
+    kind = TEXT_CLASSIFICATION if family == "bert" else CAUSAL_LM
     torch.manual_seed(0)
     model = Architecture(kind, config(family).to_dict()).empty()
     file = SpaceFile.model_validate({"version": 1, "units": yaml.safe_load(SPACES[family])})
@@ -146,8 +146,8 @@ def make(family: str, folder: Path) -> Made:
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = rng.integers(1, VOCABULARY, starts[-1]).astype(np.int32)
     data = Encoded(ids, np.zeros(len(ids), np.uint8), starts, rng.integers(0, 7, len(lengths)))
-    names = ("input_ids", "attention_mask") if kind == CLASSES else ("input_ids",)
-    task = Task(data, data, data, tuple("abcdefg"), names, 0, kind, "accuracy")
+    names = ("input_ids", "attention_mask") if kind == TEXT_CLASSIFICATION else ("input_ids",)
+    task = Task(data, data, data, tuple("abcdefg"), names, 0, kind)
     weights = [weight for unit in units for weight in unit.weights]
     tied = {one.path: one.tied for one in weights if one.tied}
     paths = [one.path for one in weights]

@@ -21,11 +21,20 @@ from torch import Tensor, nn
 from autoprune.compress.library import Library
 from autoprune.compress.statistics import calibrate
 from autoprune.models.outputs import outputs_of
-from autoprune.models.spec import AUTO_CLASSES, Architecture
+from autoprune.models.spec import Architecture, auto_class
 from autoprune.models.split_embedding import part_by_use_
 from autoprune.models.units import Unit, find_units, search_space, to_part
 from autoprune.space.space_file import read_space
-from autoprune.tasks.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, OWN, REGRESSION, TOKENS
+from autoprune.tasks.kinds import (
+    CAUSAL_LM,
+    IMAGE_CLASSIFICATION,
+    OWN,
+    SENTENCE_EMBEDDING,
+    TEXT_CLASSIFICATION,
+    TEXT_REGRESSION,
+    TOKEN_CLASSIFICATION,
+    TaskKind,
+)
 from autoprune.tasks.task import NO_LABEL, Arrays, Data, Encoded, Task
 from tests.support.paths import SPACES
 from tests.support.tiny import Tiny
@@ -140,7 +149,7 @@ class Family:
     """
 
     space: str
-    kind: str
+    kind: TaskKind
     type: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     builder: Callable[[], nn.Module] | None = None
@@ -148,7 +157,7 @@ class Family:
 
     @property
     def architecture(self) -> Architecture:
-        image = (3, SIDE, SIDE) if self.kind == IMAGES else None
+        image = (3, SIDE, SIDE) if self.kind == IMAGE_CLASSIFICATION else None
         if self.builder is not None:
             return Architecture(self.kind, {}, f"{__name__}:{self.builder.__name__}", image)
         config: Any = self.plain().config
@@ -157,7 +166,7 @@ class Family:
     @property
     def answers(self) -> int:
         """Outputs of a head."""
-        return 1 if self.kind == REGRESSION else CLASSES_OF_ALL
+        return 1 if self.kind == TEXT_REGRESSION else CLASSES_OF_ALL
 
     def plain(self) -> nn.Module:
         """A model as it comes, not in canonical form."""
@@ -168,38 +177,39 @@ class Family:
         if self.kind == OWN:
             made = getattr(transformers, config.architectures[0])(config)
         else:
-            made = getattr(transformers, AUTO_CLASSES[self.kind]).from_config(config)
+            made = auto_class(self.kind).from_config(config)
         model: nn.Module = made.eval()
         return model
 
 
 RESNET = {"embedding_size": 16, "depths": [2, 1], "num_channels": 3}
 FAMILIES = {
-    "bert": Family("bert", CLASSES, "bert", TEXT),
-    "bert-tokens": Family("bert", TOKENS, "bert", TEXT),
-    "bert-embedding": Family("bert", EMBEDDING, "bert", TEXT),
-    "bert-parts": Family("bert", CLASSES, "bert", TEXT, parts=True),
-    "distilbert": Family("distilbert", CLASSES, "distilbert", {
+    "bert": Family("bert", TEXT_CLASSIFICATION, "bert", TEXT),
+    "bert-tokens": Family("bert", TOKEN_CLASSIFICATION, "bert", TEXT),
+    "bert-embedding": Family("bert", SENTENCE_EMBEDDING, "bert", TEXT),
+    "bert-parts": Family("bert", TEXT_CLASSIFICATION, "bert", TEXT, parts=True),
+    "distilbert": Family("distilbert", TEXT_CLASSIFICATION, "distilbert", {
         "vocab_size": VOCABULARY, "max_position_embeddings": 40, "dim": 32, "n_heads": 4, "n_layers": 2,
         "hidden_dim": 256, "initializer_range": 0.18}),
-    "roberta-regression": Family("roberta", REGRESSION, "roberta", TEXT),
-    "xlm-roberta": Family("roberta", TOKENS, "xlm-roberta", TEXT),
-    "electra": Family("electra", CLASSES, "electra", TEXT | {"embedding_size": 16}),
-    "mpnet-embedding": Family("mpnet", EMBEDDING, "mpnet", TEXT),
+    "roberta-regression": Family("roberta", TEXT_REGRESSION, "roberta", TEXT),
+    "xlm-roberta": Family("roberta", TOKEN_CLASSIFICATION, "xlm-roberta", TEXT),
+    "electra": Family("electra", TEXT_CLASSIFICATION, "electra", TEXT | {"embedding_size": 16}),
+    "mpnet-embedding": Family("mpnet", SENTENCE_EMBEDDING, "mpnet", TEXT),
     "gpt2": Family("gpt2", CAUSAL_LM, "gpt2", {
         "vocab_size": VOCABULARY, "n_positions": 40, "n_embd": 32, "n_head": 4, "n_layer": 2, "n_inner": 256,
         "initializer_range": 0.18, "bos_token_id": 0, "eos_token_id": 0}),
     "llama": Family("llama", CAUSAL_LM, "llama", GROUPED | {"tie_word_embeddings": True}),
     "qwen3": Family("llama", CAUSAL_LM, "qwen3", GROUPED | {"tie_word_embeddings": False}),
-    "vit": Family("vit", IMAGES, "vit", PICTURE | {
+    "vit": Family("vit", IMAGE_CLASSIFICATION, "vit", PICTURE | {
         "patch_size": 8, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2,
         "intermediate_size": 256}),
-    "resnet": Family("resnet", IMAGES, "resnet", RESNET | {"layer_type": "basic", "hidden_sizes": [32, 64]}),
-    "resnet-bottleneck": Family("resnet", IMAGES, "resnet", RESNET | {
+    "resnet": Family("resnet", IMAGE_CLASSIFICATION, "resnet", RESNET | {
+        "layer_type": "basic", "hidden_sizes": [32, 64]}),
+    "resnet-bottleneck": Family("resnet", IMAGE_CLASSIFICATION, "resnet", RESNET | {
         "layer_type": "bottleneck", "hidden_sizes": [64, 128]}),
-    "mobilenet_v2": Family("mobilenet_v2", IMAGES, "mobilenet_v2", PICTURE | {
+    "mobilenet_v2": Family("mobilenet_v2", IMAGE_CLASSIFICATION, "mobilenet_v2", PICTURE | {
         "depth_multiplier": 0.25, "expand_ratio": 4, "finegrained_output": True}),
-    "efficientnet": Family("efficientnet", IMAGES, "efficientnet", PICTURE | {
+    "efficientnet": Family("efficientnet", IMAGE_CLASSIFICATION, "efficientnet", PICTURE | {
         "width_coefficient": 0.25, "depth_coefficient": 1.0, "hidden_dim": 320, "kernel_sizes": [3, 3, 5],
         "in_channels": [32, 32, 64], "out_channels": [32, 64, 64], "depthwise_padding": [],
         "strides": [1, 2, 2], "num_block_repeats": [1, 1, 1], "expand_ratios": [1, 4, 4],
@@ -208,8 +218,8 @@ FAMILIES = {
         "d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 256,
         "decoder_layers": 1, "max_source_positions": SOUND // 2, "num_mel_bins": 8, "init_std": 0.18,
         "classifier_proj_size": 32, "architectures": ["WhisperForAudioClassification"]}),
-    "torchvision": Family("torchvision_resnet", IMAGES, builder=ResNet),
-    "efficientnet-lite": Family("efficientnet_pytorch", IMAGES, builder=EfficientNet),
+    "torchvision": Family("torchvision_resnet", IMAGE_CLASSIFICATION, builder=ResNet),
+    "efficientnet-lite": Family("efficientnet_pytorch", IMAGE_CLASSIFICATION, builder=EfficientNet),
 }  # fmt: skip
 
 
@@ -244,30 +254,30 @@ def shaken_(model: nn.Module, task: Task) -> None:
     model.eval()
 
 
-def rows_of(kind: str, rows: int = ROWS) -> Data:
+def rows_of(kind: TaskKind, rows: int = ROWS) -> Data:
     """Random rows of a kind of task."""
     rng = np.random.default_rng(0)
     if kind == OWN:
         sounds = rng.standard_normal((rows, 8, SOUND)).astype(np.float32)
         return Arrays({"input_features": sounds}, rng.integers(0, CLASSES_OF_ALL, rows))
-    if kind == IMAGES:
+    if kind == IMAGE_CLASSIFICATION:
         pixels = rng.standard_normal((rows, 3, SIDE, SIDE)).astype(np.float32)
         return Arrays({"pixel_values": pixels}, rng.integers(0, CLASSES_OF_ALL, rows))
     lengths = np.full(rows, 16) if kind == CAUSAL_LM else rng.integers(3, 18, rows)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     # Tokens are as unequally common as words are.
     ids = np.minimum(rng.zipf(1.3, starts[-1]), VOCABULARY - 1).astype(np.int32)
-    if kind == TOKENS:
+    if kind == TOKEN_CLASSIFICATION:
         labels: Any = rng.integers(0, CLASSES_OF_ALL, len(ids))
         labels[starts[:-1]] = NO_LABEL
-    elif kind == REGRESSION:
+    elif kind == TEXT_REGRESSION:
         labels = rng.standard_normal(rows).astype(np.float32)
     else:
         labels = rng.integers(0, CLASSES_OF_ALL, rows)
     return Encoded(ids, np.zeros(len(ids), np.uint8), starts, labels)
 
 
-INPUTS = {IMAGES: ("pixel_values",), OWN: ("input_features",), CAUSAL_LM: ("input_ids",)}
+INPUTS = {IMAGE_CLASSIFICATION: ("pixel_values",), OWN: ("input_features",), CAUSAL_LM: ("input_ids",)}
 """Of the kinds that take other inputs than tokens and their mask."""
 
 
@@ -275,8 +285,12 @@ def task_of(family: Family) -> Task:
     """The kind's task, its splits the same rows."""
     kind = family.kind
     data, inputs = rows_of(kind), INPUTS.get(kind, ("input_ids", "attention_mask"))
-    names = ("a", "b", "c") if kind in (CLASSES, TOKENS, IMAGES, OWN) else ()
-    return Task(data, data, data, names, inputs, pad_id=0, kind=kind, metric="")
+    names = (
+        ("a", "b", "c")
+        if kind in (TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION, IMAGE_CLASSIFICATION, OWN)
+        else ()
+    )
+    return Task(data, data, data, names, inputs, pad_id=0, kind=kind, metric=kind.usual_metric)
 
 
 @functools.cache

@@ -26,6 +26,7 @@ from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import INTEGER, UNTOUCHED, Candidate, Level, SearchSpace, Width
 from autoprune.targets.latency_table import Design, Table
+from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION
 from autoprune.tasks.task import Arrays, Encoded, Task
 from autoprune.workers.pool import SerialPool
 
@@ -212,11 +213,11 @@ def text_task() -> Task:
 
 def picture_task(side: int) -> Task:
     rows = Arrays({"pixel_values": np.zeros((2, 3, side, side), np.float32)}, np.zeros(2, np.int64))
-    return Task(rows, rows, rows, ("a", "b"), ("pixel_values",), pad_id=0, kind="image-classification")
+    return Task(rows, rows, rows, ("a", "b"), ("pixel_values",), pad_id=0, kind=IMAGE_CLASSIFICATION)
 
 
 def prepared(**changes: Any) -> Any:
-    architecture = Architecture("text-classification", {"layers": changes.pop("layers", 4)})
+    architecture = Architecture(TEXT_CLASSIFICATION, {"layers": changes.pop("layers", 4)})
     setting = {
         "units": UNITS,
         "target": "openvino",

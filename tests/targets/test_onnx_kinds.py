@@ -26,7 +26,7 @@ from autoprune.targets.decoding import Decoder
 from autoprune.targets.onnx import target as onnx_target
 from autoprune.targets.onnx.target import GRAPH
 from autoprune.targets.packed import torch_runner
-from autoprune.tasks.kinds import CAUSAL_LM, IMAGES
+from autoprune.tasks.kinds import CAUSAL_LM, IMAGE_CLASSIFICATION
 from tests.support.families import make_case
 from tests.support.tiny import Tiny
 
@@ -285,10 +285,10 @@ def test_integers_are_multiplied_however_a_kernel_is_slid(
     replace_(model, "middle", one.dequantize(), model.middle.bias, Activations(0.01, zero))
     pixels = torch.randn(3, 3, 9, 11).numpy()
     levels = Candidate((("middle", Level(0.0, 8, 8)),))
-    stitched = Stitched(model, {"middle": one}, frozenset(), {}, levels, Architecture(IMAGES))
+    stitched = Stitched(model, {"middle": one}, frozenset(), {}, levels, Architecture(IMAGE_CLASSIFICATION))
     ONNX.save(stitched, tmp_path, {"pixel_values": pixels[:2]})
     batch = {"pixel_values": pixels}
-    wanted, got = torch_runner(model, IMAGES)(batch), ONNX.load(tmp_path)(batch)
+    wanted, got = torch_runner(model, IMAGE_CLASSIFICATION)(batch), ONNX.load(tmp_path)(batch)
     assert np.abs(got - wanted).max() <= 1e-5 * np.abs(wanted).max()
     found = operators(onnx.load(tmp_path / GRAPH))
     on_floats = about["kernel_size"] == 5 or "groups" in about

@@ -30,7 +30,13 @@ from autoprune.space.space_file import SpaceFile
 from autoprune.targets import get_target, size_on_disk
 from autoprune.targets.openvino.target import DECODING_GROUP_SIZE
 from autoprune.targets.target import is_fast
-from autoprune.tasks.kinds import CAUSAL_LM, EMBEDDING, IMAGES, TOKENS
+from autoprune.tasks.kinds import (
+    CAUSAL_LM,
+    IMAGE_CLASSIFICATION,
+    SENTENCE_EMBEDDING,
+    TOKEN_CLASSIFICATION,
+    TaskKind,
+)
 from autoprune.tasks.task import Arrays, Batch, Encoded, Task
 from tests.support.bare_runtime import Case, run_alone
 from tests.support.tiny import Tiny
@@ -85,6 +91,7 @@ class Convolutions(nn.Module):
         return out
 
 
+TOKENS, EMBEDDING, IMAGES = "tokens", "embedding", "images"
 QUANTIZE = {"bits": [2, 3, 4, 6, 8, 16], "activations": 8}
 PLAIN = {"bits": [2, 3, 4, 6, 8, 16]}
 HEADS, NEURONS = {"by": "head", "ratios": [0.5, 1.0]}, {"by": "neuron", "ratios": [0.5, 1.0]}
@@ -159,25 +166,25 @@ GPT2 = transformers.GPT2Config(
     vocab_size=VOCABULARY, n_embd=128, n_layer=2, n_head=4, n_positions=64, **MARKS
 )  # fmt: skip
 ARCHITECTURES = {
-    TOKENS: Architecture(TOKENS, BERT.to_dict()),
-    EMBEDDING: Architecture(EMBEDDING, BERT.to_dict()),
-    IMAGES: Architecture(IMAGES, builder=f"{__name__}:Convolutions", image=(3, SIDE, SIDE)),
+    TOKENS: Architecture(TOKEN_CLASSIFICATION, BERT.to_dict()),
+    EMBEDDING: Architecture(SENTENCE_EMBEDDING, BERT.to_dict()),
+    IMAGES: Architecture(IMAGE_CLASSIFICATION, builder=f"{__name__}:Convolutions", image=(3, SIDE, SIDE)),
     "llama": Architecture(CAUSAL_LM, LLAMA.to_dict()),
     "gpt2": Architecture(CAUSAL_LM, GPT2.to_dict()),
 }
 
 
-def random_task(kind: str) -> Task:
+def random_task(kind: TaskKind) -> Task:
     """Three equal splits of eight rows."""
     rng = np.random.default_rng(0)
-    if kind == IMAGES:
+    if kind == IMAGE_CLASSIFICATION:
         pixels = rng.standard_normal((8, 3, SIDE, SIDE)).astype(np.float32)
         data: Any = Arrays({"pixel_values": pixels}, np.arange(8) % 3)
         return Task(data, data, data, ("a", "b", "c"), ("pixel_values",), 0, kind=kind)
     lengths = np.full(8, 12) if kind == CAUSAL_LM else rng.integers(3, 18, 8)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = rng.integers(3, VOCABULARY, starts[-1]).astype(np.int32)
-    labels = rng.integers(0, 3, len(ids)) if kind == TOKENS else np.zeros(8, np.int64)
+    labels = rng.integers(0, 3, len(ids)) if kind == TOKEN_CLASSIFICATION else np.zeros(8, np.int64)
     data = Encoded(ids, np.zeros(len(ids), np.uint8), starts, labels)
     names = ("input_ids",) if kind == CAUSAL_LM else ("input_ids", "token_type_ids", "attention_mask")
     return Task(data, data, data, ("a", "b", "c"), names, 0, kind=kind)

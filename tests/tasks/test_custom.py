@@ -21,7 +21,8 @@ from autoprune.models.state import load_state_, state_of
 from autoprune.pipeline.inputs import kind_of, metric_of
 from autoprune.run.config import Config
 from autoprune.tasks.custom import own_task, task_hash
-from autoprune.tasks.kinds import IMAGES, OWN
+from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, OWN
+from autoprune.tasks.metrics import METRICS
 
 MODULE = """
 import numpy as np, torch
@@ -90,7 +91,7 @@ def test_what_is_no_function_is_said(module: str, reference: str, said: str) -> 
 
 def test_a_task_is_read_whole_and_the_same_twice(module: str) -> None:
     task = own_task(f"{module}:task")
-    assert (task.kind, task.metric, task.label_names) == (OWN, "share", ("low", "high"))
+    assert (task.kind, task.metric.name, task.label_names) == (OWN, "share", ("low", "high"))
     assert [len(one) for one in (task.train, task.validation, task.test)] == [20, 6, 6]
     perfect = np.eye(2, dtype=np.float32)[task.validation.labels]
     assert task.score(task.validation, perfect) == 100.0
@@ -122,12 +123,12 @@ def test_a_built_model_is_loaded_from_its_weights_with_its_norms_folded(module: 
     assert not any(isinstance(one, nn.BatchNorm2d) for one in loaded.model.modules())
     x = torch.randn(4, 3, 8, 8)
     with torch.no_grad():
-        wanted, found = model(x), outputs_of(loaded.model, {"pixel_values": x}, IMAGES)
+        wanted, found = model(x), outputs_of(loaded.model, {"pixel_values": x}, IMAGE_CLASSIFICATION)
     assert torch.allclose(wanted, found, atol=1e-4)
     again = loaded.architecture.empty()
     load_state_(again, state_of(loaded.model))
     with torch.no_grad():
-        assert torch.equal(outputs_of(again, {"pixel_values": x}, IMAGES), found)
+        assert torch.equal(outputs_of(again, {"pixel_values": x}, IMAGE_CLASSIFICATION), found)
     assert Architecture.from_config(loaded.architecture.described()) == loaded.architecture
 
 
@@ -160,9 +161,13 @@ def test_pictures_become_one_size_and_one_scale(tmp_path: Path) -> None:
 
 def test_kinds_and_metrics_that_do_not_exist_are_said() -> None:
     assert kind_of(Config(task="mine:task")) == OWN
-    assert kind_of(Config(model="package.models:build")) == IMAGES
+    assert kind_of(Config(model="package.models:build")) == IMAGE_CLASSIFICATION
     with pytest.raises(AutopruneError, match="there are auto, text-classification"):
         kind_of(Config(task="poetry"))
-    assert metric_of(Config(metric="f1"), IMAGES) == "f1"
+    with pytest.raises(AutopruneError, match="and module:function for one of your own"):
+        kind_of(Config(task="own"))
+    assert metric_of(Config(metric="f1"), IMAGE_CLASSIFICATION) == METRICS["f1"]
+    with pytest.raises(AutopruneError, match="not one of task own, which brings its own"):
+        metric_of(Config(metric="f1"), OWN)
     with pytest.raises(AutopruneError, match="there are accuracy, f1, matthews"):
-        metric_of(Config(metric="perplexity"), IMAGES)
+        metric_of(Config(metric="perplexity"), IMAGE_CLASSIFICATION)

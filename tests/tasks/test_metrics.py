@@ -17,7 +17,7 @@ import yaml
 from autoprune.cli.terminal import plan_lines, summary_lines
 from autoprune.core.errors import AutopruneError
 from autoprune.evaluation.measure import Timing
-from autoprune.export.card import PIPELINES, model_card
+from autoprune.export.card import model_card
 from autoprune.export.card_usage import with_autoprune, without_autoprune
 from autoprune.export.checks import bench_checks, export_checks, latency, lines
 from autoprune.export.validate import Found
@@ -111,8 +111,10 @@ def test_a_hostile_name_is_one_short_line() -> None:
 
 
 def test_every_kind_of_task_has_metrics_that_are_known() -> None:
-    assert {name for names in kinds.METRICS.values() for name in names} <= METRICS.keys()
-    assert PIPELINES.keys() == set(kinds.KINDS)
+    assert all(kind.usual_metric in kind.metrics and kind.pipeline for kind in kinds.KINDS)
+    assert {metric for kind in kinds.KINDS for metric in kind.metrics} == set(METRICS.values())
+    assert not kinds.OWN.metrics
+    assert kinds.OWN.pipeline is None
 
 
 # ---- the terminal -------------------------------------------------------------------------------
@@ -276,14 +278,14 @@ def test_a_metric_s_name_in_a_card_is_text(name: str) -> None:
     assert data["metrics"] == [" ".join(name.split())]
 
 
-@pytest.mark.parametrize("kind", [*kinds.KINDS, kinds.OWN])
-def test_the_code_of_every_kind_and_target_is_python(kind: str) -> None:
+@pytest.mark.parametrize("kind", [*kinds.KINDS, kinds.OWN], ids=str)
+def test_the_code_of_every_kind_and_target_is_python(kind: kinds.TaskKind) -> None:
     name = 'it\'s "small"'
     for target in ("openvino", "onnx", "packed", "compressed-tensors", "torch", "gguf"):
         for code in (with_autoprune(target, kind, name), without_autoprune(target, kind, name)):
             if code is not None:
                 compile(code, "card", "exec")
-                assert ("AutoTokenizer" in code) == (kind not in (kinds.IMAGES, kinds.OWN))
+                assert ("AutoTokenizer" in code) == (kind not in (kinds.IMAGE_CLASSIFICATION, kinds.OWN))
 
 
 # ---- no special case ----------------------------------------------------------------------------

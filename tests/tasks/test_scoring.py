@@ -7,8 +7,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from autoprune.tasks.answers import SMALLEST, Answers, divergence, log_probabilities, spread_of, watch
-from autoprune.tasks.kinds import KINDS, METRICS
-from autoprune.tasks.scoring import score, similarities
+from autoprune.tasks.kinds import KINDS
+from autoprune.tasks.metrics import METRICS, Metric
+from autoprune.tasks.scoring import similarities
 
 
 def logits_of(seed: int, places: int = 40, outputs: int = 300) -> np.ndarray:
@@ -16,8 +17,8 @@ def logits_of(seed: int, places: int = 40, outputs: int = 300) -> np.ndarray:
 
 
 def test_every_kind_has_a_metric_and_the_first_is_usual() -> None:
-    assert set(METRICS) == set(KINDS)
-    assert [METRICS[kind][0] for kind in KINDS] == [
+    assert all(kind.metrics[0] == kind.usual_metric for kind in KINDS)
+    assert [kind.usual_metric.name for kind in KINDS] == [
         "accuracy",
         "f1",
         "spearman",
@@ -62,16 +63,16 @@ def test_of_vectors_it_is_half_the_squared_distance_by_the_spread() -> None:
 
 def test_perplexity_is_the_reciprocal_of_the_geometric_mean_probability() -> None:
     p = np.array([0.5, 0.25, 0.125], np.float32)
-    found = score("perplexity", np.log(p)[:, None], np.zeros(3))
+    found = METRICS["perplexity"].score_answers(np.log(p)[:, None], np.zeros(3))
     assert 100 / found == pytest.approx(np.exp(-np.log(p).mean())) == pytest.approx(4.0)
 
 
 def test_correlations_are_of_ranks() -> None:
     values = logits_of(4, outputs=1)
     labels = values[:, 0] ** 3
-    assert score("spearman", values, labels) == pytest.approx(100.0)
-    assert score("spearman", -values, labels) == pytest.approx(-100.0)
-    assert score("spearman", np.ones_like(values), labels) == 0.0
+    assert METRICS["spearman"].score_answers(values, labels) == pytest.approx(100.0)
+    assert METRICS["spearman"].score_answers(-values, labels) == pytest.approx(-100.0)
+    assert METRICS["spearman"].score_answers(np.ones_like(values), labels) == 0.0
 
 
 def test_agreement_is_that_of_all_pairs_of_sentences() -> None:
@@ -81,25 +82,27 @@ def test_agreement_is_that_of_all_pairs_of_sentences() -> None:
     pairs = [(i, j) for i in range(40) for j in range(i + 1, 40)]
     slow = spearmanr([mixed[i] @ mixed[j] for i, j in pairs], [one[i] @ one[j] for i, j in pairs]).statistic
     teacher = Answers(one, np.arange(41), spread=spread_of(one))
-    assert score("agreement", one, np.zeros(40), teacher) == pytest.approx(100.0)
-    assert score("agreement", mixed, np.zeros(40), teacher) == pytest.approx(100 * slow, abs=1e-3)
+    metric = METRICS["agreement"]
+    assert metric.score_answers(one, np.zeros(40), teacher) == pytest.approx(100.0)
+    assert metric.score_answers(mixed, np.zeros(40), teacher) == pytest.approx(100 * slow, abs=1e-3)
     assert len(similarities(one)) == len(pairs)
     with pytest.raises(ValueError, match="teacher"):
-        score("agreement", one, np.zeros(40))
+        metric.score_answers(one, np.zeros(40))
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "matthews"])
 def test_classes_that_are_all_right_score_a_hundred(metric: str) -> None:
     labels = np.arange(40) % 3
     logits = np.eye(3, dtype=np.float32)[labels]
-    assert score(metric, logits, labels) == pytest.approx(100.0)
-    assert score(metric, np.roll(logits, 1, axis=1), labels) < 1.0
+    assert METRICS[metric].score_answers(logits, labels) == pytest.approx(100.0)
+    assert METRICS[metric].score_answers(np.roll(logits, 1, axis=1), labels) < 1.0
 
 
 def test_a_metric_of_ones_own_is_taken_as_it_is() -> None:
-    assert (
-        score(lambda answers, labels: float(len(answers) + len(labels)), np.zeros((3, 1)), np.zeros(4)) == 7.0
-    )
+    own = Metric("sum", compute=lambda answers, labels, teacher: float(len(answers) + len(labels)))
+    assert own.score_answers(np.zeros((3, 1), np.float32), np.zeros(4)) == 7.0
+    with pytest.raises(ValueError, match="only its task computes the metric 'bare'"):
+        Metric("bare").score_answers(np.zeros((3, 1), np.float32), np.zeros(4))
 
 
 def test_places_follow_the_rows_asked_for() -> None:

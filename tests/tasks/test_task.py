@@ -19,6 +19,7 @@ from autoprune.tasks.answers import divergence
 from autoprune.tasks.data.splits import Rows, Splits
 from autoprune.tasks.encoding import encode
 from autoprune.tasks.kinds import CAUSAL_LM
+from autoprune.tasks.metrics import METRICS
 from autoprune.tasks.scoring import accuracy
 from autoprune.tasks.task import PAD_TO, Batch, Encoded, Task
 
@@ -162,7 +163,7 @@ def test_answers_are_counted_by_row_or_by_place() -> None:
     """A classifier answers once a row, a language model at each token but the last."""
     data = encoded([5, 6, 2])
     assert task(data).answer_count(data) == 3
-    assert replace(task(data), kind=CAUSAL_LM, metric="perplexity").answer_count(data) == 4 + 5 + 1
+    assert replace(task(data), kind=CAUSAL_LM, metric=METRICS["perplexity"]).answer_count(data) == 4 + 5 + 1
 
 
 # ---- metrics ------------------------------------------------------------------------------------

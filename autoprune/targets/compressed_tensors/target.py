@@ -39,7 +39,7 @@ from autoprune.space.storage import group_size_for
 from autoprune.targets.compressed_tensors.format import integer_tensors, multiplied_tensors, scheme
 from autoprune.targets.packed import torch_runner
 from autoprune.targets.target import Runner
-from autoprune.tasks.kinds import CAUSAL_LM, IMAGES
+from autoprune.tasks.kinds import TaskKind
 from autoprune.tasks.task import Batch
 
 if TYPE_CHECKING:
@@ -199,19 +199,18 @@ def _check(stitched: Stitched) -> None:
 def _check_names(stitched: Stitched) -> None:
     """Raise where transformers would not find a model's tensors under the names that they have here."""
     import torch
-    import transformers
 
-    from autoprune.models.spec import AUTO_CLASSES
+    from autoprune.models.spec import auto_class
     from autoprune.models.state import state_of
 
     kind, name = stitched.architecture.kind, type(stitched.model).__name__
     elsewhere = "Choose target openvino, onnx or packed"
-    if stitched.architecture.builder is not None or kind not in AUTO_CLASSES:
+    if stitched.architecture.builder is not None or kind.auto_class is None:
         raise AutopruneError(
             f"target compressed-tensors is read by transformers, which has no {name} for {kind}. {elsewhere}"
         )
     with torch.device("meta"):
-        model = getattr(transformers, AUTO_CLASSES[kind]).from_config(stitched.model.config)
+        model = auto_class(kind).from_config(stitched.model.config)
     if unlike := sorted(state_of(model).keys() ^ state_of(stitched.model).keys()):
         raise AutopruneError(
             f"target compressed-tensors is read by transformers, whose {name} is not laid out as here: "
@@ -242,19 +241,18 @@ def _write_config(stitched: Stitched, groups: dict[str, list[str]], path: Path) 
     path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
-def _read(folder: Path, kind: str) -> nn.Module:
+def _read(folder: Path, kind: TaskKind) -> nn.Module:
     """The model that transformers makes of the folder, its weights floats already."""
     import torch
-    import transformers
     from safetensors import SafetensorError
 
     from autoprune.models.outputs import outputs_of
-    from autoprune.models.spec import AUTO_CLASSES
+    from autoprune.models.spec import auto_class
 
     path = folder / WEIGHTS
     try:
         with _without_bars():
-            model, report = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(
+            model, report = auto_class(kind).from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False,
                 use_safetensors=True, output_loading_info=True,
             )  # fmt: skip
@@ -269,15 +267,16 @@ def _read(folder: Path, kind: str) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-def _anything(config: Any, kind: str) -> dict[str, Tensor]:
+def _anything(config: Any, kind: TaskKind) -> dict[str, Tensor]:
     """Inputs that a model of a kind takes."""
     import torch
 
-    if kind == IMAGES:
+    if kind.reads_images:
         size = config.image_size if isinstance(config.image_size, int) else max(config.image_size)
         return {"pixel_values": torch.zeros(1, config.num_channels, size, size)}
     tokens = torch.zeros(1, 2, dtype=torch.int64)
-    return {"input_ids": tokens} | ({} if kind == CAUSAL_LM else {"attention_mask": torch.ones_like(tokens)})
+    known = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    return {name: known[name] for name in kind.token_inputs(known)}
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ from autoprune.core.errors import AutopruneError
 from autoprune.space.levels import INTEGER, Level, Width
 from autoprune.targets.onnx.layers import BITS, GROUP_SIZES, rewrite_
 from autoprune.targets.target import Defaults, Runner
-from autoprune.tasks.kinds import BY_PLACE, CAUSAL_LM, EMBEDDING, OWN
+from autoprune.tasks.kinds import TaskKind
 from autoprune.tasks.task import Batch
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class _Traced:
     output_axes: _Axes
 
 
-def _traced(model: nn.Module, kind: str, example: Batch) -> _Traced:
+def _traced(model: nn.Module, kind: TaskKind, example: Batch) -> _Traced:
     import torch
 
     from autoprune.models.outputs import Answering
@@ -235,7 +235,7 @@ def _traced(model: nn.Module, kind: str, example: Batch) -> _Traced:
     tensors = tuple(torch.from_numpy(x) for x in example.values())
     rows = {0: "batch"}
     tokens = rows | {1: "sequence"}
-    if kind == CAUSAL_LM:
+    if kind.predicts_next_token:
         decoding = Decoding(model)
         inputs: _Axes = {
             name: tokens if name == "input_ids" else rows | {2: "past"} for name in decoding.inputs
@@ -246,8 +246,10 @@ def _traced(model: nn.Module, kind: str, example: Batch) -> _Traced:
         return _Traced(decoding, decoding.example(tensors[0]), inputs, outputs)
     axes: _Axes = {name: tokens if name in TOKEN_INPUTS else rows for name in example}
     module = Answering(model, kind, tuple(example))
-    has_places = kind in BY_PLACE or (kind == OWN and tokens in axes.values() and module(*tensors).ndim > 2)
-    answer = "sentence_embedding" if kind == EMBEDDING else "logits"
+    has_places = kind.answers_each_token or (
+        kind.is_own and tokens in axes.values() and module(*tensors).ndim > 2
+    )
+    answer = "sentence_embedding" if kind.gives_vectors else "logits"
     return _Traced(module, tensors, axes, {answer: tokens if has_places else rows})
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from autoprune.compress.packing import pack_openvino
 from autoprune.core.errors import AutopruneError
-from autoprune.tasks.kinds import CAUSAL_LM, IMAGES
+from autoprune.tasks.kinds import task_kind
 from autoprune.tasks.task import Batch
 
 if TYPE_CHECKING:
@@ -50,20 +50,22 @@ def converted(stitched: Stitched, example: Batch) -> Any:
         port.get_tensor().set_names({name})
     if shapes := _shapes(stitched, module, example, names):
         graph.reshape(shapes)
-    graph.set_rt_info(stitched.architecture.kind, KIND)
+    graph.set_rt_info(stitched.architecture.kind.name, KIND)
     return graph
 
 
 def is_decoding(graph: Any) -> bool:
     """Whether a graph, as read from its file, is a language model's with its past."""
-    return bool(graph.has_rt_info(KIND)) and graph.get_rt_info(KIND).astype(str) == CAUSAL_LM
+    if not graph.has_rt_info(KIND):
+        return False
+    return task_kind(graph.get_rt_info(KIND).astype(str)).predicts_next_token
 
 
 def _traceable(stitched: Stitched, example: Batch) -> tuple[Any, tuple[str, ...], tuple[Any, ...]]:
     """What to trace, its inputs' names, and an example of them."""
     import torch
 
-    if stitched.architecture.kind == CAUSAL_LM:
+    if stitched.architecture.kind.predicts_next_token:
         from autoprune.targets.decoding import INPUT, Decoding
 
         decoding = Decoding(stitched.model)
@@ -78,10 +80,10 @@ def _traceable(stitched: Stitched, example: Batch) -> tuple[Any, tuple[str, ...]
 
 def _shapes(stitched: Stitched, module: Any, example: Batch, names: tuple[str, ...]) -> dict[str, list[int]]:
     """Inputs whose shape is not all free (-1): keys and values, and pictures, all of one size."""
-    if stitched.architecture.kind == CAUSAL_LM:
+    if stitched.architecture.kind.predicts_next_token:
         heads = [shape for shape in module.heads.values() for _ in range(2)]
         return {name: [-1, h, -1, d] for name, (h, d) in zip(names[1:], heads, strict=True)}
-    if stitched.architecture.kind == IMAGES:
+    if stitched.architecture.kind.reads_images:
         return {name: [-1, *one.shape[1:]] for name, one in example.items()}
     return {}
 

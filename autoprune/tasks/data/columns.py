@@ -4,71 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from autoprune.core.errors import AutopruneError
 from autoprune.tasks.data.images import decoded, digest, is_missing
 from autoprune.tasks.data.tables import Table, listed
-from autoprune.tasks.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, REGRESSION, TOKENS
+from autoprune.tasks.kinds import TaskKind
+from autoprune.tasks.reading import Reading
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
-PAIRS = (
-    ("sentence1", "sentence2"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("question", "sentence"),
-    ("sentence_a", "sentence_b"),
-    ("text1", "text2"),
-)
-TEXTS = ("text", "sentence", "review", "content", "sms", "tweet", "question", "comment", "message")
-DOCUMENTS = (*TEXTS, "document", "article", "body")
-LABELS = ("label", "labels", "category", "class", "target", "sentiment")
-SCORES = ("score", "similarity", "similarity_score", "relatedness_score", "stars", "rating")
-WORDS = ("tokens", "words")
-TAGS = ("ner_tags", "pos_tags", "chunk_tags", "tags", "labels")
-PICTURES = ("image", "img", "picture", "file", "path", "pixel_values", "file_name")
-
 Text = str | tuple[str, ...]
 """A text, or the words of one where each has a tag."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a kind of task reads of a table: its inputs, and labels where it has some.
-
-    what: of an input, as messages say it. inputs, labels: names by convention, the likelier first; pairs
-    come before. most: input columns. argument: that names the inputs.
-    """
-
-    what: str
-    inputs: tuple[str, ...]
-    labels: tuple[str, ...]
-    pairs: tuple[tuple[str, ...], ...] = ()
-    most: int = 1
-    argument: str = "text_columns"
-
-    @property
-    def needs(self) -> str:
-        """What a row must have, in words."""
-        what = self.what if self.what == "tokens" else f"a{'n' * (self.what[0] in 'aeiou')} {self.what}"
-        return f"{what} and {'tags' if self.labels == TAGS else 'a label'}" if self.labels else what
-
-
-READINGS = {
-    CLASSES: Reading("text", TEXTS, LABELS, PAIRS, most=2),
-    REGRESSION: Reading("text", TEXTS, (*SCORES, *LABELS), PAIRS, most=2),
-    TOKENS: Reading("tokens", WORDS, TAGS),
-    EMBEDDING: Reading("text", TEXTS, (), PAIRS, most=2),
-    CAUSAL_LM: Reading("text", DOCUMENTS, ()),
-    IMAGES: Reading("image", PICTURES, LABELS, argument="image_column"),
-}
 
 
 class Wanted(NamedTuple):
@@ -79,9 +30,9 @@ class Wanted(NamedTuple):
     label: str | None = None
     group: str | None = None
 
-    def check(self, kind: str) -> None:
+    def check(self, kind: TaskKind) -> None:
         """Raises AutopruneError where a column is named that rows of this kind have not."""
-        reads = READINGS[kind]
+        reads = kind.reading
         wrong = {
             "text_columns": self.texts and reads.argument != "text_columns",
             "image_column": self.image and reads.argument != "image_column",
@@ -116,13 +67,12 @@ class Row(NamedTuple):
         return self.image_key or "\0".join(" ".join(text.split()).casefold() for text in texts)
 
 
-def find_columns(table: Table, name: str, wanted: Wanted, kind: str) -> Columns:
+def find_columns(table: Table, name: str, wanted: Wanted, reads: Reading) -> Columns:
     """The columns named, else the first by convention.
 
     Raises:
         AutopruneError: when one is not there, or they do not go together.
     """
-    reads = READINGS[kind]
     inputs = (wanted.texts,) if isinstance(wanted.texts, str) else tuple(wanted.texts)
     inputs = (wanted.image,) if wanted.image else inputs
     named = [*inputs, *(column for column in (wanted.label, wanted.group) if column)]
@@ -156,7 +106,7 @@ def _check_apart(inputs: tuple[str, ...], label: str, reads: Reading) -> None:
     raise AutopruneError(f"{came}: allowed are {allowed}.")
 
 
-def read_rows(table: Table, where: str, columns: Columns, kind: str, side: int | None) -> list[Row]:
+def read_rows(table: Table, where: str, columns: Columns, reads: Reading, side: int | None) -> list[Row]:
     """The rows that have all inputs and a label; none where the split has no labels.
 
     Args:
@@ -172,34 +122,33 @@ def read_rows(table: Table, where: str, columns: Columns, kind: str, side: int |
     cells = list(zip(*(table.read(column) for column in columns.inputs), strict=True))
     groups = _column(table, columns.group, len(cells))
     labels = _column(table, columns.label, len(cells))
-    if kind == EMBEDDING:  # each text is a row of its own
+    if reads.is_each_text_a_row:
         groups = [group for group, row in zip(groups, cells, strict=True) for _ in row]
         cells = [(text,) for row in cells for text in row]
         labels = [None] * len(cells)
-    declared = kind != TOKENS and columns.label in table.classes
+    declared = not reads.has_words and columns.label in table.classes
     hidden = declared or all(value in (-1, "-1") for value in labels)  # as in GLUE
-    absent = is_missing if kind == IMAGES else is_blank
+    absent = is_missing if reads.has_images else is_blank
     rows = []
     for number, (row, value, group) in enumerate(zip(cells, labels, groups, strict=True)):
-        row = row if kind == IMAGES else tuple(map(plain, row))
+        row = row if reads.has_images else tuple(map(plain, row))
         if any(map(absent, row)):
             continue
         if columns.label and (is_blank(value) or (hidden and value in (-1, "-1"))):
             continue
         here = f"{where}, row {number} (the first is 0)"
-        found = _inputs(row, kind, here, columns.inputs, table, side)
-        if kind == TOKENS:
+        found = _inputs(row, reads, here, columns.inputs, table, side)
+        if reads.has_words:
             _check_tags(found.texts[0], value, f"{here}: {columns.label}")
         rows.append(found._replace(label=value, group=None if is_blank(group) else str(group)))
     if len(rows) < len(cells):
-        dropped, lack = len(cells) - len(rows), _lacking(READINGS[kind])
+        dropped, lack = len(cells) - len(rows), _lacking(reads)
         _log.warning("%s: %d of %d rows lack %s, dropped", where, dropped, len(cells), lack)
     return rows
 
 
 def _lacking(reads: Reading) -> str:
-    label = "tags" if reads.labels == TAGS else "label"
-    return f"{reads.what} or {label}" if reads.labels else reads.what
+    return f"{reads.what} or {reads.label_word}" if reads.labels else reads.what
 
 
 def _column(table: Table, name: str | None, rows: int) -> list[Any]:
@@ -208,13 +157,13 @@ def _column(table: Table, name: str | None, rows: int) -> list[Any]:
 
 
 def _inputs(
-    row: tuple[Any, ...], kind: str, where: str, names: Sequence[str], table: Table, side: int | None
+    row: tuple[Any, ...], reads: Reading, where: str, names: Sequence[str], table: Table, side: int | None
 ) -> Row:
     """The inputs of a row as they are kept, checked."""
-    if kind == IMAGES:
+    if reads.has_images:
         image = decoded(row[0], where=where, folder=table.folder, side=side)
         return Row((), image=image, image_key=digest(image))
-    if kind == TOKENS:
+    if reads.has_words:
         words = row[0]
         if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
             raise AutopruneError(f"{where}: {listed(names)} holds {words!r:.80}; a list of words is needed.")

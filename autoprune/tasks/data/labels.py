@@ -10,7 +10,7 @@ from typing import Any
 from autoprune.core.errors import AutopruneError
 from autoprune.tasks.data.columns import Row
 from autoprune.tasks.data.tables import listed
-from autoprune.tasks.kinds import CLASSES, REGRESSION, TOKENS
+from autoprune.tasks.kinds import KINDS, TaskKind
 
 MAX_CLASSES = 1000  # a column with more is an id or free text, not a label
 Parts = dict[str, list[Row]]
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[-+]?\d+)?")
 
 
 def labelled(
-    parts: Mapping[str, list[Row]], declared: tuple[str, ...], kind: str, where: str
+    parts: Mapping[str, list[Row]], declared: tuple[str, ...], kind: TaskKind, where: str
 ) -> tuple[Parts, tuple[str, ...]]:
     """Rows by split with labels as the kind has them, and the names of classes or tags.
 
@@ -30,11 +30,11 @@ def labelled(
     Raises:
         AutopruneError: when a label is none of this kind.
     """
-    if kind == TOKENS:
-        return _tagged(parts, declared, where)
+    if kind.reads_words:
+        return _tagged(parts, declared, kind, where)
     values = [row.label for rows in parts.values() for row in rows]
     names: tuple[str, ...] = ()
-    if kind == REGRESSION:
+    if kind.predicts_number:
         values = _finite(values, declared, where)
     else:
         values, names = _numbered(values, declared, where, kind)
@@ -43,11 +43,11 @@ def labelled(
 
 
 def _tagged(
-    parts: Mapping[str, list[Row]], declared: tuple[str, ...], where: str
+    parts: Mapping[str, list[Row]], declared: tuple[str, ...], kind: TaskKind, where: str
 ) -> tuple[Parts, tuple[str, ...]]:
     """Tags as numbers, one a word."""
     flat = [tag for rows in parts.values() for row in rows for tag in row.label]
-    numbers, names = _numbered(flat, declared, where, TOKENS)
+    numbers, names = _numbered(flat, declared, where, kind)
     found = iter(numbers)
     done = {
         split: [row._replace(label=tuple(next(found) for _ in row.label)) for row in rows]
@@ -78,7 +78,7 @@ def _finite(values: Sequence[Any], declared: tuple[str, ...], where: str) -> lis
 
 
 def _numbered(
-    values: Sequence[Any], declared: tuple[str, ...], where: str, kind: str
+    values: Sequence[Any], declared: tuple[str, ...], where: str, kind: TaskKind
 ) -> tuple[list[int], tuple[str, ...]]:
     """Labels as 0..K-1: by the declared class names, else sorted as whole numbers or as text."""
     values = _whole_or_text(values, where, kind)
@@ -98,17 +98,18 @@ def _numbered(
     return [number[value] for value in values], names
 
 
-def _whole_or_text(values: Sequence[Any], where: str, kind: str) -> list[Any]:
+def _whole_or_text(values: Sequence[Any], where: str, kind: TaskKind) -> list[Any]:
     """Whole numbers if all are, else text: csv has no types, and pandas writes 1.0 beside gaps."""
     if any(isinstance(value, list | tuple | dict) for value in values):
-        one = "a word" if kind == TOKENS else "a row"
-        raise AutopruneError(f"{where} holds lists, allowed is one class {one}. Name another.")
+        each = "a word" if kind.reads_words else "a row"
+        raise AutopruneError(f"{where} holds lists, allowed is one class {each}. Name another.")
     texts = [str(value).strip() for value in values]
     if not all(map(_NUMBER.fullmatch, texts)):
         return texts
     fraction = next((text for text in texts if float(text) % 1), None)
     if fraction:
-        score = "use --task text-regression for it" if kind == CLASSES else "round it to classes"
+        scores = [one.name for one in KINDS if one.predicts_number and one.reading.what == kind.reading.what]
+        score = f"use --task {scores[0]} for it" if scores else "round it to classes"
         raise AutopruneError(
             f"{where} holds fractions such as {fraction}; allowed are whole numbers or names of "
             f"classes. A score to predict is no class: {score}, or name another column."

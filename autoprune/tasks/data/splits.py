@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.references import is_reference
-from autoprune.tasks.data.columns import READINGS, TEXTS, Columns, Row, Text, Wanted, find_columns, read_rows
+from autoprune.tasks.data.columns import Columns, Row, Text, Wanted, find_columns, read_rows
 from autoprune.tasks.data.demo import demo_rows
 from autoprune.tasks.data.function_source import function_tables
 from autoprune.tasks.data.images import class_folders, digest, image_tables
@@ -40,7 +40,8 @@ from autoprune.tasks.data.tables import (
     table_files,
 )
 from autoprune.tasks.data.text_files import text_files, text_tables
-from autoprune.tasks.kinds import CAUSAL_LM, CLASSES, EMBEDDING, IMAGES, KINDS
+from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, KINDS, TEXT_CLASSIFICATION, TaskKind
+from autoprune.tasks.reading import TEXTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["SHARES", "TEXTS", "Rows", "Splits", "demo_splits", "read_splits"]
 
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
-UNLABELLED_TEXT = (CAUSAL_LM, EMBEDDING)
 
 _PATH = re.compile(r"^[.~/]|/$|/.*/|\\|\.[A-Za-z]\w{1,6}$|^\s*$")  # else a hub id: `owner/name`
 _log = logging.getLogger(__name__)
@@ -92,9 +92,9 @@ class Splits:
 
 
 class _Asked(NamedTuple):
-    """What of a source is asked for, beside where it lies."""
+    """Options for reading a data source."""
 
-    kind: str
+    kind: TaskKind
     columns: Wanted
     limits: Mapping[str, int]
     seed: int
@@ -104,7 +104,7 @@ class _Asked(NamedTuple):
 def read_splits(
     source: str,
     *,
-    kind: str = CLASSES,
+    kind: TaskKind = TEXT_CLASSIFICATION,
     text_columns: Sequence[str] = (),
     image_column: str | None = None,
     label_column: str | None = None,
@@ -117,22 +117,24 @@ def read_splits(
 ) -> Splits:
     """Read a csv, tsv, json, jsonl or parquet file, a folder of them, a hub data set, or a function.
 
-    Columns not named are found by convention (`columns.READINGS`). `group_by` keeps the rows of a group
+    Columns not named are found by convention (see `reading`). `group_by` keeps the rows of a group
     in one split where splits are cut. `limits` holds the most rows of a split, drawn by a shuffle that
     follows from the seed. `revision` and `config_name` are for hub ids.
 
     Args:
         source: of images also a folder of one sub-folder a class; without labels also a text file, or a
             folder of them; of any kind `package.module:function` (see `functions`).
-        kind: of `kinds.KINDS`.
+        kind: one of `kinds.KINDS`.
         text_columns: of token classification the one column of lists of words.
         image_side: images whose shorter side has more pixels are shrunk to it; None keeps their sizes.
 
     Raises:
         AutopruneError: when the source cannot be read, or does not fit the kind.
     """
-    if kind not in KINDS:
-        raise AutopruneError(f"data of kind {kind!r} cannot be read; allowed: {listed(KINDS)}.")
+    if kind.is_own:
+        raise AutopruneError(
+            f"data of kind {kind.name!r} cannot be read; allowed: {listed(map(str, KINDS))}."
+        )
     limits = limits or {}
     wrong = {split: limit for split, limit in limits.items() if split not in SHARES or limit < 1}
     if wrong:
@@ -164,47 +166,49 @@ def demo_splits(seed: int = 0) -> Splits:
     """The built-in film reviews, split by film."""
     rows = demo_rows()
     table = from_columns({name: [row[name] for row in rows] for name in rows[0]})
-    asked = _Asked(CLASSES, Wanted(group="movie_name"), {}, seed)
+    asked = _Asked(TEXT_CLASSIFICATION, Wanted(group="movie_name"), {}, seed)
     return _splits({"train": table}, "rotten-tomatoes", asked)
 
 
-def _local_tables(path: Path, kind: str) -> dict[str, Table]:
+def _local_tables(path: Path, kind: TaskKind) -> dict[str, Table]:
     """What lies on this disk: tables, or what only rows of this kind are made from."""
-    if kind == IMAGES and path.is_dir() and (found := image_tables(path)):
+    if kind.reads_images and path.is_dir() and (found := image_tables(path)):
         return found
     has_tables = path.is_dir() and table_files(path)
-    if kind in UNLABELLED_TEXT and not has_tables and text_files(path):
-        return text_tables(path, by_line=kind == EMBEDDING)
+    if kind.reading.is_plain_text and not has_tables and text_files(path):
+        return text_tables(path, by_line=kind.reading.is_each_text_a_row)
     return local_tables(path, lambda: _hint(path, kind))
 
 
-def _hint(path: Path, kind: str) -> str:
+def _hint(path: Path, kind: TaskKind) -> str:
     """What else a source without tables may be."""
-    if kind == IMAGES:
+    if kind.reads_images:
         return " Or give a folder of one sub-folder a class, of at least two, with image files in them."
-    if kind in UNLABELLED_TEXT:
+    if kind.reading.is_plain_text:
         return " Or give text files (.txt)."
     if text_files(path):
-        return f" Plain text is for {listed(UNLABELLED_TEXT)} (--task)."
-    return " Images are for --task image-classification." if path.is_dir() and class_folders(path) else ""
+        of_text = sorted(kind.name for kind in KINDS if kind.reading.is_plain_text)
+        return f" Plain text is for {listed(of_text)} (--task)."
+    of_images = f" Images are for --task {IMAGE_CLASSIFICATION}."
+    return of_images if path.is_dir() and class_folders(path) else ""
 
 
 def _splits(tables: Mapping[str, Table], name: str, asked: _Asked) -> Splits:
     donor = next(split for split in SHARES if split in tables)
-    columns = find_columns(tables[donor], name, asked.columns, asked.kind)
+    columns = find_columns(tables[donor], name, asked.columns, asked.kind.reading)
     parts = {
-        split: read_rows(table, f"{name} ({split})", columns, asked.kind, asked.side)
+        split: read_rows(table, f"{name} ({split})", columns, asked.kind.reading, asked.side)
         for split, table in tables.items()
     }
     if not parts[donor]:
-        raise AutopruneError(f"{name} ({donor}) has no row with {READINGS[asked.kind].needs}. Give some.")
+        raise AutopruneError(f"{name} ({donor}) has no row with {asked.kind.reading.needs}. Give some.")
     parts = {split: rows for split, rows in parts.items() if rows}
     label_names: tuple[str, ...] = ()
     if columns.label:
         declared = tables[donor].classes.get(columns.label, ())
         where = f"label column {columns.label!r} of {name}"
         parts, label_names = labelled(parts, declared, asked.kind, where)
-    if asked.kind == EMBEDDING:
+    if asked.kind.reading.is_each_text_a_row:
         parts = {split: _once(rows) for split, rows in parts.items()}
     parts = _cut(parts, name, asked.seed)
     limits, seed = asked.limits, asked.seed
@@ -233,18 +237,18 @@ def _check_sizes(
 
 
 def _fingerprint(
-    splits: Mapping[str, Rows], names: tuple[str, ...], parts: Mapping[str, Sequence[Row]], kind: str
+    splits: Mapping[str, Rows], names: tuple[str, ...], parts: Mapping[str, Sequence[Row]], kind: TaskKind
 ) -> str:
-    """A SHA-256 over the kind (of other than text classes), the names, texts, labels and pixels."""
+    """A SHA-256 over the kind (other than text classification), the names, texts, labels and pixels."""
     content: list[Any] = [names, [(rows.texts, rows.labels) for rows in splits.values()]]
-    if kind != CLASSES:
-        content += [kind, [[row.image_key for row in rows] for rows in parts.values()]]
+    if kind.key_parts:
+        content += [*kind.key_parts, [[row.image_key for row in rows] for rows in parts.values()]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _transposed(rows: Sequence[Row], kind: str) -> Rows:
+def _transposed(rows: Sequence[Row], kind: TaskKind) -> Rows:
     texts = tuple(zip(*(row.texts for row in rows), strict=True))
-    labels = tuple(row.label for row in rows) if READINGS[kind].labels else ()
+    labels = tuple(row.label for row in rows) if kind.reading.labels else ()
     return Rows(texts, labels, tuple(row.image for row in rows if row.image is not None))
 
 
