@@ -35,6 +35,8 @@ from autoprune.space.levels import Level
 from autoprune.space.shipped import spaces_folder
 from autoprune.targets import get_target
 from autoprune.tasks.custom import own_task
+from autoprune.tasks.kinds import IMAGE_CLASSIFICATION
+from autoprune.tasks.metrics import METRICS
 from autoprune.workers.pool import SerialPool
 from tests.support.families import FAMILIES, ResNet
 from tests.support.made_run import write_rows
@@ -415,11 +417,11 @@ def test_every_part_of_a_task_is_in_its_digest(tmp_path: Path, monkeypatch: pyte
         replace(task, test=replace(task.test, inputs={"y": task.test.inputs["x"]})),
         replace(task, inputs=("y",)),
         replace(task, pad_id=1),
-        replace(task, kind="image-classification"),
+        replace(task, kind=IMAGE_CLASSIFICATION),
     ]
     digests += [one.digest() for one in changed]
     assert len(set(digests)) == len(digests)
-    assert task.digest() == digests[0] == replace(task, label_names=("a", "b"), metric="f1").digest()
+    assert task.digest() == digests[0] == replace(task, label_names=("a", "b"), metric=METRICS["f1"]).digest()
 
 
 def test_a_cache_does_not_depend_on_where_a_model_lies(use: Use, tmp_path: Path) -> None:

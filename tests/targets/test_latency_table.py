@@ -288,7 +288,7 @@ def test_a_model_that_cannot_be_timed_is_an_error_and_nothing_is_kept(cache: Pat
 
         return work
 
-    with SerialPool(broken, {}) as pool, pytest.raises(RuntimeError, match="none left"):
+    with SerialPool(broken, {}) as pool, pytest.raises(MemoryError, match="none left"):
         measured_costs._latency_table(prepared(), pool, Progress(quiet=True))
     assert not (cache / "latency").exists() or not list((cache / "latency").iterdir())
 
