@@ -444,7 +444,7 @@ def test_limits_read_well_in_a_plan_and_a_result(
     assert plan[2] == f"Space     bert.yaml  0 units; {planned}"
     reference = Measurement(91_080_000, 29.0, 50.0)
     done = Trial(4, Candidate(()), Measurement(4_390_000, 4.5, 80.0))
-    now = standing([done], config.limits(), reference, rows=100)
+    now = standing([done], config.limits(), reference, answers=100)
     lines = summary_lines(Summary(tmp_path, "finished", now, config.limits()))
     assert best in lines
     assert lines[lines.index(best) + 1].split() == ["#4", "best", "4.39", "MB", "4.50", "ms", "80.0"]

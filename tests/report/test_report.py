@@ -327,7 +327,7 @@ def test_a_uniform_model_trained_longer_is_named_where_it_is_chosen(front: Json)
     ]
     said = [one for one in notes(read_front(changed(front, trials=rows))) if "trained longer" in one]
     assert len(said) == 1
-    assert said[0].startswith(f"Trial {front['best']} is uniform 4-bit, trained longer, which beats")
+    assert said[0].startswith(f"Trial {front['best']} is uniform 4-bit, trained longer, which no trial dominates")
 
 
 def test_verdict_without_test_accuracy_budget_or_result(front: Json) -> None:
@@ -577,7 +577,7 @@ def recorded(
     rows += [Trial(k, *_pair(*one)) for k, one in enumerate(found, start=len(rows))]
     facts = {"recipe": {"steps": 1}, "fast_bits": [4], "integer": True, "target": "openvino"}
     about = {"facts": facts, "kinds": {}, "started": "", "command": "", "latency_table_error": 0.024}
-    now = standing(rows, Budget(), Measurement(3000, 30.0, 50.0), rows=10)
+    now = standing(rows, Budget(), Measurement(3000, 30.0, 50.0), answers=10)
     record = front_record(about, costs, now, Budget(), sizes=(1000.0, 3000.0), state="finished")
     json.dumps(record, allow_nan=False)
     return record
