@@ -327,7 +327,8 @@ def test_a_uniform_model_trained_longer_is_named_where_it_is_chosen(front: Json)
     ]
     said = [one for one in notes(read_front(changed(front, trials=rows))) if "trained longer" in one]
     assert len(said) == 1
-    assert said[0].startswith(f"Trial {front['best']} is uniform 4-bit, trained longer, which no trial dominates")
+    told = "is uniform 4-bit, trained longer, which no trial dominates"
+    assert said[0].startswith(f"Trial {front['best']} {told}")
 
 
 def test_verdict_without_test_accuracy_budget_or_result(front: Json) -> None:
