@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import pydantic
+from pydantic_core import core_schema
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.redaction import cleaned
@@ -32,6 +33,12 @@ class Limits(_Frozen):
     latency_ms: float | None = None
 
 
+def _read_by(parse: Callable[[object], object]) -> pydantic.GetPydanticSchema:
+    """A field that one function reads; its type is a class that pydantic need not know."""
+    schema = core_schema.no_info_plain_validator_function(parse)
+    return pydantic.GetPydanticSchema(lambda source, handler: schema)
+
+
 class Run(_Frozen):
     """Where a front comes from. `validation_rows` and `test_rows` are 0 where unknown.
 
@@ -50,9 +57,9 @@ class Run(_Frozen):
     command: str = ""
     budget: Limits = Limits()
     budget_text: str = ""
-    metric: Annotated[Metric, pydantic.PlainValidator(Metric.from_json)] = ACCURACY
+    metric: Annotated[Metric, _read_by(Metric.from_json)] = ACCURACY
     latency_of: str | None = None
-    task: Annotated[TaskKind, pydantic.PlainValidator(task_kind)] = TEXT_CLASSIFICATION
+    task: Annotated[TaskKind, _read_by(task_kind)] = TEXT_CLASSIFICATION
     validation_rows: int = 0
     test_rows: int = 0
     planned_trials: int = 0

@@ -12,7 +12,17 @@ from typing import Any
 
 from autoprune.core.errors import AutopruneError
 from autoprune.tasks.metrics import ACCURACY, METRICS, AnswerType, Metric
-from autoprune.tasks.reading import DOCUMENTS, LABELS, PAIRS, PICTURES, SCORES, TAGS, TEXTS, WORDS, Reading
+from autoprune.tasks.reading import (
+    DOCUMENT_COLUMNS,
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    SCORE_COLUMNS,
+    TAG_COLUMNS,
+    TEXT_COLUMNS,
+    TEXT_PAIRS,
+    WORD_COLUMNS,
+    Reading,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +155,7 @@ class TaskKind:
 
 TEXT_CLASSIFICATION = TaskKind(
     name="text-classification",
-    reading=Reading(what="text", inputs=TEXTS, labels=LABELS, pairs=PAIRS, most=2),
+    reading=Reading(what="text", inputs=TEXT_COLUMNS, labels=LABEL_COLUMNS, pairs=TEXT_PAIRS, most=2),
     answers="classes",
     usual_metric=ACCURACY,
     auto_class="AutoModelForSequenceClassification",
@@ -155,7 +165,7 @@ TEXT_CLASSIFICATION = TaskKind(
 )
 TOKEN_CLASSIFICATION = TaskKind(
     name="token-classification",
-    reading=Reading(what="tokens", inputs=WORDS, labels=TAGS),
+    reading=Reading(what="tokens", inputs=WORD_COLUMNS, labels=TAG_COLUMNS),
     answers="classes",
     answers_each_token=True,
     usual_metric=METRICS["f1"],
@@ -165,7 +175,13 @@ TOKEN_CLASSIFICATION = TaskKind(
 )
 TEXT_REGRESSION = TaskKind(
     name="text-regression",
-    reading=Reading(what="text", inputs=TEXTS, labels=(*SCORES, *LABELS), pairs=PAIRS, most=2),
+    reading=Reading(
+        what="text",
+        inputs=TEXT_COLUMNS,
+        labels=(*SCORE_COLUMNS, *LABEL_COLUMNS),
+        pairs=TEXT_PAIRS,
+        most=2,
+    ),
     answers="number",
     usual_metric=METRICS["spearman"],
     auto_class="AutoModelForSequenceClassification",
@@ -173,7 +189,7 @@ TEXT_REGRESSION = TaskKind(
 )
 SENTENCE_EMBEDDING = TaskKind(
     name="sentence-embedding",
-    reading=Reading(what="text", inputs=TEXTS, pairs=PAIRS, most=2, is_each_text_a_row=True),
+    reading=Reading(what="text", inputs=TEXT_COLUMNS, pairs=TEXT_PAIRS, most=2, is_each_text_a_row=True),
     answers="vector",
     usual_metric=METRICS["agreement"],
     auto_class="AutoModel",
@@ -181,7 +197,7 @@ SENTENCE_EMBEDDING = TaskKind(
 )
 CAUSAL_LM = TaskKind(
     name="causal-lm",
-    reading=Reading(what="text", inputs=DOCUMENTS),
+    reading=Reading(what="text", inputs=DOCUMENT_COLUMNS),
     answers="next token",
     answers_each_token=True,
     usual_metric=METRICS["perplexity"],
@@ -192,7 +208,7 @@ CAUSAL_LM = TaskKind(
 )
 IMAGE_CLASSIFICATION = TaskKind(
     name="image-classification",
-    reading=Reading(what="image", inputs=PICTURES, labels=LABELS),
+    reading=Reading(what="image", inputs=IMAGE_COLUMNS, labels=LABEL_COLUMNS),
     answers="classes",
     usual_metric=ACCURACY,
     auto_class="AutoModelForImageClassification",

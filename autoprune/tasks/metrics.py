@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from autoprune.core.errors import AutopruneError
 from autoprune.tasks import scoring
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from autoprune.tasks.answers import Answers
+
+Compute: TypeAlias = "Callable[[NDArray[np.float32], NDArray[Any], Answers | None], float]"
+"""From answers [m k], labels [m] and the teacher's answers to a score."""
 
 AnswerType = Literal["classes", "number", "vector", "next token", "own"]
 """What a model answers: logits of classes, a number, a vector, logits of the next token, or a user's own."""
@@ -50,7 +53,7 @@ class Metric:
     higher_is_better: bool = True
     _: KW_ONLY
     answers: AnswerType = field(default="own", compare=False)
-    compute: Callable[..., float] | None = field(default=None, compare=False, repr=False)
+    compute: Compute | None = field(default=None, compare=False, repr=False)
     in_words: str = field(default="", compare=False)
     hub_name: str = field(default="", compare=False)
     points_per_row: float = field(default=0.0, compare=False)
@@ -237,7 +240,7 @@ METRICS = {
                hub_name="matthews_correlation", points_per_row=2 * ONE_ROW),
         Metric("spearman", answers="number", compute=scoring.spearman, in_words="Spearman correlation",
                hub_name="spearmanr"),
-        Metric("agreement", answers="vector", compute=scoring.agreement,
+        Metric("agreement", answers="vector", compute=scoring.similarity_agreement,
                in_words="agreement with the original"),
         Metric("perplexity", "", higher_is_better=False, answers="next token", compute=scoring.next_token),
     )

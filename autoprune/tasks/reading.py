@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-PAIRS = (
+TEXT_PAIRS = (
     ("sentence1", "sentence2"),
     ("premise", "hypothesis"),
     ("question1", "question2"),
@@ -13,13 +13,13 @@ PAIRS = (
     ("sentence_a", "sentence_b"),
     ("text1", "text2"),
 )
-TEXTS = ("text", "sentence", "review", "content", "sms", "tweet", "question", "comment", "message")
-DOCUMENTS = (*TEXTS, "document", "article", "body")
-LABELS = ("label", "labels", "category", "class", "target", "sentiment")
-SCORES = ("score", "similarity", "similarity_score", "relatedness_score", "stars", "rating")
-WORDS = ("tokens", "words")
-TAGS = ("ner_tags", "pos_tags", "chunk_tags", "tags", "labels")
-PICTURES = ("image", "img", "picture", "file", "path", "pixel_values", "file_name")
+TEXT_COLUMNS = ("text", "sentence", "review", "content", "sms", "tweet", "question", "comment", "message")
+DOCUMENT_COLUMNS = (*TEXT_COLUMNS, "document", "article", "body")
+LABEL_COLUMNS = ("label", "labels", "category", "class", "target", "sentiment")
+SCORE_COLUMNS = ("score", "similarity", "similarity_score", "relatedness_score", "stars", "rating")
+WORD_COLUMNS = ("tokens", "words")
+TAG_COLUMNS = ("ner_tags", "pos_tags", "chunk_tags", "tags", "labels")
+IMAGE_COLUMNS = ("image", "img", "picture", "file", "path", "pixel_values", "file_name")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,9 @@ def spearman(values: NDArray[np.float32], labels: NDArray[Any], teacher: Answers
     return 100.0 * _rank_correlation(values[:, 0], labels)
 
 
-def agreement(values: NDArray[np.float32], labels: NDArray[Any], teacher: Answers | None = None) -> float:
+def similarity_agreement(
+    values: NDArray[np.float32], labels: NDArray[Any], teacher: Answers | None = None
+) -> float:
     """The rank correlation of all pairs' similarities with those of the teacher's vectors, in percent.
 
     Raises:

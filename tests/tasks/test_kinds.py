@@ -22,7 +22,7 @@ from autoprune.tasks.data.splits import read_splits
 from autoprune.tasks.encoding import pictures
 from autoprune.tasks.kinds import KINDS, OWN, TaskKind, task_kind
 from autoprune.tasks.metrics import METRICS, ONE_ROW, Metric
-from autoprune.tasks.reading import PICTURES, SCORES, Reading
+from autoprune.tasks.reading import IMAGE_COLUMNS, SCORE_COLUMNS, Reading
 
 ALL = (*KINDS, OWN)
 
@@ -95,7 +95,7 @@ def test_what_a_model_takes_and_what_its_head_is() -> None:
 
 IMAGE_REGRESSION = TaskKind(
     name="image-regression",
-    reading=Reading(what="image", inputs=PICTURES, labels=SCORES),
+    reading=Reading(what="image", inputs=IMAGE_COLUMNS, labels=SCORE_COLUMNS),
     answers="number",
     usual_metric=METRICS["spearman"],
     auto_class="AutoModelForImageClassification",

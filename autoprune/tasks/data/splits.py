@@ -41,14 +41,11 @@ from autoprune.tasks.data.tables import (
 )
 from autoprune.tasks.data.text_files import text_files, text_tables
 from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, KINDS, TEXT_CLASSIFICATION, TaskKind
-from autoprune.tasks.reading import TEXTS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
-__all__ = ["SHARES", "TEXTS", "Rows", "Splits", "demo_splits", "read_splits"]
 
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from autoprune.core.errors import AutopruneError
-from autoprune.tasks.data import demo, splits
+from autoprune.tasks.data import demo
 from autoprune.tasks.data.splits import Rows, Splits, demo_splits, read_splits
+from autoprune.tasks.reading import TEXT_COLUMNS
 
 SPLITS = ("train", "validation", "test")
 ROWS = [{"text": f'Row {i}, "quoted"\nNA', "label": ("neg", "pos", "mid")[i % 3]} for i in range(60)]
@@ -325,7 +326,7 @@ def test_columns_that_do_not_fit(tmp_path: Path) -> None:
     source = write(tmp_path / "a.csv", [{"words": f"t{i}", "label": i % 2} for i in range(20)])
     has = "a.csv has the columns words, label"
     assert message(source) == (
-        f"no text column found: {has}; known are {', '.join(splits.TEXTS)}. Name it by text_columns."
+        f"no text column found: {has}; known are {', '.join(TEXT_COLUMNS)}. Name it by text_columns."
     )
     named = {"text_columns": ["words"]}
     assert f"column gone does not exist: {has}" in message(source, text_columns=["gone"])
