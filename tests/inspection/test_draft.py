@@ -515,14 +515,14 @@ def test_a_file_is_never_overwritten(resnet_folder: Path, tmp_path: Path) -> Non
 
 def test_a_model_that_a_function_builds(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
-    result = run("test_draft:plain_cnn", "--image-size", 32, "--write-space", path, "--json")
+    result = run("tests.inspection.test_draft:plain_cnn", "--image-size", 32, "--write-space", path, "--json")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
     assert (record["what"], record["file"]) == ("draft", str(path))
     assert set(record["rules"]) == set(read_space(path).units)
     assert any("feed_forward" in one for rule in record["rules"].values() for one in rule["units"])
     assert record["left_alone"]
-    result = run("test_draft:plain_cnn", "--write-space", tmp_path / "other.yaml")
+    result = run("tests.inspection.test_draft:plain_cnn", "--write-space", tmp_path / "other.yaml")
     assert result.exit_code == 2
     assert "does not run on pixel_values [1, 3, 224, 224]" in result.stderr
     assert "give --image-size" in result.stderr
