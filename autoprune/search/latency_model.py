@@ -44,7 +44,7 @@ def with_paces(problem: Problem, chosen: Choice, measured_ms: Array) -> Problem:
         return problem
     chosen, measured_ms = chosen[use], measured_ms[use]
     size, slots, scales = _features(problem)
-    predicted = problem.totals(chosen)[1]
+    predicted = problem.totals(chosen).latency_ms
     rows = _rows(size, slots, len(scales), chosen)
     rows[:, 0] = predicted
     spread = rows * scales

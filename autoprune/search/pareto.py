@@ -83,8 +83,7 @@ def _offered(
 
 def _beats(uniform: Measurement, searched: Measurement, budget: Budget) -> bool:
     """Whether a uniform model that costs no more of what is limited is more accurate."""
-    is_timed = budget.latency_ms is not None and budget.size_bytes is None
-    costs = [m.latency_ms if is_timed else m.size_bytes for m in (uniform, searched)]
+    costs = [m.latency_ms if budget.limits_latency_alone else m.size_bytes for m in (uniform, searched)]
     return costs[0] <= SAME_SIZE * costs[1] and uniform.accuracy > searched.accuracy
 
 

@@ -124,8 +124,7 @@ def _worth_training(trials: Sequence[Trial], begun: AbstractSet[Key], budget: Bu
 
 def _cost(m: Measurement, budget: Budget) -> float:
     """What divergence is traded for: bytes, or milliseconds where these alone are limited."""
-    is_timed = budget.latency_ms is not None and budget.size_bytes is None
-    return m.latency_ms if is_timed else float(m.size_bytes)
+    return m.latency_ms if budget.limits_latency_alone else float(m.size_bytes)
 
 
 def _mended(trials: Sequence[Trial]) -> float:

@@ -22,7 +22,7 @@ from scipy.stats import qmc
 from autoprune.search.damage_model import Features, Learned, Taught
 from autoprune.search.hypervolume import added_area, covers, kl_scale, size_scale
 from autoprune.search.latency_model import with_paces
-from autoprune.search.solver.mckp import Problem, solve, sweep
+from autoprune.search.solver.mckp import Axis, Problem, solve, sweep
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial, finished
@@ -40,7 +40,7 @@ EDGE = 0.15
 """Of the range of sizes: how far beyond a limit bytes still count, so that a candidate at the limit,
 which is what was asked for, adds something."""
 
-TURNED_PRICES = (0.0, 0.3, 3.0, 1e6)
+BYTE_PRICES = (0.0, 0.3, 3.0, 1e6)
 """Prices of bytes where milliseconds are limited: from bytes that do not count to nothing but bytes."""
 
 MOST_STEPS = 100_000
@@ -138,7 +138,7 @@ class Aim:
         if len(pool) == 0 and not self._is_met(records):
             # No limit of time is out of reach for a prediction alone to say so: the quickest is tried.
             pool = judge.small_enough(_distinct(np.concatenate([every, self._changed(every[:BEST], rng)])))
-            order = np.argsort(problem.totals(pool)[1], kind="stable")
+            order = np.argsort(problem.totals(pool).latency_ms, kind="stable")
         for k in order:
             one = self.problem.candidate(pool[k])
             if one not in seen:
@@ -197,9 +197,9 @@ class Aim:
 
         def ranked(chosen: Choice) -> Choice:
             """Those within the budget, least divergence first; measured where it was."""
-            size, ms, _ = problem.totals(chosen)
-            fits = size <= (math.inf if budget.size_bytes is None else budget.size_bytes)
-            fits &= ms <= (math.inf if budget.latency_ms is None else budget.latency_ms)
+            totals = problem.totals(chosen)
+            fits = totals.size_bytes <= (math.inf if budget.size_bytes is None else budget.size_bytes)
+            fits &= totals.latency_ms <= (math.inf if budget.latency_ms is None else budget.latency_ms)
             kept = np.unique(chosen[fits], axis=0)
             kl = [measured.get(one.tobytes(), x) for one, x in zip(kept, taught.kl(kept), strict=True)]
             order: Choice = kept[np.argsort(kl, kind="stable")]
@@ -222,13 +222,14 @@ class Aim:
         prices = np.asarray(PRICES if judge.volume else PRICES[:1])
         found = [records.chosen[_front(judge.known[: len(records.kl)])]]
         for problem in (timed, _with(timed, taught)):
-            found.append(_swept(problem, targets, prices, self.high_ms - self.low_ms))
+            found.append(_swept(problem, targets, prices, self.high_ms - self.low_ms, along="bytes"))
             if self.budget.latency_ms is not None:
                 low = timed.fixed_ms + float(timed.latency_ms.min(1).sum())
                 limits = low + (self.budget.latency_ms - low) * steps**0.5
                 limits[-1] = self.budget.latency_ms
                 sizes = self.high_bytes - self.low_bytes
-                found.append(_swept(problem.turned(), limits, np.asarray(TURNED_PRICES), sizes))
+                byte_prices = np.asarray(BYTE_PRICES)
+                found.append(_swept(problem, limits, byte_prices, sizes, along="milliseconds"))
         return _distinct(np.concatenate(found).astype(np.intp))
 
     def _changed(self, base: Choice, rng: np.random.Generator) -> Choice:
@@ -265,8 +266,7 @@ class _Judge:
         timed = np.isfinite(records.latency_ms)
         self.known[:n, 1] = np.where(timed, aim._y(records.latency_ms), self.known[:n, 1])
         # Where milliseconds alone are limited, they are what divergence is traded for.
-        is_timed = aim.budget.latency_ms is not None and aim.budget.size_bytes is None
-        self.plane = [1, 2] if is_timed and aim.high_ms > aim.low_ms else [0, 2]
+        self.plane = [1, 2] if aim.budget.limits_latency_alone and aim.high_ms > aim.low_ms else [0, 2]
         self.front = self.known[_front(self.known[:, [self.plane[0], 1, 2]])][:, self.plane]
         self.open = aim.lattice[~covers(self.known, aim.lattice).any(0)] if self.volume else aim.lattice[:0]
 
@@ -274,12 +274,14 @@ class _Judge:
         """Those within the budget, by predicted bytes and milliseconds."""
         chosen = self.small_enough(chosen)
         limit_ms = self.aim.budget.latency_ms
-        return chosen if limit_ms is None else chosen[self.problem.totals(chosen)[1] <= limit_ms]
+        return chosen if limit_ms is None else chosen[self.problem.totals(chosen).latency_ms <= limit_ms]
 
     def small_enough(self, chosen: Choice) -> Choice:
         """Those within the budget, by predicted bytes alone."""
         limit = self.aim.budget.size_bytes
-        return chosen[self.problem.totals(chosen)[0] <= (self.aim.high_bytes if limit is None else limit)]
+        return chosen[
+            self.problem.totals(chosen).size_bytes <= (self.aim.high_bytes if limit is None else limit)
+        ]
 
     def gain(self, chosen: Choice) -> Array:
         """Hypervolume that each [m] adds to the known ones, in two and maybe three dimensions."""
@@ -291,8 +293,9 @@ class _Judge:
         return plane + more
 
     def _points(self, chosen: Choice) -> Array:
-        size, ms, _ = self.problem.totals(chosen)
-        return np.stack([self.aim._x(size), self.aim._y(ms), kl_scale(self.taught.kl(chosen))], 1)
+        totals = self.problem.totals(chosen)
+        x, y = self.aim._x(totals.size_bytes), self.aim._y(totals.latency_ms)
+        return np.stack([x, y, kl_scale(self.taught.kl(chosen))], 1)
 
 
 def _with(problem: Problem, taught: Taught) -> Problem:
@@ -300,10 +303,11 @@ def _with(problem: Problem, taught: Taught) -> Problem:
     return problem.with_damage(np.where(np.isfinite(problem.damage), taught.damage(), np.inf))
 
 
-def _swept(problem: Problem, targets: Array, prices: Array, span: float) -> Choice:
+def _swept(problem: Problem, targets: Array, prices: Array, span: float, *, along: Axis) -> Choice:
     """The solver's candidates for each limit and each price of the other cost, whose range is `span`."""
-    middle = float(np.median(problem.totals(sweep(problem, targets, np.zeros(1)))[2]))
-    return sweep(problem, targets, prices * middle * 3 / max(span, 1e-9)).astype(np.intp)
+    free = sweep(problem, targets, np.zeros(1), along=along)
+    middle = float(np.median(problem.totals(free).damage))
+    return sweep(problem, targets, prices * middle * 3 / max(span, 1e-9), along=along).astype(np.intp)
 
 
 def _distinct(chosen: Choice) -> Choice:

@@ -74,7 +74,7 @@ def solver_only(arena: Arena, trials: int) -> Search:
 def spread(problem: Problem, low: float, high: float, *, count: int) -> list[Candidate]:
     """Members of the predicted front, at most `count`, nearest below sizes a constant factor apart."""
     front = solve_front(problem, limit_bytes=high)
-    sizes = problem.totals(front)[0]
+    sizes = problem.totals(front).size_bytes
     targets = low * (high / low) ** np.linspace(0, 1, count)
     places = np.unique(np.maximum(np.searchsorted(sizes, targets * (1 + 1e-12), side="right") - 1, 0))
     return [problem.candidate(front[k]) for k in places]

@@ -54,12 +54,12 @@ def drawn(count: int, seed: int) -> NDArray[np.intp]:
 def off(one: Problem, truth: Problem) -> float:
     """Mean relative error on candidates that nothing was learned from."""
     chosen = drawn(200, 99)
-    return float(np.mean(np.abs(one.totals(chosen)[1] / truth.totals(chosen)[1] - 1)))
+    return float(np.mean(np.abs(one.totals(chosen).latency_ms / truth.totals(chosen).latency_ms - 1)))
 
 
 def taught(truth: Problem, count: int, *, noise: float = 0.0, seed: int = 1) -> Problem:
     chosen = drawn(count, seed)
-    ms = truth.totals(chosen)[1] * np.exp(noise * np.random.default_rng(seed).standard_normal(count))
+    ms = truth.totals(chosen).latency_ms * np.exp(noise * np.random.default_rng(seed).standard_normal(count))
     return with_paces(RIGHT, chosen, ms)
 
 
@@ -94,8 +94,8 @@ def test_the_more_trials_the_smaller_the_error_and_one_factor_is_not_enough() ->
     errors = [off(taught(truth, count, noise=0.03), truth) for count in (4, 16, 64)]
     assert errors == sorted(errors, reverse=True)
     chosen = drawn(64, 1)
-    factor = float(np.median(truth.totals(chosen)[1] / RIGHT.totals(chosen)[1]))
-    scaled = with_paces(RIGHT, drawn(1, 0), factor * RIGHT.totals(drawn(1, 0))[1])
+    factor = float(np.median(truth.totals(chosen).latency_ms / RIGHT.totals(chosen).latency_ms))
+    scaled = with_paces(RIGHT, drawn(1, 0), factor * RIGHT.totals(drawn(1, 0)).latency_ms)
     assert errors[-1] < 0.5 * off(scaled, truth)
 
 
@@ -112,7 +112,7 @@ def measured(truth: Problem, chosen: Sequence[NDArray[np.int64]]) -> Records:
 def test_a_search_under_a_limit_of_time_sees_through_the_errors_of_its_table(seed: int) -> None:
     """What a table makes out to be quickest is what it is most wrong about."""
     truth = problem_of(np.random.default_rng(seed).lognormal(0.3, 0.7, (UNITS, len(WIDTHS))))
-    ms = truth.totals(drawn(500, 7))[1]
+    ms = truth.totals(drawn(500, 7)).latency_ms
     limit = float(np.percentile(ms, 20))
     aim = Aim.of(RIGHT, Budget(None, limit))
     tried: list[Candidate] = []
@@ -132,7 +132,8 @@ def test_where_no_candidate_is_predicted_to_be_quick_enough_the_quickest_are_tri
         one = aim.propose(measured(RIGHT, []), np.zeros((0, UNITS), np.intp), seen, seed=k, volume=True)
         assert one is not None
         assert one not in seen
-        assert RIGHT.totals(RIGHT.chosen(one)[None])[1][0] < 0.4 * RIGHT.totals(drawn(500, 7))[1].mean()
+        ms = RIGHT.totals(RIGHT.chosen(one)[None]).latency_ms[0]
+        assert ms < 0.4 * RIGHT.totals(drawn(500, 7)).latency_ms.mean()
         seen.add(one)
     quick = RIGHT.chosen(Candidate(tuple((one.unit, Level(1.0, 4)) for one in SPACE.units)))
     met = Records(quick[None].astype(np.intp), np.ones(1), np.array([0.4 * RIGHT.fixed_ms]))

@@ -299,6 +299,8 @@ def fake(candidate: Candidate, rung: int) -> Trial:
 NOW = [0.0]
 """What time it is for the schedule."""
 
+CLOCK = SimpleNamespace(monotonic=lambda: NOW[0])
+
 
 @dataclass
 class Simulated:
@@ -385,7 +387,7 @@ def shared(one: Simulated) -> int:
 def clock() -> Iterator[None]:
     """The schedule sees the time of the run that was made last."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schedule_module, "time", SimpleNamespace(monotonic=lambda: NOW[0]))
+        patch.setattr(schedule_module, "time", CLOCK)
         yield
 
 

@@ -153,7 +153,7 @@ class Toy:
 
     def kl(self, candidate: Candidate) -> float:
         """What is measured; the noise is the candidate's own."""
-        total = float(self.truth.totals(self.truth.chosen(candidate)[None])[2][0])
+        total = float(self.truth.totals(self.truth.chosen(candidate)[None]).damage[0])
         draw = random.Random(repr(candidate.items)).gauss(0.0, 1.0)
         return total * float(np.exp(self.noise * draw))
 
@@ -219,7 +219,7 @@ def test_parts_of_the_damage_add_up_and_the_prior_predicts_their_sum() -> None:
     prior = learned(toy, []).mean()
     np.testing.assert_allclose(prior.damage(), problem.damage)
     chosen = toy.records(toy.random(20, 0, 1e9)).chosen
-    np.testing.assert_allclose(prior.kl(chosen), problem.totals(chosen)[2])
+    np.testing.assert_allclose(prior.kl(chosen), problem.totals(chosen).damage)
 
 
 def test_a_prediction_is_the_sum_times_what_the_features_weigh() -> None:
@@ -245,10 +245,10 @@ def test_a_unit_that_is_worse_than_predicted_is_found_out(factor: float) -> None
     toy = replace(plain, truth=plain.truth.with_damage(damage))
     taught = learned(toy, toy.random(150, 1, 1e9)).mean()
     new = toy.records(toy.random(200, 77, 1e9))
-    share = plain.truth.damage[unit][new.chosen[:, unit]] / plain.truth.totals(new.chosen)[2]
+    share = plain.truth.damage[unit][new.chosen[:, unit]] / plain.truth.totals(new.chosen).damage
     heavy = share > 0.4
     wrong = np.log(taught.kl(new.chosen) / new.kl)[heavy]
-    before = np.log(plain.truth.totals(new.chosen)[2] / new.kl)[heavy]
+    before = np.log(plain.truth.totals(new.chosen).damage / new.kl)[heavy]
     assert abs(np.median(wrong)) < 0.05
     assert np.sqrt(np.mean(wrong**2)) < 0.1
     assert factor == 1 or abs(np.median(before)) > 0.3
@@ -296,7 +296,7 @@ def test_bad_measurements_teach_nothing_and_only_the_latest_are_learned_from() -
     bad = np.array([np.nan, np.inf, 0.0, -1.0, np.nan, 0.0])
     np.testing.assert_allclose(Learned.of(features, chosen, bad).mean().damage(), problem.damage)
     many = np.random.default_rng(0).integers(16, size=(damage_model.MOST_TRIALS + 50, 3))
-    kl = np.maximum(problem.totals(many)[2], 1e-6)
+    kl = np.maximum(problem.totals(many).damage, 1e-6)
     assert len(Learned.of(features, many, kl).target) == damage_model.MOST_TRIALS
     strange = np.where(np.arange(len(kl)) < 50, 1.0, kl)
     np.testing.assert_array_equal(
@@ -394,7 +394,7 @@ def test_before_any_trial_proposals_lie_on_the_solvers_front(volume: bool) -> No
         assert one is not None
         best = solve(aim.problem, limit_bytes=toy.costs.size_bytes(one))
         assert best is not None
-        assert toy.costs.damage(one) <= 1.05 * aim.problem.totals(best[None])[2][0]
+        assert toy.costs.damage(one) <= 1.05 * aim.problem.totals(best[None]).damage[0]
 
 
 @pytest.mark.parametrize("seed", range(2))

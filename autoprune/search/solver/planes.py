@@ -1,0 +1,12 @@
+"""Arrays of costs: the types, and the order of their three planes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+BYTES, MS, DAMAGE = 0, 1, 2
+"""Planes of an array of costs [3 ...]: bytes, milliseconds, predicted damage."""
