@@ -15,10 +15,12 @@ import optuna
 import pytest
 import scipy
 
-from autoprune.search.proposer import Aim, Records
-from autoprune.search.samplers import OURS
+from autoprune.search.aim import Aim
+from autoprune.search.history import Asked
+from autoprune.search.records import Records
+from autoprune.search.samplers import OURS, make_proposer
 from autoprune.search.solver.mckp import Problem
-from autoprune.search.study import Asked, Study
+from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial
@@ -40,7 +42,8 @@ ROUNDS, CUT = 10, 5
 
 def open_study(path: Path, sampler: str, budget: Budget) -> Study:
     aim = Aim.of(Problem.of(SPACE, COSTS), budget)
-    return Study(path, SPACE, sampler=sampler, seed=3, repair=repair, aim=aim)
+    proposer = make_proposer(sampler, space=SPACE, seed=3, repair=repair, aim=aim)
+    return Study(path, SPACE, proposer=proposer)
 
 
 def named(candidate: Candidate) -> str:
@@ -109,8 +112,9 @@ def recorded(name: str) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The schedule sees the time of the simulated run."""
-    monkeypatch.setattr(test_promotion.schedule_module, "time", test_promotion.CLOCK)
+    """Schedule and study see the time of the simulated run."""
+    for module in test_promotion.CLOCKED:
+        monkeypatch.setattr(module, "time", test_promotion.CLOCK)
 
 
 @pytest.mark.parametrize(("sampler", "limited"), CASES)
@@ -129,7 +133,8 @@ def test_answers_are_those_recorded() -> None:
 
 
 if __name__ == "__main__":
-    test_promotion.schedule_module.time = test_promotion.CLOCK  # type: ignore[assignment]
+    for module in test_promotion.CLOCKED:
+        module.time = test_promotion.CLOCK
     with tempfile.TemporaryDirectory() as temporary:
         file = {"versions": VERSIONS, "proposals": record(Path(temporary))}
     RECORDED.write_text(json.dumps(file, indent=1) + "\n")

@@ -25,11 +25,11 @@ from autoprune.search.solver.planes import BYTES, DAMAGE, MS, Floats, Ints
 CAP = 8192
 """States that are kept exactly; more of them are thinned."""
 COARSE, FINE = {1: (2048, 1), 2: (256, 16)}, {1: (32768, 1), 2: (768, 24)}
-"""Bins of bytes and of milliseconds of the two rounds, by the number of limits: a front of 100 units of 25
-levels in under 2 s."""
+"""Bins of bytes and of milliseconds of the two rounds, by the number of limits; see
+docs/decisions/016-bins-of-the-knapsack.md."""
 NEARBY = 6
 """A gap found at one point of the curve holds for as many points to either side."""
-ROUNDS = 3
+GAP_ROUNDS = 3
 """Times that a smaller gap is used to look again among the choices above the bound."""
 BEFORE = 16
 """Points before the one where milliseconds begin to cost, from which on their limit is looked after."""
@@ -40,7 +40,7 @@ EPSILON = 1e-12
 """Share of a sum that rounding may change."""
 
 
-class Found(NamedTuple):
+class Solutions(NamedTuple):
     """Complete choices [n u] of levels with their sums [3 n]; exact where none was thinned out."""
 
     chosen: Ints
@@ -48,7 +48,7 @@ class Found(NamedTuple):
     exact: bool
 
 
-def front(size: Floats, damage: Floats) -> Ints:
+def undominated(size: Floats, damage: Floats) -> Ints:
     """Indices of the points that none dominates, smallest first; of equal ones the first."""
     order = np.lexsort((damage, size))
     least = np.minimum.accumulate(damage[order])
@@ -68,18 +68,18 @@ def near_front(costs: Floats, limits: Floats) -> Ints:
     coarse = _decide(costs, limits, curve, COARSE[2])
     if coarse.exact:
         return coarse.chosen
-    found = [coarse.chosen, _plane_front(costs, BYTES, MS, limits[BYTES])]
-    found.append(_plane_front(costs, MS, DAMAGE, limits[MS]))  # the front's last
+    parts = [coarse.chosen, _plane_front(costs, BYTES, MS, limits[BYTES])]
+    parts.append(_plane_front(costs, MS, DAMAGE, limits[MS]))  # the front's last
     binding = np.flatnonzero(curve.milli > 0)
     start = int(binding[0]) if len(binding) else len(curve.byte)
     if start > 0:  # up to some size milliseconds are no matter
         top = 1.1 * curve.costs[BYTES].sum(1)[min(start, len(curve.byte) - 1)]
-        found.append(_plane_front(costs, BYTES, DAMAGE, min(limits[BYTES], top)))
+        parts.append(_plane_front(costs, BYTES, DAMAGE, min(limits[BYTES], top)))
     if len(binding) and len(coarse.chosen):
         gaps = _gaps(coarse.sums, limits, curve)
         gaps[: max(0, start - BEFORE)] = -1.0
-        found.append(_decide(costs, limits, curve, FINE[2], gaps).chosen)
-    return np.concatenate(found)
+        parts.append(_decide(costs, limits, curve, FINE[2], gaps).chosen)
+    return np.concatenate(parts)
 
 
 def near_best(costs: Floats, limits: Floats) -> Ints:
@@ -102,15 +102,15 @@ def near_best(costs: Floats, limits: Floats) -> Ints:
     bound = _bound(curve, limits)
     g = int(bound.argmax())
     gap = float(coarse.sums[DAMAGE].min() - bound[g] + EPSILON * abs(curve.bound[g]))
-    prices, found = np.array([curve.byte[g], curve.milli[g]]), [coarse.chosen]
-    for _ in range(ROUNDS):
+    prices, parts = np.array([curve.byte[g], curve.milli[g]]), [coarse.chosen]
+    for _ in range(GAP_ROUNDS):
         fine = _within(costs, limits, prices, gap)
-        found.append(fine.chosen)
-        left = float(fine.sums.min(initial=gap))
-        if fine.exact or left >= gap:
+        parts.append(fine.chosen)
+        smaller = float(fine.sums.min(initial=gap))
+        if fine.exact or smaller >= gap:
             break
-        gap = left
-    return np.concatenate(found)
+        gap = smaller
+    return np.concatenate(parts)
 
 
 def _bound(curve: Curve, limits: Floats) -> Floats:
@@ -141,7 +141,7 @@ def _plane(costs: Floats, limited: int, other: int) -> Floats:
 
 def _decide(
     costs: Floats, limits: Floats, curve: Curve, bins: tuple[int, int], gaps: Floats | None = None
-) -> Found:
+) -> Solutions:
     """Decide unit after unit, those of least difference in bytes first; gaps [g]: largest slack of use."""
     least = costs[:2].min(2)
     room = limits + EPSILON * np.abs(limits) - least.sum(1)
@@ -154,11 +154,11 @@ def _decide(
         if len(kept) > CAP:
             kept, exact = kept[_thinned(sums[:, kept], curve, order[: k + 1], bins, gaps)], False
         plane = sums[BYTES, kept], sums[DAMAGE, kept]
-        kept = kept[~_dominated(sums[:, kept])] if bins[1] > 1 else kept[front(*plane)]
+        kept = kept[~_dominated(sums[:, kept])] if bins[1] > 1 else kept[undominated(*plane)]
         states = sums[:, kept]
         parent, level = np.divmod(kept, len(options))
         back.append((parent, options[level]))
-    return Found(_walk_back(states.shape[1], order, back), states, exact)
+    return Solutions(_walk_back(states.shape[1], order, back), states, exact)
 
 
 def _sums(states: Floats, options: Floats, room: Floats) -> tuple[Floats, Ints]:
@@ -190,7 +190,7 @@ def _gaps(sums: Floats, limits: Floats, curve: Curve) -> Floats:
 
     A choice that is better than these at some size has no more slack at the prices of that size.
     """
-    sums = sums[:, front(sums[BYTES], sums[DAMAGE])]
+    sums = sums[:, undominated(sums[BYTES], sums[DAMAGE])]
     size = np.append(sums[BYTES, 1:], sums[BYTES, -1:])  # just below the next, the last one is the best known
     ms = limits[MS] if np.isfinite(limits[MS]) else 0.0
     bound = curve.bound[:, None] - curve.byte[:, None] * size - curve.milli[:, None] * ms  # [g n]
@@ -266,7 +266,7 @@ def _dominated(sums: Floats, bins: int = 64) -> NDArray[np.bool_]:
     return out
 
 
-def _within(costs: Floats, limits: Floats, prices: Floats, gap: float) -> Found:
+def _within(costs: Floats, limits: Floats, prices: Floats, gap: float) -> Solutions:
     """Choices within limits [2] of slack up to `gap` at these prices [2] of a byte and a millisecond.
 
     What is left of a limit counts as slack too, at its price. The least damaged choice is among them
@@ -296,5 +296,5 @@ def _within(costs: Floats, limits: Floats, prices: Floats, gap: float) -> Found:
         parent, level = np.divmod(kept, len(options[u]))
         back.append((parent, options[u][level]))
     chosen = _walk_back(states.shape[1], order, back)
-    left = states[DAMAGE] + prices @ np.maximum(limits[:, None] - states[:2], 0.0)
-    return Found(chosen, left[None], exact)
+    slack = states[DAMAGE] + prices @ np.maximum(limits[:, None] - states[:2], 0.0)
+    return Solutions(chosen, slack[None], exact)

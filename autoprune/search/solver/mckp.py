@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.search.solver.knapsack import front, near_best, near_front
+from autoprune.search.solver.knapsack import near_best, near_front, undominated
 from autoprune.search.solver.lagrange import hulls
 from autoprune.search.solver.planes import Floats, Ints
 from autoprune.space.costs import Costs
@@ -80,8 +81,13 @@ class Problem:
 
     def chosen(self, candidate: Candidate) -> Ints:
         """Level indices [u] of a candidate (inverse of `candidate`)."""
-        pairs = zip(self.levels, candidate.items, strict=True)
-        return np.array([levels.index(level) for levels, (_, level) in pairs], np.int64)
+        pairs = zip(self._places, candidate.items, strict=True)
+        return np.array([places[level] for places, (_, level) in pairs], np.int64)
+
+    @cached_property
+    def _places(self) -> tuple[dict[Level, int], ...]:
+        """The index of each level, unit by unit."""
+        return tuple({level: k for k, level in enumerate(levels)} for levels in self.levels)
 
     def totals(self, chosen: Ints) -> Totals:
         """Bytes, milliseconds and damage of candidates [n u]."""
@@ -113,7 +119,7 @@ def solve_front(problem: Problem, *, limit_bytes: float | None = None, limit_ms:
     chosen = near_front(_costs(problem), _limits(problem, limit_bytes, limit_ms))
     fitting = _fitting(problem, chosen, limit_bytes, limit_ms)
     totals = problem.totals(fitting)
-    return fitting[front(totals.size_bytes, totals.damage)]
+    return fitting[undominated(totals.size_bytes, totals.damage)]
 
 
 def _costs(problem: Problem) -> Floats:
