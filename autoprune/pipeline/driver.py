@@ -34,12 +34,13 @@ from autoprune.run.folder import FRONT, STUDY, UNITS, RunFolder, located
 from autoprune.run.identity import hold_to
 from autoprune.run.standing import Summary
 from autoprune.run.text import standing_note, trial_line
+from autoprune.search.aim import Aim
 from autoprune.search.baselines import baselines, first_candidates
 from autoprune.search.promotion import RUNG_STEPS
-from autoprune.search.proposer import Aim, Records
+from autoprune.search.records import Records
 from autoprune.search.repair import repair
-from autoprune.search.samplers import OURS
-from autoprune.search.schedule import Plan, Schedule, Work, is_candidate
+from autoprune.search.samplers import make_proposer
+from autoprune.search.schedule import Plan, Schedule, is_candidate
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.study import Study
 from autoprune.space.budget import Budget
@@ -51,9 +52,6 @@ from autoprune.workers.latency_node import parse_label
 from autoprune.workers.pool import describe, run_each
 
 log = logging.getLogger(__name__)
-
-WARM_STARTS = 8
-"""Candidates from the repair's ladders of sizes before one of Optuna's samplers is asked."""
 
 
 def plan(
@@ -142,13 +140,12 @@ class _Search:
         self.study = Study(
             run.path / STUDY,
             self.space,
-            sampler=config.sampler,
-            seed=config.seed,
-            repair=self._repair,
+            proposer=make_proposer(
+                config.sampler, space=self.space, seed=config.seed, repair=self._repair, aim=self.aim
+            ),
             storage=config.storage,
             name=run.study_name(),
             expect=_expected(run),
-            aim=self.aim,
         )
         self.ledger = Ledger(
             run,
@@ -157,7 +154,7 @@ class _Search:
             self.costs,
             reference_ms=self.reference_ms,
             wanted=trials,
-            sizes=(self.aim.low_bytes, self.aim.high_bytes),
+            byte_range=self.aim.scale.byte_range,
         )
 
     def go(self, *, new_budget: bool) -> Summary:
@@ -198,7 +195,7 @@ class _Search:
         rung = 1 if self.prepared.recipe.steps else 0
         if any(one.candidate == found and one.rung >= rung for one in trials):
             return
-        asked = self.study.ask(found)
+        asked = self.study.ask(found, rung=rung)
         with self.progress.bar(f"The solver's answer to {budget}", 1) as bar:
             for outcome in run_each(self.pool, [self._job(found, rung)], bar):
                 trial = self.study.tell(asked.token, self.ledger.trial_of(found, rung, outcome))
@@ -268,30 +265,28 @@ class _Search:
 
     def _run_trials(self) -> None:
         """Ask, evaluate, tell, until enough are finished or the time is up."""
-        # Optuna's samplers begin with the repair's ladders of sizes; ours begins with the solver's.
-        starts = [] if self.config.sampler == OURS else first_candidates(
+        starts = first_candidates(
             self.space, self.costs, fast=get_target(self.config.target).fast,
-            limit_bytes=self._limit_bytes(), count=WARM_STARTS,
+            limit_bytes=self._limit_bytes(), count=self.study.proposer.warm_starts,
         )  # fmt: skip
-        schedule, flying = Schedule(self.study, self._plan(), starts), dict[int, Work]()
+        schedule = Schedule(self.study, self._plan(), starts)
         begun, waited = time.monotonic(), 0.0
         with self.progress.bar("Search", self.wanted) as bar:
             while True:
                 while self.pool.free and (work := schedule.next()) is not None:
-                    flying[work.token] = work
                     self.pool.submit(work.token, self._job(work.candidate, work.rung))
-                if not flying:
+                if not self.study.history.in_flight:
                     break
                 pause = time.monotonic()
                 outcome = self.pool.next(timeout=1.0)
                 waited += time.monotonic() - pause
                 if outcome is None:
                     continue
-                work = flying.pop(outcome.key)
+                work = self.study.history.in_flight[outcome.key]
                 trial = self.study.tell(work.token, self.ledger.trial_of(work.candidate, work.rung, outcome))
-                schedule.done(work)
                 self.ledger.keep(trial, outcome.result)
-                self._say(trial, schedule.seconds_left(self.pool.size), len(flying), bar)
+                in_flight = len(self.study.history.in_flight)
+                self._say(trial, schedule.seconds_left(self.pool.size), in_flight, bar)
         self.ledger.close_trials(schedule.stopped_by, time.monotonic() - begun, waited)
 
     def _plan(self) -> Plan:
@@ -301,7 +296,7 @@ class _Search:
             wanted=self.wanted,
             steps=self.prepared.recipe.steps,
             answers=task.answer_count(task.validation),
-            sizes=(self.aim.low_bytes, self.aim.high_bytes),
+            byte_range=self.aim.scale.byte_range,
             patience=self.config.patience,
             deadline=None if limit is None else self.started + limit,
         )

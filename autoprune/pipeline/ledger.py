@@ -20,6 +20,7 @@ from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder
 from autoprune.run.front_record import front_record, sensitivity_file
 from autoprune.run.standing import Standing, standing
+from autoprune.search.hypervolume import ByteRange
 from autoprune.search.schedule import is_candidate
 from autoprune.search.study import Study
 from autoprune.space.costs import Costs
@@ -75,10 +76,10 @@ class Ledger:
         *,
         reference_ms: float,
         wanted: int,
-        sizes: tuple[float, float],
+        byte_range: ByteRange,
     ) -> None:
         self.run, self.prepared, self.study, self.costs = run, prepared, study, costs
-        self.sizes = sizes
+        self.byte_range = byte_range
         self.config, self.reference_ms, self.wanted = run.config(), reference_ms, wanted
         self.budget = self.config.limits()
         self.started = time.monotonic()
@@ -123,7 +124,7 @@ class Ledger:
         now = self.standing()
         seconds = round(self.before + time.monotonic() - self.started, 1)
         about = self.run.about() | {"seconds": seconds}
-        record = front_record(about, self.costs, now, self.budget, sizes=self.sizes, state=state)
+        record = front_record(about, self.costs, now, self.budget, byte_range=self.byte_range, state=state)
         write_json(self.run.path / FRONT, record)
         if state != "running" or not (self.run.path / SENSITIVITY).exists():
             write_json(self.run.path / SENSITIVITY, sensitivity_file(record))

@@ -11,15 +11,13 @@ from typing import Any
 from scipy.stats import spearmanr
 
 from autoprune.run.standing import Standing
+from autoprune.search.hypervolume import ByteRange
 from autoprune.search.pareto import within
 from autoprune.search.promotion import RUNG_STEPS, agreement, kl_hypervolume
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Candidate, Width
-from autoprune.space.trial import Trial, finished
-
-FEWEST_PAIRS = 3
-"""How well a prediction held is told of no fewer trials."""
+from autoprune.space.trial import FEWEST_PAIRS, Trial, finished
 
 NOTED = ("stopped_by", "driver_share", "overhead_share", "latency_table_error")
 """What `run.json` says of how the search went, where it says it."""
@@ -31,12 +29,12 @@ def front_record(
     now: Standing,
     budget: Budget,
     *,
-    sizes: tuple[float, float],
+    byte_range: ByteRange,
     state: str,
 ) -> dict[str, Any]:
     """The content of `front.json`: the run, its units, every trial, and the front.
 
-    sizes: bytes between which the hypervolume in (bytes, log KL) is taken.
+    byte_range: sizes between which the hypervolume in (bytes, log KL) is taken.
     """
     members = {one.number for one in now.front}
     fit = {one.number for one in within(now.trials, budget)}
@@ -64,7 +62,7 @@ def front_record(
         "hypervolume_reference": dict(
             zip(("size_bytes", "latency_ms", "accuracy"), now.reference.objectives(), strict=True)
         ),
-        "kl_hypervolume": kl_hypervolume(now.trials, sizes),
+        "kl_hypervolume": kl_hypervolume(now.trials, byte_range),
         "rungs": [_rung_record(now.trials, rung, steps) for rung in range(3)],
         "agreement": [_agreement_record(now.trials, lower, upper) for lower, upper in ((0, 1), (1, 2))],
         "sensitivity": {

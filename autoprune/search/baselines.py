@@ -1,4 +1,4 @@
-"""What every run begins with: the models it is compared with, and the first candidates."""
+"""Baselines, which every run is compared with, and warm starts, the first candidates of a search."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ def baselines(space: SearchSpace, costs: Costs, budget: Budget) -> dict[str, Can
     }
     if not fits(named["uniform 4-bit"], costs, budget):
         named |= _widest_that_fits(space, costs, budget)
-    if any(one.integer for one in space.units):
+    if any(unit.integer for unit in space.units):
         named[f"uniform {INTEGER}"] = space.uniform(Level(0.0, 8, 8))
     return named | ({"uniform pruning": pruned} if pruned is not None else {})
 
 
 def _widest_that_fits(space: SearchSpace, costs: Costs, budget: Budget) -> dict[str, Candidate]:
-    """The uniform model of most bits below 4 that is predicted to fit, by name; none where none does.
+    """The uniform model of most bits below 4 that is predicted to fit, by name; empty where none fits.
 
-    Without it nothing plain stands beside what a search finds below 4 bits, and a plain model, trained,
-    can be the better one: SmolLM2 in 3 bits had perplexity 45.9 where a search that removed heads had 48.9.
+    It may be better than what a search finds: docs/decisions/015-baseline-below-four-bits.md.
     """
-    for bits in sorted({one for unit in space.units for one in unit.bits if one < 4}, reverse=True):
-        if fits(one := space.uniform(Level(0.0, bits)), costs, budget):
-            return {f"uniform {bits}-bit": one}
+    for bits in sorted({bits for unit in space.units for bits in unit.bits if bits < 4}, reverse=True):
+        if fits(candidate := space.uniform(Level(0.0, bits)), costs, budget):
+            return {f"uniform {bits}-bit": candidate}
     return {}
 
 
@@ -48,13 +47,14 @@ def first_candidates(
 ) -> list[Candidate]:
     """Two ladders of sizes in turn: bits that the target computes with fast, and any bits."""
     spaces = ([space.only(fast)] if fast else []) + [space]
-    ladders = [warm_starts(one, costs, limit_bytes=limit_bytes, count=count // len(spaces)) for one in spaces]
+    count //= len(spaces)
+    ladders = [warm_starts(part, costs, limit_bytes=limit_bytes, count=count) for part in spaces]
     turns = itertools.zip_longest(*ladders)
-    return list(dict.fromkeys(one for turn in turns for one in turn if one is not None))
+    return list(dict.fromkeys(candidate for turn in turns for candidate in turn if candidate is not None))
 
 
 def warm_starts(space: SearchSpace, costs: Costs, *, limit_bytes: int | None, count: int) -> list[Candidate]:
-    """Candidates to begin with: the original brought under a ladder of sizes.
+    """Warm starts: the original brought under a ladder of sizes.
 
     The sizes fall by a constant factor from the limit (the original's size when there is none) to
     just above the smallest candidate.
@@ -66,17 +66,18 @@ def warm_starts(space: SearchSpace, costs: Costs, *, limit_bytes: int | None, co
         return []
     last = min(floor * 1.1, top)
     rungs = [top * (last / top) ** (k / max(1, count - 1)) for k in range(count)]
-    made = [fitted(space.untouched(), space, costs, int(max(rung, floor))) for rung in rungs]
-    return list(dict.fromkeys(made))
+    candidates = [fitted(space.untouched(), space, costs, int(max(rung, floor))) for rung in rungs]
+    return list(dict.fromkeys(candidates))
 
 
 def uniform_pruning(space: SearchSpace, costs: Costs, budget: Budget) -> Candidate | None:
-    """Every unit pruned by one ratio at one width: of all that fit the least damaging by prediction.
+    """Every unit pruned by the same ratio at the same width: the least damaging of all that fit.
 
     Embeddings cannot be pruned and are large, so pruning alone rarely reaches a budget: the width, the
     same everywhere, goes down until some ratio fits. None where there is nothing to prune.
     """
-    ratios = sorted({r for one in space.units for r in one.ratios} - {0.0})
-    widths = dict.fromkeys(w for one in space.units for w in one.widths)
-    every = [space.uniform(Level.of(ratio, width)) for width in widths for ratio in ratios]
-    return min((one for one in every if fits(one, costs, budget)), key=costs.damage, default=None)
+    ratios = sorted({ratio for unit in space.units for ratio in unit.ratios} - {0.0})
+    widths = dict.fromkeys(width for unit in space.units for width in unit.widths)
+    candidates = [space.uniform(Level.of(ratio, width)) for width in widths for ratio in ratios]
+    fitting = (candidate for candidate in candidates if fits(candidate, costs, budget))
+    return min(fitting, key=costs.damage, default=None)

@@ -1,17 +1,17 @@
-"""What finished trials teach about predicted damage. Plain numbers.
+"""Surrogate model of divergence: Bayesian linear regression on what finished trials measured. Numbers only.
 
-A candidate's divergence is predicted as a sum of its units' damages. What that gets wrong is not
-random: large damage saturates, one unit's rounding is worse than predicted, removal is worse
-everywhere. So the logarithm of measured over predicted divergence is regressed on three kinds of
-feature: a parabola in the log of the prediction; the share of the damage that each part of each unit
-has (what removal does, and what rounding adds), with nested priors, all units together, one unit, one
-unit at one ratio or width (Gelman and Hill, Data Analysis Using Regression and Multilevel/Hierarchical
-Models, 2007, chapter 12); and which level each unit is at. Bayesian linear regression, in its dual form
-(Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, section 2.1).
+The dual form of the regression (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006,
+section 2.1). A candidate's divergence is predicted as the sum of its units' damages. The errors of that sum
+are not random: large damage saturates, the rounding of one unit is worse than predicted, removal is worse
+everywhere. So the logarithm of measured over predicted divergence is regressed on three kinds of feature:
 
-On 700 candidates of a small transformer the root mean square error of the logarithm fell from 0.57 to
-0.16 after 20 trials, 0.13 after 50 and 0.10 after 100; with factors on the damages alone it was 0.32,
-0.25 and 0.22. Products of two units' levels brought nothing (0.094 against 0.095).
+- a parabola in the logarithm of the prediction;
+- the share of the damage that each part of each unit has (what removal does, and what rounding adds), with
+  nested priors: all units together, one unit, one unit at one ratio or width (Gelman and Hill, Data Analysis
+  Using Regression and Multilevel/Hierarchical Models, 2007, chapter 12);
+- the level of each unit.
+
+How far the error falls with the number of trials: docs/decisions/010-features-of-the-damage-model.md.
 
 Letters: u units, l levels, n trials, m candidates, p features.
 """
@@ -23,11 +23,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from autoprune.search.records import MOST_TRIALS
 from autoprune.search.solver.mckp import Problem
+from autoprune.search.solver.planes import Choice, Floats
 from autoprune.space.levels import FLOAT_BITS, Level
-
-Array = NDArray[np.float64]
-Choice = NDArray[np.intp]
 
 TREND = (1.0, 0.3, 0.1)
 """Prior standard deviations of the parabola's coefficients."""
@@ -39,11 +38,8 @@ SHARED, PART, EFFECT = 0.7, 0.5, 0.1
 """Prior standard deviations: of a part of the damage in all units, in one unit (and at one ratio or
 width of it), and of a unit being at a level."""
 
-NOISE = 0.07
+KL_NOISE = 0.07
 """Standard deviation of the logarithm that no feature explains."""
-
-MOST_TRIALS = 256
-"""Trials learned from, the latest; the cost grows with the cube of their number."""
 
 LEAST = 1e-9
 """Nats a row that a prediction is never below: a candidate of no predicted damage has a logarithm too."""
@@ -58,11 +54,11 @@ class Features:
     places [u l]: the number of the feature of being there. scales [p]: prior standard deviations.
     """
 
-    removal: Array
-    rounding: Array
+    removal: Floats
+    rounding: Floats
     slots: NDArray[np.intp]
     places: NDArray[np.intp]
-    scales: Array
+    scales: Floats
 
     @classmethod
     def of(cls, problem: Problem) -> Features:
@@ -87,7 +83,7 @@ class Features:
         every = np.concatenate([scales, np.full(known.size, EFFECT)])
         return cls(removal, known - removal, slots, places, every)
 
-    def rows(self, chosen: Choice) -> tuple[Array, Array]:
+    def rows(self, chosen: Choice) -> tuple[Floats, Floats]:
         """Features [n p] and predicted divergence [n] of candidates [n u]."""
         n, units = chosen.shape
         u = np.arange(units)
@@ -104,42 +100,42 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Taught:
-    """Predictions with some weights [p] of the features."""
+class DamageModel:
+    """Predicted divergence with given weights [p] of the features."""
 
     features: Features
-    weights: Array
+    weights: Floats
 
-    def kl(self, chosen: Choice) -> Array:
+    def kl(self, chosen: Choice) -> Floats:
         """Divergence [m] of candidates [m u], nats a row."""
-        one = self.features
-        learned = self.weights[one.slots].sum(-1)  # [u l 2]
-        parts = one.removal * learned[..., 0] + one.rounding * learned[..., 1]
+        features = self.features
+        learned = self.weights[features.slots].sum(-1)  # [u l 2]
+        parts = features.removal * learned[..., 0] + features.rounding * learned[..., 1]
         where = chosen + np.arange(chosen.shape[1]) * parts.shape[1]  # in tables [u l], flat
-        total = np.maximum((one.removal + one.rounding).take(where).sum(1), LEAST)
-        shift = parts.take(where).sum(1) / total + self.weights[one.places].take(where).sum(1)
+        total = np.maximum((features.removal + features.rounding).take(where).sum(1), LEAST)
+        shift = parts.take(where).sum(1) / total + self.weights[features.places].take(where).sum(1)
         shift += _parabola(np.log(total)) @ self.weights[:3]
-        out: Array = total * np.exp(shift)
+        out: Floats = total * np.exp(shift)
         return out
 
-    def damage(self) -> Array:
+    def table(self) -> Floats:
         """Damage [u l] that sums to nearly the same, for a solver: each part with its own factor."""
         factor = np.exp(np.clip(self.weights[self.features.slots].sum(-1), -2.0, 2.0))  # [u l 2]
-        out: Array = self.features.removal * factor[..., 0] + self.features.rounding * factor[..., 1]
+        out: Floats = self.features.removal * factor[..., 0] + self.features.rounding * factor[..., 1]
         return out
 
 
 @dataclass(frozen=True)
-class Learned:
-    """The posterior of the weights after some trials."""
+class Posterior:
+    """Posterior distribution of the weights after some trials."""
 
     features: Features
-    rows: Array
-    target: Array
-    cholesky: Array
+    rows: Floats
+    target: Floats
+    cholesky: Floats
 
     @classmethod
-    def of(cls, features: Features, chosen: Choice, measured: Array) -> Learned:
+    def of(cls, features: Features, chosen: Choice, measured: Floats) -> Posterior:
         """From candidates [n u] and their measured divergence [n]; with none, the prior."""
         u = np.arange(chosen.shape[1])
         foreseen = (features.removal + features.rounding)[u, chosen].sum(1)
@@ -147,20 +143,16 @@ class Learned:
         use = np.flatnonzero((measured > 0) & np.isfinite(measured) & (foreseen > LEAST))[-MOST_TRIALS:]
         rows, predicted = features.rows(chosen[use])
         spread = rows * features.scales
-        covariance = spread @ spread.T + NOISE**2 * np.eye(len(use))
+        covariance = spread @ spread.T + KL_NOISE**2 * np.eye(len(use))
         factor = np.linalg.cholesky(covariance).astype(np.float64)
         return cls(features, rows, np.log(measured[use] / predicted), factor)
 
-    def mean(self) -> Taught:
-        """At the posterior mean.
-
-        Draws of the posterior instead (Thompson sampling) were tried and lost: on a small transformer,
-        after 100 trials, 0.574 of the hypervolume in (bytes, log KL) against 0.588.
-        """
+    def mean(self) -> DamageModel:
+        """The model at the posterior mean; see docs/decisions/011-posterior-mean.md."""
         weights = np.linalg.solve(self.cholesky.T, np.linalg.solve(self.cholesky, self.target))
-        return Taught(self.features, self.features.scales**2 * (self.rows.T @ weights))
+        return DamageModel(self.features, self.features.scales**2 * (self.rows.T @ weights))
 
 
-def _parabola(log_kl: Array) -> Array:
+def _parabola(log_kl: Floats) -> Floats:
     x = log_kl - CENTRE
     return np.stack([np.ones_like(x), x, x * x], axis=-1)

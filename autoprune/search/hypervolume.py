@@ -1,15 +1,26 @@
-"""How much a front dominates, on arrays: areas in the unit square, points of a lattice in the cube.
+"""Hypervolume on arrays: areas in the unit square, points of a lattice in the unit cube.
 
 Coordinates are scaled so that 0 is ideal and 1 is as bad as counts. Letters: n known points, m new
-ones, q points of a lattice.
+points, q points of a lattice.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from autoprune.search.solver.planes import Floats
+
+
+@dataclass(frozen=True)
+class ByteRange:
+    """Bytes between which size counts: those of the smallest model and of the largest that counts."""
+
+    low: float
+    high: float
+
 
 KL_FLOOR = 1e-5
 """Nats a row below which a model is as good as the original: uniform 8-bit is about here."""
@@ -18,23 +29,23 @@ KL_CEILING = 1.0
 """Nats a row at which nothing is left of the original; twice as bad counts the same."""
 
 
-def kl_scale(kl: Array) -> Array:
+def kl_scale(kl: Floats) -> Floats:
     """Divergence (nats) on the scale that resolves the good end: its logarithm, 0 at the floor.
 
     >>> kl_scale(np.array([1e-6, 1e-5, 10**-2.5, 1.0, 3.0])).round(3).tolist()
     [0.0, 0.0, 0.5, 1.0, 1.0]
     """
-    scaled: Array = np.clip(np.log(np.maximum(kl, 1e-12) / KL_FLOOR) / np.log(KL_CEILING / KL_FLOOR), 0, 1)
+    scaled: Floats = np.clip(np.log(np.maximum(kl, 1e-12) / KL_FLOOR) / np.log(KL_CEILING / KL_FLOOR), 0, 1)
     return scaled
 
 
-def size_scale(size_bytes: Array, low: float, high: float) -> Array:
-    """Bytes scaled so that 0 is the smallest candidate, 1 the largest that counts."""
-    scaled: Array = np.clip((size_bytes - low) / max(high - low, 1e-9), 0, 1)
+def unit_scale(values: Floats, *, low: float, high: float) -> Floats:
+    """Bytes or milliseconds scaled so that 0 is the least, 1 the most that counts."""
+    scaled: Floats = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
     return scaled
 
 
-def area(points: Array) -> float:
+def area(points: Floats) -> float:
     """Share of the unit square that points [n 2] dominate.
 
     >>> area(np.array([[0.5, 0.5], [0.75, 0.25], [0.8, 0.9]]))
@@ -47,12 +58,13 @@ def area(points: Array) -> float:
     return float(((np.append(x[1:], 1.0) - x) * (1.0 - y)).sum())
 
 
-def kl_area(size_bytes: Array, kl: Array, *, low: float, high: float) -> float:
-    """Share of the box of bytes (`low` to `high`) and log KL (floor to ceiling) that is dominated."""
-    return area(np.stack([size_scale(size_bytes, low, high), kl_scale(kl)], 1))
+def kl_area(size_bytes: Floats, kl: Floats, byte_range: ByteRange) -> float:
+    """Share of the box of bytes (`byte_range`) and log KL (floor to ceiling) that is dominated."""
+    scaled = unit_scale(size_bytes, low=byte_range.low, high=byte_range.high)
+    return area(np.stack([scaled, kl_scale(kl)], 1))
 
 
-def added_area(points: Array, known: Array) -> Array:
+def added_area(points: Floats, known: Floats) -> Floats:
     """Area in the unit square that each point [m 2] dominates and the known [n 2] do not.
 
     >>> added_area(np.array([[0.5, 0.5], [0.9, 0.9]]), np.array([[0.75, 0.25]])).tolist()
@@ -63,11 +75,11 @@ def added_area(points: Array, known: Array) -> Array:
     left, right = np.concatenate([[0.0], x]), np.concatenate([x, [1.0]])
     ceiling = np.concatenate([[1.0], y])  # height that is still open above each stretch of x
     width = np.clip(right - np.maximum(left, points[:, :1]), 0, None)
-    out: Array = (width * np.clip(ceiling - points[:, 1:], 0, None)).sum(1)
+    out: Floats = (width * np.clip(ceiling - points[:, 1:], 0, None)).sum(1)
     return out
 
 
-def covers(points: Array, lattice: Array) -> NDArray[np.bool_]:
+def covers(points: Floats, lattice: Floats) -> NDArray[np.bool_]:
     """Whether a point dominates a point of the lattice [m q]."""
     out = np.ones((len(points), len(lattice)), bool)
     for axis in range(points.shape[1]):

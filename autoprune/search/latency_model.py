@@ -1,11 +1,11 @@
-"""What finished trials teach about predicted milliseconds. Plain numbers.
+"""Surrogate model of latency: Bayesian linear regression on what finished trials measured. Numbers only.
 
-A table of milliseconds has errors, and a search for what is quick finds the levels whose errors are
-lowest: on a noisy machine the candidates of an EfficientNet predicted at 2 ms took 7. One factor for all
-does not mend that, so measured less predicted time is regressed on how fast the machine is, on what is
-computed at each width, on each unit at each width, and on each level of each unit. Bayesian linear
-regression in its dual form (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006,
-section 2.1); every weight's prior is that the table is right.
+The dual form of the regression (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006,
+section 2.1); the prior of every weight is that the table of milliseconds is right. A table has errors, and a
+search for quick candidates picks the levels whose times are most underestimated. One factor for all levels
+does not mend that (docs/decisions/012-features-of-the-latency-model.md), so measured less predicted time is
+regressed on four kinds of feature: the speed of the machine, the work at each width, each unit at each
+width, and each level of each unit.
 
 Letters: u units, l levels, n trials, p features.
 """
@@ -17,23 +17,19 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from autoprune.search.records import MOST_TRIALS
 from autoprune.search.solver.mckp import Problem
-
-Array = NDArray[np.float64]
-Choice = NDArray[np.intp]
+from autoprune.search.solver.planes import Choice, Floats
 
 MACHINE, WIDTH, UNIT, LEVEL = 1.0, 0.3, 0.3, 0.2
 """Prior standard deviations: of the factor on all times, and in shares of a unit's time of what a width, a
 unit at a width, and a level of a unit are off by."""
 
-NOISE = 0.05
+MS_NOISE = 0.05
 """Standard deviation of a measured time, in shares of it."""
 
-MOST_TRIALS = 256
-"""Trials learned from, the latest; the cost grows with the cube of their number."""
 
-
-def with_paces(problem: Problem, chosen: Choice, measured_ms: Array) -> Problem:
+def with_corrected_latency(problem: Problem, chosen: Choice, measured_ms: Floats) -> Problem:
     """The problem with milliseconds as candidates [n u] that took `measured_ms` [n] suggest.
 
     Times that are not finite and above zero are left out; without any the problem is as it was. None falls
@@ -44,11 +40,11 @@ def with_paces(problem: Problem, chosen: Choice, measured_ms: Array) -> Problem:
         return problem
     chosen, measured_ms = chosen[use], measured_ms[use]
     size, slots, scales = _features(problem)
-    predicted = problem.totals(chosen)[1]
+    predicted = problem.totals(chosen).latency_ms
     rows = _rows(size, slots, len(scales), chosen)
     rows[:, 0] = predicted
     spread = rows * scales
-    covariance = spread @ spread.T + np.diag((NOISE * measured_ms) ** 2)
+    covariance = spread @ spread.T + np.diag((MS_NOISE * measured_ms) ** 2)
     weights = scales * (spread.T @ np.linalg.solve(covariance, measured_ms - predicted))
     known = np.where(problem.offered, problem.latency_ms, 0.0)
     table = np.maximum(known * (1.0 + weights[0]) + size * weights[slots].sum(-1), 0.0)
@@ -56,27 +52,27 @@ def with_paces(problem: Problem, chosen: Choice, measured_ms: Array) -> Problem:
     return replace(problem, latency_ms=np.where(problem.offered, table, np.inf), fixed_ms=fixed)
 
 
-def _features(problem: Problem) -> tuple[Array, NDArray[np.intp], Array]:
+def _features(problem: Problem) -> tuple[Floats, NDArray[np.intp], Floats]:
     """What a level adds to each of its features [u l], their numbers [u l 3], all prior deviations [p].
 
-    Feature 0, the whole predicted time, is nobody's here.
+    Feature 0, the whole predicted time, belongs to no level.
     """
     units, most = problem.latency_ms.shape
     times = np.where(problem.offered, problem.latency_ms, 0.0).max(1)
     size = 0.5 * (times + times.mean())  # a unit that the fit gave no time may have some
-    widths = sorted({(one.bits, one.activations) for levels in problem.levels for one in levels})
+    widths = sorted({(level.bits, level.activations) for levels in problem.levels for level in levels})
     by_width = 1 + len(widths) * (1 + units)
-    left, slots = np.zeros((units, most)), np.zeros((units, most, 3), np.intp)
+    kept, slots = np.zeros((units, most)), np.zeros((units, most, 3), np.intp)
     for u, levels in enumerate(problem.levels):
         for k, level in enumerate(levels):
             width = widths.index((level.bits, level.activations))
-            left[u, k] = size[u] * (1.0 - level.ratio)
+            kept[u, k] = size[u] * (1.0 - level.ratio)
             slots[u, k] = [1 + width, 1 + len(widths) * (1 + u) + width, by_width + u * most + k]
     scales = [[MACHINE], [WIDTH] * len(widths), [UNIT] * (len(widths) * units), [LEVEL] * (units * most)]
-    return left, slots, np.concatenate(scales)
+    return kept, slots, np.concatenate(scales)
 
 
-def _rows(size: Array, slots: NDArray[np.intp], count: int, chosen: Choice) -> Array:
+def _rows(size: Floats, slots: NDArray[np.intp], count: int, chosen: Choice) -> Floats:
     """Features [n p] of candidates [n u]."""
     n, units = chosen.shape
     u = np.arange(units)

@@ -1,4 +1,4 @@
-"""Our trials as Optuna stores them, and back. No torch."""
+"""Trials as Optuna stores them, and back. No torch."""
 
 from __future__ import annotations
 
@@ -17,40 +17,42 @@ from autoprune.search import pareto
 from autoprune.space.levels import Candidate, SearchSpace
 from autoprune.space.trial import Measurement, Trial
 
-DIRECTIONS = [StudyDirection[one.upper()] for one in pareto.DIRECTIONS]
+DIRECTIONS = [StudyDirection[word.upper()] for word in pareto.DIRECTIONS]
 """As Optuna types them."""
 
 OBJECTIVES = ("size_bytes", "latency_ms", "accuracy")
-"""A trial's values, in the order of `front.DIRECTIONS`."""
+"""Values of a trial, in the order of `pareto.DIRECTIONS`."""
 
 _TRIAL_FIELDS = tuple(
-    one.name for one in dataclasses.fields(Trial) if one.name not in ("number", "candidate", "measurement")
+    field.name
+    for field in dataclasses.fields(Trial)
+    if field.name not in ("number", "candidate", "measurement")
 )
-_EXTRA_FIELDS = tuple(one.name for one in dataclasses.fields(Measurement) if one.name not in OBJECTIVES)
+_EXTRA_FIELDS = tuple(field.name for field in dataclasses.fields(Measurement) if field.name not in OBJECTIVES)
 
 
 def distributions_of(space: SearchSpace) -> dict[str, BaseDistribution]:
     """Parameters of a trial as Optuna describes them, in the order of `Candidate.params`."""
     pairs: dict[str, BaseDistribution] = {}
-    for one in space.units:
-        ratios = tuple(float(ratio) for ratio in one.ratios)
-        pairs[f"{one.unit}.ratio"] = CategoricalDistribution(ratios)
-        pairs[f"{one.unit}.bits"] = CategoricalDistribution(one.widths[::-1])
+    for choices in space.units:
+        ratios = tuple(float(ratio) for ratio in choices.ratios)
+        pairs[f"{choices.unit}.ratio"] = CategoricalDistribution(ratios)
+        pairs[f"{choices.unit}.bits"] = CategoricalDistribution(choices.widths[::-1])
     return pairs
 
 
 def candidate_of(params: Mapping[str, Any], space: SearchSpace) -> Candidate:
     """The candidate of a trial's parameters, whatever their order."""
-    keys = [f"{one.unit}.{part}" for one in space.units for part in ("ratio", "bits")]
+    keys = [f"{choices.unit}.{part}" for choices in space.units for part in ("ratio", "bits")]
     return Candidate.from_params({key: params[key] for key in keys})
 
 
 def freeze(trial: Trial, space: SearchSpace) -> FrozenTrial:
-    """The trial as Optuna stores it; what has no column of its own goes to `user_attrs`.
+    """The trial as Optuna stores it; values without a column of their own go to `user_attrs`.
 
-    A measurement whose size or latency is not above zero, or any objective of which is not a
-    finite number, makes a failed trial that says so: Optuna would keep an infinite value as good
-    and fail NaN without a cause.
+    Where the size or the latency of a measurement is not above zero, or an objective is not a finite
+    number, the trial is stored as failed, with the reason: Optuna would keep an infinite value as good, and
+    store NaN as a failure without a reason.
     """
     fault = _fault(trial)
     done = trial.measurement if fault is None else None
@@ -70,28 +72,33 @@ def freeze(trial: Trial, space: SearchSpace) -> FrozenTrial:
 
 
 def inherit(frozen: FrozenTrial, asked: FrozenTrial) -> None:
-    """Give a trial to store what only the asked one knows: its start, and its generation.
+    """Copy to a trial what only the asked trial knows: its start, and its generation.
 
-    The generation is all that a sampler must find again after a resume. What TPE and GP note of a
-    running trial, the proposal that others shall avoid, ends with it.
+    The generation is all that a sampler must find again after a resume. TPE and GP note the proposal of a
+    running trial, which others shall avoid; that ends with the trial.
     """
     frozen.datetime_start = asked.datetime_start
-    frozen.system_attrs = {key: one for key, one in asked.system_attrs.items() if key.endswith(":generation")}
+    frozen.system_attrs = {
+        key: value for key, value in asked.system_attrs.items() if key.endswith(":generation")
+    }
 
 
 def accuracy_key(number: int) -> str:
-    """Under which the study's attributes keep a trial's test accuracy, known after it ended."""
+    """Key of a trial's test accuracy, known after the trial ended, in the study's attributes."""
     return f"test_accuracy:{number}"
 
 
 def latency_key(number: int) -> str:
-    """Under which the study's attributes keep a trial's milliseconds, timed again after it ended."""
+    """Key of a trial's milliseconds, timed again after the trial ended, in the study's attributes."""
     return f"latency:{number}"
 
 
 def thaw(frozen: FrozenTrial, space: SearchSpace, later: Mapping[str, Any]) -> Trial:
-    """The trial that was stored (inverse of `freeze`), with what `later` has of it."""
-    notes = {key: one for key, one in frozen.user_attrs.items() if one is not None}
+    """The trial that was stored (inverse of `freeze`).
+
+    later: the study's attributes; scores that were noted after the trial ended take the place of its own.
+    """
+    notes = {key: value for key, value in frozen.user_attrs.items() if value is not None}
     if accuracy_key(frozen.number) in later:
         notes["test_accuracy"] = later[accuracy_key(frozen.number)]
     measurement = None
@@ -124,8 +131,8 @@ def _fault(trial: Trial) -> str | None:
 def _plain(value: Any) -> Any:
     """As JSON has it: NumPy's numbers as Python's, None for what is not finite."""
     if isinstance(value, Mapping):
-        pairs = {str(key): _plain(one) for key, one in value.items()}
-        return {key: one for key, one in pairs.items() if one is not None}
+        pairs = {str(key): _plain(inner) for key, inner in value.items()}
+        return {key: inner for key, inner in pairs.items() if inner is not None}
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):

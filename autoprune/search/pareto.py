@@ -1,4 +1,4 @@
-"""Measurements, trials and the front they form. Pure Python; imports no torch.
+"""Pareto front of trials, its hypervolume, and the points to ship. Pure Python; imports no torch.
 
 Objectives, in this order everywhere: size_bytes (less is better), latency_ms (less is better),
 accuracy in percent (more is better).
@@ -24,21 +24,21 @@ def dominates(a: Measurement, b: Measurement) -> bool:
     return x != y and all(p <= q for p, q in zip(x, y, strict=True))
 
 
-def _minimised(one: Measurement) -> tuple[float, float, float]:
-    size, latency, accuracy = one.objectives()
+def _minimised(m: Measurement) -> tuple[float, float, float]:
+    size, latency, accuracy = m.objectives()
     return size, latency, -accuracy
 
 
 def front(trials: Iterable[Trial]) -> list[Trial]:
     """The trials that none dominates, smallest first; ties stay."""
     done = finished(trials)
-    members = [(one, m) for one, m in done if not any(dominates(other, m) for _, other in done)]
-    return [one for one, _ in sorted(members, key=lambda pair: (_minimised(pair[1]), pair[0].number))]
+    members = [(trial, m) for trial, m in done if not any(dominates(other, m) for _, other in done)]
+    return [trial for trial, _ in sorted(members, key=lambda pair: (_minimised(pair[1]), pair[0].number))]
 
 
 def within(trials: Iterable[Trial], budget: Budget) -> list[Trial]:
     """The trials whose measured size and latency the budget allows."""
-    return [one for one, m in finished(trials) if budget.allows(m.size_bytes, m.latency_ms)]
+    return [trial for trial, m in finished(trials) if budget.allows(m.size_bytes, m.latency_ms)]
 
 
 def best(trials: Iterable[Trial], budget: Budget, *, answers: int) -> Trial | None:
@@ -83,8 +83,7 @@ def _offered(
 
 def _beats(uniform: Measurement, searched: Measurement, budget: Budget) -> bool:
     """Whether a uniform model that costs no more of what is limited is more accurate."""
-    is_timed = budget.latency_ms is not None and budget.size_bytes is None
-    costs = [m.latency_ms if is_timed else m.size_bytes for m in (uniform, searched)]
+    costs = [m.latency_ms if budget.limits_latency_alone else m.size_bytes for m in (uniform, searched)]
     return costs[0] <= SAME_SIZE * costs[1] and uniform.accuracy > searched.accuracy
 
 
@@ -132,17 +131,17 @@ def hypervolume(trials: Iterable[Trial], reference: Measurement) -> float:
     ]
     inside.sort(key=lambda m: m.size_bytes)
     total = 0.0
-    for k, one in enumerate(inside):
+    for k, m in enumerate(inside):
         end = inside[k + 1].size_bytes if k + 1 < len(inside) else reference.size_bytes
-        total += (end - one.size_bytes) * _area(inside[: k + 1], reference)
+        total += (end - m.size_bytes) * _area(inside[: k + 1], reference)
     return total / box
 
 
 def _area(points: Sequence[Measurement], reference: Measurement) -> float:
     """Area in (latency, accuracy) that the points dominate, up to the reference."""
     area, floor = 0.0, reference.accuracy
-    for one in sorted(points, key=lambda m: m.latency_ms):
-        if one.accuracy > floor:
-            area += (reference.latency_ms - one.latency_ms) * (one.accuracy - floor)
-            floor = one.accuracy
+    for m in sorted(points, key=lambda point: point.latency_ms):
+        if m.accuracy > floor:
+            area += (reference.latency_ms - m.latency_ms) * (m.accuracy - floor)
+            floor = m.accuracy
     return area

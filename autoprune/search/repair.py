@@ -1,4 +1,4 @@
-"""How a candidate over the size limit is brought under it. Plain numbers, no model."""
+"""Repair: brings a candidate that is over the limit of bytes under it. Numbers only, no model."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ def repair(
     costs: Costs,
     limit_bytes: int | None,
 ) -> Candidate:
-    """A candidate within the limit that is not among `seen`; one that is both comes back as it is.
+    """A candidate within the limit of bytes that is not in `seen`, as near to the given one as may be.
 
-    Too large: the step that costs least predicted damage a byte saved is taken until it fits, then
-    units go back up towards what was proposed where the room left allows. Seen: random changes
-    of level, each brought under the limit, until one is new; then all that fit in turn, until one
-    is new. Where none is, one that was seen comes back.
+    A candidate that is within the limit and new is returned as it is. Where it is too large, the steps of
+    least predicted damage a byte saved are taken until it fits; then units go back towards their proposed
+    levels as far as the limit allows. Where it was seen, levels are changed at random, and the candidate is
+    brought under the limit again, until it is new; then all candidates that fit are looked at in turn. Where
+    none is new, a candidate that was seen is returned.
     """
     rng = random.Random(seed)
     out = fitted(candidate, space, costs, limit_bytes)
     for _ in range(200):
         if out not in seen:
             return out
-        one = rng.choice(space.units)
-        level = Level.of(rng.choice(one.ratios), rng.choice(one.widths))
-        out = fitted(out.with_level(one.unit, level), space, costs, limit_bytes)
-    return next((one for one in _fitting(space, costs, limit_bytes) if one not in seen), out)
+        choices = rng.choice(space.units)
+        level = Level.of(rng.choice(choices.ratios), rng.choice(choices.widths))
+        out = fitted(out.with_level(choices.unit, level), space, costs, limit_bytes)
+    fitting = _fitting(space, costs, limit_bytes)
+    return next((candidate for candidate in fitting if candidate not in seen), out)
 
 
 def _fitting(space: SearchSpace, costs: Costs, limit_bytes: int | None) -> Iterator[Candidate]:
-    """Every candidate within the limit; no dead ends, so the next is found at once."""
+    """Every candidate within the limit; there are no dead ends, so each is found at once."""
     limit = math.inf if limit_bytes is None else limit_bytes
     smallest = costs.smallest(space)
 
@@ -48,9 +50,9 @@ def _fitting(space: SearchSpace, costs: Costs, limit_bytes: int | None) -> Itera
         if k == len(space.units):
             yield done
             return
-        one = space.units[k]
-        for level in one.levels():
-            changed = done.with_level(one.unit, level)
+        choices = space.units[k]
+        for level in choices.levels():
+            changed = done.with_level(choices.unit, level)
             if costs.size_bytes(changed) <= limit:  # with the units still to come at their smallest
                 yield from deeper(changed, k + 1)
 
@@ -58,6 +60,7 @@ def _fitting(space: SearchSpace, costs: Costs, limit_bytes: int | None) -> Itera
 
 
 def fitted(candidate: Candidate, space: SearchSpace, costs: Costs, limit_bytes: int | None) -> Candidate:
+    """The candidate brought under the limit of bytes; the smallest of the space where none is within it."""
     if limit_bytes is None or costs.size_bytes(candidate) <= limit_bytes:
         return candidate
     now = dict(candidate.items)
@@ -76,21 +79,21 @@ def fitted(candidate: Candidate, space: SearchSpace, costs: Costs, limit_bytes: 
 def _cheapest_step(now: Mapping[str, Level], space: SearchSpace, costs: Costs) -> tuple[str, Level] | None:
     """The change to fewer bytes with the least damage added a byte; None at the smallest."""
     best: tuple[float, int, str, Level] | None = None
-    for one in space.units:
-        here = costs.levels[one.unit][now[one.unit]]
-        for level in one.levels():
-            there = costs.levels[one.unit][level]
+    for choices in space.units:
+        here = costs.levels[choices.unit][now[choices.unit]]
+        for level in choices.levels():
+            there = costs.levels[choices.unit][level]
             saved = here.size_bytes - there.size_bytes
             if saved <= 0:
                 continue
             price = max(there.damage - here.damage, 0.0) / saved
-            key = (price, -saved, one.unit, level)
+            key = (price, -saved, choices.unit, level)
             best = key if best is None or key < best else best
     return None if best is None else best[2:]
 
 
 def _refill_(now: dict[str, Level], proposed: Mapping[str, Level], costs: Costs, room: int) -> None:
-    """Spend the bytes left over on the changed units, most damage undone first, in place."""
+    """Spend the bytes that remain on the changed units, most damage undone first, in place."""
     while True:
         options = []
         for unit, level in now.items():

@@ -6,10 +6,11 @@ import json
 import sqlite3
 import warnings
 from pathlib import Path
+from typing import Any, Literal
 
 import optuna
 import sqlalchemy
-from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError
 
 from autoprune.core.database_address import VARIABLE
 from autoprune.core.errors import AutopruneError
@@ -40,6 +41,39 @@ def database_url(path: Path, storage: str | None) -> tuple[sqlalchemy.URL, str]:
     if url.database in (None, "", ":memory:"):
         raise AutopruneError(f"storage {redacted(str(storage))} keeps nothing on disk; write sqlite:///FILE")
     return url, str(url.database)
+
+
+def open_storage(url: sqlalchemy.URL, where: str) -> optuna.storages.RDBStorage:
+    """The database as Optuna's; its tables are made where they are absent."""
+    options: dict[str, Any] = {}
+    if url.get_backend_name() == "sqlite":
+        _check_file(where)
+        options["creator"] = lambda: _connect(where)
+    text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    return optuna.storages.RDBStorage(text, engine_kwargs=options)
+
+
+def open_study(
+    kept: optuna.storages.RDBStorage, name: str, where: str, expect: Literal["absent", "present", "either"]
+) -> optuna.Study:
+    """The study of that name, made where it is absent and may be."""
+    if expect == "present" and name not in optuna.get_all_study_names(kept):
+        raise AutopruneError(
+            f"{where} has no study {name!r}, in which this run keeps its trials. Give the database that the "
+            "run began with, with --storage, or start a new search in another output folder"
+        )
+    try:
+        return optuna.create_study(
+            storage=kept,
+            study_name=name,
+            directions=optuna_trials.DIRECTIONS,
+            load_if_exists=expect != "absent",
+        )
+    except DuplicatedStudyError as error:
+        raise AutopruneError(
+            f"{where} has a study {name!r} already, and a new search goes on with none: nothing in it was "
+            "changed. Go on with it by autoprune resume RUN, or start again in another output folder"
+        ) from error
 
 
 def _connect(where: str) -> sqlite3.Connection:

@@ -26,6 +26,11 @@ class Budget:
         fits = self.size_bytes is None or size_bytes <= self.size_bytes
         return fits and (self.latency_ms is None or latency_ms <= self.latency_ms)
 
+    @property
+    def limits_latency_alone(self) -> bool:
+        """Whether milliseconds are limited and bytes are not: divergence is then traded for milliseconds."""
+        return self.latency_ms is not None and self.size_bytes is None
+
     def __str__(self) -> str:
         parts = [] if self.size_bytes is None else [megabytes(self.size_bytes)]
         parts += [] if self.latency_ms is None else [f"{self.latency_ms:g} ms"]

@@ -13,6 +13,9 @@ from autoprune.space.levels import Candidate
 ORIGINAL = "original"
 """Name of the baseline that is the uncompressed model."""
 
+FEWEST_PAIRS = 3
+"""Trials from which a rank correlation is taken: two rankings of two trials are the same or opposite."""
+
 
 @dataclass(frozen=True)
 class Measurement:

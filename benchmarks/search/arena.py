@@ -37,6 +37,7 @@ from autoprune.sensitivity.fisher_scores import measure_sensitivity
 from autoprune.space.costs import Costs
 from autoprune.space.levels import UNTOUCHED, Candidate, Level, SearchSpace
 from autoprune.space.trial import Measurement
+from autoprune.targets import is_fast
 from autoprune.targets.latency_table import Design
 from autoprune.tasks.answers import divergence
 from autoprune.tasks.scoring import accuracy

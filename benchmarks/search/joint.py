@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from autoprune.search.proposer import Aim, Records
+from autoprune.search.aim import Aim
+from autoprune.search.records import Records
 from autoprune.search.solver.mckp import Problem
 from autoprune.space.budget import Budget
 from autoprune.space.levels import SearchSpace

@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from autoprune.search.proposer import Aim
+from autoprune.search.aim import Aim
 from autoprune.search.repair import repair
+from autoprune.search.samplers import make_proposer
 from autoprune.search.solver.mckp import Problem, solve_front
 from autoprune.search.study import Study
 from autoprune.space.budget import Budget
@@ -58,7 +59,8 @@ def open_study(path: Path, sampler: str, arena: Arena, seed: int) -> Study:
     """The study of a search; our sampler alone is given the predicted costs."""
     fix = partial(repair, space=arena.space, costs=arena.costs, limit_bytes=None)
     aim = Aim.of(Problem.of(arena.space, arena.costs), Budget()) if sampler == OURS else None
-    return Study(path, arena.space, sampler=sampler, seed=seed, repair=fix, aim=aim)
+    proposer = make_proposer(sampler, space=arena.space, seed=seed, repair=fix, aim=aim)
+    return Study(path, arena.space, proposer=proposer)
 
 
 def solver_only(arena: Arena, trials: int) -> Search:
@@ -74,7 +76,7 @@ def solver_only(arena: Arena, trials: int) -> Search:
 def spread(problem: Problem, low: float, high: float, *, count: int) -> list[Candidate]:
     """Members of the predicted front, at most `count`, nearest below sizes a constant factor apart."""
     front = solve_front(problem, limit_bytes=high)
-    sizes = problem.totals(front)[0]
+    sizes = problem.totals(front).size_bytes
     targets = low * (high / low) ** np.linspace(0, 1, count)
     places = np.unique(np.maximum(np.searchsorted(sizes, targets * (1 + 1e-12), side="right") - 1, 0))
     return [problem.candidate(front[k]) for k in places]

@@ -32,7 +32,7 @@ from autoprune.export.artifact import read_about
 from autoprune.run.config import Config
 from autoprune.run.folder import RUN, RunFolder
 from autoprune.search.study import Study
-from tests.search.test_study import SPACE, repair
+from tests.search.test_study import SPACE, chance, repair
 from tests.support.tiny_search import command, environment
 
 TOKEN = "hf_" + "Ab1" * 11
@@ -265,7 +265,7 @@ def test_no_error_shows_a_password(arguments: list[str], tmp_path: Path) -> None
 )  # fmt: skip
 def test_no_error_of_a_database_shows_its_password(storage: str, tmp_path: Path) -> None:
     with pytest.raises(AutopruneError) as caught:
-        Study(tmp_path / "study.db", SPACE, sampler="random", seed=0, repair=repair, storage=storage)
+        Study(tmp_path / "study.db", SPACE, proposer=chance(SPACE, repair), storage=storage)
     assert "pa55" not in str(caught.value)
 
 

@@ -16,9 +16,9 @@ from autoprune.pipeline import finalists as finalists_module
 from autoprune.pipeline.finalists import Finalists, together
 from autoprune.run.folder import RunFolder
 from autoprune.run.standing import Standing, standing
+from autoprune.search.aim import Aim
 from autoprune.search.pareto import best
-from autoprune.search.proposer import Aim
-from autoprune.search.samplers import OURS
+from autoprune.search.proposer import HypervolumeProposer
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.study import Study
 from autoprune.space.budget import Budget
@@ -42,9 +42,7 @@ class Finished:
     def __init__(self, folder: Path, true: Mapping[str, float] = TRUE) -> None:
         self.run, self.true, self.jobs = RunFolder(folder, cast(Any, None)), true, list[object]()
         aim = Aim.of(Problem.of(SPACE, COSTS), BUDGET)
-        self.study = Study(
-            folder / "study.db", SPACE, sampler=OURS, seed=0, repair=lambda one, seen, seed: one, aim=aim
-        )
+        self.study = Study(folder / "study.db", SPACE, proposer=HypervolumeProposer(aim, seed=0))
         ratios = iter((0.0, 0.0, 0.25, 0.5, 0.75))
         for k, (name, ms) in enumerate(TOLD.items() if not self.study.trials() else ()):
             level = Level(next(ratios), 8 if k else 32)

@@ -32,6 +32,7 @@ from autoprune.report.trial_rows import pack
 from autoprune.run.front_record import front_record
 from autoprune.run.front_schema import read_front
 from autoprune.run.standing import standing
+from autoprune.search.hypervolume import ByteRange
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Level
@@ -579,7 +580,7 @@ def recorded(
     facts = {"recipe": {"steps": 1}, "fast_bits": [4], "integer": True, "target": "openvino"}
     about = {"facts": facts, "kinds": {}, "started": "", "command": "", "latency_table_error": 0.024}
     now = standing(rows, Budget(), Measurement(3000, 30.0, 50.0), answers=10)
-    record = front_record(about, costs, now, Budget(), sizes=(1000.0, 3000.0), state="finished")
+    record = front_record(about, costs, now, Budget(), byte_range=ByteRange(1000.0, 3000.0), state="finished")
     json.dumps(record, allow_nan=False)
     return record
 

@@ -30,7 +30,7 @@ from autoprune.run.folder import FRONT, RUN, STATUS, RunFolder, read_record
 from autoprune.run.front_record import front_record
 from autoprune.run.front_schema import Front, TrialRow, read_front
 from autoprune.run.standing import standing
-from autoprune.search.hypervolume import KL_FLOOR
+from autoprune.search.hypervolume import KL_FLOOR, ByteRange
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import UNTOUCHED, Candidate, Level
@@ -341,7 +341,7 @@ ABOUT: dict[str, Any] = {
     "seconds": 12.5,
 }
 REFERENCE = Measurement(13_000, 10.0, 50.0)
-SIZES = (1_000.0, 13_000.0)
+SIZES = ByteRange(1_000.0, 13_000.0)
 
 
 def trial(number: int, embeddings: Level, layer: Level, m: Measurement | None, **more: Any) -> Trial:
@@ -361,7 +361,7 @@ TRIALS = [
 def record() -> dict[str, Any]:
     budget = Budget(9000)
     now = standing(TRIALS, budget, REFERENCE, answers=10_000)
-    return front_record(ABOUT, COSTS, now, budget, sizes=SIZES, state="finished")
+    return front_record(ABOUT, COSTS, now, budget, byte_range=SIZES, state="finished")
 
 
 def test_the_record_has_the_documented_keys_and_is_strict_json() -> None:
@@ -412,7 +412,7 @@ def test_the_record_says_what_each_rung_did_and_how_ranks_agree() -> None:
     plain = trial(7, UNTOUCHED, UNTOUCHED, Measurement(5002, 5.0, 81.0, 0.5), rung=1, name="uniform 4-bit")
     trials = [*untrained, *trained, longer, plain]
     now = standing(trials, Budget(), REFERENCE, answers=100)
-    found = front_record(ABOUT, COSTS, now, Budget(), sizes=SIZES, state="running")
+    found = front_record(ABOUT, COSTS, now, Budget(), byte_range=SIZES, state="running")
     assert found["rungs"] == [
         {"rung": 0, "steps": 0, "trials": 3, "mean_seconds": 2.0},
         {"rung": 1, "steps": 30, "trials": 3, "mean_seconds": 8.0},
@@ -438,7 +438,7 @@ def test_one_candidate_trained_twice_as_long_comes_from_its_nearest_rung() -> No
     m = Measurement(5000, 5.0, 80.0, 0.1)
     trials = [trial(0, *one, m, rung=0), trial(1, *one, m, rung=2), trial(2, *one, m, rung=1)]
     now = standing(trials, Budget(), REFERENCE, answers=100)
-    found = front_record(ABOUT, COSTS, now, Budget(), sizes=SIZES, state="running")
+    found = front_record(ABOUT, COSTS, now, Budget(), byte_range=SIZES, state="running")
     assert [row["promoted_from"] for row in found["trials"]] == [None, 2, 0]
     assert found["sensitivity"]["spearman"] is None
     assert found["agreement"][0]["kendall_tau"] is None
@@ -467,7 +467,7 @@ def test_the_report_reads_the_record() -> None:
 
 def test_a_record_without_trials_is_read_too() -> None:
     now = standing([], Budget(), REFERENCE, answers=0)
-    found = read_front(front_record(ABOUT, COSTS, now, Budget(), sizes=SIZES, state="running"))
+    found = read_front(front_record(ABOUT, COSTS, now, Budget(), byte_range=SIZES, state="running"))
     assert (found.best, found.knee, found.front, found.hypervolume) == (None, None, (), 0.0)
 
 

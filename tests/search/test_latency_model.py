@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autoprune.search.latency_model import NOISE, with_paces
-from autoprune.search.proposer import Aim, Records
+from autoprune.search.aim import Aim
+from autoprune.search.latency_model import MS_NOISE, with_corrected_latency
+from autoprune.search.records import Records
 from autoprune.search.solver.mckp import Problem
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
@@ -54,23 +55,23 @@ def drawn(count: int, seed: int) -> NDArray[np.intp]:
 def off(one: Problem, truth: Problem) -> float:
     """Mean relative error on candidates that nothing was learned from."""
     chosen = drawn(200, 99)
-    return float(np.mean(np.abs(one.totals(chosen)[1] / truth.totals(chosen)[1] - 1)))
+    return float(np.mean(np.abs(one.totals(chosen).latency_ms / truth.totals(chosen).latency_ms - 1)))
 
 
 def taught(truth: Problem, count: int, *, noise: float = 0.0, seed: int = 1) -> Problem:
     chosen = drawn(count, seed)
-    ms = truth.totals(chosen)[1] * np.exp(noise * np.random.default_rng(seed).standard_normal(count))
-    return with_paces(RIGHT, chosen, ms)
+    ms = truth.totals(chosen).latency_ms * np.exp(noise * np.random.default_rng(seed).standard_normal(count))
+    return with_corrected_latency(RIGHT, chosen, ms)
 
 
 def test_without_a_time_the_table_stays() -> None:
     none = drawn(3, 0)
-    assert with_paces(RIGHT, none[:0], np.zeros(0)) is RIGHT
-    assert with_paces(RIGHT, none, np.array([np.nan, np.inf, 0.0])) is RIGHT
+    assert with_corrected_latency(RIGHT, none[:0], np.zeros(0)) is RIGHT
+    assert with_corrected_latency(RIGHT, none, np.array([np.nan, np.inf, 0.0])) is RIGHT
 
 
 def test_a_table_that_is_right_stays_right() -> None:
-    found = taught(RIGHT, 20, noise=NOISE)
+    found = taught(RIGHT, 20, noise=MS_NOISE)
     assert off(found, RIGHT) < 0.02
     assert np.array_equal(np.isfinite(found.latency_ms), np.isfinite(RIGHT.latency_ms))
     assert (found.latency_ms[found.offered] >= 0).all()
@@ -94,8 +95,8 @@ def test_the_more_trials_the_smaller_the_error_and_one_factor_is_not_enough() ->
     errors = [off(taught(truth, count, noise=0.03), truth) for count in (4, 16, 64)]
     assert errors == sorted(errors, reverse=True)
     chosen = drawn(64, 1)
-    factor = float(np.median(truth.totals(chosen)[1] / RIGHT.totals(chosen)[1]))
-    scaled = with_paces(RIGHT, drawn(1, 0), factor * RIGHT.totals(drawn(1, 0))[1])
+    factor = float(np.median(truth.totals(chosen).latency_ms / RIGHT.totals(chosen).latency_ms))
+    scaled = with_corrected_latency(RIGHT, drawn(1, 0), factor * RIGHT.totals(drawn(1, 0)).latency_ms)
     assert errors[-1] < 0.5 * off(scaled, truth)
 
 
@@ -112,13 +113,13 @@ def measured(truth: Problem, chosen: Sequence[NDArray[np.int64]]) -> Records:
 def test_a_search_under_a_limit_of_time_sees_through_the_errors_of_its_table(seed: int) -> None:
     """What a table makes out to be quickest is what it is most wrong about."""
     truth = problem_of(np.random.default_rng(seed).lognormal(0.3, 0.7, (UNITS, len(WIDTHS))))
-    ms = truth.totals(drawn(500, 7))[1]
+    ms = truth.totals(drawn(500, 7)).latency_ms
     limit = float(np.percentile(ms, 20))
     aim = Aim.of(RIGHT, Budget(None, limit))
     tried: list[Candidate] = []
     for k in range(12):
         known = measured(truth, [RIGHT.chosen(one) for one in tried])
-        one = aim.propose(known, np.zeros((0, UNITS), np.intp), frozenset(tried), seed=k, volume=True)
+        one = aim.largest_gain(known, np.zeros((0, UNITS), np.intp), frozenset(tried), seed=k, volume=True)
         assert one is not None
         tried.append(one)
     within = measured(truth, [RIGHT.chosen(one) for one in tried]).latency_ms <= limit
@@ -129,11 +130,12 @@ def test_where_no_candidate_is_predicted_to_be_quick_enough_the_quickest_are_tri
     aim = Aim.of(RIGHT, Budget(None, 0.5 * RIGHT.fixed_ms))
     seen: set[Candidate] = set()
     for k in range(5):
-        one = aim.propose(measured(RIGHT, []), np.zeros((0, UNITS), np.intp), seen, seed=k, volume=True)
+        one = aim.largest_gain(measured(RIGHT, []), np.zeros((0, UNITS), np.intp), seen, seed=k, volume=True)
         assert one is not None
         assert one not in seen
-        assert RIGHT.totals(RIGHT.chosen(one)[None])[1][0] < 0.4 * RIGHT.totals(drawn(500, 7))[1].mean()
+        ms = RIGHT.totals(RIGHT.chosen(one)[None]).latency_ms[0]
+        assert ms < 0.4 * RIGHT.totals(drawn(500, 7)).latency_ms.mean()
         seen.add(one)
     quick = RIGHT.chosen(Candidate(tuple((one.unit, Level(1.0, 4)) for one in SPACE.units)))
     met = Records(quick[None].astype(np.intp), np.ones(1), np.array([0.4 * RIGHT.fixed_ms]))
-    assert aim.propose(met, np.zeros((0, UNITS), np.intp), seen, seed=9, volume=True) not in seen
+    assert aim.largest_gain(met, np.zeros((0, UNITS), np.intp), seen, seed=9, volume=True) not in seen

@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import hypothesis
 import hypothesis.strategies as some
@@ -20,23 +21,25 @@ import pytest
 from scipy.stats import kendalltau
 
 from autoprune.search import schedule as schedule_module
+from autoprune.search import study as study_module
+from autoprune.search.aim import Aim
+from autoprune.search.history import Asked, Key
+from autoprune.search.hypervolume import ByteRange
 from autoprune.search.pareto import best
 from autoprune.search.promotion import (
-    FEW,
+    FEWEST_JUDGED,
     FINALISTS,
     LARGER_SHARE,
     LOW_TAU,
-    NEGLIGIBLE_KL,
     SHARE,
-    Key,
+    WORTH_TRAINING_KL,
     agreement,
     finalist,
     promotion,
 )
-from autoprune.search.proposer import Aim
 from autoprune.search.repair import repair as repaired
-from autoprune.search.samplers import OURS
-from autoprune.search.schedule import Plan, Schedule, Work, is_candidate, is_idle, pace_of
+from autoprune.search.samplers import OURS, make_proposer
+from autoprune.search.schedule import Plan, Schedule, is_candidate, is_idle, pace_of
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.study import Study
 from autoprune.space.budget import Budget
@@ -104,7 +107,7 @@ def test_agreement_needs_three_pairs_that_are_known_at_both_rungs() -> None:
 
 
 def test_ranks_are_low_from_a_few_pairs_on() -> None:
-    lower = [0.1 * (k + 1) for k in range(FEW)]
+    lower = [0.1 * (k + 1) for k in range(FEWEST_JUDGED)]
     assert agreement(pairs_of(lower, lower[::-1]), 0, 1).low
     assert not agreement(pairs_of(lower, lower), 0, 1).low
     assert not agreement(pairs_of(lower[1:], lower[:0:-1]), 0, 1).low
@@ -119,7 +122,9 @@ def test_ranks_are_low_from_a_few_pairs_on() -> None:
 untrained = some.lists(
     some.tuples(
         some.integers(500, 1500),
-        some.one_of(some.none(), some.sampled_from([math.nan, 1e-4, NEGLIGIBLE_KL]), some.floats(1e-3, 2.0)),
+        some.one_of(
+            some.none(), some.sampled_from([math.nan, 1e-4, WORTH_TRAINING_KL]), some.floats(1e-3, 2.0)
+        ),
     ),
     max_size=20,
 )
@@ -140,7 +145,7 @@ def test_a_share_of_what_may_be_promoted_is_each_once(
     for one in found:
         size, kl = measured[one["a"].bits]
         assert kl is not None
-        assert kl > NEGLIGIBLE_KL
+        assert kl > WORTH_TRAINING_KL
         assert size <= budget.size_bytes  # type: ignore[operator]
 
 
@@ -219,7 +224,7 @@ def test_finalists_are_the_best_then_the_knee() -> None:
 def test_a_finalist_is_within_the_budget_was_not_trained_longer_and_has_something_to_mend() -> None:
     trials = [
         trial(0, 9000, 0.1, accuracy=99.0),  # too large
-        trial(1, 1000, NEGLIGIBLE_KL, rung=1, accuracy=95.0),
+        trial(1, 1000, WORTH_TRAINING_KL, rung=1, accuracy=95.0),
         trial(2, 1000, None, accuracy=95.0),
         trial(3, 1000, 0.1, name="original", accuracy=70.0),
         trial(4, 900, 0.2, accuracy=90.0),
@@ -299,6 +304,9 @@ def fake(candidate: Candidate, rung: int) -> Trial:
 NOW = [0.0]
 """What time it is for the schedule."""
 
+CLOCK = SimpleNamespace(monotonic=lambda: NOW[0])
+CLOCKED: tuple[Any, ...] = (schedule_module, study_module)
+
 
 @dataclass
 class Simulated:
@@ -313,7 +321,7 @@ class Simulated:
     deadline: float | None = None
     limit: Budget = BUDGET
     evaluate: Callable[[Candidate, int], Trial] = fake
-    log: list[Work] = field(default_factory=list)
+    log: list[Asked] = field(default_factory=list)
     estimates: list[tuple[float, float]] = field(default_factory=list)
     idle: list[float] = field(default_factory=list)
     """When `next` gave nothing though candidates were still to be tried."""
@@ -321,7 +329,8 @@ class Simulated:
     def __post_init__(self) -> None:
         NOW[0] = 0.0
         aim = Aim.of(Problem.of(SPACE, COSTS), self.limit)
-        self.study = Study(self.path, SPACE, sampler=self.sampler, seed=0, repair=self.repair, aim=aim)
+        proposer = make_proposer(self.sampler, space=SPACE, seed=0, repair=self.repair, aim=aim)
+        self.study = Study(self.path, SPACE, proposer=proposer)
         if not self.study.trials():
             whole = SPACE.untouched()
             m = Measurement(COSTS.size_bytes(whole), 2.0, 90.0, kl=1e-6)
@@ -330,7 +339,7 @@ class Simulated:
             self.study.add(replace(fake(plain, 1), name="uniform 4-bit"))
         plan = Plan(
             budget=self.limit, wanted=self.wanted, steps=self.steps, answers=ROWS,
-            sizes=(aim.low_bytes, aim.high_bytes), patience=self.patience, deadline=self.deadline,
+            byte_range=aim.scale.byte_range, patience=self.patience, deadline=self.deadline,
         )  # fmt: skip
         self.schedule = Schedule(self.study, plan, [])
 
@@ -339,7 +348,7 @@ class Simulated:
 
     def go(self, until: int | None = None) -> Simulated:
         """Run till all is done, or until so many trials are told and the driver is killed."""
-        busy: list[tuple[float, int, Work, Trial]] = []
+        busy: list[tuple[float, int, Asked, Trial]] = []
         while True:
             while len(busy) < self.workers and (work := self.schedule.next()) is not None:
                 self.log.append(work)
@@ -351,13 +360,12 @@ class Simulated:
                 return self
             NOW[0], _, work, trial = heapq.heappop(busy)
             self.study.tell(work.token, trial)
-            self.schedule.done(work)
             self.estimates.append((self.now, self.schedule.seconds_left(self.workers)))
             if until is not None and len(self.study.trials()) >= until:
                 return self
 
     @staticmethod
-    def _flying(busy: Sequence[tuple[float, int, Work, Trial]]) -> int:
+    def _flying(busy: Sequence[tuple[float, int, Asked, Trial]]) -> int:
         return sum(work.rung == 0 for _, _, work, _ in busy)
 
     @property
@@ -385,7 +393,8 @@ def shared(one: Simulated) -> int:
 def clock() -> Iterator[None]:
     """The schedule sees the time of the run that was made last."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schedule_module, "time", SimpleNamespace(monotonic=lambda: NOW[0]))
+        for module in CLOCKED:
+            patch.setattr(module, "time", CLOCK)
         yield
 
 
@@ -425,7 +434,7 @@ def test_without_steps_nothing_is_trained(tmp_path: Path) -> None:
 def test_first_candidates_come_first_and_once(tmp_path: Path) -> None:
     starts = [SPACE.uniform(Level(0.25 * k, 4)) for k in range(3)]  # the first is a baseline
     one = Simulated(tmp_path / "study.db", wanted=4, steps=0)
-    one.schedule = Schedule(one.study, Plan(BUDGET, 4, 0, ROWS, (500, 15_000)), starts)
+    one.schedule = Schedule(one.study, Plan(BUDGET, 4, 0, ROWS, ByteRange(500, 15_000)), starts)
     one.go()
     assert [work.candidate for work in one.log[:2]] == starts[1:]
     assert len(one.log) == 4
@@ -498,7 +507,7 @@ def test_patience_once_lost_does_not_come_back(tmp_path: Path) -> None:
 
 
 def test_idle_is_no_growth_over_the_last_candidates() -> None:
-    sizes = (500.0, 2000.0)
+    sizes = ByteRange(500.0, 2000.0)
     trials = [trial(k, 1000, 0.1) for k in range(5)]
     assert not is_idle(trials, 5, sizes)
     assert is_idle(trials, 4, sizes)

@@ -18,6 +18,7 @@ from autoprune.core.errors import AutopruneError
 from autoprune.pipeline.driver import _expected
 from autoprune.run.config import Config
 from autoprune.run.folder import RUN, RunFolder
+from autoprune.search.samplers import make_proposer
 from autoprune.search.study import Study
 from tests.search.test_study import SPACE, repair, result
 from tests.support.database_server import ENCODED, PASSWORD, postgresql
@@ -154,9 +155,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def opened(url: str, name: str, seed: int, **more: Any) -> Study:
-    return Study(
-        Path("unused"), SPACE, sampler="random", seed=seed, repair=repair, storage=url, name=name, **more
-    )
+    proposer = make_proposer("random", space=SPACE, seed=seed, repair=repair)
+    return Study(Path("unused"), SPACE, proposer=proposer, storage=url, name=name, **more)
 
 
 def test_what_is_written_is_read_back_by_its_own_number(url: str, tmp_path: Path) -> None:

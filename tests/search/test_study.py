@@ -28,10 +28,12 @@ import pytest
 from autoprune.core.errors import AutopruneError, StoppedError
 from autoprune.search import optuna_trials as frozen_module
 from autoprune.search import samplers, study_database
-from autoprune.search.proposer import Aim
-from autoprune.search.samplers import OURS
+from autoprune.search.aim import Aim
+from autoprune.search.history import Asked
+from autoprune.search.proposer import Proposer
+from autoprune.search.samplers import OURS, SAMPLERS, Repair, make_proposer
 from autoprune.search.solver.mckp import Problem
-from autoprune.search.study import SAMPLERS, Asked, Study
+from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
@@ -90,7 +92,13 @@ def result(candidate: Candidate, number: int = 0) -> Trial:
 
 def open_study(path: Path, sampler: str = "random", seed: int = 0) -> Study:
     aim = Aim.of(Problem.of(SPACE, COSTS), Budget(BUDGET_BYTES)) if sampler == OURS else None
-    return Study(path, SPACE, sampler=sampler, seed=seed, repair=repair, aim=aim)
+    proposer = make_proposer(sampler, space=SPACE, seed=seed, repair=repair, aim=aim)
+    return Study(path, SPACE, proposer=proposer)
+
+
+def chance(space: SearchSpace, repair: Repair) -> Proposer:
+    """Random candidates, repaired."""
+    return make_proposer("random", space=space, seed=0, repair=repair)
 
 
 def step(study: Study) -> Trial:
@@ -414,11 +422,12 @@ def test_repair_has_the_last_word_and_is_checked(tmp_path: Path) -> None:
     def off(candidate: Candidate, seen: AbstractSet[Candidate], seed: int) -> Candidate:
         return candidate.with_level(LAYERS[0], Level(0.1, 4))
 
-    study = Study(tmp_path / "a.db", SPACE, sampler="random", seed=0, repair=off)
+    study = Study(tmp_path / "a.db", SPACE, proposer=chance(SPACE, off))
     with pytest.raises(AutopruneError, match="is not offered"):
         study.ask()
     one = SearchSpace((Choices("a", (0.0,), (8,)),))
-    study = Study(tmp_path / "b.db", one, sampler="nsga2", seed=0, repair=lambda c, seen, seed: c)
+    same = make_proposer("nsga2", space=one, seed=0, repair=lambda c, seen, seed: c)
+    study = Study(tmp_path / "b.db", one, proposer=same)
     study.ask()
     with pytest.raises(AutopruneError, match="no candidate of this search space is left"):
         study.ask()
@@ -428,7 +437,7 @@ def test_samplers_that_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(AutopruneError, match="'best' does not exist; choose autoprune, tpe, nsga2, random"):
         open_study(tmp_path / "study.db", "best")
     with pytest.raises(AutopruneError, match="sampler autoprune needs predicted costs"):
-        Study(tmp_path / "study.db", SPACE, sampler=OURS, seed=0, repair=repair)
+        make_proposer(OURS, space=SPACE, seed=0, repair=repair)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(AutopruneError, match="'gp' needs torch and scipy: pip install"):
         open_study(tmp_path / "study.db", "gp")
@@ -484,21 +493,13 @@ def test_another_space_is_refused(tmp_path: Path) -> None:
     ]
     for space, words in cases:
         with pytest.raises(AutopruneError, match=found + words):
-            Study(path, space, sampler="random", seed=0, repair=repair)
+            Study(path, space, proposer=chance(space, repair))
     assert len(open_study(path).trials()) == 4
 
 
 def test_storage_urls(tmp_path: Path) -> None:
     def opened(url: str, name: str) -> Study:
-        return Study(
-            tmp_path / "unused.db",
-            SPACE,
-            sampler="random",
-            seed=0,
-            repair=repair,
-            storage=url,
-            name=name,
-        )
+        return Study(tmp_path / "unused.db", SPACE, proposer=chance(SPACE, repair), storage=url, name=name)
 
     shared = f"sqlite:///{tmp_path}/shared.db"
     assert len(run(opened(shared, "one"), 3)) == 3

@@ -106,3 +106,8 @@ def test_allows_is_both_limits_and_the_limit_itself_fits(
     over = [size is not None and size_bytes > size, latency is not None and latency_ms > latency]
     assert budget.allows(size_bytes, latency_ms) == (not any(over))
     assert budget.allows(size_bytes) == (not over[0])
+
+
+def test_milliseconds_are_limited_alone_only_where_bytes_are_not() -> None:
+    assert Budget(None, 5.0).limits_latency_alone
+    assert not any(budget.limits_latency_alone for budget in (Budget(), Budget(9), Budget(9, 5.0)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from autoprune.report.text import DASH, MINUS, plural
 from autoprune.run.front_schema import Agreement, Front
+from autoprune.space.trial import FEWEST_PAIRS
 
 NAMES = {0: "untrained", 1: "brief", 2: "long"}
 """A rung in a table; dom.js has the same words."""
@@ -17,9 +18,6 @@ MEANING = {
 }
 
 STAGE = {0: "untrained", 1: "after the brief fine-tune", 2: "after the long fine-tune"}
-
-FEWEST_PAIRS = 3
-"""Kendall's tau of fewer pairs says nothing; `front.json` has null there."""
 
 AGREE = 0.5
 """Kendall's tau from which three of four pairs of candidates keep their order."""

@@ -7,15 +7,13 @@ from collections import defaultdict
 from autoprune.report.text import MINUS, in_words, nats, plural
 from autoprune.run.front_schema import Front, UnitLevel, Width
 from autoprune.space.levels import Level
+from autoprune.space.trial import FEWEST_PAIRS
 
 BITS = 4
 """Units are compared at these bits, where pruning aside most of a search is decided."""
 
 ALIKE, PARTLY = 0.8, 0.5
 """Spearman's correlation from which ranks are called alike, and partly alike."""
-
-FEWEST_PAIRS = 3
-"""With two trials, any two rankings are either the same or opposite."""
 
 
 def predicted(front: Front) -> bool:

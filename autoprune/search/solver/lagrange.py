@@ -1,11 +1,12 @@
-"""Lagrangian prices of bytes and milliseconds where each unit takes one of its levels. Arrays only.
+"""Lagrange multipliers of a multiple-choice knapsack: prices of a byte and of a millisecond. Arrays only.
 
-Generalized Lagrange multipliers (Everett, Operations Research 11, 1963): at a price of a byte and one of
-a millisecond each unit decides alone, and what they take together is the best of its size and latency.
+Generalized Lagrange multipliers (Everett, Operations Research 11, 1963): at given prices each unit chooses
+its level alone, and no other candidate of the same size and latency does less damage.
 The same prices solve the linear relaxation of the multiple-choice knapsack, by the convex hull of each
 unit (Kellerer, Pferschy and Pisinger, Knapsack Problems, 2004, ch. 11.2).
 
-Shapes: u units, l levels, s steps of a hull, w weights, g points of a curve. Axis 3: bytes, ms, damage.
+Shapes: u units, l levels, s steps of a hull, w weights, g points of a curve. Axis 3: the planes `BYTES`,
+`MS`, `DAMAGE`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from autoprune.search.solver.planes import BYTES, DAMAGE, MS, Floats, Ints
 
 POINTS = {1: 256, 2: 64}
 """Points of a curve of prices, by the number of limits: enough for gaps of 0.1 % on 100 units."""
@@ -40,7 +39,7 @@ class Curve:
 
     def priced(self, sums: Floats) -> Floats:
         """Damage and the price of the rest, of sums [3 g]."""
-        total: Floats = sums[2] + self.byte * sums[0] + self.milli * sums[1]
+        total: Floats = sums[DAMAGE] + self.byte * sums[BYTES] + self.milli * sums[MS]
         return total
 
 
@@ -76,24 +75,24 @@ def price_curve(costs: Floats, limit_ms: float, byte: Floats | None = None) -> C
     either side, as in the linear relaxation, takes exactly the limit.
     """
     if byte is None:
-        _, slope, _ = hulls(costs[0], costs[2][None])
+        _, slope, _ = hulls(costs[BYTES], costs[DAMAGE][None])
         steps = np.append(np.sort(slope[slope > 0])[::-1], 0.0)
         picked = steps[np.linspace(0, len(steps) - 1, POINTS[1 + bool(np.isfinite(limit_ms))]).astype(int)]
         byte = np.concatenate([[picked[0] * 1e3], picked])
     low, high = np.full(len(byte), -30.0), np.full(len(byte), 30.0)  # logarithms
     under = _optima(costs, byte, np.zeros(len(byte)))
-    over = under[1].sum(1) > limit_ms
+    over = under[MS].sum(1) > limit_ms
     if not over.any():
         return Curve(byte, np.zeros(len(byte)), under)
-    ms, damage = np.maximum(spread(costs)[1:].max(1), 1e-12)
+    ms, damage = np.maximum(spread(costs)[[MS, DAMAGE]].max(1), 1e-12)
     unit = damage / ms
     for _ in range(40):
         middle = (low + high) / 2
-        meets = _optima(costs, byte, unit * np.exp(middle))[1].sum(1) <= limit_ms
+        meets = _optima(costs, byte, unit * np.exp(middle))[MS].sum(1) <= limit_ms
         low, high = np.where(meets, low, middle), np.where(meets, middle, high)
     milli = np.where(over, unit * np.exp(high), 0.0)
     above, under = _optima(costs, byte, np.where(over, unit * np.exp(low), 0.0)), _optima(costs, byte, milli)
-    most, least = above[1].sum(1), under[1].sum(1)
+    most, least = above[MS].sum(1), under[MS].sum(1)
     share = np.divide(most - limit_ms, most - least, out=np.ones_like(most), where=over & (most > least))
     share = np.clip(share, 0.0, 1.0)[:, None]
     return Curve(byte, milli, share * under + (1 - share) * above)
@@ -102,9 +101,9 @@ def price_curve(costs: Floats, limit_ms: float, byte: Floats | None = None) -> C
 def _optima(costs: Floats, byte: Floats, milli: Floats) -> Floats:
     """What each unit takes at each pair of prices [3 g u]."""
     priced = np.where(np.isfinite(costs), costs, np.finfo(float).max / 1e30)
-    total = priced[2] + byte[:, None, None] * priced[0] + milli[:, None, None] * priced[1]
-    found: Floats = costs[:, np.arange(costs.shape[1]), total.argmin(2)]
-    return found
+    total = priced[DAMAGE] + byte[:, None, None] * priced[BYTES] + milli[:, None, None] * priced[MS]
+    taken: Floats = costs[:, np.arange(costs.shape[1]), total.argmin(2)]
+    return taken
 
 
 def spread(costs: Floats) -> Floats:

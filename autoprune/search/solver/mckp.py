@@ -1,9 +1,10 @@
-"""The best candidates where bytes, milliseconds and predicted damage are sums over the units.
+"""Multiple-choice knapsack: the least damaging candidates within limits of bytes and milliseconds.
 
-Choosing a level for every unit then is a multiple-choice knapsack with one limit or two (Kellerer,
-Pferschy and Pisinger, Knapsack Problems, 2004, ch. 11). `solve` and `solve_front` decide unit after unit
-and keep what is not dominated (`knapsack`): optimal on small problems, within 0.1 % or so on large ones.
-`sweep` puts prices on bytes (`prices`): thousands of times a run, and within a few percent.
+Bytes, milliseconds and predicted damage are sums over the units, so to choose a level for every unit is a
+multiple-choice knapsack with one limit or two (Kellerer, Pferschy and Pisinger, Knapsack Problems, 2004,
+ch. 11). `solve` and `solve_front` decide unit after unit and keep what is not dominated (`knapsack`): optimal
+on small problems, within 0.1 % or so on large ones. `sweep` follows Lagrangian prices (`lagrange`): it is
+called thousands of times a run, and its answers are within a few percent.
 
 Shapes: u units, l levels, n candidates, s steps, w weights, t targets, p = w * t.
 """
@@ -12,14 +13,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.search.solver.knapsack import front, near_best, near_front
-from autoprune.search.solver.lagrange import Floats, Ints, hulls
+from autoprune.search.solver.knapsack import near_best, near_front, undominated
+from autoprune.search.solver.lagrange import hulls
+from autoprune.search.solver.planes import Floats, Ints
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Candidate, Level, SearchSpace
+
+Axis = Literal["bytes", "milliseconds"]
+"""What a sweep limits."""
+
+
+class Totals(NamedTuple):
+    """Sums over the units of candidates, each [n]; what no level changes is included."""
+
+    size_bytes: Floats
+    latency_ms: Floats
+    damage: Floats
 
 
 @dataclass(frozen=True)
@@ -37,13 +52,13 @@ class Problem:
     @classmethod
     def of(cls, space: SearchSpace, costs: Costs) -> Problem:
         """The problem of a space; levels in the order of `Choices.levels`."""
-        levels = tuple(tuple(one.levels()) for one in space.units)
+        levels = tuple(tuple(unit.levels()) for unit in space.units)
         table = np.full((3, len(levels), max(map(len, levels), default=0)), np.inf)
-        for k, one in enumerate(space.units):
+        for k, unit in enumerate(space.units):
             for j, level in enumerate(levels[k]):
-                cost = costs.levels[one.unit][level]
+                cost = costs.levels[unit.unit][level]
                 table[:, k, j] = cost.size_bytes, cost.latency_ms, cost.damage
-        names = tuple(one.unit for one in space.units)
+        names = tuple(unit.unit for unit in space.units)
         return cls(
             names, levels, table[0], table[1], table[2], float(costs.fixed_bytes), float(costs.fixed_ms)
         )
@@ -53,16 +68,6 @@ class Problem:
         if damage.shape != self.damage.shape:
             raise ValueError(f"damage has shape {damage.shape}; this problem's is {self.damage.shape}")
         return replace(self, damage=np.where(self.offered, damage, np.inf))
-
-    def turned(self) -> Problem:
-        """The same with bytes and milliseconds in each other's place, for what limits bytes alone."""
-        return replace(
-            self,
-            size_bytes=self.latency_ms,
-            latency_ms=self.size_bytes,
-            fixed_bytes=self.fixed_ms,
-            fixed_ms=self.fixed_bytes,
-        )
 
     @property
     def offered(self) -> NDArray[np.bool_]:
@@ -76,16 +81,21 @@ class Problem:
 
     def chosen(self, candidate: Candidate) -> Ints:
         """Level indices [u] of a candidate (inverse of `candidate`)."""
-        pairs = zip(self.levels, candidate.items, strict=True)
-        return np.array([levels.index(level) for levels, (_, level) in pairs], np.int64)
+        pairs = zip(self._places, candidate.items, strict=True)
+        return np.array([places[level] for places, (_, level) in pairs], np.int64)
 
-    def totals(self, chosen: Ints) -> tuple[Floats, Floats, Floats]:
-        """Bytes, milliseconds and damage, each [n], of candidates [n u]; fixed parts included."""
+    @cached_property
+    def _places(self) -> tuple[dict[Level, int], ...]:
+        """The index of each level, unit by unit."""
+        return tuple({level: k for k, level in enumerate(levels)} for levels in self.levels)
+
+    def totals(self, chosen: Ints) -> Totals:
+        """Bytes, milliseconds and damage of candidates [n u]."""
         where = chosen + np.arange(len(self.units)) * self.size_bytes.shape[1]  # in tables [u l], flat
         size, ms, damage = (
             table.take(where).sum(1) for table in (self.size_bytes, self.latency_ms, self.damage)
         )
-        return self.fixed_bytes + size, self.fixed_ms + ms, damage
+        return Totals(self.fixed_bytes + size, self.fixed_ms + ms, damage)
 
 
 def solve(
@@ -95,11 +105,10 @@ def solve(
 
     Optimal on small problems; on those of 100 units of 25 levels as HiGHS's answer, to 0.1 %.
     """
-    found = _fitting(
-        problem, near_best(_costs(problem), _limits(problem, limit_bytes, limit_ms)), limit_bytes, limit_ms
-    )
-    size, _, damage = problem.totals(found)
-    return found[np.lexsort((size, damage))[0]] if len(found) else None
+    chosen = near_best(_costs(problem), _limits(problem, limit_bytes, limit_ms))
+    fitting = _fitting(problem, chosen, limit_bytes, limit_ms)
+    totals = problem.totals(fitting)
+    return fitting[np.lexsort((totals.size_bytes, totals.damage))[0]] if len(fitting) else None
 
 
 def solve_front(problem: Problem, *, limit_bytes: float | None = None, limit_ms: float | None = None) -> Ints:
@@ -107,10 +116,10 @@ def solve_front(problem: Problem, *, limit_bytes: float | None = None, limit_ms:
 
     The whole front where partial candidates stay few; else thousands of points near it.
     """
-    found = near_front(_costs(problem), _limits(problem, limit_bytes, limit_ms))
-    found = _fitting(problem, found, limit_bytes, limit_ms)
-    size, _, damage = problem.totals(found)
-    return found[front(size, damage)]
+    chosen = near_front(_costs(problem), _limits(problem, limit_bytes, limit_ms))
+    fitting = _fitting(problem, chosen, limit_bytes, limit_ms)
+    totals = problem.totals(fitting)
+    return fitting[undominated(totals.size_bytes, totals.damage)]
 
 
 def _costs(problem: Problem) -> Floats:
@@ -130,9 +139,9 @@ def _limits(problem: Problem, limit_bytes: float | None, limit_ms: float | None)
 
 def _fitting(problem: Problem, chosen: Ints, limit_bytes: float | None, limit_ms: float | None) -> Ints:
     """Those of candidates [n u] that are within the limits as `totals` adds them up."""
-    size, ms, _ = problem.totals(chosen)
-    fit = size <= (math.inf if limit_bytes is None else limit_bytes)
-    return chosen[fit & (ms <= (math.inf if limit_ms is None else limit_ms))]
+    totals = problem.totals(chosen)
+    fit = totals.size_bytes <= (math.inf if limit_bytes is None else limit_bytes)
+    return chosen[fit & (totals.latency_ms <= (math.inf if limit_ms is None else limit_ms))]
 
 
 # ---- many limits at once ------------------------------------------------------------------------
@@ -141,44 +150,48 @@ FILLS = 4
 """Changes that spend the room left below a limit."""
 
 
-def sweep(problem: Problem, targets: Floats, weights: Floats) -> Ints:
-    """A very good candidate [p u] for each price of a millisecond and size limit, weights outermost.
+def sweep(problem: Problem, targets: Floats, weights: Floats, *, along: Axis = "bytes") -> Ints:
+    """A very good candidate [p u] for each weight and limit, weights outermost.
 
-    It makes damage + weight * ms small within the limit in bytes; where the limit is below the
-    smallest candidate, the smallest. targets: limits in bytes [t]. weights: damage a millisecond [w].
+    Along bytes, it makes damage + weight * milliseconds small within a limit of bytes; where the limit is
+    below the smallest candidate, it is the smallest. Along milliseconds, both are exchanged.
+    targets: limits [t] of what `along` names. weights: damage a unit of the other cost [w].
     """
     offered = problem.offered
-    size = np.where(offered, problem.size_bytes, np.inf)
-    ms, damage = (np.where(offered, one, 0.0) for one in (problem.latency_ms, problem.damage))
-    cost = np.where(offered, damage + np.asarray(weights, float)[:, None, None] * ms, np.inf)
-    path, slope, grown = hulls(size, cost)
+    limited, priced, fixed = problem.size_bytes, problem.latency_ms, problem.fixed_bytes
+    if along == "milliseconds":
+        limited, priced, fixed = problem.latency_ms, problem.size_bytes, problem.fixed_ms
+    limited = np.where(offered, limited, np.inf)
+    priced, damage = (np.where(offered, table, 0.0) for table in (priced, problem.damage))
+    cost = np.where(offered, damage + np.asarray(weights, float)[:, None, None] * priced, np.inf)
+    path, slope, grown = hulls(limited, cost)
     w, u, s = slope.shape
     order = np.argsort(-slope.reshape(w, -1), axis=1, kind="stable")
     spent = np.cumsum(np.take_along_axis(grown.reshape(w, -1), order, 1), 1)
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.broadcast_to(np.arange(u * s), order.shape), 1)
-    room = np.asarray(targets, float) - problem.fixed_bytes - size.min(1).sum()
-    count = np.stack([np.searchsorted(one, room, side="right") for one in spent])
+    room = np.asarray(targets, float) - fixed - limited.min(1).sum()
+    count = np.stack([np.searchsorted(row, room, side="right") for row in spent])
     step = (rank.reshape(w, 1, u, s) < count[:, :, None, None]).sum(3)
     chosen = np.take_along_axis(path[:, None], step[..., None], 3)[..., 0]
     used = np.take_along_axis(np.pad(spent, ((0, 0), (1, 0))), count, 1)
-    return _filled(chosen, room - used, size, cost).reshape(-1, u)
+    return _filled(chosen, room - used, limited, cost).reshape(-1, u)
 
 
-def _filled(chosen: Ints, room: Floats, size: Floats, cost: Floats) -> Ints:
-    """Candidates [w t u] with the room [w t] that is left spent on the changes that save most."""
+def _filled(chosen: Ints, room: Floats, limited: Floats, cost: Floats) -> Ints:
+    """Candidates [w t u] with the room [w t] below the limit spent on the changes that save most."""
     chosen = chosen.copy()
     every = np.arange(chosen.shape[2])
     w, t = np.arange(room.shape[0])[:, None], np.arange(room.shape[1])
     for _ in range(FILLS):
-        here = size[every, chosen]
-        fits = size <= (here + np.maximum(room, 0.0)[..., None])[..., None]
+        here = limited[every, chosen]
+        fits = limited <= (here + np.maximum(room, 0.0)[..., None])[..., None]
         best: Ints = np.where(fits, cost[:, None], np.inf).argmin(3)
         saved = cost[w[..., None], every, chosen] - cost[w[..., None], every, best]
         unit: Ints = saved.argmax(2)
         if not (saved[w, t, unit] > 0).any():
             break
         level = best[w, t, unit]
-        room = room - (size[unit, level] - here[w, t, unit])
+        room = room - (limited[unit, level] - here[w, t, unit])
         chosen[w, t, unit] = level
     return chosen

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import hypothesis
 import hypothesis.strategies as some
@@ -16,8 +17,9 @@ import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from autoprune.search.solver import knapsack
-from autoprune.search.solver.lagrange import Floats, Ints, hulls, price_curve
-from autoprune.search.solver.mckp import Problem, solve, solve_front, sweep
+from autoprune.search.solver.lagrange import hulls, price_curve
+from autoprune.search.solver.mckp import Axis, Problem, Totals, solve, solve_front, sweep
+from autoprune.search.solver.planes import Floats, Ints
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
 
@@ -202,24 +204,32 @@ def test_with_few_states_kept_it_still_fits_and_is_near(
     truth = true_front(size, damage)
     got = problem.totals(found)
     assert bool(len(found)) == bool(truth) == (best is not None)
-    for one, other in zip(got[0], got[2], strict=True):
+    for one, other in zip(got.size_bytes, got.damage, strict=True):
         assert any(p[0] <= one and p[1] <= other for p in truth)
     if best is not None:
-        assert problem.totals(best[None])[2][0] <= damage.min() + 0.25 * np.ptp(damage)
+        assert problem.totals(best[None]).damage[0] <= damage.min() + 0.25 * np.ptp(damage)
 
 
+@pytest.mark.parametrize("along", get_args(Axis))
 @quick
 @hypothesis.given(
     seeds, some.lists(shares, min_size=1, max_size=4), some.lists(some.floats(0, 3), min_size=1, max_size=3)
 )
-def test_a_sweep_stays_within_its_limits(seed: int, at: list[float], weights: list[float]) -> None:
+def test_a_sweep_stays_within_its_limits(
+    along: Axis, seed: int, at: list[float], weights: list[float]
+) -> None:
     problem = tables(seed)
-    every = everything(problem)
-    size, ms, damage = problem.totals(every)
+
+    def named(totals: Totals) -> Totals:
+        """Sums of what is limited, what is priced, and damage."""
+        limited, priced, damage = totals
+        return totals if along == "bytes" else Totals(priced, limited, damage)
+
+    size, ms, damage = named(problem.totals(everything(problem)))
     targets = np.array([between(size.min(), size.max(), share) for share in at])
-    found = sweep(problem, targets, np.array(weights))
+    found = sweep(problem, targets, np.array(weights), along=along)
     assert found.shape == (len(weights) * len(targets), len(problem.units))
-    got = problem.totals(found)
+    got = named(problem.totals(found))
     assert problem.offered[np.arange(len(problem.units)), found].all()
     for k, (weight, target) in enumerate(itertools.product(weights, targets)):
         assert got[0][k] <= max(target, size.min())
@@ -229,6 +239,19 @@ def test_a_sweep_stays_within_its_limits(seed: int, at: list[float], weights: li
         assert cost[fit].min() - 1e-9 <= got[2][k] + weight * got[1][k] <= worst + 1e-9
         if target >= size.max():
             assert got[2][k] + weight * got[1][k] == pytest.approx(cost.min())
+
+
+def test_a_sweep_along_milliseconds_is_one_along_bytes_with_both_exchanged() -> None:
+    problem = large(3, 12)
+    exchanged = replace(
+        problem,
+        size_bytes=problem.latency_ms, latency_ms=problem.size_bytes,
+        fixed_bytes=problem.fixed_ms, fixed_ms=problem.fixed_bytes,
+    )  # fmt: skip
+    targets, weights = np.linspace(2.0, 9.0, 7), np.array([0.0, 1e-8, 1e-6])
+    found = sweep(problem, targets, weights, along="milliseconds")
+    np.testing.assert_array_equal(found, sweep(exchanged, targets, weights))
+    assert len(np.unique(found, axis=0)) > 7
 
 
 def test_of_two_as_good_the_smaller_is_found() -> None:
@@ -305,7 +328,7 @@ def by_milp(problem: Problem, limit_bytes: float, limit_ms: float | None, scale:
         bounds=Bounds(0, 1),
         options={"mip_rel_gap": 1e-6, "time_limit": 60},
     )
-    return float(problem.totals(found.x.reshape(u, k).argmax(1)[None])[2][0])
+    return float(problem.totals(found.x.reshape(u, k).argmax(1)[None]).damage[0])
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -388,4 +411,4 @@ def test_tiny_damages_beside_large_ones_are_kept_apart() -> None:
     assert len(solve_front(problem)) == len(true_front(*problem.totals(everything(problem))[::2]))
     assert solve(problem, limit_bytes=2e8 + 6e3).tolist() == [1, 1, 0]  # type: ignore[union-attr]
     found = sweep(problem, np.array([2e8 + 6e3]), np.zeros(1))
-    assert problem.totals(found)[2][0] <= 5.0 + 4e-9
+    assert problem.totals(found).damage[0] <= 5.0 + 4e-9

@@ -1,0 +1,100 @@
+"""A toy search space whose divergence is a sum over the units, as predicted but for hidden factors.
+
+The factors are of what removal and what rounding does in each unit. Each candidate has a little noise of
+its own.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprune.search.aim import Aim
+from autoprune.search.damage_model import Features
+from autoprune.search.hypervolume import kl_area
+from autoprune.search.records import Records
+from autoprune.search.repair import repair as repaired
+from autoprune.search.solver.mckp import Problem
+from autoprune.space.budget import Budget
+from autoprune.space.costs import Cost, Costs
+from autoprune.space.levels import FLOAT_BITS, Candidate, Choices, SearchSpace
+from autoprune.space.trial import Measurement, Trial
+
+
+def space_of(units: int, ratios: Sequence[float] = (0.0, 0.25, 0.5, 0.75)) -> SearchSpace:
+    return SearchSpace(tuple(Choices(f"layer.{k}", tuple(ratios), (3, 4, 8, 32)) for k in range(units)))
+
+
+def costs_of(space: SearchSpace, seed: int = 0) -> Costs:
+    """Units of many sizes; damage grows with the square of the ratio and four times for a bit less."""
+    rng, table = np.random.default_rng(seed), {}
+    for one in space.units:
+        size, removal, rounding, ms = rng.lognormal(0, 0.7, 4) * [8000, 0.06, 1.0, 0.5]
+        table[one.unit] = {
+            level: Cost(
+                round(size * (1 - level.ratio) * level.bits / 8),
+                removal * (0.2 * level.ratio + level.ratio**2)
+                + (rounding * 4.0**-level.bits * (1 - level.ratio) if level.bits < FLOAT_BITS else 0.0),
+                ms * (1 - level.ratio) * (0.6 if level.bits <= 8 else 1.0),
+            )
+            for level in one.levels()
+        }
+    return Costs(500, table, fixed_ms=0.3)
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A space, its predicted costs and what is true of it."""
+
+    space: SearchSpace
+    costs: Costs
+    truth: Problem
+    noise: float
+
+    @classmethod
+    def of(cls, units: int = 10, *, seed: int = 0, spread: float = 0.6, noise: float = 0.05) -> Toy:
+        space = space_of(units)
+        costs = costs_of(space, seed)
+        plain = Problem.of(space, costs)
+        parts = Features.of(plain)
+        rng = np.random.default_rng(seed + 1000)
+        factors = np.exp(spread * rng.standard_normal((2, units, 1)))
+        true = factors[0] * parts.removal + factors[1] * parts.rounding
+        return cls(space, costs, plain.with_damage(true), noise)
+
+    def aim(self, budget: Budget | None = None) -> Aim:
+        return Aim.of(Problem.of(self.space, self.costs), budget or Budget())
+
+    def kl(self, candidate: Candidate) -> float:
+        """What is measured; the noise is the candidate's own."""
+        total = float(self.truth.totals(self.truth.chosen(candidate)[None]).damage[0])
+        draw = random.Random(repr(candidate.items)).gauss(0.0, 1.0)
+        return total * float(np.exp(self.noise * draw))
+
+    def trial(self, candidate: Candidate, number: int = 0) -> Trial:
+        m = Measurement(
+            self.costs.size_bytes(candidate), self.costs.latency_ms(candidate), 80.0, kl=self.kl(candidate)
+        )
+        return Trial(number, candidate, m, rung=0)
+
+    def records(self, candidates: Sequence[Candidate]) -> Records:
+        trials = [self.trial(one, k) for k, one in enumerate(candidates)]
+        return Records.of(Problem.of(self.space, self.costs), trials)
+
+    def random(self, count: int, seed: int, limit: float) -> list[Candidate]:
+        """Different candidates within a limit: levels at random, the larger ones repaired."""
+        rng, out = random.Random(seed), list[Candidate]()
+        while len(out) < count:
+            one = Candidate(tuple((u.unit, rng.choice(list(u.levels()))) for u in self.space.units))
+            seen = frozenset(out)
+            out.append(repaired(one, seen, seed, space=self.space, costs=self.costs, limit_bytes=int(limit)))
+        return out
+
+    def area(self, aim: Aim, candidates: Sequence[Candidate]) -> float:
+        """Measured hypervolume in (bytes, log KL)."""
+        size = np.array([float(self.costs.size_bytes(one)) for one in candidates])
+        kl = np.array([self.kl(one) for one in candidates])
+        return kl_area(size, kl, aim.scale.byte_range)
