@@ -17,7 +17,7 @@ from autoprune.export.artifact import ABOUT, add_facts, runtime_of, write_artifa
 from autoprune.export.card import model_card
 from autoprune.export.checks import Check, export_checks, failed, record
 from autoprune.export.fresh_process import in_fresh_process, with_defaults
-from autoprune.export.trial_record import about_trial, export_command, predicted_bytes
+from autoprune.export.trial_record import about_trial, export_command, predicted_bytes, recorded_bytes
 from autoprune.export.validate import Found, Request
 from autoprune.models.find_space import find_space
 from autoprune.models.spec import Architecture
@@ -33,7 +33,7 @@ from autoprune.space.budget import Budget
 from autoprune.space.levels import FLOAT_BITS, Level
 from autoprune.targets import NAMES, Target, get_target, kept_at
 from autoprune.targets.packed import PLAIN, read_packed
-from autoprune.targets.sizes import EMPTY
+from autoprune.targets.sizes import EMPTY, SIZES_VERSION
 from autoprune.tasks.custom import own_task
 from autoprune.tasks.task import Batch
 
@@ -113,11 +113,9 @@ def export(
     about |= predicted_bytes(
         source, get_target(target), example, units, levels, key=run.get("library_key"), builder=builder
     )
-    if target == config.target:
-        about["predicted_size_bytes"] = trial["predicted_size_bytes"]
-    elif unknown or any(level.ratio == EMPTY for level in levels.values()):
-        why = unknown or f"what is left of emptied layers was measured on {config.target} alone"
-        about |= {"predicted_size_bytes": None, "not_predicted": why}
+    if unknown or any(level.ratio == EMPTY for level in levels.values()):
+        is_same = front["run"].get("sizes_version") == SIZES_VERSION
+        about |= recorded_bytes(trial, config.target, target, is_same=is_same, unknown=unknown)
     with written_whole(folder) as temporary:
         write_artifact(
             read_packed(source, builder=builder), temporary, target=target, tokenizer=path / "tokenizer",

@@ -104,3 +104,21 @@ def predicted_bytes(
         by_unit[name] = target.size_bytes(unit, kept_at(target, levels[name]) or levels[name])
         size += by_unit[name] - target.size_bytes(unit, UNTOUCHED)
     return {"predicted_size_bytes": size, "unit_bytes": by_unit}
+
+
+def recorded_bytes(
+    trial: Mapping[str, Any], searched: str, target: str, *, is_same: bool, unknown: str
+) -> dict[str, Any]:
+    """The bytes that the search predicted, or why they say nothing of this export.
+
+    Args:
+        searched: the target of the search.
+        is_same: whether targets still save the same model in the same bytes.
+        unknown: why nothing else is known of the units.
+    """
+    if target == searched and is_same:
+        return {"predicted_size_bytes": trial["predicted_size_bytes"]}
+    why = unknown or f"what is left of emptied layers was measured on {searched} alone"
+    if target == searched:
+        why = f"the search predicted bytes as an older autoprune stored them for {target}"
+    return {"predicted_size_bytes": None, "not_predicted": why}

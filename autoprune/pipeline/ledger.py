@@ -27,6 +27,7 @@ from autoprune.space.costs import Costs
 from autoprune.space.levels import INTEGER, Candidate
 from autoprune.space.trial import Measurement, Trial
 from autoprune.targets import get_target, is_fast
+from autoprune.targets.sizes import SIZES_VERSION
 from autoprune.tasks.metrics import ACCURACY
 from autoprune.tasks.task import Arrays, Task
 from autoprune.workers.pool import Outcome
@@ -206,6 +207,7 @@ class Ledger:
             "space": inputs.space_name,
             "labels": list(task.label_names),
             "parts": parts_of(self.prepared.model),
+            "sizes_version": SIZES_VERSION,
         }
         kinds = {unit.name: unit.kind for unit in self.prepared.setting.units}
         self.run.note(facts=facts, kinds=kinds, library_key=self.prepared.setting.key)

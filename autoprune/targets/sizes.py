@@ -27,7 +27,7 @@ from autoprune.targets.packed import torch_runner
 from autoprune.targets.spot_check import spot_check
 from autoprune.tasks.task import Batch, Task, layout
 
-SIZES_VERSION = 3
+SIZES_VERSION = 4
 """Raised when a target saves the same model in other bytes."""
 
 EMPTY = 1.0
