@@ -576,7 +576,7 @@ def recorded(
     rows += [Trial(k, *_pair(*one)) for k, one in enumerate(found, start=len(rows))]
     facts = {"recipe": {"steps": 1}, "fast_bits": [4], "integer": True, "target": "openvino"}
     about = {"facts": facts, "kinds": {}, "started": "", "command": "", "latency_table_error": 0.024}
-    now = standing(rows, Budget(), Measurement(3000, 30.0, 50.0), rows=10)
+    now = standing(rows, Budget(), Measurement(3000, 30.0, 50.0), answers=10)
     record = front_record(about, costs, now, Budget(), byte_range=ByteRange(1000.0, 3000.0), state="finished")
     json.dumps(record, allow_nan=False)
     return record
