@@ -98,3 +98,10 @@ class Toy:
         size = np.array([float(self.costs.size_bytes(one)) for one in candidates])
         kl = np.array([self.kl(one) for one in candidates])
         return kl_area(size, kl, aim.scale.byte_range)
+
+
+def small_toy(units: int, ratios: Sequence[float], bits: Sequence[int]) -> Toy:
+    """A toy of so few candidates that all may be tried; what is predicted of it is true."""
+    space = SearchSpace(tuple(Choices(f"layer.{k}", tuple(ratios), tuple(bits)) for k in range(units)))
+    costs = costs_of(space)
+    return Toy(space, costs, Problem.of(space, costs), 0.05)
