@@ -7,6 +7,7 @@ and nothing cleans up after a killed driver). One writer. No torch, unless the s
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping
@@ -62,13 +63,16 @@ class Study:
         self._space, self._distributions = space, optuna_trials.distributions_of(space)
         self.proposer = proposer
         url, self._where = database_url(path, storage)
-        try:
-            self._kept = open_storage(url, self._where)
-            self._durable = open_study(self._kept, name, self._where, expect)
-            check_space(self._durable, space, self._where)
-            finished = self._finished()
-        except OPENING_ERRORS as error:
-            raise AutopruneError(unreadable(url, self._where, error)) from error
+        with contextlib.ExitStack() as undo:
+            try:
+                self._kept = open_storage(url, self._where)
+                undo.callback(self._kept.engine.dispose)  # a study that cannot be had leaves no connection
+                self._durable = open_study(self._kept, name, self._where, expect)
+                check_space(self._durable, space, self._where)
+                finished = self._finished()
+            except OPENING_ERRORS as error:
+                raise AutopruneError(unreadable(url, self._where, error)) from error
+            undo.pop_all()
         sampler = ProposerSampler(proposer, space=space, history=lambda: self._history)
         self._memory = optuna.create_study(
             directions=optuna_trials.DIRECTIONS, sampler=sampler, pruner=optuna.pruners.NopPruner()

@@ -123,17 +123,19 @@ def test_resume_asks_for_the_password_and_takes_it_from_wherever_it_comes(shared
 
 def test_each_run_has_a_study_with_its_id_and_its_own_trials_alone(shared: Shared) -> None:
     names = set()
+    database = optuna.storages.RDBStorage(shared.url)
     for run in shared.runs:
         about, front = read(run / RUN), read(run / "front.json")
         assert about["study"] == f"{NAME}-{about['id']}"
         names.add(about["study"])
-        stored = optuna.load_study(study_name=about["study"], storage=shared.url).get_trials()
+        stored = optuna.load_study(study_name=about["study"], storage=database).get_trials()
         assert [one["number"] for one in front["trials"]] == [one.number for one in stored]
         for one, kept in zip(front["trials"], stored, strict=True):
             levels = {f"{u}.{part}": level[part] for u, level in one["levels"].items() for part in level}
             assert levels == kept.params
             assert one["seconds"] == kept.user_attrs["seconds"]
-    assert set(optuna.get_all_study_names(shared.url)) == names
+    assert set(optuna.get_all_study_names(database)) == names
+    database.engine.dispose()
     assert len(names) == 2
 
 
@@ -237,5 +239,7 @@ def test_a_run_of_before_there_were_ids_keeps_its_study(url: str, tmp_path: Path
     kept.close()
     again = RunFolder.open(run.path, url)
     assert again.study_name() == run.path.name
-    assert len(opened(url, again.study_name(), 0, expect=_expected(again)).trials()) == 1
+    taken_up = opened(url, again.study_name(), 0, expect=_expected(again))
+    assert len(taken_up.trials()) == 1
+    taken_up.close()
     again.close()
