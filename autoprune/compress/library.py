@@ -1,6 +1,6 @@
 """The compression database: a unit's variants, made when first asked for and kept on disk.
 
-One file holds a unit at one ratio for all its bit-widths, since they share the removal and the
+One file holds a unit at one ratio in all its storages, since they share the removal and the
 Cholesky factors. It is named after everything it depends on, so files of several models, data
 sets and versions live side by side, and workers of a machine share them (memory-mapped). The folder
 is kept within a limit (`shelf`): a file that had to go, or is damaged, is made again.
@@ -12,7 +12,6 @@ import logging
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,7 +72,7 @@ class Library:
     def path(self, unit: Unit, ratio: float) -> Path:
         """File of a unit at a ratio, whether it is there or not."""
         told = [LOOK_UPS] if unit.is_looked_up else []
-        name = content_key(VERSION, self._key, asdict(unit), ratio, *told)
+        name = content_key(VERSION, self._key, unit.described(), ratio, *told)
         return self._folder / f"{name}.safetensors"
 
     def build(self, unit: Unit, ratio: float) -> None:
@@ -83,7 +82,7 @@ class Library:
 
     def variants(self, unit: Unit, level: Level) -> dict[str, Variant]:
         """Each matrix of the unit at a level, by module path."""
-        if level.ratio not in unit.ratios or level.width not in unit.choices.widths:
+        if level.ratio not in unit.ratios or level.storage not in unit.storages:
             raise AutopruneError(f"{unit.name} has no level {level}")
         return self._read(unit, level.ratio, lambda file: file.variants(unit, level))
 
@@ -127,8 +126,8 @@ class Library:
         keep = self._to_keep(unit, ratio) if unit.prunable and ratio > 0 else None
         tensors = self._tensors(unit, keep)
         sums = {name: _checksum(tensor) for name, tensor in tensors.items()}
-        widths = unit.choices.widths[::-1]
-        note = Note(VERSION, self._key, unit.name, unit.kind, ratio, widths, time.time(), sums)
+        bits = tuple(storage.written for storage in reversed(unit.storages))
+        note = Note(VERSION, self._key, unit.name, unit.kind, ratio, bits, time.time(), sums)
         with written_whole(path) as temporary:
             save_file(tensors, temporary, metadata=note.metadata())
             file = _File(temporary)  # open before it has its name, by which another process may remove it
@@ -197,22 +196,22 @@ class _File:
         return self._tensor("keep")
 
     def variants(self, unit: Unit, level: Level) -> dict[str, Variant]:
-        """Each matrix of the file's unit at a level's width, by module path."""
+        """Each matrix of the file's unit in a level's storage, by module path."""
         out = {}
         for one in unit.weights:
-            stem = f"{one.path}@{level.width}"
+            stem = f"{one.path}@{level.storage.name}"
             weight = self._tensor(f"{one.path}.weight")
             bias = self._tensor(f"{stem}.bias") if one.has_bias else None
             integers = None
-            if level.bits < 16 and weight.numel() > 0:
+            if not level.storage.is_float and weight.numel() > 0:
                 codes, scale, zero = (self._tensor(f"{stem}.{part}") for part in ("codes", "scale", "zero"))
-                integers = Integers(codes, scale, zero, level.bits)
+                integers = Integers(codes, scale, zero, level.storage.bits)
             grid = None
-            if level.is_integer and weight.numel() > 0:
+            if level.storage.rounds_inputs and weight.numel() > 0:
                 step, zero_point = self._tensor(f"{stem}.activations").tolist()
                 grid = Activations(step, int(zero_point))
             places = self._tensor("places") if unit.by_token and level.ratio > 0 else None
-            out[one.path] = Variant(weight, bias, integers, level.bits, grid, places)
+            out[one.path] = Variant(weight, bias, integers, level.storage, grid, places)
         return out
 
     def _tensor(self, name: str) -> Tensor:

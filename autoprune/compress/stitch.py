@@ -20,7 +20,8 @@ from autoprune.models.canonical import settle_
 from autoprune.models.spec import Architecture
 from autoprune.models.split_embedding import COMMON, RARE, join_, joined, parted
 from autoprune.models.units import Unit
-from autoprune.space.levels import FLOAT_BITS, UNTOUCHED, Candidate
+from autoprune.space.levels import UNTOUCHED, Candidate
+from autoprune.space.storage import FLOAT32
 from autoprune.tasks.kinds import CLASSES
 
 
@@ -72,7 +73,7 @@ def stitch(
             if variant.integers is not None:
                 integers[path] = variant.integers
                 floats[path] = variant.weight
-            elif level.bits < FLOAT_BITS:
+            elif level.storage != FLOAT32:
                 half.add(path)
         for weight in unit.weights:
             if weight.tied:

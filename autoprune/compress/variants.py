@@ -1,4 +1,4 @@
-"""One unit at one ratio, at all its widths: what is removed, refitted and rounded. No files.
+"""One unit at one ratio, in all its storages: what is removed, refitted and rounded. No files.
 
 Shapes: o output features, i input features of a weight as a matrix, k kept pieces, rows or columns, v d a
 vocabulary's.
@@ -20,7 +20,7 @@ from autoprune.compress.prune_obs import refit
 from autoprune.compress.statistics import Statistics
 from autoprune.models.layer_io import matrix_of
 from autoprune.models.units import Unit, Weight
-from autoprune.space.levels import FLOAT_BITS, INTEGER, Level, Width
+from autoprune.space.storage import FLOAT32, STATIC8, GroupedIntegers, Storage
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Variant:
     weight: Float[Tensor, "o i"]
     bias: Float[Tensor, " o"] | None
     integers: Integers | None
-    bits: int
+    storage: Storage
     activations: Activations | None = None
     places: Int[Tensor, " v"] | None = None
 
@@ -44,7 +44,7 @@ class Variant:
         """The weight the model computes with."""
         if self.integers is not None:
             return self.integers.dequantize()
-        return self.weight.half().float() if self.bits < FLOAT_BITS else self.weight
+        return self.weight.half().float() if self.storage != FLOAT32 else self.weight
 
 
 def make_variants(
@@ -53,18 +53,18 @@ def make_variants(
     teacher: nn.Module,
     statistics: Mapping[str, Statistics],
 ) -> dict[str, Tensor]:
-    """Tensors of a unit with the pieces `keep` (None for all) at all its bit-widths.
+    """Tensors of a unit with the pieces `keep` (None for all) in all its storages.
 
     Not for a vocabulary that loses tokens, which `Library` takes from the file of the whole one. Names are
-    `keep`, `path.weight` (float), and `path@width.codes`, `.scale`, `.zero`, `.bias`, and for 8-bit
+    `keep`, `path.weight` (float), and `path@storage.codes`, `.scale`, `.zero`, `.bias`, and for 8-bit
     activations `.activations`: their scale and zero point.
     """
     tensors: dict[str, Tensor] = {} if keep is None else {"keep": keep}
     for one in unit.weights:
         made = _rounded(unit, one, keep, teacher.get_submodule(one.path), statistics[one.path])
-        for width, variant in made.items():
+        for storage, variant in made.items():
             tensors[f"{one.path}.weight"] = variant.weight.contiguous()
-            stem = f"{one.path}@{width}"
+            stem = f"{one.path}@{storage.name}"
             if variant.bias is not None:
                 tensors[f"{stem}.bias"] = variant.bias.contiguous()
             if variant.integers is not None:
@@ -83,8 +83,8 @@ def _rounded(
     keep: Int[Tensor, " k"] | None,
     module: nn.Module,
     seen: Statistics,
-) -> dict[Width, Variant]:
-    """One matrix with rows or columns removed, at every width."""
+) -> dict[Storage, Variant]:
+    """One matrix with rows or columns removed, in every storage."""
     weight = matrix_of(module)
     rows = None if keep is None else unit.at(keep, one.rows)
     if one.is_embedding and not one.tied:
@@ -95,8 +95,9 @@ def _rounded(
         left = torch.arange(len(weight)) if rows is None else rows
         part = seen.of_channels(left, one.kernel)
         few = None if bias is None else bias[left]
-        levels = unit.levels(0.0)
-        return {level.width: _nearest_variant(weight[left], few, level, unit, part) for level in levels}
+        return {
+            storage: _nearest_variant(weight[left], few, storage, unit, part) for storage in unit.storages
+        }
     if keep is not None and one in unit.cols:
         columns = unit.at(keep, one.columns)
         if len(columns) == 0:
@@ -111,61 +112,73 @@ def _rounded(
     return _compensated(unit, weight, bias, seen)
 
 
-def _looked_up(unit: Unit, weight: Float[Tensor, "v d"], seen: Statistics) -> dict[Width, Variant]:
-    """Rows of an embedding at every width, each row's rounding compensated within the row.
+def _looked_up(unit: Unit, weight: Float[Tensor, "v d"], seen: Statistics) -> dict[Storage, Variant]:
+    """Rows of an embedding in every storage, each row's rounding compensated within the row.
 
     A row v that is off by e does the harm e^T F e wherever it is looked up, with F the Fisher information at
     the embedding's output: the same problem as a product's, with F in the place of the input's moment.
     All-MiniLM's vocabulary at 2 bits: 0.0275 nats, against 0.0348 with each weight rounded by itself.
     """
-    few = [bits for bits in unit.bits if bits < 16]
-    made = round_compensated(weight, seen.fisher, bits=few, group_size=unit.group_size)
-    integers = dict(zip(few, made, strict=True))
-    return {bits: Variant(weight, None, integers.get(bits), bits) for bits in unit.bits}
+    plain = [storage for storage in unit.storages if not storage.rounds_inputs]
+    integers = _grouped(unit, weight, seen.fisher)
+    return {storage: Variant(weight, None, integers.get(storage), storage) for storage in plain}
+
+
+def _grouped(
+    unit: Unit, weight: Float[Tensor, "o i"], moment: Float[Tensor, "i i"]
+) -> dict[Storage, Integers]:
+    """A matrix in every storage of integers in groups, its rounding compensated."""
+    grouped = [one for one in reversed(unit.storages) if isinstance(one, GroupedIntegers)]
+    bits = [storage.bits for storage in grouped]
+    rounded = round_compensated(weight, moment, bits=bits, group_size=unit.group_size)
+    return dict(zip(grouped, rounded, strict=True))
 
 
 def _compensated(
     unit: Unit, weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None, seen: Statistics
-) -> dict[Width, Variant]:
-    """A matrix at every width, its rounding compensated."""
-    integer_bits = [b for b in unit.bits if b < 16]
-    made = round_compensated(weight, seen.moment, bits=integer_bits, group_size=unit.group_size)
-    rounded: dict[Width, Integers] = dict(zip(integer_bits, made, strict=True))
-    if unit.integer:
+) -> dict[Storage, Variant]:
+    """A matrix in every storage, its rounding compensated."""
+    rounded = _grouped(unit, weight, seen.moment)
+    if STATIC8 in unit.storages:
         # What is multiplied as integers has one scale a row, which leaves the sum, and no zero point.
-        rounded[INTEGER] = round_compensated(
+        rounded[STATIC8] = round_compensated(
             weight, seen.moment, bits=[8], group_size=weight.shape[1], symmetric=True
         )[0]
     out = {}
-    for level in unit.levels(0.0):
-        plain = Variant(weight, None, rounded.get(level.width), level.bits)
+    for storage in unit.storages:
+        plain = Variant(weight, None, rounded.get(storage), storage)
         # Rounding must not move the output's mean.
         shift = None if bias is None else bias + (weight - plain.value()) @ seen.mean
-        out[level.width] = replace(plain, bias=shift, activations=_grid(level, seen))
+        out[storage] = replace(plain, bias=shift, activations=_grid(storage, seen))
     return out
 
 
 def _nearest_variant(
-    weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None, level: Level, unit: Unit, seen: Statistics
+    weight: Float[Tensor, "o i"],
+    bias: Float[Tensor, " o"] | None,
+    storage: Storage,
+    unit: Unit,
+    seen: Statistics,
 ) -> Variant:
     """A matrix whose weights are rounded each by itself: rows that are looked up, or slid by a channel."""
-    if level.bits >= 16 or weight.numel() == 0:
-        return Variant(weight, bias, None, level.bits)
-    size = weight.shape[1] if level.is_integer else unit.group_size
-    integers = round_nearest(weight, bits=level.bits, group_size=size, symmetric=level.is_integer)
-    made = Variant(weight, bias, integers, level.bits, _grid(level, seen))
+    if storage.is_float or weight.numel() == 0:
+        return Variant(weight, bias, None, storage)
+    size = weight.shape[1] if storage.rounds_inputs else unit.group_size
+    integers = round_nearest(weight, bits=storage.bits, group_size=size, symmetric=storage.rounds_inputs)
+    made = Variant(weight, bias, integers, storage, _grid(storage, seen))
     if bias is None or len(seen.mean) != weight.numel():
         return made
     gap = (weight - made.value()) * seen.mean.reshape(weight.shape)
     return replace(made, bias=bias + gap.sum(1))
 
 
-def _grid(level: Level, seen: Statistics) -> Activations | None:
-    return Activations.of(float(seen.low.min()), float(seen.high.max())) if level.is_integer else None
+def _grid(storage: Storage, seen: Statistics) -> Activations | None:
+    """The grid that a storage rounds inputs to; None where it leaves them."""
+    return Activations.of(float(seen.low.min()), float(seen.high.max())) if storage.rounds_inputs else None
 
 
 def _emptied(
     unit: Unit, weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None
-) -> dict[Width, Variant]:
-    """A matrix of no rows, or of no columns: its bias is all that is left of it, at every width."""
-    return {level.width: Variant(weight, bias, None, level.bits) for level in unit.levels(0.0)}
+) -> dict[Storage, Variant]:
+    """A matrix of no rows, or of no columns: its bias is all that is left of it, in every storage."""
+    return {storage: Variant(weight, bias, None, storage) for storage in unit.storages}

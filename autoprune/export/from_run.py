@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,7 +31,8 @@ from autoprune.run.folder import FRONT, RUN, RunFolder, read_record
 from autoprune.search.pareto import best
 from autoprune.search.promotion import RUNG_STEPS
 from autoprune.space.budget import Budget
-from autoprune.space.levels import FLOAT_BITS, UNTOUCHED, Level
+from autoprune.space.levels import UNTOUCHED, Level
+from autoprune.space.storage import GroupedIntegers
 from autoprune.targets import NAMES, Target, get_target, kept_at, size_on_disk
 from autoprune.targets.packed import PLAIN, read_packed
 from autoprune.targets.sizes import EMPTY
@@ -180,7 +181,9 @@ def _keeps(target: Target, unit: Unit | None, level: Level) -> bool:
     kept = kept_at(target, level)
     if kept is None:
         return False
-    return unit is None or target.offers(unit, replace(kept, activations=FLOAT_BITS))
+    storage = kept.storage
+    weights_alone = GroupedIntegers(storage.bits) if storage.rounds_inputs else storage
+    return unit is None or target.offers(unit, Level(kept.ratio, weights_alone))
 
 
 def _about(

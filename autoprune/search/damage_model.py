@@ -5,7 +5,7 @@ random: large damage saturates, one unit's rounding is worse than predicted, rem
 everywhere. So the logarithm of measured over predicted divergence is regressed on three kinds of
 feature: a parabola in the log of the prediction; the share of the damage that each part of each unit
 has (what removal does, and what rounding adds), with nested priors, all units together, one unit, one
-unit at one ratio or width (Gelman and Hill, Data Analysis Using Regression and Multilevel/Hierarchical
+unit at one ratio or storage (Gelman and Hill, Data Analysis Using Regression and Multilevel/Hierarchical
 Models, 2007, chapter 12); and which level each unit is at. Bayesian linear regression, in its dual form
 (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, section 2.1).
 
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.search.solver.mckp import Problem
-from autoprune.space.levels import FLOAT_BITS, Level
+from autoprune.space.levels import Level
 
 Array = NDArray[np.float64]
 Choice = NDArray[np.intp]
@@ -37,7 +37,7 @@ CENTRE = -4.0
 
 SHARED, PART, EFFECT = 0.7, 0.5, 0.1
 """Prior standard deviations: of a part of the damage in all units, in one unit (and at one ratio or
-width of it), and of a unit being at a level."""
+in one storage of it), and of a unit being at a level."""
 
 NOISE = 0.07
 """Standard deviation of the logarithm that no feature explains."""
@@ -54,7 +54,7 @@ class Features:
     """The parts of every unit's damage, and what may be learned of each.
 
     removal, rounding [u l]: parts of the damage. slots [u l 2 3]: for either part (removal, rounding)
-    the numbers of its three features: shared, of the unit, of the unit at this ratio or width.
+    the numbers of its three features: shared, of the unit, of the unit at this ratio or storage.
     places [u l]: the number of the feature of being there. scales [p]: prior standard deviations.
     """
 
@@ -74,15 +74,15 @@ class Features:
         for u, levels in enumerate(problem.levels):
             own = len(scales)
             ratios = sorted({level.ratio for level in levels})
-            widths = sorted({(level.bits, level.activations) for level in levels})
-            scales += [PART] * (2 + len(ratios) + len(widths))
+            storages = sorted({level.storage for level in levels})
+            scales += [PART] * (2 + len(ratios) + len(storages))
             place = {level: k for k, level in enumerate(levels)}
             for k, level in enumerate(levels):
-                plain = place.get(Level(level.ratio, FLOAT_BITS), k)
+                plain = place.get(Level(level.ratio), k)
                 removal[u, k] = min(known[u, plain], known[u, k])
                 by_ratio = own + 2 + ratios.index(level.ratio)
-                by_width = own + 2 + len(ratios) + widths.index((level.bits, level.activations))
-                slots[u, k] = [[3, own, by_ratio], [4, own + 1, by_width]]
+                by_storage = own + 2 + len(ratios) + storages.index(level.storage)
+                slots[u, k] = [[3, own, by_ratio], [4, own + 1, by_storage]]
         places = len(scales) + np.arange(known.size).reshape(known.shape)
         every = np.concatenate([scales, np.full(known.size, EFFECT)])
         return cls(removal, known - removal, slots, places, every)

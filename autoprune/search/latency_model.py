@@ -3,7 +3,7 @@
 A table of milliseconds has errors, and a search for what is quick finds the levels whose errors are
 lowest: on a noisy machine the candidates of an EfficientNet predicted at 2 ms took 7. One factor for all
 does not mend that, so measured less predicted time is regressed on how fast the machine is, on what is
-computed at each width, on each unit at each width, and on each level of each unit. Bayesian linear
+computed in each storage, on each unit in each storage, and on each level of each unit. Bayesian linear
 regression in its dual form (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006,
 section 2.1); every weight's prior is that the table is right.
 
@@ -22,9 +22,9 @@ from autoprune.search.solver.mckp import Problem
 Array = NDArray[np.float64]
 Choice = NDArray[np.intp]
 
-MACHINE, WIDTH, UNIT, LEVEL = 1.0, 0.3, 0.3, 0.2
-"""Prior standard deviations: of the factor on all times, and in shares of a unit's time of what a width, a
-unit at a width, and a level of a unit are off by."""
+MACHINE, STORAGE, UNIT, LEVEL = 1.0, 0.3, 0.3, 0.2
+"""Prior standard deviations: of the factor on all times, and in shares of a unit's time of what a storage,
+a unit in a storage, and a level of a unit are off by."""
 
 NOISE = 0.05
 """Standard deviation of a measured time, in shares of it."""
@@ -64,15 +64,20 @@ def _features(problem: Problem) -> tuple[Array, NDArray[np.intp], Array]:
     units, most = problem.latency_ms.shape
     times = np.where(problem.offered, problem.latency_ms, 0.0).max(1)
     size = 0.5 * (times + times.mean())  # a unit that the fit gave no time may have some
-    widths = sorted({(one.bits, one.activations) for levels in problem.levels for one in levels})
-    by_width = 1 + len(widths) * (1 + units)
+    storages = sorted({level.storage for levels in problem.levels for level in levels})
+    first_level = 1 + len(storages) * (1 + units)
     left, slots = np.zeros((units, most)), np.zeros((units, most, 3), np.intp)
     for u, levels in enumerate(problem.levels):
         for k, level in enumerate(levels):
-            width = widths.index((level.bits, level.activations))
+            storage = storages.index(level.storage)
             left[u, k] = size[u] * (1.0 - level.ratio)
-            slots[u, k] = [1 + width, 1 + len(widths) * (1 + u) + width, by_width + u * most + k]
-    scales = [[MACHINE], [WIDTH] * len(widths), [UNIT] * (len(widths) * units), [LEVEL] * (units * most)]
+            slots[u, k] = [1 + storage, 1 + len(storages) * (1 + u) + storage, first_level + u * most + k]
+    scales = [
+        [MACHINE],
+        [STORAGE] * len(storages),
+        [UNIT] * (len(storages) * units),
+        [LEVEL] * (units * most),
+    ]
     return left, slots, np.concatenate(scales)
 
 

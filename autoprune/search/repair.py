@@ -34,7 +34,7 @@ def repair(
         if out not in seen:
             return out
         one = rng.choice(space.units)
-        level = Level.of(rng.choice(one.ratios), rng.choice(one.widths))
+        level = Level(rng.choice(one.ratios), rng.choice(one.storages))
         out = fitted(out.with_level(one.unit, level), space, costs, limit_bytes)
     return next((one for one in _fitting(space, costs, limit_bytes) if one not in seen), out)
 

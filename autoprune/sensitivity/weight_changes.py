@@ -18,7 +18,7 @@ from autoprune.compress.library import Library
 from autoprune.compress.variants import Variant
 from autoprune.models.layer_io import matrix_of
 from autoprune.models.units import Unit, Weight
-from autoprune.space.levels import FLOAT_BITS
+from autoprune.space.storage import FLOAT32
 
 Kept = Int[Tensor, " k"] | slice
 """Rows or columns that stay: their numbers, or all."""
@@ -53,7 +53,7 @@ class Lookup:
         for one in self.variants:
             at = ids if one.places is None else one.places[ids].long()
             new = one.weight[at] if one.integers is None else one.integers.rows(at).dequantize()
-            new = new.half().float() if one.integers is None and one.bits < FLOAT_BITS else new
+            new = new.half().float() if one.integers is None and one.storage != FLOAT32 else new
             yield new - self.old[ids]
 
 

@@ -12,7 +12,7 @@ import pydantic
 import yaml
 
 from autoprune.core.errors import AutopruneError
-from autoprune.space.levels import FLOAT_BITS
+from autoprune.space.storage import FLOAT_BITS, STATIC8, Storage, storages_of
 
 
 class _Strict(pydantic.BaseModel):
@@ -65,6 +65,12 @@ class Quantize(_Strict):
         if self.activations is not None and self.activations not in self.bits:
             raise ValueError("`activations: 8` goes with 8-bit weights, and `bits` has no 8")
         return self
+
+    @property
+    def storages(self) -> tuple[Storage, ...]:
+        """How a unit's weights may be stored, the widest first."""
+        static = [] if self.activations is None else [STATIC8.written]
+        return storages_of([*self.bits, *static])
 
 
 class UnitRule(_Strict):

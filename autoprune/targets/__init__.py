@@ -9,7 +9,7 @@ of a target is imported when it is asked for. Imports `compress`, `models` and w
 import importlib
 
 from autoprune.core.errors import AutopruneError
-from autoprune.targets.target import Runner, Target, is_fast, kept_at, size_on_disk, stores
+from autoprune.targets.target import Runner, Target, is_fast, kept_at, size_on_disk
 
 _TARGETS = {
     "openvino": ("openvino.target", "OpenVino"),
@@ -23,7 +23,7 @@ _TARGETS = {
 
 NAMES = tuple(_TARGETS)
 
-__all__ = ["NAMES", "Runner", "Target", "get_target", "is_fast", "kept_at", "size_on_disk", "stores"]
+__all__ = ["NAMES", "Runner", "Target", "get_target", "is_fast", "kept_at", "size_on_disk"]
 
 
 def get_target(name: str) -> Target:

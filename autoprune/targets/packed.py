@@ -24,7 +24,8 @@ from autoprune.compress.activations import Activations
 from autoprune.compress.packing import pack_dense
 from autoprune.core.errors import AutopruneError
 from autoprune.models.spec import Architecture
-from autoprune.space.levels import Level, Width
+from autoprune.space.levels import Level
+from autoprune.space.storage import STATIC8, Storage, storages_of
 from autoprune.targets.target import Runner
 from autoprune.tasks.kinds import CLASSES, PAIRED_TEXT
 from autoprune.tasks.task import Batch
@@ -55,9 +56,8 @@ class Packed:
     """
 
     name = "packed"
-    bits = frozenset({2, 3, 4, 6, 8, 16, 32})
-    fast: frozenset[Width] = frozenset()
-    integer = True
+    storages = frozenset(storages_of((2, 3, 4, 6, 8, STATIC8.name, 16, 32)))
+    fast: frozenset[Storage] = frozenset()
     parts = True
     tolerance = 1e-4
 
@@ -69,7 +69,7 @@ class Packed:
 
         A search for this target has no use for them, but a model made for another can be kept in it.
         """
-        return level.bits in self.bits and not level.is_integer
+        return level.storage in self.storages and not level.storage.rounds_inputs
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Write `model.safetensors` and the config that `load` builds the module from."""
@@ -90,7 +90,7 @@ class Packed:
 
     def size_bytes(self, unit: Unit, level: Level) -> int:
         """The weights, and the header text of the extra tensors of each that is compressed."""
-        is_plain = level.bits >= 16 or unit.kept(level.ratio) == 0
+        is_plain = level.storage.is_float or unit.kept(level.ratio) == 0
         return unit.size_bytes(level) + (0 if is_plain else 303 * len(unit.weights))
 
 
@@ -130,7 +130,7 @@ def write_packed(stitched: Stitched, path: Path, *, storage: str = PLAIN) -> Non
         else:
             is_half = name.endswith(".weight") and stem in stitched.half
             tensors[name] = (tensor.half() if is_half else tensor).contiguous()
-    levels = {name: [level.ratio, level.width] for name, level in stitched.levels.items}
+    levels = {name: [level.ratio, level.storage.written] for name, level in stitched.levels.items}
     grids = {path: [one.scale, one.zero] for path, one in stitched.activations.items()}
     about = {"version": 1, "integers": shapes, "levels": levels, "activations": grids}
     if storage == ENTROPY:
@@ -294,4 +294,4 @@ def _check_answers(model: Any, architecture: Architecture, path: Path) -> None:
 def _levels(data: dict[str, list[Any]]) -> Any:
     from autoprune.space.levels import Candidate, Level
 
-    return Candidate(tuple((name, Level.of(float(r), width)) for name, (r, width) in data.items()))
+    return Candidate(tuple((name, Level.of(float(r), written)) for name, (r, written) in data.items()))

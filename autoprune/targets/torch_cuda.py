@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from autoprune.core.errors import AutopruneError
 from autoprune.models.outputs import outputs_of
-from autoprune.space.levels import Level, Width
+from autoprune.space.levels import Level
+from autoprune.space.storage import Storage
 from autoprune.targets.packed import Packed, read_packed
 from autoprune.targets.target import Runner
 from autoprune.tasks.kinds import IMAGES, OWN
@@ -50,9 +51,8 @@ class Torch:
     """Safetensors on disk, a compiled torch module on the first CUDA device."""
 
     name = "torch"
-    bits = Packed.bits
-    fast: frozenset[Width] = frozenset()
-    integer = True
+    storages = Packed.storages
+    fast: frozenset[Storage] = frozenset()
     parts = True
     tolerance = 0.05
 
@@ -66,9 +66,9 @@ class Torch:
         self._packed = Packed()
 
     def offers(self, unit: Unit, level: Level) -> bool:
-        """Every width; 8-bit activations where the integer kernel takes the shapes."""
-        if not level.is_integer:
-            return level.bits in self.bits
+        """Every storage; 8-bit activations where the integer kernel takes the shapes."""
+        if not level.storage.rounds_inputs:
+            return level.storage in self.storages
         shapes = unit.shapes(level.ratio).values()
         fits = all(o % _MULTIPLE == 0 and i % _MULTIPLE == 0 for o, i in shapes)
         return fits and not any(one.is_embedding or one.is_conv for one in unit.weights)

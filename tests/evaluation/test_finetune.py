@@ -64,7 +64,7 @@ def is_embedding(stitched: Stitched, path: str) -> bool:
 @pytest.fixture(scope="module")
 def before(tiny: Tiny) -> Stitched:
     """A candidate with every kind of level."""
-    candidate = tiny.mixed.with_level(tiny.units[-2].name, Level(0.0, 16))
+    candidate = tiny.mixed.with_level(tiny.units[-2].name, Level.of(0.0, 16))
     return tiny.stitched_as(candidate)
 
 
@@ -170,7 +170,7 @@ def test_a_model_of_floats_alone_trains_too(tiny_bert: Tiny) -> None:
 
 
 def test_with_many_steps_on_few_rows_it_learns_what_the_teacher_says(tiny: Tiny) -> None:
-    stitched, teacher = tiny.stitched(Level(0.5, 3)), sure_teacher(tiny)
+    stitched, teacher = tiny.stitched(Level.of(0.5, 3)), sure_teacher(tiny)
     result = tuned(tiny, stitched, MANY)
     assert apart(tiny, stitched, teacher) > 1.0
     assert apart(tiny, result, teacher) < 0.2 * apart(tiny, stitched, teacher)
@@ -178,7 +178,7 @@ def test_with_many_steps_on_few_rows_it_learns_what_the_teacher_says(tiny: Tiny)
 
 @pytest.mark.parametrize("rate", [1e-5, 1e-3, 1e-1, 10.0])
 def test_no_learning_rate_makes_it_worse_on_the_rows_it_saw(tiny_bert: Tiny, rate: float) -> None:
-    stitched = tiny_bert.stitched(Level(0.0, 4))
+    stitched = tiny_bert.stitched(Level.of(0.0, 4))
     teacher = Answers.plain(own_logits(tiny_bert, tiny_bert.model))
     recipe = Recipe(steps=6, batch_size=8, learning_rate=rate)
     data = tiny_bert.task.train
@@ -197,14 +197,14 @@ def test_a_model_that_is_the_teacher_already_can_be_tuned(tiny_bert: Tiny, seed:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_teacher_that_is_not_finite_is_an_error(tiny_bert: Tiny, bad: float) -> None:
-    stitched = tiny_bert.stitched(Level(0.0, 4))
+    stitched = tiny_bert.stitched(Level.of(0.0, 4))
     teacher = Answers.plain(np.full((24, 3), bad, np.float32))
     with pytest.raises(FloatingPointError, match=r"nan|inf"):
         finetune(stitched, tiny_bert.task, tiny_bert.task.train, teacher, FEW, seed=0)
 
 
 def test_a_learning_rate_that_blows_up_is_an_error_with_its_step(tiny_bert: Tiny) -> None:
-    stitched = tiny_bert.stitched(Level(0.0, 32))
+    stitched = tiny_bert.stitched(Level.of(0.0, 32))
     recipe = Recipe(steps=8, batch_size=8, learning_rate=1e30)
     with pytest.raises(FloatingPointError, match=r"loss became (nan|inf) at fine-tune step \d"):
         tuned(tiny_bert, stitched, recipe)
@@ -219,7 +219,7 @@ def test_every_step_is_made_within_the_room(tiny_bert: Tiny) -> None:
         yield
         entered.append("out")
 
-    stitched = tiny_bert.stitched(Level(0.0, 4))
+    stitched = tiny_bert.stitched(Level.of(0.0, 4))
     data = tiny_bert.task.train
     finetune(stitched, tiny_bert.task, data, sure_teacher(tiny_bert), FEW, seed=0, step_room=room)
     assert len(entered) >= 2 * FEW.steps
@@ -243,7 +243,7 @@ def test_without_a_copy_the_bits_are_the_same(tiny: Tiny, before: Stitched, afte
 
 
 def test_without_a_copy_harm_is_undone_by_making_the_model_again(tiny_bert: Tiny) -> None:
-    candidate = tiny_bert.space.uniform(Level(0.0, 4))
+    candidate = tiny_bert.space.uniform(Level.of(0.0, 4))
     made: list[Stitched] = []
 
     def again() -> Stitched:

@@ -31,7 +31,8 @@ from autoprune.search.solver.mckp import Problem, solve, sweep
 from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
-from autoprune.space.levels import FLOAT_BITS, Candidate, Choices, Level, SearchSpace
+from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
+from autoprune.space.storage import FLOAT_BITS, storages_of
 from autoprune.space.trial import Measurement, Trial
 
 Array = NDArray[np.float64]
@@ -108,7 +109,9 @@ def test_covers_is_domination_with_equality() -> None:
 
 
 def space_of(units: int, ratios: Sequence[float] = (0.0, 0.25, 0.5, 0.75)) -> SearchSpace:
-    return SearchSpace(tuple(Choices(f"layer.{k}", tuple(ratios), (3, 4, 8, 32)) for k in range(units)))
+    return SearchSpace(
+        tuple(Choices(f"layer.{k}", tuple(ratios), storages_of((3, 4, 8, 32))) for k in range(units))
+    )
 
 
 def costs_of(space: SearchSpace, seed: int = 0) -> Costs:
@@ -118,10 +121,14 @@ def costs_of(space: SearchSpace, seed: int = 0) -> Costs:
         size, removal, rounding, ms = rng.lognormal(0, 0.7, 4) * [8000, 0.06, 1.0, 0.5]
         table[one.unit] = {
             level: Cost(
-                round(size * (1 - level.ratio) * level.bits / 8),
+                round(size * (1 - level.ratio) * level.storage.bits / 8),
                 removal * (0.2 * level.ratio + level.ratio**2)
-                + (rounding * 4.0**-level.bits * (1 - level.ratio) if level.bits < FLOAT_BITS else 0.0),
-                ms * (1 - level.ratio) * (0.6 if level.bits <= 8 else 1.0),
+                + (
+                    rounding * 4.0**-level.storage.bits * (1 - level.ratio)
+                    if level.storage.bits < FLOAT_BITS
+                    else 0.0
+                ),
+                ms * (1 - level.ratio) * (0.6 if level.storage.bits <= 8 else 1.0),
             )
             for level in one.levels()
         }
@@ -311,7 +318,7 @@ def test_bad_measurements_teach_nothing_and_only_the_latest_are_learned_from() -
 @pytest.mark.parametrize("volume", [False, True])
 def test_a_proposal_is_new_allowed_and_within_the_size(volume: bool) -> None:
     toy = Toy.of(6)
-    limit = toy.costs.size_bytes(toy.space.uniform(Level(0.0, 4)))
+    limit = toy.costs.size_bytes(toy.space.uniform(Level.of(0.0, 4)))
     found = proposals(toy, toy.aim(Budget(limit)), 30, volume=volume)
     assert len(set(found)) == 30
     for one in found:
@@ -370,7 +377,7 @@ def test_the_limit_counts_where_it_is_just_above_the_smallest() -> None:
 def test_learning_beats_the_solver_alone_and_chance(seed: int) -> None:
     """60 trials each of a truth with hidden factors, in hypervolume of bytes and log KL."""
     toy = Toy.of(10, seed=seed)
-    limit = toy.costs.size_bytes(toy.space.uniform(Level(0.0, 8)))
+    limit = toy.costs.size_bytes(toy.space.uniform(Level.of(0.0, 8)))
     aim = toy.aim(Budget(limit))
     ours = toy.area(aim, proposals(toy, aim, 60, seed))
     targets = np.linspace(aim.low_bytes, aim.high_bytes, 60)
@@ -387,7 +394,7 @@ def test_learning_beats_the_solver_alone_and_chance(seed: int) -> None:
 def test_before_any_trial_proposals_lie_on_the_solvers_front(volume: bool) -> None:
     """Damage within a twentieth of the least at their size; then spread over the sizes."""
     toy = Toy.of(8)
-    aim = toy.aim(Budget(toy.costs.size_bytes(toy.space.uniform(Level(0.0, 8)))))
+    aim = toy.aim(Budget(toy.costs.size_bytes(toy.space.uniform(Level.of(0.0, 8)))))
     flying = np.zeros((0, 8), np.intp)
     for seed in range(4):
         one = aim.propose(toy.records([]), flying, frozenset(), seed=seed, volume=volume)
@@ -449,7 +456,7 @@ def study_of(toy: Toy, path: Path, budget: Budget | None = None, *, seed: int = 
 
 
 def small_toy(units: int, ratios: Sequence[float], bits: Sequence[int]) -> Toy:
-    space = SearchSpace(tuple(Choices(f"layer.{k}", tuple(ratios), tuple(bits)) for k in range(units)))
+    space = SearchSpace(tuple(Choices(f"layer.{k}", tuple(ratios), storages_of(bits)) for k in range(units)))
     costs = costs_of(space)
     return Toy(space, costs, Problem.of(space, costs), 0.05)
 
@@ -511,7 +518,7 @@ def test_the_answer_to_a_budget_is_the_least_damage_by_what_was_learned() -> Non
     toy = Toy.of(6, spread=1.0)
     aim = toy.aim()
     known = toy.records(toy.random(150, 1, 1e9))
-    limit = toy.costs.size_bytes(toy.space.uniform(Level(0.0, 4)))
+    limit = toy.costs.size_bytes(toy.space.uniform(Level.of(0.0, 4)))
     untaught, taught = (aim.answer(one, Budget(limit)) for one in (toy.records([]), known))
     assert untaught is not None
     assert taught is not None

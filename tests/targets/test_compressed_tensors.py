@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from autoprune.compress.stitch import Stitched
 from autoprune.core.errors import AutopruneError
 from autoprune.models.units import search_space
-from autoprune.space.levels import Candidate, Level, Width
+from autoprune.space.levels import Candidate, Level
 from autoprune.targets import Target, get_target, size_on_disk
 from autoprune.targets.packed import torch_runner
 from tests.support.families import make_case
@@ -25,7 +25,7 @@ from tests.support.tiny import Tiny, logits, make_tiny
 
 pytest.importorskip("compressed_tensors", reason="compressed-tensors is not installed")
 
-WIDTHS: tuple[Width, ...] = (2, 3, 4, 6, 8, "w8a8", 16, 32)
+WIDTHS: tuple[int | str, ...] = (2, 3, 4, 6, 8, "w8a8", 16, 32)
 
 PLAIN = """
 import sys
@@ -44,7 +44,7 @@ def target() -> Target:
     return get_target("compressed-tensors")
 
 
-def uniform(tiny: Tiny, target: Target, width: Width) -> Candidate:
+def uniform(tiny: Tiny, target: Target, width: int | str) -> Candidate:
     """Every unit at the width nearest to this that is offered."""
     return tiny.space_for(target).uniform(Level.of(0.0, width))
 
@@ -52,13 +52,13 @@ def uniform(tiny: Tiny, target: Target, width: Width) -> Candidate:
 def mixed(tiny: Tiny) -> Candidate:
     """One unit of each width: 3, 4, 6, 8, 8 with 8-bit activations, 16 and float."""
     candidate = tiny.with_levels(
-        word_embeddings=Level(0.0, 8),
-        position_embeddings=Level(0.0, 16),
-        attention=Level(0.0, 3),
-        feed_forward=Level(0.0, 8, 8),
+        word_embeddings=Level.of(0.0, 8),
+        position_embeddings=Level.of(0.0, 16),
+        attention=Level.of(0.0, 3),
+        feed_forward=Level.of(0.0, "w8a8"),
     )
     last = [unit for unit in tiny.units if unit.kind in ("attention", "feed_forward")][-2:]
-    return candidate.with_level(last[0].name, Level(0.0, 4)).with_level(last[1].name, Level(0.0, 6))
+    return candidate.with_level(last[0].name, Level.of(0.0, 4)).with_level(last[1].name, Level.of(0.0, 6))
 
 
 def saved(tiny: Tiny, target: Target, candidate: Candidate, folder: Path) -> Stitched:
@@ -70,7 +70,7 @@ def saved(tiny: Tiny, target: Target, candidate: Candidate, folder: Path) -> Sti
 
 @pytest.mark.parametrize("width", WIDTHS, ids=str)
 def test_transformers_gives_the_stitched_models_logits(
-    tiny: Tiny, target: Target, tmp_path: Path, width: Width
+    tiny: Tiny, target: Target, tmp_path: Path, width: int | str
 ) -> None:
     stitched = saved(tiny, target, uniform(tiny, target, width), tmp_path)
     batch = tiny.task.batch(tiny.task.validation, [0, 1, 2])
@@ -158,7 +158,7 @@ def test_the_original_has_no_schemes(tiny_bert: Tiny, target: Target, tmp_path: 
 
 @pytest.mark.parametrize("width", WIDTHS, ids=str)
 def test_a_units_bytes_are_those_it_takes_in_the_file(
-    tiny_bert: Tiny, target: Target, tmp_path: Path, width: Width
+    tiny_bert: Tiny, target: Target, tmp_path: Path, width: int | str
 ) -> None:
     saved(tiny_bert, target, tiny_bert.space.untouched(), tmp_path / "original")
     candidate = uniform(tiny_bert, target, width)
@@ -184,14 +184,14 @@ def test_what_transformers_could_not_load_is_not_offered(tiny: Tiny, target: Tar
 
 
 def test_removed_rows_are_refused(tiny: Tiny, target: Target, tmp_path: Path) -> None:
-    stitched = tiny.stitched_as(tiny.with_levels(feed_forward=Level(0.5, 8)))
+    stitched = tiny.stitched_as(tiny.with_levels(feed_forward=Level.of(0.5, 8)))
     with pytest.raises(AutopruneError, match=r"cannot store .*feed_forward with rows removed.*openvino"):
         target.save(stitched, tmp_path, {})
     assert not list(tmp_path.iterdir())
 
 
 def test_an_embedding_of_few_bits_is_refused(tiny: Tiny, target: Target, tmp_path: Path) -> None:
-    stitched = tiny.stitched_as(tiny.with_levels(word_embeddings=Level(0.0, 4)))
+    stitched = tiny.stitched_as(tiny.with_levels(word_embeddings=Level.of(0.0, 4)))
     with pytest.raises(
         AutopruneError, match=r"embedding \S*word_embeddings with 4 bits, but with 8, 16 or 32"
     ):
@@ -262,7 +262,7 @@ def test_a_grid_of_another_offset_changes_the_file(tiny_bert: Tiny, target: Targ
 @pytest.mark.parametrize("width", [4, "w8a8"])
 @pytest.mark.parametrize("name", ["bert-tokens", "llama", "vit"])
 def test_what_transformers_lays_out_as_here_is_loaded_by_its_class(
-    tmp_path: Path, name: str, width: Width
+    tmp_path: Path, name: str, width: int | str
 ) -> None:
     case, target = make_case(name, tmp_path / "library"), get_target("compressed-tensors")
     tiny, kind = case.tiny, case.family.kind
@@ -293,9 +293,9 @@ def test_what_transformers_would_not_find_is_refused(tmp_path: Path, name: str, 
 def test_shared_weights_and_convolutions_stay_floats(tmp_path: Path, name: str) -> None:
     tiny, target = make_case(name, tmp_path / "library").tiny, get_target("compressed-tensors")
     unit = tiny.unit("word_embeddings" if name == "llama" else "patch_embeddings")
-    assert [bits for bits in unit.bits if target.offers(unit, Level(0.0, bits))] == [
-        bits for bits in unit.bits if bits >= 16
+    assert [storage for storage in unit.storages if target.offers(unit, Level(0.0, storage))] == [
+        storage for storage in unit.storages if storage.is_float
     ]
-    stitched = tiny.stitched_as(tiny.space.untouched().with_level(unit.name, Level(0.0, 8)))
+    stitched = tiny.stitched_as(tiny.space.untouched().with_level(unit.name, Level.of(0.0, 8)))
     with pytest.raises(AutopruneError, match=r"cannot store the (weight|convolution).* in integers"):
         target.save(stitched, tmp_path, tiny.task.batch(tiny.task.validation, [0, 1]))

@@ -34,8 +34,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.core.errors import AutopruneError
-from autoprune.space.levels import Level, Width
-from autoprune.space.storage import group_size_for
+from autoprune.space.levels import Level
+from autoprune.space.storage import (
+    FLOAT16,
+    FLOAT32,
+    STATIC8,
+    GroupedIntegers,
+    Storage,
+    group_size_for,
+    storages_of,
+)
 from autoprune.targets.compressed_tensors.format import integer_tensors, multiplied_tensors, scheme
 from autoprune.targets.packed import torch_runner
 from autoprune.targets.target import Runner
@@ -51,20 +59,18 @@ if TYPE_CHECKING:
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
-_EMBEDDING_BITS = frozenset({8, 16, 32})
-_TEXT_BYTES = {8: 227, 16: 0, 32: 0}
+_OF_EMBEDDINGS = frozenset(storages_of((8, 16, 32)))
+_TEXT_BYTES: dict[Storage, int] = {GroupedIntegers(8): 227, FLOAT16: 0, FLOAT32: 0, STATIC8: 333}
 """Header text of the extra tensors of one compressed weight, measured (safetensors 0.8)."""
 _TEXT_PACKED_BYTES = 342
-_TEXT_ACTIVATIONS_BYTES = 333
 
 
 class CompressedTensors:
     """Saved for transformers and what else reads the format; run by transformers, in float32."""
 
     name = "compressed-tensors"
-    bits = frozenset({2, 3, 4, 6, 8, 16, 32})
-    fast: frozenset[Width] = frozenset()
-    integer = True
+    storages = frozenset(storages_of((2, 3, 4, 6, 8, STATIC8.name, 16, 32)))
+    fast: frozenset[Storage] = frozenset()
     parts = False
     tolerance = 0.05
     # Of 8-bit activations alone, where a value half-way between two codes may fall to either; else 1e-4.
@@ -77,16 +83,16 @@ class CompressedTensors:
             )
 
     def offers(self, unit: Unit, level: Level) -> bool:
-        """Every width of a product's weight, 8 bits and more of an embedding; no row is removed.
+        """Every storage of a product's weight, 8 bits and more of an embedding; no row is removed.
 
         Of convolutions, and of an embedding that is an output layer's weight too, floats alone.
         """
         is_embedding = any(one.is_embedding for one in unit.weights)
-        if level.ratio > 0 or (is_embedding and level.is_integer):
+        if level.ratio > 0 or (is_embedding and level.storage.rounds_inputs):
             return False
         if any(one.is_conv or one.tied for one in unit.weights):
-            return level.bits >= 16
-        return level.bits in (_EMBEDDING_BITS if is_embedding else self.bits)
+            return level.storage.is_float
+        return level.storage in (_OF_EMBEDDINGS if is_embedding else self.storages)
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Write `model.safetensors`, and `config.json` with the schemes of its modules.
@@ -152,12 +158,13 @@ class CompressedTensors:
 def _stored_bytes(one: Weight, level: Level, wanted: int) -> int:
     """Bytes of one weight's tensors."""
     o, i = one.rows, one.columns
-    if level.bits >= 16:
-        return o * i * level.bits // 8
-    if level.is_integer:
+    if level.storage.is_float:
+        return level.storage.size_bytes(o, i, group_size=wanted)
+    if level.storage.rounds_inputs:
         return o * i + 2 * o + 5  # the input's scale and zero point
     groups = o * (i // group_size_for(i, wanted))
-    packed = o * i if level.bits == 8 else 4 * o * math.ceil(i * level.bits / 32) + 16  # and the shape
+    bits = level.storage.bits
+    packed = o * i if bits == 8 else 4 * o * math.ceil(i * bits / 32) + 16  # and the shape
     return packed + 3 * groups
 
 
@@ -186,7 +193,7 @@ def _check(stitched: Stitched) -> None:
                 f"target compressed-tensors cannot store {what} {path} in integers. "
                 "Search with this target, or export to openvino, onnx or packed"
             )
-        if is_embedding and one.bits not in _EMBEDDING_BITS:
+        if is_embedding and GroupedIntegers(one.bits) not in _OF_EMBEDDINGS:
             raise AutopruneError(
                 f"target compressed-tensors cannot store the embedding {path} with {one.bits} bits, but with "
                 "8, 16 or 32. Search with this target, or export to openvino or packed"
@@ -286,6 +293,4 @@ def _without_bars() -> Iterator[None]:
 
 def _text_bytes(level: Level) -> int:
     """Header text of the extra tensors of one compressed weight."""
-    if level.is_integer:
-        return _TEXT_ACTIVATIONS_BYTES
-    return _TEXT_BYTES.get(level.bits, _TEXT_PACKED_BYTES)
+    return _TEXT_BYTES.get(level.storage, _TEXT_PACKED_BYTES)
