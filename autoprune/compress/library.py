@@ -27,13 +27,15 @@ from autoprune.compress.library_folder import LIMIT_VARIABLE, VERSION, Note, lim
 from autoprune.compress.prune_obs import Reader, removal_order
 from autoprune.compress.prune_tokens import nearest_rows, sparing_order
 from autoprune.compress.statistics import Statistics
-from autoprune.compress.variants import Variant, make_variants
+from autoprune.compress.stored import StoredWeight
+from autoprune.compress.variants import Variant, as_floats, make_variants
 from autoprune.core.cache import content_key
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import written_whole
 from autoprune.models.layer_io import matrix_of
 from autoprune.models.units import Unit
 from autoprune.space.levels import Level
+from autoprune.space.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -202,17 +204,20 @@ class _File:
             stem = f"{one.path}@{level.storage.name}"
             weight = self._tensor(f"{one.path}.weight")
             bias = self._tensor(f"{stem}.bias") if one.has_bias else None
-            integers = None
-            if not level.storage.is_float and weight.numel() > 0:
-                codes, scale, zero = (self._tensor(f"{stem}.{part}") for part in ("codes", "scale", "zero"))
-                integers = Integers(codes, scale, zero, level.storage.bits)
             grid = None
             if level.storage.rounds_inputs and weight.numel() > 0:
                 step, zero_point = self._tensor(f"{stem}.activations").tolist()
                 grid = Activations(step, int(zero_point))
             places = self._tensor("places") if unit.by_token and level.ratio > 0 else None
-            out[one.path] = Variant(weight, bias, integers, level.storage, grid, places)
+            out[one.path] = Variant(weight, bias, self._stored(stem, weight, level.storage), grid, places)
         return out
+
+    def _stored(self, stem: str, weight: Tensor, storage: Storage) -> StoredWeight | None:
+        """A float weight in a storage, from the tensors that are named after `stem`."""
+        if storage.is_float or weight.numel() == 0:
+            return as_floats(weight, storage)
+        codes, scale, zero = (self._tensor(f"{stem}.{part}") for part in ("codes", "scale", "zero"))
+        return Integers(codes, scale, zero, storage.bits)
 
     def _tensor(self, name: str) -> Tensor:
         tensor: Tensor = self._file.get_tensor(name)

@@ -18,6 +18,7 @@ from autoprune.compress.gptq import round_compensated
 from autoprune.compress.integers import Integers, round_nearest
 from autoprune.compress.prune_obs import refit
 from autoprune.compress.statistics import Statistics
+from autoprune.compress.stored import HalfFloats, StoredWeight
 from autoprune.models.layer_io import matrix_of
 from autoprune.models.units import Unit, Weight
 from autoprune.space.storage import FLOAT32, STATIC8, GroupedIntegers, Storage
@@ -27,24 +28,21 @@ from autoprune.space.storage import FLOAT32, STATIC8, GroupedIntegers, Storage
 class Variant:
     """One matrix of a unit at a level.
 
-    weight: float weight after removal and refit, not rounded [o i]. integers: what it is rounded
-    to, None at 16 and 32 bits. bias: refitted and corrected for the mean error of rounding [o].
+    weight: float weight after removal and refit, not rounded [o i]. stored: as a file holds it, None where
+    that is the float weight. bias: refitted and corrected for the mean error of rounding [o].
     activations: the grid its input is rounded to, None where that stays float. places: of an embedding that
     lost rows, the row by which each id is looked up [v].
     """
 
     weight: Float[Tensor, "o i"]
     bias: Float[Tensor, " o"] | None
-    integers: Integers | None
-    storage: Storage
+    stored: StoredWeight | None
     activations: Activations | None = None
     places: Int[Tensor, " v"] | None = None
 
     def value(self) -> Float[Tensor, "o i"]:
         """The weight the model computes with."""
-        if self.integers is not None:
-            return self.integers.dequantize()
-        return self.weight.half().float() if self.storage != FLOAT32 else self.weight
+        return self.weight if self.stored is None else self.stored.dequantize()
 
 
 def make_variants(
@@ -67,10 +65,9 @@ def make_variants(
             stem = f"{one.path}@{storage.name}"
             if variant.bias is not None:
                 tensors[f"{stem}.bias"] = variant.bias.contiguous()
-            if variant.integers is not None:
-                tensors[f"{stem}.codes"] = variant.integers.codes.contiguous()
-                tensors[f"{stem}.scale"] = variant.integers.scale.contiguous()
-                tensors[f"{stem}.zero"] = variant.integers.zero.contiguous()
+            if variant.stored is not None:
+                parts = variant.stored.tensors()
+                tensors |= {f"{stem}.{part}": tensor.contiguous() for part, tensor in parts.items()}
             if variant.activations is not None:
                 grid = variant.activations
                 tensors[f"{stem}.activations"] = torch.tensor([grid.scale, grid.zero], dtype=torch.float64)
@@ -119,34 +116,41 @@ def _looked_up(unit: Unit, weight: Float[Tensor, "v d"], seen: Statistics) -> di
     the embedding's output: the same problem as a product's, with F in the place of the input's moment.
     All-MiniLM's vocabulary at 2 bits: 0.0275 nats, against 0.0348 with each weight rounded by itself.
     """
-    plain = [storage for storage in unit.storages if not storage.rounds_inputs]
-    integers = _grouped(unit, weight, seen.fisher)
-    return {storage: Variant(weight, None, integers.get(storage), storage) for storage in plain}
+    return {
+        storage: Variant(weight, None, stored)
+        for storage, stored in _stored(unit, weight, seen.fisher).items()
+        if not storage.rounds_inputs
+    }
 
 
-def _grouped(
+def _stored(
     unit: Unit, weight: Float[Tensor, "o i"], moment: Float[Tensor, "i i"]
-) -> dict[Storage, Integers]:
-    """A matrix in every storage of integers in groups, its rounding compensated."""
-    grouped = [one for one in reversed(unit.storages) if isinstance(one, GroupedIntegers)]
+) -> dict[Storage, StoredWeight | None]:
+    """A matrix in every storage of its unit, rounding compensated; None for the float weight itself."""
+    grouped = [storage for storage in reversed(unit.storages) if isinstance(storage, GroupedIntegers)]
     bits = [storage.bits for storage in grouped]
-    rounded = round_compensated(weight, moment, bits=bits, group_size=unit.group_size)
-    return dict(zip(grouped, rounded, strict=True))
+    integers = round_compensated(weight, moment, bits=bits, group_size=unit.group_size)
+    rounded: dict[Storage, Integers] = dict(zip(grouped, integers, strict=True))
+    if STATIC8 in unit.storages:
+        # What is multiplied as integers has one scale a row, which leaves the sum, and no zero point.
+        rounded[STATIC8] = round_compensated(
+            weight, moment, bits=[8], group_size=weight.shape[1], symmetric=True
+        )[0]
+    return {storage: rounded.get(storage) or as_floats(weight, storage) for storage in unit.storages}
+
+
+def as_floats(weight: Float[Tensor, "o i"], storage: Storage) -> StoredWeight | None:
+    """A matrix without codes: a float storage, or one of which nothing is left; None for float32."""
+    return None if storage == FLOAT32 else HalfFloats(weight)
 
 
 def _compensated(
     unit: Unit, weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None, seen: Statistics
 ) -> dict[Storage, Variant]:
     """A matrix in every storage, its rounding compensated."""
-    rounded = _grouped(unit, weight, seen.moment)
-    if STATIC8 in unit.storages:
-        # What is multiplied as integers has one scale a row, which leaves the sum, and no zero point.
-        rounded[STATIC8] = round_compensated(
-            weight, seen.moment, bits=[8], group_size=weight.shape[1], symmetric=True
-        )[0]
     out = {}
-    for storage in unit.storages:
-        plain = Variant(weight, None, rounded.get(storage), storage)
+    for storage, stored in _stored(unit, weight, seen.moment).items():
+        plain = Variant(weight, None, stored)
         # Rounding must not move the output's mean.
         shift = None if bias is None else bias + (weight - plain.value()) @ seen.mean
         out[storage] = replace(plain, bias=shift, activations=_grid(storage, seen))
@@ -162,10 +166,10 @@ def _nearest_variant(
 ) -> Variant:
     """A matrix whose weights are rounded each by itself: rows that are looked up, or slid by a channel."""
     if storage.is_float or weight.numel() == 0:
-        return Variant(weight, bias, None, storage)
+        return Variant(weight, bias, as_floats(weight, storage))
     size = weight.shape[1] if storage.rounds_inputs else unit.group_size
     integers = round_nearest(weight, bits=storage.bits, group_size=size, symmetric=storage.rounds_inputs)
-    made = Variant(weight, bias, integers, storage, _grid(storage, seen))
+    made = Variant(weight, bias, integers, _grid(storage, seen))
     if bias is None or len(seen.mean) != weight.numel():
         return made
     gap = (weight - made.value()) * seen.mean.reshape(weight.shape)
@@ -181,4 +185,4 @@ def _emptied(
     unit: Unit, weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None
 ) -> dict[Storage, Variant]:
     """A matrix of no rows, or of no columns: its bias is all that is left of it, in every storage."""
-    return {storage: Variant(weight, bias, None, storage) for storage in unit.storages}
+    return {storage: Variant(weight, bias, as_floats(weight, storage)) for storage in unit.storages}

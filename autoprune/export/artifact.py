@@ -19,7 +19,6 @@ from autoprune.compress.stitch import Stitched, with_whole_vocabulary
 from autoprune.core.errors import AutopruneError, ValidationError
 from autoprune.core.files import file_hash, read_json, write_json, written_whole
 from autoprune.space.levels import Level
-from autoprune.space.storage import GroupedIntegers
 from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk
 from autoprune.targets.packed import PLAIN, STORAGES, Packed
 from autoprune.tasks.task import Batch
@@ -135,13 +134,13 @@ def add_facts(folder: Path, *, card: str, **facts: object) -> None:
 
 
 def _as_kept(stitched: Stitched, runtime: Target) -> Stitched:
-    """The same model with integers in the widths that a target has; the values are the same."""
+    """The same model with weights in storages that a target has; the values are the same."""
     stitched = stitched if runtime.parts else with_whole_vocabulary(stitched)
-    integers = {}
-    for path, one in stitched.integers.items():
-        kept = kept_at(runtime, Level(0.0, GroupedIntegers(one.bits)))
-        integers[path] = one if kept is None else replace(one, bits=kept.storage.bits)
-    return replace(stitched, integers=integers)
+    stored = {}
+    for path, weight in stitched.stored.items():
+        kept = kept_at(runtime, Level(0.0, weight.storage))
+        stored[path] = weight if kept is None else weight.widened(kept.storage)
+    return replace(stitched, stored=stored)
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -38,7 +38,6 @@ def original_folder(
     import transformers
 
     from autoprune.compress.stitch import Stitched
-    from autoprune.space.levels import Candidate
 
     architecture = Architecture.read(folder)
     if architecture.builder and architecture.builder != builder:
@@ -58,7 +57,7 @@ def original_folder(
                 parameter.add_(torch.randn_like(parameter) * 0.01)
         with written_whole(path) as temporary:
             temporary.mkdir()
-            plain = Stitched(model, {}, frozenset(), {}, Candidate(()), architecture)
+            plain = Stitched.plain(model, architecture)
             target.save(plain, temporary, example)
     return path, "its shapes, with random weights"
 

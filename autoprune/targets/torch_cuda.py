@@ -24,6 +24,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from autoprune.compress.integers import Integers
 from autoprune.core.errors import AutopruneError
 from autoprune.models.outputs import outputs_of
 from autoprune.space.levels import Level
@@ -35,7 +36,6 @@ from autoprune.tasks.task import Batch
 
 if TYPE_CHECKING:
     from autoprune.compress.activations import Activations
-    from autoprune.compress.integers import Integers
     from autoprune.compress.stitch import Stitched
     from autoprune.models.units import Unit
 
@@ -142,12 +142,11 @@ class IntegerProduct(nn.Module):
 
 def with_integer_products(stitched: Stitched) -> nn.Module:
     """The model, which is changed, with an `IntegerProduct` for each layer with 8-bit activations."""
+    integers = stitched.stored_as(Integers)
     for path, grid in stitched.activations.items():
         if isinstance(stitched.model.get_submodule(path), nn.Conv2d):
             continue  # it rounds its input and computes with floats
         parent, _, name = path.rpartition(".")
         bias: Tensor | None = stitched.model.get_submodule(path).bias  # type: ignore[assignment]
-        setattr(
-            stitched.model.get_submodule(parent), name, IntegerProduct(stitched.integers[path], grid, bias)
-        )
+        setattr(stitched.model.get_submodule(parent), name, IntegerProduct(integers[path], grid, bias))
     return stitched.model

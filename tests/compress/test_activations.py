@@ -20,6 +20,7 @@ from autoprune.space.levels import UNTOUCHED, Candidate, Choices, Level, SearchS
 from autoprune.space.space_file import read_space
 from autoprune.space.storage import STATIC8, storages_of
 from autoprune.tasks.answers import Answers, divergence
+from tests.support.stored import integers_of
 from tests.support.tiny import Tiny, logits
 
 quick = hypothesis.settings(deadline=None, max_examples=60)
@@ -129,7 +130,7 @@ def test_a_stitched_model_rounds_the_inputs_of_the_layers_it_says_and_no_others(
         x = torch.randn(3, layer.in_features)
         wanted = torch.nn.functional.linear(grid.round(x), layer.weight, layer.bias)
         assert torch.equal(layer(x), wanted)
-        assert stitched.integers[path].is_symmetric
+        assert integers_of(stitched)[path].is_symmetric
 
 
 def test_a_convolution_rounds_its_input_too() -> None:
@@ -177,7 +178,7 @@ def test_a_fine_tune_keeps_the_grids_and_the_signs(tiny: Tiny) -> None:
     after = finetune(before, tiny.task, tiny.task.train, sure, Recipe(6, 8, 3e-3), seed=0)
     assert after is not before
     assert after.activations == before.activations
-    for path, one in after.integers.items():
+    for path, one in integers_of(after).items():
         if path in after.activations:
             assert one.is_symmetric
             assert one.codes.min() >= 1

@@ -33,6 +33,7 @@ from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.space.storage import FLOAT_BITS, storages_of
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.answers import divergence
+from tests.support.stored import half_of, integers_of
 from tests.support.tiny import Tiny, logits
 
 
@@ -184,7 +185,7 @@ def test_an_untouched_variant_is_the_teachers_weight(tiny: Tiny) -> None:
     for unit in tiny.units:
         for path, variant in tiny.library.variants(unit, UNTOUCHED).items():
             module = tiny.model.get_submodule(path)
-            assert variant.integers is None
+            assert variant.stored is None
             assert torch.equal(variant.value(), module.weight)  # type: ignore[arg-type]
             bias = getattr(module, "bias", None)
             assert (variant.bias is None) == (bias is None)
@@ -587,8 +588,8 @@ def test_every_unit_untouched_gives_the_teachers_logits_bit_for_bit(tiny: Tiny) 
     stitched = tiny.stitched_as(tiny.space.untouched())
     batch = tiny.task.batch(tiny.task.test, range(8))
     assert torch.equal(logits(stitched.model, batch), logits(tiny.model, batch))
-    assert not stitched.integers
-    assert not stitched.half
+    assert not integers_of(stitched)
+    assert not half_of(stitched)
 
 
 def test_one_unit_put_together_at_32_bits_gives_the_teachers_logits_too(tiny: Tiny) -> None:
@@ -638,21 +639,21 @@ def bytes_of(stitched: Stitched, path: str) -> int:
     weight: Tensor = module.weight  # type: ignore[assignment]
     bias = getattr(module, "bias", None)
     total = 4 * len(bias) if bias is not None else 0
-    if path in stitched.integers:
-        one = stitched.integers[path]
+    if path in integers_of(stitched):
+        one = integers_of(stitched)[path]
         codes, zeros = one.codes.numel() * one.bits, one.zero.numel() * one.bits
         return total + -(-codes // 8) + -(-zeros // 8) + 2 * one.scale.numel()
-    return total + (2 if path in stitched.half else 4) * weight.numel()
+    return total + (2 if path in half_of(stitched) else 4) * weight.numel()
 
 
 def test_the_model_computes_with_exactly_what_will_be_stored(tiny: Tiny) -> None:
     stitched = tiny.stitched_as(tiny.mixed)
-    assert {one.bits for one in stitched.integers.values()} == {3, 4, 6, 8}
-    assert len(stitched.half) == 1
-    for path, one in stitched.integers.items():
+    assert {one.bits for one in integers_of(stitched).values()} == {3, 4, 6, 8}
+    assert len(half_of(stitched)) == 1
+    for path, one in integers_of(stitched).items():
         assert torch.equal(one.dequantize(), stitched.model.get_submodule(path).weight)  # type: ignore[arg-type]
         assert stitched.floats[path].shape == one.codes.shape
-    for path in stitched.half:
+    for path in half_of(stitched):
         weight: Tensor = stitched.model.get_submodule(path).weight  # type: ignore[assignment]
         assert torch.equal(weight.half().float(), weight)
 

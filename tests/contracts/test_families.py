@@ -31,6 +31,7 @@ from autoprune.targets import get_target, size_on_disk
 from autoprune.targets.packed import Packed, read_packed, torch_runner
 from autoprune.tasks.answers import Answers, divergence
 from tests.support.families import FAMILIES, ROWS, VOCABULARY, Case, EfficientNet, made, make_case, rows_of
+from tests.support.stored import half_of, integers_of
 
 
 @pytest.fixture(scope="session")
@@ -308,7 +309,7 @@ def test_a_vocabulary_in_parts_has_a_width_and_tokens_of_its_own_in_each(case: C
     plan = case.tiny.space.untouched()
     plan = plan.with_level(common.name, Level.of(0.0, 8)).with_level(rare.name, Level.of(0.5, 2))
     stitched = case.tiny.stitched_as(plan)
-    assert {path.rpartition(".")[2]: one.bits for path, one in stitched.integers.items()} == {
+    assert {path.rpartition(".")[2]: one.bits for path, one in integers_of(stitched).items()} == {
         "common": 8, "rare": 2
     }  # fmt: skip
     for target in ("openvino", "onnx", "packed"):
@@ -341,10 +342,10 @@ def test_a_runtime_without_parts_gets_the_vocabulary_whole_and_the_same_rows(cas
     )
     whole = with_whole_vocabulary(stitched)
     assert torch.equal(answers(case, whole.model), answers(case, stitched.model))
-    ((path, one),) = whole.integers.items()
+    ((path, one),) = integers_of(whole).items()
     assert (path, one.bits) == ("bert.embeddings.word_embeddings", 4)
     assert torch.equal(one.dequantize(), weight_of(whole.model, path))
-    assert len(stitched.integers) == 2
+    assert len(integers_of(stitched)) == 2
     fewer = case.tiny.stitched_as(plan.with_level(rare.name, Level.of(0.5, 2)))
     assert with_whole_vocabulary(fewer) is fewer
 
@@ -433,10 +434,10 @@ def test_a_brief_fine_tune_mends_and_gives_rounded_weights(case: Case) -> None:
     assert after is not before
     ends = [divergence(measured(case, one.model, teacher), teacher) for one in (before, after)]
     assert 0 < ends[1] < ends[0]
-    for path, one in after.integers.items():
+    for path, one in integers_of(after).items():
         weight: Any = after.model.get_submodule(path).weight
         assert torch.equal(weight.flatten(1), one.dequantize())
-    for path in after.half:
+    for path in half_of(after):
         half: Any = after.model.get_submodule(path).weight
         assert torch.equal(half.half().float(), half)
     assert after.activations == before.activations

@@ -23,6 +23,7 @@ from autoprune.space.storage import FLOAT32, FLOAT_BITS, STATIC8, storage_of
 from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.task import Batch
+from tests.support.stored import integers_of
 from tests.support.targets import NOT_HERE, TARGETS
 from tests.support.tiny import Tiny, logits, make_tiny
 
@@ -162,7 +163,7 @@ class TestContract:
         assert got.dtype == np.float32
         share = float(np.abs(got - wanted).max() / wanted.std())
         assert share <= saved.target.tolerance
-        widths = {one.bits for one in saved.stitched.integers.values()}
+        widths = {one.bits for one in integers_of(saved.stitched).values()}
         if not widths & ROUNDING.get(saved.target.name, set()) and not saved.stitched.activations:
             assert share <= EXACT
 
@@ -199,13 +200,13 @@ class TestContract:
         wanted = tiny_bert.mixed if level is None else tiny_bert.space.uniform(level)
         stitched = tiny_bert.stitched_as(tiny_bert.offered(target, wanted))
         state = copy.deepcopy(stitched.model.state_dict())
-        integers, grids = copy.deepcopy(stitched.integers), dict(stitched.activations)
+        integers, grids = copy.deepcopy(integers_of(stitched)), dict(stitched.activations)
         before = logits(stitched.model, example)
         target.save(stitched, tmp_path, example)
         after = stitched.model.state_dict()
         assert after.keys() == state.keys()
         assert all(torch.equal(after[name], x) for name, x in state.items())
-        assert all(torch.equal(stitched.integers[p].codes, one.codes) for p, one in integers.items())
+        assert all(torch.equal(integers_of(stitched)[p].codes, one.codes) for p, one in integers.items())
         assert stitched.activations == grids
         assert torch.equal(logits(stitched.model, example), before)
 

@@ -201,7 +201,7 @@ def test_bytes_of_a_model_are_those_of_its_files(
     found = inspected(model_folder, "--target", target)
     runtime = get_target(target)
     example = tiny_bert.task.batch(tiny_bert.task.validation, [0, 1])
-    untouched = Stitched(tiny_bert.model, {}, frozenset(), {}, Candidate(()))
+    untouched = Stitched(tiny_bert.model, {}, Candidate(()))
     runtime.save(untouched, tmp_path, example)
     assert abs(found["original_bytes"] - size_on_disk(runtime, tmp_path)) <= slack
     kept = sum(unit["levels"][0]["size_bytes"] for unit in found["units"])

@@ -21,6 +21,7 @@ from autoprune.space.levels import Candidate, Level
 from autoprune.targets import Target, get_target, size_on_disk
 from autoprune.targets.packed import torch_runner
 from tests.support.families import make_case
+from tests.support.stored import integers_of
 from tests.support.tiny import Tiny, logits, make_tiny
 
 pytest.importorskip("compressed_tensors", reason="compressed-tensors is not installed")
@@ -91,7 +92,7 @@ def test_packed_integers_are_ours_bit_for_bit(
     stitched = saved(tiny_bert, target, uniform(tiny_bert, target, bits), tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     middle = 2 ** (bits - 1)
-    packed = {path: one for path, one in stitched.integers.items() if one.bits == bits}
+    packed = {path: one for path, one in integers_of(stitched).items() if one.bits == bits}
     assert packed
     for path, one in packed.items():
         assert tensors[f"{path}.weight_shape"].tolist() == list(one.codes.shape)
@@ -108,7 +109,7 @@ def test_integers_of_8_bits_and_their_grids_are_ours_bit_for_bit(
     stitched = saved(tiny_bert, target, uniform(tiny_bert, target, "w8a8"), tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     assert stitched.activations
-    for path, one in stitched.integers.items():
+    for path, one in integers_of(stitched).items():
         assert torch.equal(tensors[f"{path}.weight"].short() + 128, one.codes.short())
         assert torch.equal(tensors[f"{path}.weight_scale"], one.scale)
         grid = stitched.activations.get(path)
@@ -142,12 +143,12 @@ def test_a_units_weights_share_a_scheme_and_each_weight_has_one(
     config = json.loads((tmp_path / "config.json").read_text())["quantization_config"]
     scheme_of = {path: name for name, one in config["config_groups"].items() for path in one["targets"]}
     assert sum(len(one["targets"]) for one in config["config_groups"].values()) == len(scheme_of)
-    assert scheme_of.keys() == stitched.integers.keys()
+    assert scheme_of.keys() == integers_of(stitched).keys()
     for unit in tiny_bert.units:
         # Rows of a unit, such as queries, keys and values, take the same input: runtimes fuse them.
         assert len({scheme_of.get(one.path) for one in unit.rows}) == 1
     bits = {name: one["weights"]["num_bits"] for name, one in config["config_groups"].items()}
-    assert all(bits[scheme_of[path]] == one.bits for path, one in stitched.integers.items())
+    assert all(bits[scheme_of[path]] == one.bits for path, one in integers_of(stitched).items())
     assert config["format"] == "mixed-precision"
 
 
@@ -171,7 +172,7 @@ def test_a_units_bytes_are_those_it_takes_in_the_file(
 def test_rows_that_share_no_group_size_have_one_scale(target: Target, tmp_path: Path) -> None:
     tiny = make_tiny("bert", tmp_path / "library", hidden=60, heads=3, ffn=92, vocab=50)
     stitched = saved(tiny, target, uniform(tiny, target, 3), tmp_path / "model")
-    assert any(one.scale.shape[1] == 1 and one.codes.shape[1] % 32 for one in stitched.integers.values())
+    assert any(one.scale.shape[1] == 1 and one.codes.shape[1] % 32 for one in integers_of(stitched).values())
     batch = tiny.task.timing_batch(2, 5) | {"input_ids": np.arange(10).reshape(2, 5)}
     assert np.array_equal(target.load(tmp_path / "model")(batch), logits(stitched.model, batch).numpy())
 
@@ -267,7 +268,7 @@ def test_what_transformers_lays_out_as_here_is_loaded_by_its_class(
     case, target = make_case(name, tmp_path / "library"), get_target("compressed-tensors")
     tiny, kind = case.tiny, case.family.kind
     stitched = tiny.stitched_as(search_space(tiny.units, target.offers).uniform(Level.of(0.0, width)))
-    assert stitched.integers
+    assert integers_of(stitched)
     target.save(stitched, tmp_path, tiny.task.batch(tiny.task.validation, [0, 1]))
     batch = tiny.task.batch(tiny.task.validation, [2, 3])
     wanted = torch_runner(stitched.model, kind)(batch)

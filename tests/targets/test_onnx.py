@@ -19,6 +19,7 @@ import autoprune
 from autoprune.compress.integers import round_nearest
 from autoprune.compress.packing import unpack_dense
 from autoprune.compress.stitch import Stitched
+from autoprune.compress.stored import HalfFloats
 from autoprune.compress.surgery import replace_
 from autoprune.core.errors import AutopruneError
 from autoprune.export.artifact import write_artifact
@@ -27,6 +28,7 @@ from autoprune.space.storage import STATIC8
 from autoprune.targets import get_target
 from autoprune.targets.onnx.target import GRAPH
 from autoprune.tasks.task import Batch
+from tests.support.stored import half_of, integers_of
 from tests.support.tiny import Tiny, logits, make_tiny
 
 WIDTHS: tuple[int | str, ...] = (2, 4, 8, "w8a8")
@@ -72,8 +74,8 @@ def test_every_weight_has_an_operator_of_integers(
 ) -> None:
     stitched, proto = saved(tiny, Level.of(ratio, width), tmp_path)
     found = operators(proto)
-    embeddings = sum(path.endswith("_embeddings") for path in stitched.integers)
-    products = len(stitched.integers) - embeddings
+    embeddings = sum(path.endswith("_embeddings") for path in integers_of(stitched))
+    products = len(integers_of(stitched)) - embeddings
     assert found["GatherBlockQuantized"] == embeddings > 0
     assert found["MatMulIntegerToFloat"] == len(stitched.activations)
     assert found["MatMulNBits"] == products - len(stitched.activations)
@@ -91,7 +93,7 @@ def test_layers_that_read_the_same_grid_share_its_rounding(tiny_bert: Tiny, tmp_
 def test_the_integers_in_the_file_are_ours(wide: Tiny, tmp_path: Path, width: int | str) -> None:
     stitched, proto = saved(wide, Level.of(0.0, width), tmp_path)
     found = constants(proto)
-    for path, one in stitched.integers.items():
+    for path, one in integers_of(stitched).items():
         codes, scale = found[f"{path}.codes"], found[f"{path}.scale.half"]
         assert scale.dtype == np.float16
         assert np.array_equal(scale.reshape(one.scale.shape), one.scale.numpy())
@@ -108,7 +110,7 @@ def test_the_integers_in_the_file_are_ours(wide: Tiny, tmp_path: Path, width: in
 def test_half_floats_are_stored_as_such(tiny_bert: Tiny, tmp_path: Path) -> None:
     stitched, proto = saved(tiny_bert, Level.of(0.0, 16), tmp_path)
     found, state = constants(proto), stitched.model.state_dict()
-    for path in stitched.half:
+    for path in half_of(stitched):
         assert np.array_equal(found[f"{path}.half"], state[f"{path}.weight"].half().numpy())
         assert f"model.{path}.weight" not in found
 
@@ -118,7 +120,7 @@ def test_no_float_of_a_weight_is_left_and_nothing_is_unused(tiny_bert: Tiny, tmp
     read = {name for node in proto.graph.node for name in node.input}
     found = constants(proto)
     assert found.keys() <= read
-    assert not {f"model.{path}.weight" for path in stitched.integers} & found.keys()
+    assert not {f"model.{path}.weight" for path in integers_of(stitched)} & found.keys()
 
 
 @pytest.mark.parametrize("level", [UNTOUCHED, Level.of(0.5, 4), Level.of(0.5, "w8a8")], ids=str)
@@ -145,7 +147,7 @@ def test_every_width_is_computed_with_every_group_size(
     module: Any = stitched.model.get_submodule(path)
     integers = round_nearest(module.weight.detach(), bits=bits, group_size=group_size)
     replace_(stitched.model, path, integers.dequantize(), module.bias)
-    one = Stitched(stitched.model, {path: integers}, frozenset(), {}, stitched.levels)
+    one = Stitched(stitched.model, {path: integers}, stitched.levels)
     target = get_target("onnx")
     target.save(one, tmp_path, example)
     wanted = logits(one.model, example).numpy()
@@ -189,7 +191,8 @@ def test_equal_weights_that_the_exporter_keeps_once_come_out_right(
     with torch.no_grad():
         modules[0].weight.copy_(modules[0].weight.half())
         modules[1].weight.copy_(modules[0].weight)
-    both = Stitched(stitched.model, {}, frozenset({one, other}), {}, stitched.levels)
+    halves = {path: HalfFloats(module.weight) for path, module in zip((one, other), modules, strict=True)}
+    both = Stitched(stitched.model, halves, stitched.levels)
     target = get_target("onnx")
     target.save(both, tmp_path, example)
     wanted = logits(stitched.model, example).numpy()
@@ -232,8 +235,8 @@ def test_inputs_that_do_not_fit_are_named_with_the_file(tiny_bert: Tiny, tmp_pat
 
 def test_a_weight_that_the_graph_lacks_is_refused(tiny_bert: Tiny, tmp_path: Path, example: Batch) -> None:
     stitched = tiny_bert.stitched(Level.of(0.0, 4))
-    lost = {"bert.nowhere": next(iter(stitched.integers.values()))}
-    broken = Stitched(stitched.model, lost, frozenset(), {}, stitched.levels)
+    lost = {"bert.nowhere": next(iter(integers_of(stitched).values()))}
+    broken = Stitched(stitched.model, lost, stitched.levels)
     with pytest.raises(AutopruneError, match=r"graph has no weight bert\.nowhere"):
         get_target("onnx").save(broken, tmp_path, example)
 

@@ -27,6 +27,7 @@ from autoprune.targets.onnx.target import GRAPH
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.kinds import CAUSAL_LM, IMAGES
 from tests.support.families import make_case
+from tests.support.stored import integers_of
 from tests.support.tiny import Tiny
 
 ONNX = get_target("onnx")
@@ -89,7 +90,7 @@ def with_rounded_biases(stitched: Stitched, proto: Any) -> nn.Module:
     for path, grid in stitched.activations.items():
         if f"{path}.bias" in named:
             bias = stitched.model.get_submodule(path).bias
-            step = grid.scale * stitched.integers[path].scale[:, 0].double()
+            step = grid.scale * integers_of(stitched)[path].scale[:, 0].double()
             with torch.no_grad():
                 bias.copy_((bias.double() / step).round() * step)
     return stitched.model
@@ -171,9 +172,9 @@ def test_a_weight_of_two_layers_is_stored_once(library: Path, tmp_path: Path, na
     unit = tiny.unit("word_embeddings")
     candidate = tiny.space.untouched().with_level(unit.name, Level.of(0.0, bits))
     stitched, proto = saved(tiny, candidate, tmp_path)
-    found, (path,) = operators(proto), stitched.integers
+    found, (path,) = operators(proto), integers_of(stitched)
     assert found["GatherBlockQuantized"] == found["MatMulNBits"] == 1
-    one = stitched.integers[path]
+    one = integers_of(stitched)[path]
     named = {name: x for name, x in constants(proto).items() if path in name}
     assert named.keys() == {f"{path}.codes", f"{path}.scale.half", f"{path}.zero", f"{path}.blocks"}
     assert named[f"{path}.codes"].nbytes * 8 == one.codes.numel() * bits
@@ -208,8 +209,8 @@ def test_integers_of_convolutions_are_ours_and_computed_with_exactly(
     candidate = nearest(tiny, Level.of(0.0, bits)).with_level(tiny.unit("classifier").name, UNTOUCHED)
     stitched, proto = saved(tiny, candidate, tmp_path)
     found, kernels = constants(proto), {x.name: x for x in proto.graph.initializer}
-    assert stitched.integers
-    for path, one in stitched.integers.items():
+    assert integers_of(stitched)
+    for path, one in integers_of(stitched).items():
         codes = found[f"{path}.codes"].astype(np.uint8).reshape(one.codes.shape)
         assert np.array_equal(codes, one.codes.numpy())
         data = kernels[f"{path}.codes"].raw_data
@@ -286,7 +287,7 @@ def test_integers_are_multiplied_however_a_kernel_is_slid(
     replace_(model, "middle", one.dequantize(), model.middle.bias, Activations(0.01, zero))
     pixels = torch.randn(3, 3, 9, 11).numpy()
     levels = Candidate((("middle", Level.of(0.0, "w8a8")),))
-    stitched = Stitched(model, {"middle": one}, frozenset(), {}, levels, Architecture(IMAGES))
+    stitched = Stitched(model, {"middle": one}, levels, Architecture(IMAGES))
     ONNX.save(stitched, tmp_path, {"pixel_values": pixels[:2]})
     batch = {"pixel_values": pixels}
     wanted, got = torch_runner(model, IMAGES)(batch), ONNX.load(tmp_path)(batch)

@@ -31,6 +31,7 @@ from autoprune.targets import get_target, size_on_disk
 from autoprune.targets.target import is_fast
 from autoprune.tasks.kinds import CAUSAL_LM, EMBEDDING, IMAGES, TOKENS
 from autoprune.tasks.task import Arrays, Batch, Encoded, Task
+from tests.support.stored import integers_of
 from tests.support.tiny import Tiny
 
 EXACT = 1e-4
@@ -436,8 +437,8 @@ def test_it_reports_nothing_over_the_network() -> None:
 
 def test_a_weight_that_its_graph_lacks_is_refused(tiny_bert: Tiny, tmp_path: Path) -> None:
     stitched = tiny_bert.stitched(Level.of(0.0, 4))
-    lost = {"bert.nowhere": next(iter(stitched.integers.values()))}
-    broken = replace(stitched, integers=lost, half=frozenset())
+    lost = {"bert.nowhere": next(iter(integers_of(stitched).values()))}
+    broken = replace(stitched, stored=lost)
     with pytest.raises(AutopruneError, match=r"no weight of bert\.nowhere"):
         OPENVINO.save(broken, tmp_path, tiny_bert.task.batch(tiny_bert.task.test, [0]))
 

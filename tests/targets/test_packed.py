@@ -25,6 +25,7 @@ from autoprune.space.levels import Level
 from autoprune.space.storage import FLOAT_BITS
 from autoprune.targets import get_target
 from autoprune.targets.packed import ENTROPY, PLAIN, STORAGES, WEIGHTS, Packed, read_packed
+from tests.support.stored import half_of, integers_of
 from tests.support.tiny import Tiny, make_tiny
 
 WIDTHS: list[int | str] = [2, 3, 4, 6, 8, 16, "w8a8", FLOAT_BITS]
@@ -40,10 +41,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 def same(one: Stitched, other: Stitched) -> bool:
     """Whether two models are equal bit for bit, integers and grids too."""
-    assert (one.levels, one.half, one.activations) == (other.levels, other.half, other.activations)
-    assert one.integers.keys() == other.integers.keys()
-    for path, mine in one.integers.items():
-        theirs = other.integers[path]
+    assert (one.levels, half_of(one), one.activations) == (other.levels, half_of(other), other.activations)
+    assert integers_of(one).keys() == integers_of(other).keys()
+    for path, mine in integers_of(one).items():
+        theirs = integers_of(other)[path]
         assert mine.bits == theirs.bits
         assert all(torch.equal(getattr(mine, x), getattr(theirs, x)) for x in ("codes", "scale", "zero"))
     mine, theirs = one.model.state_dict(), other.model.state_dict()

@@ -103,6 +103,8 @@ class CompressedTensors:
         """
         from safetensors.torch import save_file
 
+        from autoprune.compress.integers import Integers
+        from autoprune.compress.stored import HalfFloats
         from autoprune.models.state import state_of
 
         _check(stitched)
@@ -110,14 +112,14 @@ class CompressedTensors:
         groups: dict[str, list[str]] = {}  # scheme as text -> paths
         for name, tensor in state_of(stitched.model).items():
             path, _, last = name.rpartition(".")
-            if last == "weight" and path in stitched.integers:
-                one, grid = stitched.integers[path], stitched.activations.get(path)
-                stored = integer_tensors(one) if grid is None else multiplied_tensors(one, grid)
-                tensors |= {f"{path}.{part}": x.contiguous() for part, x in stored.items()}
-                groups.setdefault(json.dumps(scheme(one, grid)), []).append(path)
+            weight = stitched.stored.get(path) if last == "weight" else None
+            if isinstance(weight, Integers):
+                grid = stitched.activations.get(path)
+                parts = integer_tensors(weight) if grid is None else multiplied_tensors(weight, grid)
+                tensors |= {f"{path}.{part}": x.contiguous() for part, x in parts.items()}
+                groups.setdefault(json.dumps(scheme(weight, grid)), []).append(path)
             else:
-                is_half = last == "weight" and path in stitched.half
-                tensors[name] = (tensor.half() if is_half else tensor).contiguous()
+                tensors[name] = (tensor.half() if isinstance(weight, HalfFloats) else tensor).contiguous()
         # transformers refuses a file that does not say which library wrote its tensors.
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         _write_config(stitched, groups, folder / CONFIG)
@@ -172,6 +174,7 @@ def _check(stitched: Stitched) -> None:
     """Raise where a level is one that transformers could not load."""
     from torch import nn
 
+    from autoprune.compress.integers import Integers
     from autoprune.models.state import aliases
 
     if pruned := [name for name, level in stitched.levels.items if level.ratio > 0]:
@@ -181,7 +184,7 @@ def _check(stitched: Stitched) -> None:
         )
     _check_names(stitched)
     shared = aliases(stitched.model)
-    for path, one in stitched.integers.items():
+    for path, one in stitched.stored_as(Integers).items():
         module = stitched.model.get_submodule(path)
         is_embedding = isinstance(module, nn.Embedding)
         shares = is_embedding and f"{path}.weight" in shared.values()
@@ -193,7 +196,7 @@ def _check(stitched: Stitched) -> None:
                 f"target compressed-tensors cannot store {what} {path} in integers. "
                 "Search with this target, or export to openvino, onnx or packed"
             )
-        if is_embedding and GroupedIntegers(one.bits) not in _OF_EMBEDDINGS:
+        if is_embedding and one.storage not in _OF_EMBEDDINGS:
             raise AutopruneError(
                 f"target compressed-tensors cannot store the embedding {path} with {one.bits} bits, but with "
                 "8, 16 or 32. Search with this target, or export to openvino or packed"

@@ -151,7 +151,9 @@ def _check_levels(stitched: Stitched) -> None:
             f"target gguf cannot store {pruned[0]} with rows removed: llama.cpp gives every layer of a BERT "
             f"the same width. {elsewhere}"
         )
-    for path, one in stitched.integers.items():
+    from autoprune.compress.integers import Integers
+
+    for path, one in stitched.stored_as(Integers).items():
         if path in stitched.activations and one.is_symmetric and one.codes.shape[1] % BLOCK == 0:
             continue
         if one.bits != 4 or one.group_size % BLOCK:
