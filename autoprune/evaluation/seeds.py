@@ -9,11 +9,11 @@ from autoprune.space.levels import Candidate
 
 def candidate_seed(seed: int, candidate: Candidate) -> int:
     """A trial's seed: from the run's and the candidate alone, whatever worker it meets."""
-    digest = hashlib.sha256(f"{seed}:{_spelled(candidate)}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}:{candidate_text(candidate)}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
 
 
-def _spelled(candidate: Candidate) -> str:
+def candidate_text(candidate: Candidate) -> str:
     """The candidate as text. Another text would give another seed, and a trial made again another model."""
     levels = [
         f"({unit!r}, Level(ratio={level.ratio!r}, bits={level.storage.bits}, "

@@ -188,7 +188,7 @@ class Ledger:
             "model": config.model or "all-MiniLM-L6-v2 (built-in demo)",
             "dataset": inputs.dataset,
             "target": config.target,
-            "fast_bits": sorted(storage.bits for storage in fast - {STATIC8}),
+            "fast_bits": [storage.written for storage in sorted(fast - {STATIC8})],
             "integer": STATIC8 in fast,
             "sampler": config.sampler,
             "seed": config.seed,

@@ -84,7 +84,7 @@ class Run(_Frozen):
         """Whether the target computes with a storage faster than with floats, or the run does not say."""
         if storage == STATIC8:
             return self.integer is not False
-        return self.fast_bits is None or storage.bits in self.fast_bits
+        return self.fast_bits is None or storage.written in self.fast_bits
 
     @property
     def place(self) -> str:

@@ -12,7 +12,7 @@ import pydantic
 import yaml
 
 from autoprune.core.errors import AutopruneError
-from autoprune.space.storage import FLOAT_BITS, STATIC8, Storage, storages_of
+from autoprune.space.storage import FLOAT_BITS, STATIC8, Storage, storage_of, storages_of
 
 
 class _Strict(pydantic.BaseModel):
@@ -58,7 +58,7 @@ class Quantize(_Strict):
     @pydantic.field_validator("bits")
     @classmethod
     def _with_float(cls, bits: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(sorted({FLOAT_BITS, *bits}))
+        return tuple(sorted({FLOAT_BITS, *bits}, key=storage_of))
 
     @pydantic.model_validator(mode="after")
     def _coupled(self) -> Quantize:

@@ -144,6 +144,9 @@ FLOAT32, FLOAT16 = Floats(FLOAT_BITS), Floats(16)
 
 STATIC8 = StaticIntegers()
 
+_NAMED: dict[str, Storage] = {storage.name: storage for storage in (STATIC8,)}
+"""Storages that a number of bits does not tell."""
+
 
 def storage_of(written: object) -> Storage:
     """The storage that a file or a study holds (inverse of `Storage.written` and of `Storage.name`).
@@ -154,12 +157,13 @@ def storage_of(written: object) -> Storage:
     Raises:
         ValueError: when it is no storage.
     """
-    if written == _STATIC8:
-        return STATIC8
+    if isinstance(written, str) and written in _NAMED:
+        return _NAMED[written]
     try:
         bits = int(written)  # type: ignore[call-overload]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{written!r} is no storage; a number of bits or {_STATIC8!r} is one") from error
+        named = " or ".join(repr(name) for name in _NAMED)
+        raise ValueError(f"{written!r} is no storage; a number of bits or {named} is one") from error
     return Floats(bits) if bits >= _FEWEST_FLOAT_BITS else GroupedIntegers(bits)
 
 

@@ -454,7 +454,9 @@ def test_what_is_unknown_is_null() -> None:
 
 def test_levels_in_the_record_read_back_to_the_candidates() -> None:
     for row, one in zip(record()["trials"], TRIALS, strict=True):
-        levels = tuple((unit, Level(**level)) for unit, level in row["levels"].items())
+        levels = tuple(
+            (unit, Level.of(level["ratio"], level["bits"])) for unit, level in row["levels"].items()
+        )
         assert Candidate(levels) == one.candidate
 
 

@@ -19,6 +19,7 @@ import hypothesis.strategies as some
 import pytest
 from scipy.stats import kendalltau
 
+from autoprune.evaluation.seeds import candidate_text
 from autoprune.search import schedule as schedule_module
 from autoprune.search.pareto import best
 from autoprune.search.promotion import (
@@ -288,7 +289,7 @@ SECONDS = (2.0, 9.0, 30.0)
 
 def fake(candidate: Candidate, rung: int) -> Trial:
     """Training mends about half; how much, and for how long, differs by candidate; a few fail."""
-    rng = random.Random(repr((candidate.items, rung)))
+    rng = random.Random(f"({candidate_text(candidate)}, {rung})")
     seconds = SECONDS[rung] * rng.uniform(0.7, 1.3)
     if rng.random() < 0.06:
         return Trial(0, candidate, failure="no memory", rung=rung, seconds=seconds)

@@ -21,6 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from autoprune.core.errors import AutopruneError, ExhaustedError
+from autoprune.evaluation.seeds import candidate_text
 from autoprune.search import damage_model
 from autoprune.search.damage_model import Features, Learned, Taught
 from autoprune.search.hypervolume import KL_CEILING, KL_FLOOR, added_area, area, covers, kl_area, kl_scale
@@ -161,7 +162,7 @@ class Toy:
     def kl(self, candidate: Candidate) -> float:
         """What is measured; the noise is the candidate's own."""
         total = float(self.truth.totals(self.truth.chosen(candidate)[None])[2][0])
-        draw = random.Random(repr(candidate.items)).gauss(0.0, 1.0)
+        draw = random.Random(candidate_text(candidate)).gauss(0.0, 1.0)
         return total * float(np.exp(self.noise * draw))
 
     def trial(self, candidate: Candidate, number: int = 0) -> Trial:
