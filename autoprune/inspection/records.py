@@ -7,18 +7,19 @@ record of a model needs torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autoprune.compress import library_folder
 from autoprune.core.cache import cache_folder
 from autoprune.core.errors import AutopruneError
+from autoprune.run.fast_storages import fast_of, speed_record
 from autoprune.run.folder import FRONT, RUN, UNITS, read_record
 from autoprune.run.text import latency_line, size_text, speed_lines, time_text, times
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Choices, Level, SearchSpace
-from autoprune.space.storage import FLOAT32, STATIC8, Storage, storage_of, widest_first
+from autoprune.space.storage import widest_first
 
 DEMO = "demo"
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -147,7 +148,7 @@ def run_record(path: Path) -> dict[str, Any]:
         "run": str(path),
         **{name: facts.get(name) for name in ("model", "target", "space")},
         **_units_record(costs, space, kinds),
-        **_speed_record(space, _fast_of(facts)),
+        **speed_record(space, fast_of(facts)),
         "latency": _latency_of(path / FRONT),
         "library": _library_of(about.get("library_key")),
     }
@@ -157,14 +158,6 @@ def _choices(unit: str, levels: Iterable[Level]) -> Choices:
     known = list(levels)
     ratios = {level.ratio for level in known}
     return Choices(unit, tuple(ratios), widest_first(level.storage for level in known))
-
-
-def _fast_of(facts: Mapping[str, Any]) -> set[Storage] | None:
-    """Storages that a run's target computes faster than floats; None where the run does not say."""
-    bits = facts.get("fast_bits")
-    if bits is None:
-        return None
-    return {storage_of(number) for number in bits} | ({STATIC8} if facts.get("integer") else set())
 
 
 def _latency_of(path: Path) -> dict[str, Any] | None:
@@ -217,7 +210,7 @@ def model_record(source: str | None, *, space: str, target: str) -> dict[str, An
         "labels": found.labels,
         "has_head": found.has_head,
         **_units_record(found.sizes, found.space, found.kinds),
-        **_speed_record(found.space, runtime.fast),
+        **speed_record(found.space, runtime.fast),
         "left_alone": [{"path": path, "size_bytes": size} for path, size in found.left_alone.items()],
     }
 
@@ -261,18 +254,6 @@ def _units_record(costs: Costs, space: SearchSpace, kinds: Mapping[str, str]) ->
             }
             for one in space.units
         ],
-    }
-
-
-def _speed_record(space: SearchSpace, fast: Collection[Storage] | None) -> dict[str, Any]:
-    """Storages below float32 that a target computes faster than it, and the others; None where not known."""
-    if fast is None:
-        return {"fast": None, "bytes_alone": None}
-    offered = widest_first(storage for choices in space.units for storage in choices.storages)
-    compressed = [storage for storage in offered if storage != FLOAT32]
-    return {
-        "fast": [storage.written for storage in compressed if storage in fast],
-        "bytes_alone": [storage.written for storage in compressed if storage not in fast],
     }
 
 

@@ -16,6 +16,7 @@ from autoprune.models.split_embedding import parts_of
 from autoprune.pipeline.prepare import Prepared
 from autoprune.report import write_csv, write_report
 from autoprune.run.config import Config
+from autoprune.run.fast_storages import fast_facts
 from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder
 from autoprune.run.front_record import front_record, sensitivity_file
 from autoprune.run.standing import Standing, standing
@@ -23,7 +24,6 @@ from autoprune.search.schedule import is_candidate
 from autoprune.search.study import Study
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Candidate
-from autoprune.space.storage import STATIC8
 from autoprune.space.trial import Measurement, Trial
 from autoprune.targets import get_target, is_fast
 from autoprune.tasks.kinds import CAUSAL_LM
@@ -188,8 +188,7 @@ class Ledger:
             "model": config.model or "all-MiniLM-L6-v2 (built-in demo)",
             "dataset": inputs.dataset,
             "target": config.target,
-            "fast_bits": [storage.written for storage in sorted(fast - {STATIC8})],
-            "integer": STATIC8 in fast,
+            **fast_facts(fast),
             "sampler": config.sampler,
             "seed": config.seed,
             "budget": {"size_bytes": self.budget.size_bytes, "latency_ms": self.budget.latency_ms},
