@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -147,10 +147,10 @@ class Library:
         if keep is None or not unit.by_token:
             return make_variants(unit, keep, self._teacher, self._statistics)
         whole = self._found(unit, 0.0) or self._make(unit, 0.0)
-        old = matrix_of(self._teacher.get_submodule(unit.rows[0].path))
-        return {name: one[keep] for name, one in whole.tensors().items()} | {
-            "keep": keep, "places": nearest_rows(old, keep)
-        }  # fmt: skip
+        path = unit.rows[0].path
+        old = matrix_of(self._teacher.get_submodule(path))
+        tensors = {"keep": keep, "places": nearest_rows(old, keep)}
+        return tensors | whole.rows(path, unit.storages, keep)
 
     def _to_keep(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
         """Pieces that a new file keeps, in order. One order of removal serves all ratios, so they nest."""
@@ -189,9 +189,18 @@ class _File:
             raise ValueError("it has no note")
         self.note, self._file = note, file
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All that it holds, by name."""
-        return {name: self._tensor(name) for name in self.note.sums}
+    def rows(self, path: str, storages: Iterable[Storage], at: Int[Tensor, " k"]) -> dict[str, Tensor]:
+        """Tensors of a weight that is looked up, with rows `at` alone."""
+        weight = self._tensor(f"{path}.weight")
+        tensors = {f"{path}.weight": weight[at]}
+        for storage in storages:
+            stem = f"{path}@{storage.name}"
+            if storage.is_float or storage.rounds_inputs:
+                continue  # the float weight says it all; inputs of a look-up are numbers
+            if (stored := self._stored(stem, weight, storage)) is not None:
+                parts = stored.rows(at).tensors()
+                tensors |= {f"{stem}.{part}": tensor for part, tensor in parts.items()}
+        return tensors
 
     def kept(self) -> Int[Tensor, " k"]:
         """Pieces that stay, in order; only where some were removed."""
