@@ -42,7 +42,7 @@ from benchmarks.harness.claim import Claim
 RESULTS = Path(__file__).parent / "results" / "limits.json"
 MOST_SIZE_ERROR, LEAST_USED, MOST_LATENCY_ERROR, FEW_TIMES = 0.005, 0.98, 0.05, 30
 PAIRS = 31
-EIGHT = Level(0.0, 8)
+EIGHT = Level.of(0.0, 8)
 
 
 @dataclass(frozen=True)

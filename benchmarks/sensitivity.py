@@ -41,7 +41,7 @@ from autoprune.search.baselines import warm_starts
 from autoprune.sensitivity.fisher_scores import measure_sensitivity
 from autoprune.sensitivity.weight_changes import Lookup, weight_changes
 from autoprune.space.costs import Costs
-from autoprune.space.levels import FLOAT_BITS, UNTOUCHED, Candidate, Choices, Level, SearchSpace
+from autoprune.space.levels import UNTOUCHED, Candidate, Choices, Level, SearchSpace
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.answers import divergence
 from autoprune.tasks.task import Encoded
@@ -95,7 +95,9 @@ def about_a_strength(space: SearchSpace, rng: random.Random) -> Iterator[Candida
 
         def near(one: Choices, ratio: float = ratio, bits: float = bits) -> Level:
             r, b = ratio + rng.gauss(0.0, 0.2), 2 ** (bits + rng.gauss(0.0, 0.7))
-            return Level(min(one.ratios, key=lambda x: abs(x - r)), min(one.bits, key=lambda x: abs(x - b)))
+            plain = (storage for storage in reversed(one.storages) if not storage.rounds_inputs)
+            nearest = min(plain, key=lambda storage: abs(storage.bits - b))
+            return Level(min(one.ratios, key=lambda x: abs(x - r)), nearest)
 
         yield Candidate(tuple((one.unit, near(one)) for one in space.units))
 
@@ -145,7 +147,7 @@ def independent_tokens(bench: Bench, unit: Unit) -> dict[Level, float]:
 
 def with_removal_factor(table: Mapping[Level, float], factor: float = 6.0) -> dict[Level, float]:
     """The same with what removal alone does counted so many times, as fitted to 46 candidates."""
-    return {one: harm + (factor - 1) * table[Level(one.ratio, FLOAT_BITS)] for one, harm in table.items()}
+    return {one: harm + (factor - 1) * table[Level(one.ratio)] for one, harm in table.items()}
 
 
 def exact_alone(bench: Bench, rows: int) -> Table:

@@ -30,15 +30,15 @@ from autoprune.targets import size_on_disk
 
 LEVELS = {
     "original": UNTOUCHED,
-    "half heads and neurons, float": Level(0.5, 32),
-    "16-bit": Level(0.0, 16),
-    "8-bit": Level(0.0, 8),
-    "6-bit": Level(0.0, 6),
-    "4-bit": Level(0.0, 4),
-    "3-bit": Level(0.0, 3),
-    "2-bit": Level(0.0, 2),
-    "half heads and neurons, 8-bit": Level(0.5, 8),
-    "half heads and neurons, 4-bit": Level(0.5, 4),
+    "half heads and neurons, float": Level.of(0.5, 32),
+    "16-bit": Level.of(0.0, 16),
+    "8-bit": Level.of(0.0, 8),
+    "6-bit": Level.of(0.0, 6),
+    "4-bit": Level.of(0.0, 4),
+    "3-bit": Level.of(0.0, 3),
+    "2-bit": Level.of(0.0, 2),
+    "half heads and neurons, 8-bit": Level.of(0.5, 8),
+    "half heads and neurons, 4-bit": Level.of(0.5, 4),
 }
 
 

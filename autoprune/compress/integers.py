@@ -8,20 +8,26 @@ is how they are stored: rounding with any other scale would measure a model that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from autoprune.space.storage import group_size_for
+from autoprune.compress.stored import Rounding, StoredWeight
+from autoprune.space.storage import GroupedIntegers, Storage, group_size_for
 
 SMALLEST_SCALE = 2.0**-14
 """Smallest normal half float; a group of zeros gets it, and codes equal to its zero point."""
 
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.72, 0.64, 0.56)
 """Shares of a group's range tried when its scale is chosen: clipping outliers pays at few bits."""
+
+
+NEAR = 0.49
+"""Of a scale: how far from its code's value a trained weight may start (0.5 is the next code).
+Nearer to the code (0) fewer codes turn: 0.049 nats were left of 0.056 against 0.046 (MiniLM, 5.2 MB)."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,17 @@ class Integers:
     scale: Float[Tensor, "o g"]
     zero: UInt8[Tensor, "o g"]
     bits: int
+
+    @property
+    def storage(self) -> Storage:
+        """Integers in groups; that of a row may be one (`is_symmetric`)."""
+        return GroupedIntegers(self.bits)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        o, i = self.codes.shape
+        return o, i
 
     @property
     def group_size(self) -> int:
@@ -60,11 +77,65 @@ class Integers:
         """The same rows that a weight of rows `at` alone has."""
         return Integers(self.codes[at], self.scale[at], self.zero[at], self.bits)
 
+    def stacked_on(self, below: StoredWeight) -> StoredWeight | None:
+        """Both as one weight, in the wider of their widths."""
+        return Integers.stacked([self, below]) if isinstance(below, Integers) else None
+
+    def widened(self, storage: Storage) -> Integers:
+        """The same integers with more bits each."""
+        return replace(self, bits=storage.bits)
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All three, by name."""
+        return {"codes": self.codes, "scale": self.scale, "zero": self.zero}
+
+    def start(self, unrounded: Float[Tensor, "o i"] | None) -> Float[Tensor, "o i"]:
+        """As near to the weight before rounding as its code allows.
+
+        So the codes are at first the library's, and those that were a close call can turn soonest.
+        """
+        value = self.dequantize()
+        reach = NEAR * self.scale.float().repeat_interleave(self.group_size, dim=1)
+        return value + ((value if unrounded is None else unrounded) - value).clamp(min=-reach, max=reach)
+
+    def rounding(self) -> Rounding:
+        """Keeps scales and zero points as they are."""
+        return _IntegerRounding(self)
+
     def dequantize(self) -> Float[Tensor, "o i"]:
         """The weight these integers stand for, float32."""
         o, i = self.codes.shape
         centred = self.codes.reshape(o, -1, self.group_size).float() - self.zero[..., None].float()
         return (centred * self.scale[..., None].float()).reshape(o, i)
+
+
+class _IntegerRounding(Rounding):
+    """Keeps a weight on the codes of given scales and zero points."""
+
+    scale: Float[Tensor, "o g 1"]
+    zero: Float[Tensor, "o g 1"]
+
+    def __init__(self, integers: Integers) -> None:
+        super().__init__()
+        self.register_buffer("scale", integers.scale.float()[..., None], persistent=False)
+        self.register_buffer("zero", integers.zero.float()[..., None], persistent=False)
+        self.bits, self.least = integers.bits, integers.least
+
+    def codes(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o g s"]:
+        """The nearest code of each weight."""
+        grouped = weight.reshape(*self.scale.shape[:2], -1)
+        return ((grouped / self.scale).round() + self.zero).clamp(self.least, 2**self.bits - 1)
+
+    def value(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
+        return ((self.codes(weight) - self.zero) * self.scale).reshape(weight.shape)
+
+    def stored(self, weight: Float[Tensor, "o ..."]) -> StoredWeight:
+        return Integers(
+            self.codes(weight).flatten(1).to(torch.uint8),
+            self.scale[..., 0].half(),
+            self.zero[..., 0].to(torch.uint8),
+            self.bits,
+        )
 
 
 def choose_scale(

@@ -1,6 +1,6 @@
 """The compression database: a unit's variants, made when first asked for and kept on disk.
 
-One file holds a unit at one ratio for all its bit-widths, since they share the removal and the
+One file holds a unit at one ratio in all its storages, since they share the removal and the
 Cholesky factors. It is named after everything it depends on, so files of several models, data
 sets and versions live side by side, and workers of a machine share them (memory-mapped). The folder
 is kept within a limit (`shelf`): a file that had to go, or is damaged, is made again.
@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,13 +27,15 @@ from autoprune.compress.library_folder import LIMIT_VARIABLE, VERSION, Note, lim
 from autoprune.compress.prune_obs import Reader, removal_order
 from autoprune.compress.prune_tokens import nearest_rows, sparing_order
 from autoprune.compress.statistics import Statistics
-from autoprune.compress.variants import Variant, make_variants
+from autoprune.compress.stored import StoredWeight
+from autoprune.compress.variants import Variant, as_floats, make_variants
 from autoprune.core.cache import content_key
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import written_whole
 from autoprune.models.layer_io import matrix_of
 from autoprune.models.units import Unit
 from autoprune.space.levels import Level
+from autoprune.space.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class Library:
     def path(self, unit: Unit, ratio: float) -> Path:
         """File of a unit at a ratio, whether it is there or not."""
         told = [LOOK_UPS] if unit.is_looked_up else []
-        name = content_key(VERSION, self._key, asdict(unit), ratio, *told)
+        name = content_key(VERSION, self._key, unit.described(), ratio, *told)
         return self._folder / f"{name}.safetensors"
 
     def build(self, unit: Unit, ratio: float) -> None:
@@ -83,7 +84,7 @@ class Library:
 
     def variants(self, unit: Unit, level: Level) -> dict[str, Variant]:
         """Each matrix of the unit at a level, by module path."""
-        if level.ratio not in unit.ratios or level.width not in unit.choices.widths:
+        if level.ratio not in unit.ratios or level.storage not in unit.storages:
             raise AutopruneError(f"{unit.name} has no level {level}")
         return self._read(unit, level.ratio, lambda file: file.variants(unit, level))
 
@@ -127,8 +128,8 @@ class Library:
         keep = self._to_keep(unit, ratio) if unit.prunable and ratio > 0 else None
         tensors = self._tensors(unit, keep)
         sums = {name: _checksum(tensor) for name, tensor in tensors.items()}
-        widths = unit.choices.widths[::-1]
-        note = Note(VERSION, self._key, unit.name, unit.kind, ratio, widths, time.time(), sums)
+        bits = tuple(storage.written for storage in reversed(unit.storages))
+        note = Note(VERSION, self._key, unit.name, unit.kind, ratio, bits, time.time(), sums)
         with written_whole(path) as temporary:
             save_file(tensors, temporary, metadata=note.metadata())
             file = _File(temporary)  # open before it has its name, by which another process may remove it
@@ -146,10 +147,10 @@ class Library:
         if keep is None or not unit.by_token:
             return make_variants(unit, keep, self._teacher, self._statistics)
         whole = self._found(unit, 0.0) or self._make(unit, 0.0)
-        old = matrix_of(self._teacher.get_submodule(unit.rows[0].path))
-        return {name: one[keep] for name, one in whole.tensors().items()} | {
-            "keep": keep, "places": nearest_rows(old, keep)
-        }  # fmt: skip
+        path = unit.rows[0].path
+        old = matrix_of(self._teacher.get_submodule(path))
+        tensors = {"keep": keep, "places": nearest_rows(old, keep)}
+        return tensors | whole.rows(path, unit.storages, keep)
 
     def _to_keep(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
         """Pieces that a new file keeps, in order. One order of removal serves all ratios, so they nest."""
@@ -188,32 +189,44 @@ class _File:
             raise ValueError("it has no note")
         self.note, self._file = note, file
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All that it holds, by name."""
-        return {name: self._tensor(name) for name in self.note.sums}
+    def rows(self, path: str, storages: Iterable[Storage], at: Int[Tensor, " k"]) -> dict[str, Tensor]:
+        """Tensors of a weight that is looked up, with rows `at` alone."""
+        weight = self._tensor(f"{path}.weight")
+        tensors = {f"{path}.weight": weight[at]}
+        for storage in storages:
+            stem = f"{path}@{storage.name}"
+            if storage.is_float or storage.rounds_inputs:
+                continue  # the float weight says it all; inputs of a look-up are numbers
+            if (stored := self._stored(stem, weight, storage)) is not None:
+                parts = stored.rows(at).tensors()
+                tensors |= {f"{stem}.{part}": tensor for part, tensor in parts.items()}
+        return tensors
 
     def kept(self) -> Int[Tensor, " k"]:
         """Pieces that stay, in order; only where some were removed."""
         return self._tensor("keep")
 
     def variants(self, unit: Unit, level: Level) -> dict[str, Variant]:
-        """Each matrix of the file's unit at a level's width, by module path."""
+        """Each matrix of the file's unit in a level's storage, by module path."""
         out = {}
         for one in unit.weights:
-            stem = f"{one.path}@{level.width}"
+            stem = f"{one.path}@{level.storage.name}"
             weight = self._tensor(f"{one.path}.weight")
             bias = self._tensor(f"{stem}.bias") if one.has_bias else None
-            integers = None
-            if level.bits < 16 and weight.numel() > 0:
-                codes, scale, zero = (self._tensor(f"{stem}.{part}") for part in ("codes", "scale", "zero"))
-                integers = Integers(codes, scale, zero, level.bits)
             grid = None
-            if level.is_integer and weight.numel() > 0:
+            if level.storage.rounds_inputs and weight.numel() > 0:
                 step, zero_point = self._tensor(f"{stem}.activations").tolist()
                 grid = Activations(step, int(zero_point))
             places = self._tensor("places") if unit.by_token and level.ratio > 0 else None
-            out[one.path] = Variant(weight, bias, integers, level.bits, grid, places)
+            out[one.path] = Variant(weight, bias, self._stored(stem, weight, level.storage), grid, places)
         return out
+
+    def _stored(self, stem: str, weight: Tensor, storage: Storage) -> StoredWeight | None:
+        """A float weight in a storage, from the tensors that are named after `stem`."""
+        if storage.is_float or weight.numel() == 0:
+            return as_floats(weight, storage)
+        codes, scale, zero = (self._tensor(f"{stem}.{part}") for part in ("codes", "scale", "zero"))
+        return Integers(codes, scale, zero, storage.bits)
 
     def _tensor(self, name: str) -> Tensor:
         tensor: Tensor = self._file.get_tensor(name)

@@ -8,38 +8,49 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoprune.compress.activations import Activations, activations_of
-from autoprune.compress.integers import Integers
 from autoprune.compress.library import Library
+from autoprune.compress.stored import StoredWeight
 from autoprune.compress.surgery import replace_
 from autoprune.models.canonical import settle_
 from autoprune.models.spec import Architecture
 from autoprune.models.split_embedding import COMMON, RARE, join_, joined, parted
 from autoprune.models.units import Unit
-from autoprune.space.levels import FLOAT_BITS, UNTOUCHED, Candidate
+from autoprune.space.levels import UNTOUCHED, Candidate
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION
+
+W = TypeVar("W")
 
 
 @dataclass(frozen=True)
 class Stitched:
     """A compressed model.
 
-    model: a plain module whose weights are the values the integers stand for; it rounds the inputs of
-    layers whose level has 8-bit activations. integers: what the file will hold, by module path, as matrices
-    [o i]; half: paths stored as half floats. floats: the weights before rounding, where a fine-tune starts
-    from. levels: what was done to each unit. architecture: what the model was before.
+    model: a plain module whose weights are the values that the stored ones stand for; it rounds the inputs of
+    layers whose storage asks for it. stored: what the file will hold of each weight that is not float32, by
+    module path, as matrices [o i]. levels: what was done to each unit. architecture: what the model was
+    before. floats: the weights before rounding, where a fine-tune starts from.
     """
 
     model: nn.Module
-    integers: Mapping[str, Integers]
-    half: frozenset[str]
-    floats: Mapping[str, Float[Tensor, "o i"]]
+    stored: Mapping[str, StoredWeight]
     levels: Candidate
     architecture: Architecture = field(default_factory=lambda: Architecture(TEXT_CLASSIFICATION))
+    floats: Mapping[str, Float[Tensor, "o i"]] = field(default_factory=dict)
+
+    @classmethod
+    def plain(cls, model: nn.Module, architecture: Architecture) -> Stitched:
+        """A model with nothing done to it."""
+        return cls(model, {}, Candidate(()), architecture)
+
+    def stored_as(self, kind: type[W]) -> dict[str, W]:
+        """The weights that are stored in one way, by module path."""
+        return {path: weight for path, weight in self.stored.items() if isinstance(weight, kind)}
 
     @property
     def activations(self) -> dict[str, Activations]:
@@ -60,27 +71,23 @@ def stitch(
     """
     touched = [w for u in units if candidate[u.name] != UNTOUCHED for w in u.weights]
     model = _copied(teacher, {w.path for w in touched} | {w.tied for w in touched if w.tied}).eval()
-    integers: dict[str, Integers] = {}
+    stored: dict[str, StoredWeight] = {}
     floats: dict[str, Tensor] = {}
-    half: set[str] = set()
     for unit in units:
         level = candidate[unit.name]
         if level == UNTOUCHED:
             continue
         for path, variant in library.variants(unit, level).items():
             replace_(model, path, variant.value(), variant.bias, variant.activations, places=variant.places)
-            if variant.integers is not None:
-                integers[path] = variant.integers
-                floats[path] = variant.weight
-            elif level.bits < FLOAT_BITS:
-                half.add(path)
+            if variant.stored is not None:
+                stored[path], floats[path] = variant.stored, variant.weight
         for weight in unit.weights:
             if weight.tied:
                 model.get_submodule(weight.tied).weight = model.get_submodule(weight.path).weight
     join_(model, [path for path in parted(model) if not any(w.path.startswith(f"{path}.") for w in touched)])
     settle_(model)
     known = architecture or architecture_of(teacher)
-    return Stitched(model, integers, frozenset(half), floats, candidate, known)
+    return Stitched(model, stored, candidate, known, floats)
 
 
 def _copied(teacher: nn.Module, replaced: set[str]) -> nn.Module:
@@ -95,26 +102,26 @@ def _copied(teacher: nn.Module, replaced: set[str]) -> nn.Module:
 def with_whole_vocabulary(stitched: Stitched) -> Stitched:
     """The same model with each embedding in two parts joined, its integers in the wider of their two widths.
 
-    One that lost tokens, or is in integers in one part alone, is left as it is.
+    One that lost tokens, or whose parts cannot be one weight, as with integers in one of them alone, is left
+    as it is; floats can always.
     """
-    integers, half, paths = dict(stitched.integers), set(stitched.half), []
-    for path, one in parted(stitched.model).items():
-        parts = [f"{path}.{part}" for part in (COMMON, RARE)]
-        stored = [integers[part] for part in parts if part in integers]
-        if not one.is_whole or len(stored) == 1:
+    stored, paths = dict(stitched.stored), []
+    for path, embedding in parted(stitched.model).items():
+        if not embedding.is_whole:
+            continue
+        names = [f"{path}.{part}" for part in (COMMON, RARE)]
+        common, rare = (stitched.stored.get(name) for name in names)
+        whole = None if common is None or rare is None else common.stacked_on(rare)
+        if whole is None and any(part is not None and not part.storage.is_float for part in (common, rare)):
             continue
         paths.append(path)
-        if stored:
-            integers[path] = Integers.stacked(stored).rows(one.ranks.long())
-        if half.issuperset(parts):
-            half.add(path)
-        for part in parts:
-            integers.pop(part, None)
-            half.discard(part)
+        for name in names:
+            stored.pop(name, None)
+        if whole is not None:
+            stored[path] = whole.rows(embedding.ranks.long())
     if not paths:
         return stitched
-    model = joined(stitched.model, paths)
-    return replace(stitched, model=model, integers=integers, half=frozenset(half), floats={})
+    return replace(stitched, model=joined(stitched.model, paths), stored=stored, floats={})
 
 
 def architecture_of(model: nn.Module) -> Architecture:

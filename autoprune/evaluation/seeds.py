@@ -9,5 +9,15 @@ from autoprune.space.levels import Candidate
 
 def candidate_seed(seed: int, candidate: Candidate) -> int:
     """A trial's seed: from the run's and the candidate alone, whatever worker it meets."""
-    digest = hashlib.sha256(f"{seed}:{candidate.items}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}:{candidate_text(candidate)}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
+
+
+def candidate_text(candidate: Candidate) -> str:
+    """The candidate as text. Another text would give another seed, and a trial made again another model."""
+    levels = [
+        f"({unit!r}, Level(ratio={level.ratio!r}, bits={level.storage.bits}, "
+        f"activations={level.storage.input_bits}))"
+        for unit, level in candidate.items
+    ]
+    return f"({', '.join(levels)}{',' if len(levels) == 1 else ''})"

@@ -129,10 +129,9 @@ class _Worker:
         """The uncompressed model on the target, saved once a machine and loaded once a worker."""
         if self._original is None:
             path = cache_folder() / "originals" / f"{self.setting.key}-{self.target.name}"
-            untouched = Candidate(())
             if not path.is_dir():
                 model, architecture = whole(self.teacher), self.setting.architecture
-                plain = Stitched(model, {}, frozenset(), {}, untouched, architecture)
+                plain = Stitched.plain(model, architecture)
                 with written_whole(path) as temporary:
                     temporary.mkdir()
                     self.target.save(plain, temporary, self.example)

@@ -88,7 +88,7 @@ def write_artifact(
         raise AutopruneError(f"{folder} already exists and is kept as it is; give another -o")
     runtime = runtime_of(target, storage)
     levels = [level for _, level in stitched.levels.items]
-    if lacking := sorted({str(one.width) for one in levels if kept_at(runtime, one) is None}):
+    if lacking := sorted({one.storage.name for one in levels if kept_at(runtime, one) is None}):
         raise AutopruneError(
             f"target {target} cannot store weights of {', '.join(lacking)} bits, which this model has"
         )
@@ -99,7 +99,7 @@ def write_artifact(
             (temporary / file.name).write_bytes(file.read_bytes())
         runtime.save(_as_kept(stitched, runtime), temporary, example)
         hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
-        units = {name: {"ratio": lv.ratio, "bits": lv.width} for name, lv in stitched.levels.items}
+        units = {name: {"ratio": lv.ratio, "bits": lv.storage.written} for name, lv in stitched.levels.items}
         record = {"version": VERSION, "target": target, "storage": storage, **about}
         write_json(temporary / ABOUT, record | {"units": units, "sha256": hashes})
     return size_on_disk(runtime, folder)
@@ -135,13 +135,13 @@ def add_facts(folder: Path, *, card: str, **facts: object) -> None:
 
 
 def _as_kept(stitched: Stitched, runtime: Target) -> Stitched:
-    """The same model with integers in the widths that a target has; the values are the same."""
+    """The same model with weights in storages that a target has; the values are the same."""
     stitched = stitched if runtime.parts else with_whole_vocabulary(stitched)
-    integers = {}
-    for path, one in stitched.integers.items():
-        kept = kept_at(runtime, Level(0.0, one.bits))
-        integers[path] = one if kept is None else replace(one, bits=kept.bits)
-    return replace(stitched, integers=integers)
+    stored = {}
+    for path, weight in stitched.stored.items():
+        kept = kept_at(runtime, Level(0.0, weight.storage))
+        stored[path] = weight if kept is None else weight.widened(kept.storage)
+    return replace(stitched, stored=stored)
 
 
 def read_about(folder: Path) -> dict[str, Any]:

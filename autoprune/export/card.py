@@ -16,6 +16,7 @@ from typing import Any
 from autoprune.export.card_usage import with_autoprune, without_autoprune
 from autoprune.export.hub import is_hub_id
 from autoprune.export.markdown import code, fenced, figure, one_line, table, words
+from autoprune.space.storage import storage_of
 from autoprune.tasks.data.demo import demo_model
 from autoprune.tasks.kinds import TaskKind, task_kind
 from autoprune.tasks.metrics import METRICS, Metric
@@ -70,10 +71,10 @@ def model_card(about: Mapping[str, Any], name: str) -> str:
 def _front_matter(about: Mapping[str, Any], name: str) -> str:
     from huggingface_hub import ModelCardData
 
-    base, kinds = about["base"], [str(one["bits"]) for one in about["units"].values()]
+    base, storages = about["base"], [storage_of(unit["bits"]) for unit in about["units"].values()]
     is_pruned = any(one["ratio"] > 0 for one in about["units"].values())
     tags = ["autoprune", about["target"], *(["pruned"] if is_pruned else [])]
-    tags += ["quantized"] if any(bits not in ("16", "32") for bits in kinds) else []
+    tags += ["quantized"] if any(not storage.is_float for storage in storages) else []
     dataset = _hub_dataset(about)
     data = ModelCardData(
         base_model=base["hub_id"],

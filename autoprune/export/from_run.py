@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,7 +30,8 @@ from autoprune.run.folder import FRONT, RUN, RunFolder, located, read_record
 from autoprune.run.scrub import scrub_and_say
 from autoprune.search.pareto import best
 from autoprune.space.budget import Budget
-from autoprune.space.levels import FLOAT_BITS, Level
+from autoprune.space.levels import Level
+from autoprune.space.storage import GroupedIntegers
 from autoprune.targets import NAMES, Target, get_target, kept_at
 from autoprune.targets.packed import PLAIN, read_packed
 from autoprune.targets.sizes import EMPTY, SIZES_VERSION
@@ -175,7 +176,9 @@ def _keeps(target: Target, unit: Unit | None, level: Level) -> bool:
     kept = kept_at(target, level)
     if kept is None:
         return False
-    return unit is None or target.offers(unit, replace(kept, activations=FLOAT_BITS))
+    storage = kept.storage
+    weights_alone = GroupedIntegers(storage.bits) if storage.rounds_inputs else storage
+    return unit is None or target.offers(unit, Level(kept.ratio, weights_alone))
 
 
 # ---- whether it is true -------------------------------------------------------------------------

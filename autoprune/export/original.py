@@ -37,7 +37,6 @@ def original_folder(
     if key and kept.is_dir():
         return kept, SEARCHED
     from autoprune.compress.stitch import Stitched
-    from autoprune.space.levels import Candidate
     from autoprune.targets.packed import torch_runner
 
     architecture = Architecture.read(folder)
@@ -58,8 +57,7 @@ def original_folder(
     if not path.is_dir():
         with written_whole(path) as temporary:
             temporary.mkdir()
-            model = _stand_in(architecture)
-            target.save(Stitched(model, {}, frozenset(), {}, Candidate(()), architecture), temporary, example)
+            target.save(Stitched.plain(_stand_in(architecture), architecture), temporary, example)
     return path, "its shapes, with random weights"
 
 

@@ -7,17 +7,19 @@ record of a model needs torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autoprune.compress import library_folder
 from autoprune.core.cache import cache_folder
 from autoprune.core.errors import AutopruneError
+from autoprune.run.fast_storages import fast_of, speed_record
 from autoprune.run.folder import FRONT, RUN, UNITS, read_record
 from autoprune.run.text import latency_line, size_text, speed_lines, time_text, times
 from autoprune.space.costs import Costs
-from autoprune.space.levels import FLOAT_BITS, INTEGER, Choices, Level, SearchSpace, Width
+from autoprune.space.levels import Choices, Level, SearchSpace
+from autoprune.space.storage import widest_first
 
 DEMO = "demo"
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -86,7 +88,7 @@ def _weighed(files: Sequence[library_folder.Held]) -> dict[str, Any]:
 
 
 def _summed(files: Sequence[library_folder.Held]) -> dict[str, Any]:
-    """Units, variants and bytes of files with a note. A variant is a unit at a ratio and a width."""
+    """Units, variants and bytes of files with a note. A variant is a unit at a ratio, in a storage."""
     notes = [one.note for one in files if one.note is not None]
     variants = sum(len(note.bits) for note in notes)
     return {"units": len({note.unit for note in notes}), "variants": variants, **_weighed(files)}
@@ -146,7 +148,7 @@ def run_record(path: Path) -> dict[str, Any]:
         "run": str(path),
         **{name: facts.get(name) for name in ("model", "target", "space")},
         **_units_record(costs, space, kinds),
-        **_speed_record(space, facts.get("fast_bits"), facts.get("integer")),
+        **speed_record(space, fast_of(facts)),
         "latency": _latency_of(path / FRONT),
         "library": _library_of(about.get("library_key")),
     }
@@ -154,8 +156,8 @@ def run_record(path: Path) -> dict[str, Any]:
 
 def _choices(unit: str, levels: Iterable[Level]) -> Choices:
     known = list(levels)
-    ratios, bits = {one.ratio for one in known}, {one.bits for one in known}
-    return Choices(unit, tuple(ratios), tuple(bits), integer=any(one.is_integer for one in known))
+    ratios = {level.ratio for level in known}
+    return Choices(unit, tuple(ratios), widest_first(level.storage for level in known))
 
 
 def _latency_of(path: Path) -> dict[str, Any] | None:
@@ -208,7 +210,7 @@ def model_record(source: str | None, *, space: str, target: str) -> dict[str, An
         "labels": found.labels,
         "has_head": found.has_head,
         **_units_record(found.sizes, found.space, found.kinds),
-        **_speed_record(found.space, runtime.fast, INTEGER in runtime.fast),
+        **speed_record(found.space, runtime.fast),
         "left_alone": [{"path": path, "size_bytes": size} for path, size in found.left_alone.items()],
     }
 
@@ -242,23 +244,17 @@ def _units_record(costs: Costs, space: SearchSpace, kinds: Mapping[str, str]) ->
                 "kind": kinds.get(one.unit, ""),
                 "smallest": str(smallest[one.unit]),
                 "levels": [
-                    {"ratio": lv.ratio, "bits": lv.width, "size_bytes": costs.levels[one.unit][lv].size_bytes}
+                    {
+                        "ratio": lv.ratio,
+                        "bits": lv.storage.written,
+                        "size_bytes": costs.levels[one.unit][lv].size_bytes,
+                    }
                     for lv in one.levels()
                 ],
             }
             for one in space.units
         ],
     }
-
-
-def _speed_record(space: SearchSpace, fast_bits: Collection[Width] | None, integer: object) -> dict[str, Any]:
-    """Widths below float that a target computes faster than it, and the others; None where not known."""
-    if fast_bits is None:  # a run of before this was noted
-        return {"fast": None, "bytes_alone": None}
-    offered = {width for one in space.units for width in one.widths if width != FLOAT_BITS}
-    widest = sorted(offered, key=lambda width: Level.of(0.0, width), reverse=True)
-    fast = [one for one in widest if (integer if one == INTEGER else one in fast_bits)]
-    return {"fast": fast, "bytes_alone": [one for one in widest if one not in fast]}
 
 
 def _head_lines(record: Mapping[str, Any]) -> list[str]:
@@ -272,22 +268,22 @@ def _head_lines(record: Mapping[str, Any]) -> list[str]:
 
 
 def _units_lines(record: Mapping[str, Any]) -> list[str]:
-    """For each kind of equal units a table of bytes: a row a ratio, a column a width."""
+    """For each kind of equal units a table of bytes: a row a ratio, a column a storage."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for one in record["units"]:
         groups.setdefault((_collapsed(one["name"]), str(one["levels"])), []).append(one)
     lines = []
     for (name, _), units in groups.items():
         sizes = {(lv["ratio"], lv["bits"]): lv["size_bytes"] for lv in units[0]["levels"]}
-        widths = dict.fromkeys(width for _, width in sizes)
+        storages = dict.fromkeys(written for _, written in sizes)
         lines.append(
             f"{times(name, len(units))}  {size_text(max(sizes.values()))}, at the smallest "
             f"{size_text(min(sizes.values()))} ({units[0]['smallest']})" + ", each" * (len(units) > 1)
         )
-        heads = (INTEGER if one == INTEGER else f"{one} bits" for one in widths)
+        heads = (f"{written} bits" if isinstance(written, int) else written for written in storages)
         lines.append(f"  {'ratio':>5}" + "".join(f"{text:>11}" for text in heads))
         for ratio in sorted({ratio for ratio, _ in sizes}):
-            lines.append(f"  {ratio:5g}" + "".join(f"{size_text(sizes[ratio, one]):>11}" for one in widths))
+            lines.append(f"  {ratio:5g}" + "".join(f"{size_text(sizes[ratio, one]):>11}" for one in storages))
     return lines
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -18,7 +18,7 @@ from autoprune.core.errors import AutopruneError
 from autoprune.models.split_embedding import COMMON, RARE, Parted, ranks_type
 from autoprune.space.levels import UNTOUCHED, Choices, Level, SearchSpace
 from autoprune.space.space_file import SpaceFile, UnitRule
-from autoprune.space.storage import stored_bytes
+from autoprune.space.storage import STATIC8, Storage
 
 FLOAT_BYTES = 4
 
@@ -65,9 +65,8 @@ class Unit:
     step: int
     group_size: int
     ratios: tuple[float, ...]
-    bits: tuple[int, ...]
-    integer: bool = False
-    """Whether 8-bit weights may be multiplied with 8-bit activations."""
+    storages: tuple[Storage, ...]
+    """How its weights may be stored, the widest first."""
     by_token: bool = False
     """Whether what is removed are rows of an embedding, by how rarely they are looked up."""
     ranked: int = 0
@@ -86,11 +85,22 @@ class Unit:
     @property
     def choices(self) -> Choices:
         """What the unit may be set to, whatever the target."""
-        return Choices(self.name, self.ratios, self.bits, self.integer)
+        return Choices(self.name, self.ratios, self.storages)
 
     def levels(self, ratio: float | None = None) -> list[Level]:
         """All levels, or those of one ratio, untouched first."""
         return [one for one in self.choices.levels() if ratio is None or one.ratio == ratio]
+
+    def described(self) -> dict[str, Any]:
+        """The unit as plain data, for keys of caches.
+
+        Keys of files that exist already have storages in two parts: the numbers of bits, in ascending order,
+        and whether w8a8 is among them.
+        """
+        bits = [storage.written for storage in reversed(self.storages) if storage != STATIC8]
+        described = asdict(self) | {"bits": bits, "integer": STATIC8 in self.storages}
+        del described["storages"]
+        return described
 
     @property
     def prunable(self) -> bool:
@@ -131,9 +141,7 @@ class Unit:
         """Bytes of the unit's weights and biases at a level, file overhead not counted."""
         shapes = self.shapes(level.ratio)
         weights = sum(
-            stored_bytes(o, i, bits=level.bits, group_size=i if level.is_integer else self.group_size)
-            for o, i in shapes.values()
-            if o and i
+            level.storage.size_bytes(o, i, group_size=self.group_size) for o, i in shapes.values() if o and i
         )
         biases = sum(shapes[w.path][0] for w in self.weights if w.has_bias)
         return weights + FLOAT_BYTES * biases + self.map_bytes(level)
@@ -252,8 +260,7 @@ def _unit(
         step=min(step, pieces),
         group_size=size,
         ratios=rule.prune.ratios if rule.prune is not None else (0.0,),
-        bits=rule.quantize.bits,
-        integer=rule.quantize.activations is not None,
+        storages=rule.quantize.storages,
         by_token=by_token,
     )
     return replace(unit, ratios=_unlike(unit))
@@ -351,14 +358,13 @@ def _head_size(model: nn.Module) -> int:
 
 
 def search_space(units: Sequence[Unit], offers: Callable[[Unit, Level], bool]) -> SearchSpace:
-    """What may be tried: the units' levels, less what a target does not offer, ratio and width apart."""
+    """What may be tried: the units' levels, less what a target does not offer, ratio and storage apart."""
     return SearchSpace(
         tuple(
             Choices(
                 u.name,
                 tuple(r for r in u.ratios if offers(u, Level(r))),
-                tuple(b for b in u.bits if offers(u, Level(0.0, b))),
-                integer=u.integer and offers(u, Level(0.0, 8, 8)),
+                tuple(storage for storage in u.storages if offers(u, Level(0.0, storage))),
             )
             for u in units
         )

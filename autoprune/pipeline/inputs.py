@@ -247,10 +247,11 @@ def check_budget(inputs: Inputs, budget: Budget) -> int:
     if budget.size_bytes is not None and size > budget.size_bytes:
         parts = {u: inputs.sizes.levels[u][level].size_bytes for u, level in smallest.items}
         unit = max(parts, key=lambda name: parts[name])
+        bits = smallest[unit].storage.name
         raise BudgetError(
             f"budget {megabytes(budget.size_bytes)} cannot be met: the smallest candidate of "
             f"{inputs.space_name} on this model is {size / 1e6:.2f} MB ({unit} {parts[unit] / 1e6:.2f} MB at "
-            f"{smallest[unit].width} bits, {inputs.sizes.fixed_bytes / 1e6:.2f} MB outside all units). "
+            f"{bits} bits, {inputs.sizes.fixed_bytes / 1e6:.2f} MB outside all units). "
             "Raise --budget, or allow fewer bits or higher ratios in the space file."
         )
     return size

@@ -17,6 +17,7 @@ from autoprune.models.split_embedding import parts_of
 from autoprune.pipeline.prepare import Prepared
 from autoprune.report import write_csv, write_report
 from autoprune.run.config import Config
+from autoprune.run.fast_storages import fast_facts
 from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder
 from autoprune.run.front_record import front_record, sensitivity_file
 from autoprune.run.standing import Standing, standing
@@ -24,7 +25,7 @@ from autoprune.search.hypervolume import ByteRange
 from autoprune.search.schedule import is_candidate
 from autoprune.search.study import Study
 from autoprune.space.costs import Costs
-from autoprune.space.levels import INTEGER, Candidate
+from autoprune.space.levels import Candidate
 from autoprune.space.trial import Measurement, Trial
 from autoprune.targets import get_target, is_fast
 from autoprune.targets.sizes import SIZES_VERSION
@@ -178,15 +179,14 @@ class Ledger:
         """What the report says of the run, in `run.json`."""
         inputs, config, task = self.prepared.inputs, self.config, self.prepared.setting.task
         target, units = get_target(config.target), self.prepared.setting.units
-        fast = {lv.width for unit in units for lv in unit.levels(0.0) if is_fast(target, unit, lv)}
+        fast = {lv.storage for unit in units for lv in unit.levels(0.0) if is_fast(target, unit, lv)}
         facts = {
             "name": self.run.path.name,
             "folder": str(self.run.path),
             "model": config.model or "all-MiniLM-L6-v2 (built-in demo)",
             "dataset": inputs.dataset,
             "target": config.target,
-            "fast_bits": sorted(one for one in fast if isinstance(one, int)),
-            "integer": INTEGER in fast,
+            **fast_facts(fast),
             "sampler": config.sampler,
             "seed": config.seed,
             "budget": {"size_bytes": self.budget.size_bytes, "latency_ms": self.budget.latency_ms},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from autoprune.core.files import read_json, write_json, written_whole
 from autoprune.core.progress import Progress
 from autoprune.evaluation.jobs import BuildUnit, Sense, TimeCandidate, Whereabouts
 from autoprune.models.blocks import shares
+from autoprune.models.units import Unit
 from autoprune.pipeline.prepare import Prepared
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.costs import Costs
@@ -62,7 +63,7 @@ def _sensitivity(prepared: Prepared, pool: Pool, progress: Progress) -> Sensitiv
     setting = prepared.setting
     key = content_key(
         SENSITIVITY_VERSION, LIBRARY_VERSION, setting.key, setting.sensitivity_rows, len(setting.task.train),
-        [asdict(unit) for unit in setting.units], *[LOOK_UPS for unit in setting.units if unit.is_looked_up],
+        _described(setting.units), *[LOOK_UPS for unit in setting.units if unit.is_looked_up],
     )  # fmt: skip
     path = cache_folder() / "sensitivity" / f"{key}.safetensors"
     if path.is_file():
@@ -73,7 +74,7 @@ def _sensitivity(prepared: Prepared, pool: Pool, progress: Progress) -> Sensitiv
         run_all(pool, jobs, lambda _, result: parts.append(result), bar)
     whole = Sensitivity.merged(parts)
     arrays = {
-        f"{unit}|{level.ratio!r}|{level.width}": np.ascontiguousarray(score)
+        f"{unit}|{level.ratio!r}|{level.storage.name}": np.ascontiguousarray(score)
         for unit, table in whole.scores.items()
         for level, score in table.items()
     }
@@ -82,11 +83,15 @@ def _sensitivity(prepared: Prepared, pool: Pool, progress: Progress) -> Sensitiv
     return whole
 
 
+def _described(units: Sequence[Unit]) -> list[dict[str, Any]]:
+    return [unit.described() for unit in units]
+
+
 def _read(arrays: dict[str, Any]) -> Sensitivity:
     scores: dict[str, dict[Level, Any]] = {}
     for name, score in arrays.items():
-        unit, ratio, width = name.rsplit("|", 2)
-        scores.setdefault(unit, {})[Level.of(float(ratio), width)] = score
+        unit, ratio, storage = name.rsplit("|", 2)
+        scores.setdefault(unit, {})[Level.of(float(ratio), storage)] = score
     return Sensitivity(scores)
 
 
@@ -104,7 +109,7 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Table:
         LATENCY_VERSION, machine, setting.target, versions_of(setting.target),
         setting.architecture.identity(), setting.batch, setting.sequence,
         layout(setting.task.timing_batch(setting.batch, setting.sequence)),
-        [asdict(unit) for unit in setting.units], [[str(level) for _, level in one.items] for one in probes],
+        _described(setting.units), [[str(level) for _, level in one.items] for one in probes],
     )  # fmt: skip
     path = cache_folder() / "latency" / f"{key}.json"
     if path.is_file():

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autoprune.core.files import written_whole
-from autoprune.run.front_schema import Width
-from autoprune.space.levels import Level
+from autoprune.space.storage import Storage, widest_first
 from autoprune.tasks.metrics import Metric
 
 DASH, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
@@ -135,30 +134,13 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def from_widest(widths: Iterable[Width]) -> list[Width]:
-    """Each width once: 32, 16, 8, w8a8, 6, 4, 3, 2; dom.js has the same order.
+def listed(storages: Iterable[Storage]) -> str:
+    """Several storages in a sentence, the widest first; dom.js has the same order.
 
-    >>> from_widest([4, "w8a8", 32, 8, 6, 4])
-    [32, 8, 'w8a8', 6, 4]
-    """
-    return sorted(set(widths), key=lambda one: Level.of(0.0, one), reverse=True)
-
-
-def in_words(width: Width) -> str:
-    """One width in a sentence; dom.js has the same words.
-
-    >>> in_words(4), in_words("w8a8")
-    ('4 bits', '8-bit weights and activations')
-    """
-    return plural(width, "bit") if isinstance(width, int) else "8-bit weights and activations"
-
-
-def listed(widths: Iterable[Width]) -> str:
-    """Several widths in a sentence, the widest first.
-
-    >>> listed([3, 16, 6]), listed([4, "w8a8"]), listed(["w8a8"])
+    >>> from autoprune.space.storage import storages_of
+    >>> listed(storages_of([3, 16, 6])), listed(storages_of([4, "w8a8"])), listed(storages_of(["w8a8"]))
     ('16, 6 and 3 bits', 'w8a8 and 4 bits', 'w8a8')
     """
-    *most, last = [str(one) for one in from_widest(widths)]
+    *most, last = [storage.name for storage in widest_first(storages)]
     text = f"{', '.join(most)} and {last}" if most else last
     return f"{text} bits" if last.isdecimal() else text

@@ -16,7 +16,7 @@ from autoprune.search.pareto import within
 from autoprune.search.promotion import RUNG_STEPS, agreement, kl_hypervolume
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Costs
-from autoprune.space.levels import Candidate, Width
+from autoprune.space.levels import Candidate
 from autoprune.space.trial import FEWEST_PAIRS, Trial, finished
 
 NOTED = ("stopped_by", "driver_share", "overhead_share", "latency_table_error")
@@ -67,7 +67,7 @@ def front_record(
         "agreement": [_agreement_record(now.trials, lower, upper) for lower, upper in ((0, 1), (1, 2))],
         "sensitivity": {
             "levels": [
-                [unit, level.ratio, level.width, cost.size_bytes, cost.damage, cost.latency_ms]
+                [unit, level.ratio, level.storage.written, cost.size_bytes, cost.damage, cost.latency_ms]
                 for unit, table in costs.levels.items()
                 for level, cost in table.items()
             ],
@@ -80,7 +80,7 @@ def front_record(
 def sensitivity_file(record: Mapping[str, Any]) -> dict[str, Any]:
     """The content of `sensitivity.json`: what each unit harms at each level, and how well that held."""
     found = record["sensitivity"]
-    units: dict[str, list[list[float | Width]]] = {}
+    units: dict[str, list[list[float | int | str]]] = {}
     for unit, ratio, bits, _, damage, _ in found["levels"]:
         units.setdefault(unit, []).append([ratio, bits, damage])
     return {
@@ -166,7 +166,7 @@ def _trial_record(one: Trial, costs: Costs, members: set[int], fit: set[int]) ->
         "name": one.name,
         "state": "COMPLETE" if m is not None else "FAIL",
         "failure": one.failure,
-        "levels": {u: {"ratio": lv.ratio, "bits": lv.width} for u, lv in one.candidate.items},
+        "levels": {u: {"ratio": lv.ratio, "bits": lv.storage.written} for u, lv in one.candidate.items},
         "unit_bytes": {u: costs.levels[u][lv].size_bytes for u, lv in one.candidate.items},
         "unit_ms": {u: costs.levels[u][lv].latency_ms for u, lv in timed},
         **{name: None if m is None else _finite(getattr(m, name)) for name in names},

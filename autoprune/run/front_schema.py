@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import pydantic
 from pydantic_core import core_schema
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.redaction import cleaned
+from autoprune.space.storage import STATIC8, Storage, storage_of
 from autoprune.space.trial import ORIGINAL
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind, task_kind
 from autoprune.tasks.metrics import ACCURACY, Metric
@@ -18,8 +19,16 @@ from autoprune.tasks.metrics import ACCURACY, Metric
 VERSION = 1
 """The version of `front.json` that the report reads."""
 
-Width = pydantic.StrictInt | Literal["w8a8"]
-"""Bits of a weight, or 8-bit weights that are multiplied with 8-bit activations (`space.INTEGER`)."""
+
+def _storage(written: object) -> Storage:
+    storage = storage_of(written)
+    if type(written) not in (int, str) or storage.written != written:
+        raise ValueError(f"{written!r} is no storage as files hold it")
+    return storage
+
+
+WrittenStorage = Annotated[Storage, pydantic.PlainValidator(_storage)]
+"""How a weight is stored, from what the file holds: a number of bits or a name."""
 
 
 class _Frozen(pydantic.BaseModel):
@@ -42,7 +51,7 @@ def _read_by(parse: Callable[[object], object]) -> pydantic.GetPydanticSchema:
 class Run(_Frozen):
     """Where a front comes from. `validation_rows` and `test_rows` are 0 where unknown.
 
-    fast_bits: widths that the target computes faster than float. integer: whether w8a8 is one.
+    fast_bits: bits of the storages that the target computes faster than float. integer: whether w8a8 is one.
     latency_of: what its milliseconds are of, as `a token after 128 others`; None is a call.
     latency_table_error: mean relative error of predicted milliseconds on models left out of the fit.
     """
@@ -79,6 +88,12 @@ class Run(_Frozen):
     integer: bool | None = None
     latency_table_error: float | None = None
 
+    def is_fast(self, storage: Storage) -> bool:
+        """Whether the target computes with a storage faster than with floats, or the run does not say."""
+        if storage == STATIC8:
+            return self.integer is not False
+        return self.fast_bits is None or storage.written in self.fast_bits
+
     @property
     def place(self) -> str:
         """What has an answer, over which divergences are means."""
@@ -89,7 +104,7 @@ class LevelRow(_Frozen):
     """How hard one unit is compressed."""
 
     ratio: float
-    bits: Width
+    storage: WrittenStorage = pydantic.Field(alias="bits")
 
 
 class TrialRow(_Frozen):
@@ -164,7 +179,7 @@ class UnitLevel(NamedTuple):
 
     unit: str
     ratio: float
-    bits: Width
+    storage: WrittenStorage
     size_bytes: int | None = None
     damage: float | None = None
     latency_ms: float | None = None

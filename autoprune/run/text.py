@@ -8,7 +8,7 @@ from typing import Any
 
 from autoprune.run.standing import Standing
 from autoprune.space.budget import megabytes
-from autoprune.space.levels import INTEGER
+from autoprune.space.storage import STATIC8
 from autoprune.space.trial import Trial
 from autoprune.tasks.metrics import ACCURACY, Metric
 
@@ -39,7 +39,7 @@ def duration(seconds: float) -> str:
 
 
 def speed_lines(record: Mapping[str, Any]) -> list[str]:
-    """Which widths of a space a target computes fast with, and which save bytes alone there.
+    """Which storages of a space a target computes fast with, and which save bytes alone there.
 
     record: `target`, `fast` and `bytes_alone`, as `inspect --json` has them.
     """
@@ -48,8 +48,8 @@ def speed_lines(record: Mapping[str, Any]) -> list[str]:
     lines = [f"Fast      {told} faster than floats on {record['target']}"]
     if alone:
         lines.append(f"Slow      {alone}: bytes are saved, but no time")
-    if INTEGER in [*record["fast"], *record["bytes_alone"]]:
-        lines.append(f"          Numbers are bits of a weight; {INTEGER} is 8-bit weights and activations")
+    if STATIC8.written in [*record["fast"], *record["bytes_alone"]]:
+        lines.append(f"          Numbers are bits of a weight; {STATIC8.name} is {STATIC8.words}")
     return lines
 
 

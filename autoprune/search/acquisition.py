@@ -64,7 +64,7 @@ def _eight_bit_bytes(problem: Problem) -> float:
     """Bytes with every unit at its 8-bit level, or at its largest below full precision."""
     total = problem.fixed_bytes
     for u, levels in enumerate(problem.levels):
-        sizes = [problem.size_bytes[u, k] for k, level in enumerate(levels) if level.bits <= 8]
+        sizes = [problem.size_bytes[u, k] for k, level in enumerate(levels) if level.storage.bits <= 8]
         total += max(sizes) if sizes else problem.size_bytes[u, : len(levels)].max()
     return float(total)
 

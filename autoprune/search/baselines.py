@@ -7,7 +7,8 @@ import itertools
 from autoprune.search.repair import fits, fitted
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Costs
-from autoprune.space.levels import INTEGER, Candidate, Level, SearchSpace, Width
+from autoprune.space.levels import Candidate, Level, SearchSpace
+from autoprune.space.storage import STATIC8, GroupedIntegers, Storage, widest_first
 from autoprune.space.trial import ORIGINAL
 
 
@@ -16,13 +17,13 @@ def baselines(space: SearchSpace, costs: Costs, budget: Budget) -> dict[str, Can
     pruned = uniform_pruning(space, costs, budget)
     named = {
         ORIGINAL: space.untouched(),
-        "uniform 8-bit": space.uniform(Level(0.0, 8)),
-        "uniform 4-bit": space.uniform(Level(0.0, 4)),
+        "uniform 8-bit": space.uniform(Level(0.0, GroupedIntegers(8))),
+        "uniform 4-bit": space.uniform(Level(0.0, GroupedIntegers(4))),
     }
     if not fits(named["uniform 4-bit"], costs, budget):
         named |= _widest_that_fits(space, costs, budget)
-    if any(unit.integer for unit in space.units):
-        named[f"uniform {INTEGER}"] = space.uniform(Level(0.0, 8, 8))
+    if any(STATIC8 in choices.storages for choices in space.units):
+        named[f"uniform {STATIC8.name}"] = space.uniform(Level(0.0, STATIC8))
     return named | ({"uniform pruning": pruned} if pruned is not None else {})
 
 
@@ -31,21 +32,26 @@ def _widest_that_fits(space: SearchSpace, costs: Costs, budget: Budget) -> dict[
 
     It may be better than what a search finds: docs/decisions/015-baseline-below-four-bits.md.
     """
-    for bits in sorted({bits for unit in space.units for bits in unit.bits if bits < 4}, reverse=True):
-        if fits(candidate := space.uniform(Level(0.0, bits)), costs, budget):
-            return {f"uniform {bits}-bit": candidate}
+    for storage in _offered(space):
+        if storage.bits < 4 and fits(uniform := space.uniform(Level(0.0, storage)), costs, budget):
+            return {f"uniform {storage.bits}-bit": uniform}
     return {}
+
+
+def _offered(space: SearchSpace) -> tuple[Storage, ...]:
+    """Storages that any unit offers, the widest first."""
+    return widest_first(storage for choices in space.units for storage in choices.storages)
 
 
 def first_candidates(
     space: SearchSpace,
     costs: Costs,
     *,
-    fast: frozenset[Width],
+    fast: frozenset[Storage],
     limit_bytes: int | None,
     count: int,
 ) -> list[Candidate]:
-    """Two ladders of sizes in turn: bits that the target computes with fast, and any bits."""
+    """Two ladders of sizes in turn: storages that the target computes with fast, and any storages."""
     spaces = ([space.only(fast)] if fast else []) + [space]
     count //= len(spaces)
     ladders = [warm_starts(part, costs, limit_bytes=limit_bytes, count=count) for part in spaces]
@@ -71,13 +77,13 @@ def warm_starts(space: SearchSpace, costs: Costs, *, limit_bytes: int | None, co
 
 
 def uniform_pruning(space: SearchSpace, costs: Costs, budget: Budget) -> Candidate | None:
-    """Every unit pruned by the same ratio at the same width: the least damaging of all that fit.
+    """Every unit pruned by the same ratio in the same storage: the least damaging of all that fit.
 
-    Embeddings cannot be pruned and are large, so pruning alone rarely reaches a budget: the width, the
-    same everywhere, goes down until some ratio fits. None where there is nothing to prune.
+    Embeddings cannot be pruned and are large, so pruning alone rarely reaches a budget: the
+    storage, the same everywhere, gets narrower until some ratio fits. None where there is nothing to prune.
     """
     ratios = sorted({ratio for unit in space.units for ratio in unit.ratios} - {0.0})
-    widths = dict.fromkeys(width for unit in space.units for width in unit.widths)
-    candidates = [space.uniform(Level.of(ratio, width)) for width in widths for ratio in ratios]
+    storages = dict.fromkeys(storage for unit in space.units for storage in unit.storages)
+    candidates = [space.uniform(Level(ratio, storage)) for storage in storages for ratio in ratios]
     fitting = (candidate for candidate in candidates if fits(candidate, costs, budget))
     return min(fitting, key=costs.damage, default=None)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from autoprune.search.records import MOST_TRIALS
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.solver.planes import Choice, Floats
-from autoprune.space.levels import FLOAT_BITS, Level
+from autoprune.space.levels import Level
 
 TREND = (1.0, 0.3, 0.1)
 """Prior standard deviations of the parabola's coefficients."""
@@ -36,7 +36,7 @@ CENTRE = -4.0
 
 SHARED, PART, EFFECT = 0.7, 0.5, 0.1
 """Prior standard deviations: of a part of the damage in all units, in one unit (and at one ratio or
-width of it), and of a unit being at a level."""
+in one storage of it), and of a unit being at a level."""
 
 KL_NOISE = 0.07
 """Standard deviation of the logarithm that no feature explains."""
@@ -50,7 +50,7 @@ class Features:
     """The parts of every unit's damage, and what may be learned of each.
 
     removal, rounding [u l]: parts of the damage. slots [u l 2 3]: for either part (removal, rounding)
-    the numbers of its three features: shared, of the unit, of the unit at this ratio or width.
+    the numbers of its three features: shared, of the unit, of the unit at this ratio or storage.
     places [u l]: the number of the feature of being there. scales [p]: prior standard deviations.
     """
 
@@ -70,15 +70,15 @@ class Features:
         for u, levels in enumerate(problem.levels):
             own = len(scales)
             ratios = sorted({level.ratio for level in levels})
-            widths = sorted({(level.bits, level.activations) for level in levels})
-            scales += [PART] * (2 + len(ratios) + len(widths))
+            storages = sorted({level.storage for level in levels})
+            scales += [PART] * (2 + len(ratios) + len(storages))
             place = {level: k for k, level in enumerate(levels)}
             for k, level in enumerate(levels):
-                plain = place.get(Level(level.ratio, FLOAT_BITS), k)
+                plain = place.get(Level(level.ratio), k)
                 removal[u, k] = min(known[u, plain], known[u, k])
                 by_ratio = own + 2 + ratios.index(level.ratio)
-                by_width = own + 2 + len(ratios) + widths.index((level.bits, level.activations))
-                slots[u, k] = [[3, own, by_ratio], [4, own + 1, by_width]]
+                by_storage = own + 2 + len(ratios) + storages.index(level.storage)
+                slots[u, k] = [[3, own, by_ratio], [4, own + 1, by_storage]]
         places = len(scales) + np.arange(known.size).reshape(known.shape)
         every = np.concatenate([scales, np.full(known.size, EFFECT)])
         return cls(removal, known - removal, slots, places, every)

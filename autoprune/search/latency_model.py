@@ -4,8 +4,8 @@ The dual form of the regression (Rasmussen and Williams, Gaussian Processes for 
 section 2.1); the prior of every weight is that the table of milliseconds is right. A table has errors, and a
 search for quick candidates picks the levels whose times are most underestimated. One factor for all levels
 does not mend that (docs/decisions/012-features-of-the-latency-model.md), so measured less predicted time is
-regressed on four kinds of feature: the speed of the machine, the work at each width, each unit at each
-width, and each level of each unit.
+regressed on four kinds of feature: the speed of the machine, the work in each storage, each unit in each
+storage, and each level of each unit.
 
 Letters: u units, l levels, n trials, p features.
 """
@@ -21,9 +21,9 @@ from autoprune.search.records import MOST_TRIALS
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.solver.planes import Choice, Floats
 
-MACHINE, WIDTH, UNIT, LEVEL = 1.0, 0.3, 0.3, 0.2
-"""Prior standard deviations: of the factor on all times, and in shares of a unit's time of what a width, a
-unit at a width, and a level of a unit are off by."""
+MACHINE, STORAGE, UNIT, LEVEL = 1.0, 0.3, 0.3, 0.2
+"""Prior standard deviations: of the factor on all times, and in shares of a unit's time of what a storage,
+a unit in a storage, and a level of a unit are off by."""
 
 MS_NOISE = 0.05
 """Standard deviation of a measured time, in shares of it."""
@@ -60,15 +60,20 @@ def _features(problem: Problem) -> tuple[Floats, NDArray[np.intp], Floats]:
     units, most = problem.latency_ms.shape
     times = np.where(problem.offered, problem.latency_ms, 0.0).max(1)
     size = 0.5 * (times + times.mean())  # a unit that the fit gave no time may have some
-    widths = sorted({(level.bits, level.activations) for levels in problem.levels for level in levels})
-    by_width = 1 + len(widths) * (1 + units)
+    storages = sorted({level.storage for levels in problem.levels for level in levels})
+    first_level = 1 + len(storages) * (1 + units)
     kept, slots = np.zeros((units, most)), np.zeros((units, most, 3), np.intp)
     for u, levels in enumerate(problem.levels):
         for k, level in enumerate(levels):
-            width = widths.index((level.bits, level.activations))
+            storage = storages.index(level.storage)
             kept[u, k] = size[u] * (1.0 - level.ratio)
-            slots[u, k] = [1 + width, 1 + len(widths) * (1 + u) + width, by_width + u * most + k]
-    scales = [[MACHINE], [WIDTH] * len(widths), [UNIT] * (len(widths) * units), [LEVEL] * (units * most)]
+            slots[u, k] = [1 + storage, 1 + len(storages) * (1 + u) + storage, first_level + u * most + k]
+    scales = [
+        [MACHINE],
+        [STORAGE] * len(storages),
+        [UNIT] * (len(storages) * units),
+        [LEVEL] * (units * most),
+    ]
     return kept, slots, np.concatenate(scales)
 
 

@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autoprune.search import pareto
-from autoprune.space.levels import Candidate, SearchSpace
+from autoprune.space.levels import Candidate, Choices, SearchSpace
 from autoprune.space.trial import Measurement, Trial
 
 DIRECTIONS = [StudyDirection[word.upper()] for word in pareto.DIRECTIONS]
@@ -37,8 +37,13 @@ def distributions_of(space: SearchSpace) -> dict[str, BaseDistribution]:
     for choices in space.units:
         ratios = tuple(float(ratio) for ratio in choices.ratios)
         pairs[f"{choices.unit}.ratio"] = CategoricalDistribution(ratios)
-        pairs[f"{choices.unit}.bits"] = CategoricalDistribution(choices.widths[::-1])
+        pairs[f"{choices.unit}.bits"] = CategoricalDistribution(written_storages(choices))
     return pairs
+
+
+def written_storages(choices: Choices) -> tuple[int | str, ...]:
+    """A unit's storages as a study holds them, the narrowest first."""
+    return tuple(storage.written for storage in reversed(choices.storages))
 
 
 def candidate_of(params: Mapping[str, Any], space: SearchSpace) -> Candidate:

@@ -35,7 +35,7 @@ def repair(
         if out not in seen:
             return out
         choices = rng.choice(space.units)
-        level = Level.of(rng.choice(choices.ratios), rng.choice(choices.widths))
+        level = Level(rng.choice(choices.ratios), rng.choice(choices.storages))
         out = fitted(out.with_level(choices.unit, level), space, costs, limit_bytes)
     fitting = _fitting(space, costs, limit_bytes)
     return next((candidate for candidate in fitting if candidate not in seen), out)

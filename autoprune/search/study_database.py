@@ -106,7 +106,7 @@ def _check_file(where: str) -> None:
 
 def check_space(study: optuna.Study, space: SearchSpace, where: str) -> None:
     """Raise where the study is of another search space; note the space in a new one."""
-    now = json.dumps([[one.unit, list(one.ratios), list(one.widths[::-1])] for one in space.units])
+    now = json.dumps([[unit.unit, unit.ratios, optuna_trials.written_storages(unit)] for unit in space.units])
     before = study.user_attrs.get("space")
     ours = study.directions == optuna_trials.DIRECTIONS
     if ours and before is None and not study.get_trials(deepcopy=False):

@@ -18,7 +18,6 @@ from autoprune.compress.library import Library
 from autoprune.compress.variants import Variant
 from autoprune.models.layer_io import matrix_of
 from autoprune.models.units import Unit, Weight
-from autoprune.space.levels import FLOAT_BITS
 
 Kept = Int[Tensor, " k"] | slice
 """Rows or columns that stay: their numbers, or all."""
@@ -52,8 +51,7 @@ class Lookup:
         """What each level adds to the rows that are looked up."""
         for one in self.variants:
             at = ids if one.places is None else one.places[ids].long()
-            new = one.weight[at] if one.integers is None else one.integers.rows(at).dequantize()
-            new = new.half().float() if one.integers is None and one.bits < FLOAT_BITS else new
+            new = one.weight[at] if one.stored is None else one.stored.rows(at).dequantize()
             yield new - self.old[ids]
 
 

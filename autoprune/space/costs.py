@@ -83,7 +83,7 @@ class Costs:
         """For `units.json`; `from_json` reads it back."""
         units = {
             unit: [
-                [level.ratio, level.width, cost.size_bytes, cost.damage, cost.latency_ms]
+                [level.ratio, level.storage.written, cost.size_bytes, cost.damage, cost.latency_ms]
                 for level, cost in table.items()
             ]
             for unit, table in self.levels.items()
@@ -96,7 +96,7 @@ class Costs:
         return cls(
             int(data["fixed_bytes"]),
             {
-                unit: {Level.of(float(r), w): Cost(int(n), float(d), float(t)) for r, w, n, d, t in rows}
+                unit: {Level.of(float(r), s): Cost(int(n), float(d), float(t)) for r, s, n, d, t in rows}
                 for unit, rows in data[_COLUMNS].items()
             },
             float(data["fixed_ms"]),

@@ -12,7 +12,7 @@ import pydantic
 import yaml
 
 from autoprune.core.errors import AutopruneError
-from autoprune.space.levels import FLOAT_BITS
+from autoprune.space.storage import FLOAT_BITS, STATIC8, Storage, storage_of, storages_of
 
 
 class _Strict(pydantic.BaseModel):
@@ -58,13 +58,19 @@ class Quantize(_Strict):
     @pydantic.field_validator("bits")
     @classmethod
     def _with_float(cls, bits: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(sorted({FLOAT_BITS, *bits}))
+        return tuple(sorted({FLOAT_BITS, *bits}, key=storage_of))
 
     @pydantic.model_validator(mode="after")
     def _coupled(self) -> Quantize:
         if self.activations is not None and self.activations not in self.bits:
             raise ValueError("`activations: 8` goes with 8-bit weights, and `bits` has no 8")
         return self
+
+    @property
+    def storages(self) -> tuple[Storage, ...]:
+        """How a unit's weights may be stored, the widest first."""
+        static = [] if self.activations is None else [STATIC8.written]
+        return storages_of([*self.bits, *static])
 
 
 class UnitRule(_Strict):

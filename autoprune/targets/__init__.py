@@ -10,7 +10,7 @@ import importlib
 from importlib import metadata
 
 from autoprune.core.errors import AutopruneError
-from autoprune.targets.target import Runner, Target, is_fast, kept_at, size_on_disk, stores
+from autoprune.targets.target import Runner, Target, is_fast, kept_at, size_on_disk
 
 _TARGETS = {
     "openvino": ("openvino.target", "OpenVino"),
@@ -41,7 +41,6 @@ __all__ = [
     "is_fast",
     "kept_at",
     "size_on_disk",
-    "stores",
     "versions_of",
 ]
 

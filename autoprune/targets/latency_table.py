@@ -3,7 +3,7 @@
 Microbenchmarks of single layers miss what a runtime fuses and what stays in a cache, so whole models
 are timed, with all units at various levels at once, and a unit's time is what fits these best: for each
 shape of unit and each way of computing, a constant and a part in line with the rows that are left
-(measured on OpenVINO: half the heads and neurons 1.9 times faster). Ways of computing are the widths the
+(measured on OpenVINO: half the heads and neurons 1.9 times faster). Ways of computing are the storages the
 runtime is fast with; all others are computed as floats. What is timed is chosen so that the times say
 most (D-optimal design: Fedorov, Theory of Optimal Experiments, 1972, greedily). The error stated is that
 on models left out of the fit, one at a time. A trial's latency is always measured.
@@ -24,11 +24,12 @@ from scipy.optimize import nnls
 
 from autoprune.models.units import Unit
 from autoprune.space.costs import Costs
-from autoprune.space.levels import FLOAT_BITS, Candidate, Level, SearchSpace, Width
+from autoprune.space.levels import Candidate, Level, SearchSpace
+from autoprune.space.storage import FLOAT32, Storage
 
 Array = NDArray[np.float64]
-Way = tuple[object, Width]
-"""A shape of unit, and the width it computes with."""
+Way = tuple[object, Storage]
+"""A shape of unit, and the storage it computes with."""
 
 DRAWS = 400
 """Random candidates from which those to time are chosen."""
@@ -161,7 +162,7 @@ class Design:
 
     def _way(self, unit: Unit, level: Level) -> Way:
         shapes = tuple((weight.rows, weight.columns) for weight in unit.weights)
-        return (unit.kind, shapes), level.width if self._is_fast(unit, level) else FLOAT_BITS
+        return (unit.kind, shapes), level.storage if self._is_fast(unit, level) else FLOAT32
 
     def _drawn(self, rng: np.random.Generator) -> list[Candidate]:
         """Random candidates: of each three one shares a level by shape of unit, which tells ways apart, and
@@ -184,10 +185,10 @@ class Design:
         return out
 
     def _level(self, offered: Sequence[Level], unit: Unit, rng: np.random.Generator) -> Level:
-        """One of the levels: each way as likely as another, whatever the number of widths in it."""
-        ways = sorted({str(self._way(unit, one)[1]) for one in offered})
+        """One of the levels: each way as likely as another, whatever the number of storages in it."""
+        ways = sorted({self._way(unit, level)[1].name for level in offered})
         way = ways[rng.integers(len(ways))]
-        same = [one for one in offered if str(self._way(unit, one)[1]) == way]
+        same = [level for level in offered if self._way(unit, level)[1].name == way]
         return same[rng.integers(len(same))]
 
 

@@ -21,10 +21,13 @@ from numpy.typing import NDArray
 
 from autoprune.compress import entropy
 from autoprune.compress.activations import Activations
+from autoprune.compress.integers import Integers
 from autoprune.compress.packing import pack_dense
+from autoprune.compress.stored import HalfFloats, StoredWeight
 from autoprune.core.errors import AutopruneError
 from autoprune.models.spec import Architecture
-from autoprune.space.levels import Level, Width
+from autoprune.space.levels import Level
+from autoprune.space.storage import STATIC8, Storage, storages_of
 from autoprune.targets.target import Runner
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind
 from autoprune.tasks.task import Batch
@@ -32,7 +35,6 @@ from autoprune.tasks.task import Batch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from autoprune.compress.integers import Integers
     from autoprune.compress.stitch import Stitched
     from autoprune.models.units import Unit
 
@@ -55,9 +57,8 @@ class Packed:
     """
 
     name = "packed"
-    bits = frozenset({2, 3, 4, 6, 8, 16, 32})
-    fast: frozenset[Width] = frozenset()
-    integer = True
+    storages = frozenset(storages_of((2, 3, 4, 6, 8, STATIC8.name, 16, 32)))
+    fast: frozenset[Storage] = frozenset()
     parts = True
     tolerance = 1e-4
 
@@ -69,7 +70,7 @@ class Packed:
 
         A search for this target has no use for them, but a model made for another can be kept in it.
         """
-        return level.bits in self.bits and not level.is_integer
+        return level.storage in self.storages and not level.storage.rounds_inputs
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Write `model.safetensors` and the config that `load` builds the module from."""
@@ -93,7 +94,7 @@ class Packed:
 
     def size_bytes(self, unit: Unit, level: Level) -> int:
         """The weights, and the header text of the extra tensors of each that is compressed."""
-        is_plain = level.bits >= 16 or unit.kept(level.ratio) == 0
+        is_plain = level.storage.is_float or unit.kept(level.ratio) == 0
         return unit.size_bytes(level) + (0 if is_plain else 303 * len(unit.weights))
 
 
@@ -126,18 +127,17 @@ def write_packed(stitched: Stitched, path: Path, *, storage: str = PLAIN) -> Non
     shapes: dict[str, dict[str, Any]] = {}
     for name, tensor in state_of(stitched.model).items():
         stem = name.removesuffix(".weight")
-        if name.endswith(".weight") and stem in stitched.integers:
-            one = stitched.integers[stem]
-            tensors |= _pack(name, one)
-            shapes[stem] = {"shape": list(one.codes.shape), "bits": one.bits}
+        weight = stitched.stored.get(stem) if name.endswith(".weight") else None
+        if isinstance(weight, Integers):
+            tensors |= _pack(name, weight)
+            shapes[stem] = {"shape": list(weight.shape), "bits": weight.bits}
         else:
-            is_half = name.endswith(".weight") and stem in stitched.half
-            tensors[name] = (tensor.half() if is_half else tensor).contiguous()
-    levels = {name: [level.ratio, level.width] for name, level in stitched.levels.items}
+            tensors[name] = (tensor.half() if isinstance(weight, HalfFloats) else tensor).contiguous()
+    levels = {name: [level.ratio, level.storage.written] for name, level in stitched.levels.items}
     grids = {path: [one.scale, one.zero] for path, one in stitched.activations.items()}
     about = {"version": 1, "integers": shapes, "levels": levels, "activations": grids}
     if storage == ENTROPY:
-        tensors, about["coded"] = entropy.code_all(tensors, stitched.integers)
+        tensors, about["coded"] = entropy.code_all(tensors, stitched.stored_as(Integers))
     save_file(tensors, path, metadata={"autoprune": json.dumps(about, separators=(",", ":"))})
 
 
@@ -193,15 +193,15 @@ def read_packed(folder: Path, *, builder: str | None = None) -> Stitched:
             raise
         what = f"{type(error).__name__}: {error}"
         raise AutopruneError(f"{path}: its tensors do not fit their description: {what}") from error
-    half = frozenset(
-        name.removesuffix(".weight")
+    stored_weights: dict[str, StoredWeight] = dict(integers) | {
+        name.removesuffix(".weight"): HalfFloats(t.flatten(1) if t.ndim > 1 else t[:, None])
         for name, t in rest.items()
         if t.dtype.itemsize == 2 and name.endswith(".weight")
-    )
+    }
     state |= {name: t.float() if t.is_floating_point() else t for name, t in rest.items()}
     _fill_(model, state, grids, path)
     _check_answers(model, architecture, path)
-    return Stitched(model, integers, half, {}, levels, architecture)
+    return Stitched(model, stored_weights, levels, architecture)
 
 
 def _module(folder: Path, architecture: Architecture, builder: str | None) -> Any:
@@ -296,4 +296,4 @@ def _check_answers(model: Any, architecture: Architecture, path: Path) -> None:
 def _levels(data: dict[str, list[Any]]) -> Any:
     from autoprune.space.levels import Candidate, Level
 
-    return Candidate(tuple((name, Level.of(float(r), width)) for name, (r, width) in data.items()))
+    return Candidate(tuple((name, Level.of(float(r), written)) for name, (r, written) in data.items()))

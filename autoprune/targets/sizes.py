@@ -21,7 +21,7 @@ from autoprune.models.split_embedding import whole
 from autoprune.models.state import state_of
 from autoprune.models.units import Unit
 from autoprune.space.costs import Cost, Costs
-from autoprune.space.levels import UNTOUCHED, Candidate, Level, SearchSpace
+from autoprune.space.levels import UNTOUCHED, Level, SearchSpace
 from autoprune.targets import Target, size_on_disk, versions_of
 from autoprune.targets.packed import torch_runner
 from autoprune.targets.spot_check import spot_check
@@ -82,7 +82,7 @@ class _Saved:
         model = model if self._loaded.has_head else _as_if_fitted(model)
         model = _emptied(model, empty) if empty else model
         with TemporaryDirectory(prefix="autoprune-") as name:
-            plain = Stitched(model, {}, frozenset(), {}, Candidate(()), self._loaded.architecture)
+            plain = Stitched.plain(model, self._loaded.architecture)
             self._target.save(plain, Path(name), self._example)
             found = size_on_disk(self._target, Path(name))
         write_json(path, {"size_bytes": found})

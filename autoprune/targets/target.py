@@ -1,4 +1,4 @@
-"""What every target promises: which bits are real there, and save, load, size and time."""
+"""What every target promises: which storages are real there, and save, load, size and time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.space.levels import Level, Width
+from autoprune.space.levels import Level
+from autoprune.space.storage import Storage
 from autoprune.tasks.task import Batch
 
 if TYPE_CHECKING:
@@ -37,13 +38,11 @@ class Target(Protocol):
     """A runtime that a compressed model is shipped to."""
 
     name: str
-    bits: frozenset[int]
-    """Bits a weight can really be stored in there; 32 is always among them."""
-    fast: frozenset[Width]
-    """Widths that a product is computed with faster than float, by measurement; the others save bytes alone.
+    storages: frozenset[Storage]
+    """How a weight can really be stored there; float32 is always among them."""
+    fast: frozenset[Storage]
+    """Storages that a product is computed with faster than float, by measurement; others save bytes alone.
     Of convolutions see `is_fast`."""
-    integer: bool
-    """Whether a model with 8-bit activations can be stored and run there."""
     parts: bool
     """Whether an embedding in two parts (`vocabulary`) can be stored there as such."""
     tolerance: float
@@ -68,28 +67,23 @@ class Target(Protocol):
         """Bytes of the files that are a unit's at a level; what no level changes may be left out."""
 
 
-def stores(target: Target, level: Level) -> bool:
-    """Whether a target has a level's width, whatever the unit."""
-    return level.bits in target.bits and (target.integer or not level.is_integer)
-
-
 def is_fast(target: Target, unit: Unit, level: Level) -> bool:
     """Whether a unit is computed at a level faster than at float with as many rows, by measurement.
 
-    Integers of a convolution are unpacked at load, wherever they are not multiplied with integers (OpenVINO:
+    Integers of a convolution are unpacked at load, wherever inputs are not rounded beforehand (OpenVINO:
     8 bits 1.0 times as fast as float, with 8-bit activations 2.4 to 3.3 times).
     """
     has_kernels = any(one.is_conv for one in unit.weights)
-    return level.width in target.fast and (level.is_integer or not has_kernels)
+    return level.storage in target.fast and (level.storage.rounds_inputs or not has_kernels)
 
 
 def kept_at(target: Target, level: Level) -> Level | None:
     """The level that a target stores a level's weights at: its own, or with the same integers in the next
-    wider width that it has, which changes bytes and no value; None where there is none."""
-    if stores(target, level):
+    wider storage that it has, which changes bytes and no value; None where there is none."""
+    if level.storage in target.storages:
         return level
-    wider = [bits for bits in target.bits if level.bits < bits < 16]
-    return None if level.is_integer or level.bits >= 16 or not wider else Level(level.ratio, min(wider))
+    wider = [storage for storage in target.storages if level.storage.fits_into(storage)]
+    return Level(level.ratio, min(wider)) if wider else None
 
 
 def size_on_disk(target: Target, folder: Path) -> int:

@@ -24,16 +24,17 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from autoprune.compress.integers import Integers
 from autoprune.core.errors import AutopruneError
 from autoprune.models.outputs import outputs_of
-from autoprune.space.levels import Level, Width
+from autoprune.space.levels import Level
+from autoprune.space.storage import Storage
 from autoprune.targets.packed import Packed, read_packed
 from autoprune.targets.target import Runner
 from autoprune.tasks.task import Batch
 
 if TYPE_CHECKING:
     from autoprune.compress.activations import Activations
-    from autoprune.compress.integers import Integers
     from autoprune.compress.stitch import Stitched
     from autoprune.models.units import Unit
 
@@ -49,9 +50,8 @@ class Torch:
     """Safetensors on disk, a compiled torch module on the first CUDA device."""
 
     name = "torch"
-    bits = Packed.bits
-    fast: frozenset[Width] = frozenset()
-    integer = True
+    storages = Packed.storages
+    fast: frozenset[Storage] = frozenset()
     parts = True
     tolerance = 0.05
 
@@ -65,9 +65,9 @@ class Torch:
         self._packed = Packed()
 
     def offers(self, unit: Unit, level: Level) -> bool:
-        """Every width; 8-bit activations where the integer kernel takes the shapes."""
-        if not level.is_integer:
-            return level.bits in self.bits
+        """Every storage; 8-bit activations where the integer kernel takes the shapes."""
+        if not level.storage.rounds_inputs:
+            return level.storage in self.storages
         shapes = unit.shapes(level.ratio).values()
         fits = all(o % _MULTIPLE == 0 and i % _MULTIPLE == 0 for o, i in shapes)
         return fits and not any(one.is_embedding or one.is_conv for one in unit.weights)
@@ -144,12 +144,11 @@ class IntegerProduct(nn.Module):
 
 def with_integer_products(stitched: Stitched) -> nn.Module:
     """The model, which is changed, with an `IntegerProduct` for each layer with 8-bit activations."""
+    integers = stitched.stored_as(Integers)
     for path, grid in stitched.activations.items():
         if isinstance(stitched.model.get_submodule(path), nn.Conv2d):
             continue  # it rounds its input and computes with floats
         parent, _, name = path.rpartition(".")
         bias: Tensor | None = stitched.model.get_submodule(path).bias  # type: ignore[assignment]
-        setattr(
-            stitched.model.get_submodule(parent), name, IntegerProduct(stitched.integers[path], grid, bias)
-        )
+        setattr(stitched.model.get_submodule(parent), name, IntegerProduct(integers[path], grid, bias))
     return stitched.model

@@ -32,7 +32,7 @@ def measured(config: Config, bits: int, *, steps: int = 0) -> Uniform:
     """That model, stitched from the run's own library, and trained for so many of the run's steps."""
     prepared = prepare(config, read_inputs(config), Progress(quiet=True))
     work = make_worker({"setting": prepared.setting})
-    candidate = prepared.inputs.space.uniform(Level(0.0, bits))
+    candidate = prepared.inputs.space.uniform(Level.of(0.0, bits))
     recipe = replace(prepared.recipe, steps=steps)
     found = work(Evaluate(candidate, recipe, config.seed, 1.0))
     assert isinstance(found, Evaluated)

@@ -81,7 +81,7 @@ class Arena:
     def range_bytes(self) -> tuple[int, int]:
         """Bytes of the smallest candidate and of the uniform 8-bit model: where searches are compared."""
         smallest = self.costs.smallest(self.space)
-        return self.costs.size_bytes(smallest), self.costs.size_bytes(self.space.uniform(Level(0.0, 8)))
+        return self.costs.size_bytes(smallest), self.costs.size_bytes(self.space.uniform(Level.of(0.0, 8)))
 
 
 class Evaluator:
@@ -189,14 +189,14 @@ class Evaluator:
 
 def name_of(candidate: Candidate) -> str:
     """A candidate as short text: its levels, in the order of the units."""
-    return " ".join(f"{level.ratio:g}x{level.bits}" for _, level in candidate.items)
+    return " ".join(f"{level.ratio:g}x{level.storage.bits}" for _, level in candidate.items)
 
 
 def candidate_named(name: str, space: SearchSpace) -> Candidate:
     """Inverse of `name_of`."""
     levels = [(float(r), int(b)) for r, b in (one.split("x") for one in name.split())]
     pairs = zip(space.units, levels, strict=True)
-    return Candidate(tuple((one.unit, Level(*level)) for one, level in pairs))
+    return Candidate(tuple((one.unit, Level.of(*level)) for one, level in pairs))
 
 
 # ---- the two arenas -----------------------------------------------------------------------------
@@ -240,10 +240,10 @@ def predicted_damage(worker: Any) -> tuple[dict[str, dict[Level, float]], float]
             worker.teacher, worker.setting.units, worker.library, worker.task, worker.task.train,
             rows=SENSITIVITY_ROWS, seed=0,
         )  # fmt: skip
-        rows = {u: [[v.ratio, v.width, d] for v, d in t.items()] for u, t in found.damage().items()}
+        rows = {u: [[v.ratio, v.storage.written, d] for v, d in t.items()] for u, t in found.damage().items()}
         write_json(path, {"seconds": time.perf_counter() - start, "damage": rows})
     known = read_json(path)
-    damage = {u: {Level.of(r, w): d for r, w, d in rows} for u, rows in known["damage"].items()}
+    damage = {u: {Level.of(r, s): d for r, s, d in rows} for u, rows in known["damage"].items()}
     return damage, float(known["seconds"])
 
 
@@ -274,5 +274,5 @@ def with_assumed_latency(costs: Costs, inputs: Inputs) -> Costs:
         table[one.unit] = {}
         for level in one.levels():
             work = sum(o * i for o, i in unit.shapes(level.ratio).values()) if unit.prunable else 0
-            table[one.unit][level] = work * 1e-6 / (1.86 if level.bits in (2, 4, 8) else 1.0)
+            table[one.unit][level] = work * 1e-6 / (1.86 if level.storage.bits in (2, 4, 8) else 1.0)
     return costs.with_latency(table, 0.2 * sum(one[UNTOUCHED] for one in table.values()))

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
+from autoprune.space.storage import widest_first
 from autoprune.space.trial import Trial
 from benchmarks.search.arena import Arena
 
@@ -70,9 +71,9 @@ def _kl(trial: Trial) -> float:
 
 def start(space: SearchSpace, costs: Costs, limit: float, rng: random.Random) -> Candidate:
     """The uniform candidate of most bits that fits, unpruned where one does, and the room left spent."""
-    bits = sorted({b for one in space.units for b in one.bits}, reverse=True)
+    storages = widest_first(s for one in space.units for s in one.storages if not s.rounds_inputs)
     ratios = sorted({r for one in space.units for r in one.ratios})
-    uniform = [space.uniform(Level(ratio, b)) for ratio in ratios for b in bits]
+    uniform = [space.uniform(Level(ratio, storage)) for ratio in ratios for storage in storages]
     fitting = [one for one in uniform if costs.size_bytes(one) <= limit]
     return spend(fitting[0] if fitting else costs.smallest(space), space, costs, limit, rng, frozenset())
 
@@ -131,11 +132,11 @@ def spend(
 def stepped(one: Candidate, unit: Choices, rng: random.Random, *, more: bool) -> Candidate:
     """The candidate with a unit compressed a step more or less, in bits or in ratio."""
     now = one[unit.unit]
-    ratios, bits = sorted(unit.ratios), sorted(unit.bits, reverse=True)
+    ratios, storages = sorted(unit.ratios), [s for s in unit.storages if not s.rounds_inputs]
     step = 1 if more else -1
-    r, b = ratios.index(now.ratio) + step, bits.index(now.bits) + step
-    moved = [Level(ratios[r], now.bits)] if 0 <= r < len(ratios) else []
-    moved += [Level(now.ratio, bits[b])] if 0 <= b < len(bits) else []
+    r, s = ratios.index(now.ratio) + step, storages.index(now.storage) + step
+    moved = [Level(ratios[r], now.storage)] if 0 <= r < len(ratios) else []
+    moved += [Level(now.ratio, storages[s])] if 0 <= s < len(storages) else []
     return one.with_level(unit.unit, rng.choice(moved)) if moved else one
 
 

@@ -18,6 +18,7 @@ from autoprune.search.records import Records
 from autoprune.search.solver.mckp import Problem
 from autoprune.space.budget import Budget
 from autoprune.space.levels import SearchSpace
+from autoprune.space.storage import storages_of
 from autoprune.space.trial import Measurement, Trial
 from benchmarks.search.arena import Arena, candidate_named
 from benchmarks.search.methods import OURS
@@ -60,7 +61,7 @@ def space_of(kind: str, space: SearchSpace) -> SearchSpace:
     if kind == "quantize-only":
         return SearchSpace(tuple(replace(one, ratios=(0.0,)) for one in space.units))
     if kind == "prune-only":
-        return SearchSpace(tuple(replace(one, bits=(8,)) for one in space.units))
+        return SearchSpace(tuple(replace(one, storages=storages_of((8,))) for one in space.units))
     return space
 
 

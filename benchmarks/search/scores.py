@@ -37,7 +37,7 @@ class Ruler:
     @classmethod
     def of(cls, arena: Arena) -> Ruler:
         """From the arena's anchors; the uniform 8-bit model is measured for its KL."""
-        eight, _ = arena.evaluate(arena.space.uniform(Level(0.0, 8)))
+        eight, _ = arena.evaluate(arena.space.uniform(Level.of(0.0, 8)))
         return cls(*arena.range_bytes, eight.kl, arena.evaluator.blank_kl, arena.reference)
 
     def score(self, measure: str, found: Iterable[Measurement]) -> float:

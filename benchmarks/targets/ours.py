@@ -17,8 +17,9 @@ from autoprune.models.units import Unit, search_space
 from autoprune.pipeline.prepare import Prepared
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, RUN, read_record
-from autoprune.space.levels import FLOAT_BITS, INTEGER, UNTOUCHED, Candidate, Level, SearchSpace
-from autoprune.targets import Runner, Target, get_target, size_on_disk, stores
+from autoprune.space.levels import UNTOUCHED, Candidate, Level, SearchSpace
+from autoprune.space.storage import FLOAT32, GroupedIntegers
+from autoprune.targets import Runner, Target, get_target, size_on_disk
 from autoprune.targets.packed import read_packed, torch_runner
 from benchmarks.targets.side_by_side import TEST, VALIDATION, Load, Row, Score
 
@@ -79,23 +80,26 @@ class Kept:
 def uniform(level: Level, *, tuned: bool = False) -> Wanted:
     """All units at the level nearest to one that they offer.
 
-    >>> uniform(Level(0.5, 8, 8), tuned=True).name, uniform(Level(0.0, 4)).name
+    >>> uniform(Level.of(0.5, "w8a8"), tuned=True).name, uniform(Level.of(0.0, 4)).name
     ('half pruned, w8a8, fine-tuned', 'uniform 4-bit')
     """
-    width = "float" if level.bits == FLOAT_BITS else INTEGER if level.is_integer else f"{level.bits}-bit"
+    storage = level.storage
+    width = (
+        "float" if storage == FLOAT32 else storage.name if storage.rounds_inputs else f"{storage.bits}-bit"
+    )
     name = f"half pruned, {width}" if level.ratio else f"uniform {width}"
     return Wanted(f"{name}, fine-tuned" if tuned else name, level, tuned)
 
 
 UNIFORM = (
     Wanted(ORIGINAL),
-    uniform(Level(0.0, 8)),
-    uniform(Level(0.0, 8, 8)),
-    uniform(Level(0.0, 4)),
-    uniform(Level(HALF, 8)),
-    uniform(Level(HALF, 8, 8)),
-    uniform(Level(HALF, 8), tuned=True),
-    uniform(Level(HALF, 8, 8), tuned=True),
+    uniform(Level.of(0.0, 8)),
+    uniform(Level.of(0.0, "w8a8")),
+    uniform(Level.of(0.0, 4)),
+    uniform(Level.of(HALF, 8)),
+    uniform(Level.of(HALF, "w8a8")),
+    uniform(Level.of(HALF, 8), tuned=True),
+    uniform(Level.of(HALF, "w8a8"), tuned=True),
 )
 
 
@@ -111,8 +115,8 @@ def fast_levels(target: Target, units: Sequence[Unit]) -> Iterator[Wanted]:
 
 
 def is_fast(target: Target, level: Level) -> bool:
-    """Whether a level's width is one that a target says it computes faster than floats."""
-    return level.width in target.fast - {FLOAT_BITS}
+    """Whether a level's storage is one that a target says it computes faster than floats."""
+    return level.storage in target.fast - {FLOAT32}
 
 
 def float_of(level: Level) -> str:
@@ -230,7 +234,12 @@ def keeps(target: Target, unit: Unit, level: Level) -> bool:
     """
     if target.offers(unit, level):
         return True
-    return level.is_integer and stores(target, level) and target.offers(unit, Level(level.ratio, level.bits))
+    storage = level.storage
+    return (
+        storage.rounds_inputs
+        and storage in target.storages
+        and target.offers(unit, Level(level.ratio, GroupedIntegers(storage.bits)))
+    )
 
 
 def predicted_bytes(target: Target, original_bytes: int, units: Sequence[Unit], candidate: Candidate) -> int:

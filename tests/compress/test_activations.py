@@ -16,14 +16,16 @@ from autoprune.compress.stitch import stitch
 from autoprune.core.errors import AutopruneError
 from autoprune.evaluation.finetune import Recipe, finetune
 from autoprune.sensitivity.fisher_scores import measure_sensitivity
-from autoprune.space.levels import INTEGER, UNTOUCHED, Candidate, Choices, Level, SearchSpace
+from autoprune.space.levels import UNTOUCHED, Candidate, Choices, Level, SearchSpace
 from autoprune.space.space_file import read_space
+from autoprune.space.storage import STATIC8, storages_of
 from autoprune.tasks.answers import Answers, divergence
+from tests.support.stored import integers_of
 from tests.support.tiny import Tiny, logits
 
 quick = hypothesis.settings(deadline=None, max_examples=60)
 ends = some.floats(-50.0, 50.0)
-W8A8 = Level.of(0.0, INTEGER)
+W8A8 = Level.of(0.0, "w8a8")
 
 
 # ---- the grid -----------------------------------------------------------------------------------
@@ -79,23 +81,29 @@ def test_symmetric_integers_have_one_scale_a_row_and_no_zero_point(seed: int) ->
 # ---- levels -------------------------------------------------------------------------------------
 
 
+def written(choices: Choices) -> list[int | str]:
+    return [storage.written for storage in choices.storages]
+
+
 def test_a_level_with_8_bit_activations_stands_beside_8_bits_and_reads_back() -> None:
-    one = Choices("a", (0.0, 0.5), (4, 8, 32), integer=True)
-    assert one.widths == (32, 8, INTEGER, 4)
+    one = Choices("a", (0.0, 0.5), storages_of((4, 8, 32, "w8a8")))
+    assert written(one) == [32, 8, "w8a8", 4]
     assert [str(level) for level in one.levels()][:4] == ["0x32b", "0x8b", "0xw8a8", "0x4b"]
-    candidate = Candidate((("a", Level(0.5, 8, 8)), ("b", UNTOUCHED)))
-    assert candidate.params() == {"a.ratio": 0.5, "a.bits": INTEGER, "b.ratio": 0.0, "b.bits": 32}
+    candidate = Candidate((("a", Level.of(0.5, "w8a8")), ("b", UNTOUCHED)))
+    assert candidate.params() == {"a.ratio": 0.5, "a.bits": "w8a8", "b.ratio": 0.0, "b.bits": 32}
     assert Candidate.from_params(candidate.params()) == candidate
-    assert Choices("a", (0.0,), (4, 32), integer=True).widths == (32, INTEGER, 4)
+    assert written(Choices("a", (0.0,), storages_of((4, 32, "w8a8")))) == [32, "w8a8", 4]
 
 
 def test_where_it_is_not_offered_8_bits_are_nearest() -> None:
-    space = SearchSpace((Choices("a", (0.0,), (4, 8, 32), integer=True), Choices("b", (0.0,), (4, 8, 32))))
+    space = SearchSpace(
+        (Choices("a", (0.0,), storages_of((4, 8, 32, "w8a8"))), Choices("b", (0.0,), storages_of((4, 8, 32))))
+    )
     assert [str(level) for _, level in space.uniform(W8A8).items] == ["0xw8a8", "0x8b"]
     with pytest.raises(AutopruneError, match="b: level 0xw8a8 is not offered"):
         space.check(Candidate((("a", W8A8), ("b", W8A8))))
-    assert [one.widths for one in space.only(frozenset({4, 8})).units] == [(32, 8, 4)] * 2
-    assert [one.widths for one in space.only(frozenset({INTEGER})).units] == [(32, INTEGER), (32,)]
+    assert [written(one) for one in space.only({*storages_of((4, 8))}).units] == [[32, 8, 4]] * 2
+    assert [written(one) for one in space.only({STATIC8}).units] == [[32, "w8a8"], [32]]
 
 
 def test_a_space_that_asks_for_it_without_8_bits_is_told(tmp_path: Path) -> None:
@@ -111,7 +119,7 @@ def test_a_space_that_asks_for_it_without_8_bits_is_told(tmp_path: Path) -> None
 
 
 def test_a_stitched_model_rounds_the_inputs_of_the_layers_it_says_and_no_others(tiny: Tiny) -> None:
-    stitched = tiny.stitched_as(tiny.with_levels(attention=Level(0.5, 8, 8)))
+    stitched = tiny.stitched_as(tiny.with_levels(attention=Level.of(0.5, "w8a8")))
     unit = tiny.unit("attention")
     assert set(stitched.activations) == {weight.path for weight in unit.weights}
     for path, grid in stitched.activations.items():
@@ -122,7 +130,7 @@ def test_a_stitched_model_rounds_the_inputs_of_the_layers_it_says_and_no_others(
         x = torch.randn(3, layer.in_features)
         wanted = torch.nn.functional.linear(grid.round(x), layer.weight, layer.bias)
         assert torch.equal(layer(x), wanted)
-        assert stitched.integers[path].is_symmetric
+        assert integers_of(stitched)[path].is_symmetric
 
 
 def test_a_convolution_rounds_its_input_too() -> None:
@@ -140,7 +148,7 @@ def test_the_grid_of_columns_that_stay_is_no_wider_than_that_of_all(tiny: Tiny) 
     unit = tiny.unit("feed_forward")
     col = unit.cols[0].path
     grids = [
-        tiny.stitched_as(tiny.with_levels(feed_forward=Level(ratio, 8, 8))).activations.get(col)
+        tiny.stitched_as(tiny.with_levels(feed_forward=Level.of(ratio, "w8a8"))).activations.get(col)
         for ratio in unit.ratios
     ]
     assert unit.ratios[-1] == 1.0
@@ -156,7 +164,7 @@ def test_its_damage_counts_what_rounding_inputs_does(tiny: Tiny) -> None:
     found = measure_sensitivity(
         tiny.model, [space_unit], tiny.library, tiny.task, tiny.task.train, rows=24, seed=0
     ).damage()[space_unit.name]
-    assert found[W8A8] > found[Level(0.0, 8)]
+    assert found[W8A8] > found[Level.of(0.0, 8)]
     batch = tiny.task.batch(tiny.task.train, list(range(24)))
     plain = logits(tiny.model, batch).numpy()
     candidate = tiny.with_levels(feed_forward=W8A8)
@@ -170,7 +178,7 @@ def test_a_fine_tune_keeps_the_grids_and_the_signs(tiny: Tiny) -> None:
     after = finetune(before, tiny.task, tiny.task.train, sure, Recipe(6, 8, 3e-3), seed=0)
     assert after is not before
     assert after.activations == before.activations
-    for path, one in after.integers.items():
+    for path, one in integers_of(after).items():
         if path in after.activations:
             assert one.is_symmetric
             assert one.codes.min() >= 1

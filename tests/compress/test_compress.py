@@ -22,7 +22,7 @@ from autoprune.compress.surgery import replace_
 from autoprune.compress.variants import make_variants
 from autoprune.models.units import Unit, Weight
 from autoprune.space.levels import Level
-from autoprune.space.storage import group_size_for, stored_bytes
+from autoprune.space.storage import group_size_for, storage_of
 from tests.support.tiny import Tiny, logits
 
 WIDTHS = (2, 3, 4, 6, 8)
@@ -103,12 +103,12 @@ def test_a_group_size_divides_the_row_and_is_the_wanted_one_if_it_can(columns: i
 def test_stored_bytes_are_the_packed_bytes(bits: int, columns: int) -> None:
     one = round_nearest(drawn(5, columns), bits=bits, group_size=64)
     parts = (pack_dense(one.codes.numpy(), bits), one.scale.numpy(), pack_dense(one.zero.numpy(), bits))
-    assert stored_bytes(5, columns, bits=bits, group_size=64) == sum(part.nbytes for part in parts)
+    assert storage_of(bits).size_bytes(5, columns, group_size=64) == sum(part.nbytes for part in parts)
 
 
 def test_floats_are_stored_as_two_or_four_bytes() -> None:
-    assert stored_bytes(5, 7, bits=16, group_size=64) == 70
-    assert stored_bytes(5, 7, bits=32, group_size=64) == 140
+    assert storage_of(16).size_bytes(5, 7, group_size=64) == 70
+    assert storage_of(32).size_bytes(5, 7, group_size=64) == 140
 
 
 @every_width
@@ -404,7 +404,7 @@ def pieces_to_keep(unit: Unit, share: float) -> Tensor:
 
 @pytest.mark.parametrize("kind", ["attention", "feed_forward"])
 def test_a_pruned_variant_is_the_masked_layer_with_refitted_columns(tiny: Tiny, kind: str) -> None:
-    stitched = tiny.stitched_as(tiny.with_levels(**{kind: Level(0.5, 32)}))
+    stitched = tiny.stitched_as(tiny.with_levels(**{kind: Level.of(0.5, 32)}))
     unit = tiny.unit(kind)
     keep = kept_rows(tiny, stitched.model, unit)
     full = copy.deepcopy(tiny.model)
@@ -422,7 +422,7 @@ def test_what_a_higher_ratio_keeps_a_lower_ratio_keeps_too(tiny: Tiny, kind: str
     unit = tiny.unit(kind)
     kept = []
     for ratio in unit.ratios:
-        model = tiny.stitched_as(tiny.with_levels(**{kind: Level(ratio, 32)})).model
+        model = tiny.stitched_as(tiny.with_levels(**{kind: Level.of(ratio, 32)})).model
         rows = kept_rows(tiny, model, unit)
         assert torch.equal(rows, tiny.library.kept_rows(unit, ratio))
         kept.append(set(rows.tolist()))
@@ -433,7 +433,7 @@ def test_what_a_higher_ratio_keeps_a_lower_ratio_keeps_too(tiny: Tiny, kind: str
 @pytest.mark.parametrize("kind", ["attention", "feed_forward"])
 def test_what_is_kept_matters_more_than_what_is_removed(tiny: Tiny, kind: str) -> None:
     unit = tiny.unit(kind)
-    keep = kept_rows(tiny, tiny.stitched_as(tiny.with_levels(**{kind: Level(0.5, 32)})).model, unit)
+    keep = kept_rows(tiny, tiny.stitched_as(tiny.with_levels(**{kind: Level.of(0.5, 32)})).model, unit)
     pieces = tiny.library.kept(unit, 0.5)
     assert torch.equal(unit.at(pieces, unit.rows[0].rows), keep)
     rest = torch.tensor(sorted(set(range(unit.pieces)) - set(pieces.tolist())))
@@ -441,7 +441,7 @@ def test_what_is_kept_matters_more_than_what_is_removed(tiny: Tiny, kind: str) -
     harms = [sum(harm_at(tiny, unit, tensors, one) for one in unit.cols) for tensors in made]
     assert 0 < harms[0] < harms[1]
     assert torch.equal(made[0]["keep"], pieces)
-    for path, variant in tiny.library.variants(unit, Level(0.5, 32)).items():
+    for path, variant in tiny.library.variants(unit, Level.of(0.5, 32)).items():
         assert torch.equal(variant.value(), made[0][f"{path}.weight"])
 
 

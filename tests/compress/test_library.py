@@ -29,9 +29,11 @@ from autoprune.compress.variants import Variant
 from autoprune.core.errors import AutopruneError
 from autoprune.evaluation.measure import logits_of
 from autoprune.models.units import Unit, Weight
-from autoprune.space.levels import FLOAT_BITS, UNTOUCHED, Level
+from autoprune.space.levels import UNTOUCHED, Level
+from autoprune.space.storage import FLOAT_BITS, storages_of
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.answers import divergence
+from tests.support.stored import half_of, integers_of
 from tests.support.tiny import Tiny, logits
 
 
@@ -183,7 +185,7 @@ def test_an_untouched_variant_is_the_teachers_weight(tiny: Tiny) -> None:
     for unit in tiny.units:
         for path, variant in tiny.library.variants(unit, UNTOUCHED).items():
             module = tiny.model.get_submodule(path)
-            assert variant.integers is None
+            assert variant.stored is None
             assert torch.equal(variant.value(), module.weight)  # type: ignore[arg-type]
             bias = getattr(module, "bias", None)
             assert (variant.bias is None) == (bias is None)
@@ -192,7 +194,7 @@ def test_an_untouched_variant_is_the_teachers_weight(tiny: Tiny) -> None:
 
 def test_a_variant_at_16_bits_is_half_rounded_exactly(tiny: Tiny) -> None:
     for unit in tiny.units:
-        for path, variant in tiny.library.variants(unit, Level(0.0, 16)).items():
+        for path, variant in tiny.library.variants(unit, Level.of(0.0, 16)).items():
             weight: Tensor = tiny.model.get_submodule(path).weight  # type: ignore[assignment]
             assert torch.equal(variant.value(), weight.half().float())
             assert torch.equal(variant.value().half().float(), variant.value())
@@ -200,7 +202,7 @@ def test_a_variant_at_16_bits_is_half_rounded_exactly(tiny: Tiny) -> None:
 
 def test_rounding_does_not_move_the_mean_output(tiny: Tiny) -> None:
     unit = tiny.unit("feed_forward")
-    for path, variant in tiny.library.variants(unit, Level(0.0, 2)).items():
+    for path, variant in tiny.library.variants(unit, Level.of(0.0, 2)).items():
         module: nn.Linear = tiny.model.get_submodule(path)  # type: ignore[assignment]
         mean = tiny.statistics[path].mean
         assert variant.bias is not None
@@ -211,9 +213,9 @@ def test_rounding_does_not_move_the_mean_output(tiny: Tiny) -> None:
 def test_a_level_that_a_unit_does_not_have_is_refused(tiny_bert: Tiny) -> None:
     unit = tiny_bert.unit("pooler")
     with pytest.raises(AutopruneError, match=r"pooler.dense has no level 0.5x4b"):
-        tiny_bert.library.variants(unit, Level(0.5, 4))
+        tiny_bert.library.variants(unit, Level.of(0.5, 4))
     with pytest.raises(AutopruneError, match=r"pooler.dense has no level 0x2b"):
-        tiny_bert.library.variants(unit, Level(0.0, 2))
+        tiny_bert.library.variants(unit, Level.of(0.0, 2))
 
 
 def test_rows_that_stay_are_all_where_none_are_removed(tiny: Tiny) -> None:
@@ -229,7 +231,7 @@ def test_rows_that_stay_are_those_of_the_variants_in_order(tiny: Tiny) -> None:
             assert len(pieces) == unit.kept(ratio)
             assert (pieces.diff() > 0).all()
             assert torch.equal(keep, unit.at(pieces, unit.rows[0].rows))
-            variants = tiny.library.variants(unit, Level(ratio, FLOAT_BITS))
+            variants = tiny.library.variants(unit, Level.of(ratio, FLOAT_BITS))
             for one in unit.rows:
                 weight: Tensor = tiny.model.get_submodule(one.path).weight  # type: ignore[assignment]
                 assert torch.equal(variants[one.path].value(), weight[keep])
@@ -260,7 +262,7 @@ def test_files_are_named_after_all_that_they_depend_on(tiny_bert: Tiny, tmp_path
         make["a"].path(unit, 0.25),
         make["a"].path(other, 0.5),
         make["a"].path(replace(unit, group_size=32), 0.5),
-        make["a"].path(replace(unit, bits=(4, 32)), 0.5),
+        make["a"].path(replace(unit, storages=storages_of((4, 32))), 0.5),
     ]
     assert len(set(paths)) == len(paths)
     twin = Library(tmp_path, tiny_bert.model, tiny_bert.statistics, key="a")
@@ -275,7 +277,7 @@ def test_a_file_that_is_there_is_used_and_not_written_again(tiny_bert: Tiny, tmp
     second = Library(tmp_path, tiny_bert.model, tiny_bert.statistics, key="k")
     second.build(unit, 0.5)
     second.kept_rows(unit, 0.5)
-    second.variants(unit, Level(0.5, 4))
+    second.variants(unit, Level.of(0.5, 4))
     after = first.path(unit, 0.5).stat()
     assert (after.st_size, after.st_ino) == (stat.st_size, stat.st_ino)
     assert [path.name for path in tmp_path.iterdir()] == [first.path(unit, 0.5).name]
@@ -290,7 +292,7 @@ def test_two_processes_may_build_the_same_variants_at_once(tmp_path: Path) -> No
     assert sorted(tmp_path.iterdir()) == sorted(library.path(unit, ratio) for ratio in unit.ratios)
     alone, _ = small_library(tmp_path / "alone")
     for ratio in unit.ratios:
-        level = Level(ratio, 4)
+        level = Level.of(ratio, 4)
         mine, theirs = alone.variants(unit, level), library.variants(unit, level)
         assert equal(theirs, mine)
         assert torch.equal(library.kept_rows(unit, ratio), alone.kept_rows(unit, ratio))
@@ -315,7 +317,7 @@ def several(
             low, high = -torch.ones(i), torch.ones(i)
             seen[name] = Statistics(torch.eye(i), torch.zeros(i), torch.ones(o), 1.0, low, high)
         rows, cols = (Weight(a, 256, 64, True),), (Weight(b, 64, 256, True),)
-        units.append(Unit(f"u{k}", "u", rows, cols, 256, 64, 64, ratios, (2, 4, 8, FLOAT_BITS)))
+        units.append(Unit(f"u{k}", "u", rows, cols, 256, 64, 64, ratios, storages_of((2, 4, 8, FLOAT_BITS))))
     return Library(folder, teacher, seen, key="k", limit=limit), units
 
 
@@ -414,7 +416,7 @@ def test_the_folder_stays_within_its_limit_and_keeps_what_was_used_last(tmp_path
     for k in range(3):
         library.build(units[k], 0.0)
         os.utime(paths[k], (1000 + k, 1000 + k))
-    library.variants(units[0], Level(0.0, 4))  # reading makes the oldest the newest
+    library.variants(units[0], Level.of(0.0, 4))  # reading makes the oldest the newest
     for k in (3, 4):
         library.build(units[k], 0.0)
         assert total_bytes(tmp_path / "limited") <= limit
@@ -423,7 +425,7 @@ def test_the_folder_stays_within_its_limit_and_keeps_what_was_used_last(tmp_path
 
 def test_variants_made_again_are_the_same_and_those_in_use_outlive_their_file(tmp_path: Path) -> None:
     library, units = several(tmp_path, limit=1, count=2)
-    levels = [Level(0.0, bits) for bits in units[0].bits]
+    levels = [Level(0.0, storage) for storage in reversed(units[0].storages)]
     mapped = [library.variants(units[0], level) for level in levels]
     first = [{p: replace(v, weight=v.weight.clone()) for p, v in one.items()} for one in mapped]
     library.build(units[1], 0.0)
@@ -475,7 +477,7 @@ DAMAGES = ["empty", "cut short", "cut in the header", "length", "note", "name", 
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_file_is_made_again(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
     library, unit = small_library(tmp_path)
-    level = Level(0.5, 4)
+    level = Level.of(0.5, 4)
     whole = library.variants(unit, level)
     spoil(library.path(unit, 0.5), how)
     assert equal(library.variants(unit, level), whole)
@@ -488,15 +490,15 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, how: str, caplog: pytest.L
 @pytest.mark.parametrize("how", DAMAGES)
 def test_rows_of_a_damaged_file_are_right(tmp_path: Path, how: str) -> None:
     library, unit = small_library(tmp_path)
-    keep, whole = library.kept_rows(unit, 0.5), library.variants(unit, Level(0.5, 4))
+    keep, whole = library.kept_rows(unit, 0.5), library.variants(unit, Level.of(0.5, 4))
     spoil(library.path(unit, 0.5), how)
     assert torch.equal(library.kept_rows(unit, 0.5), keep)
-    assert equal(library.variants(unit, Level(0.5, 4)), whole)
+    assert equal(library.variants(unit, Level.of(0.5, 4)), whole)
 
 
 def test_any_byte_may_flip_and_the_variants_are_right(tmp_path: Path) -> None:
     library, unit = small_library(tmp_path)
-    level = Level(0.75, 2)
+    level = Level.of(0.75, 2)
     keep, whole = library.kept_rows(unit, 0.75), library.variants(unit, level)
     path = library.path(unit, 0.75)
     data = path.read_bytes()
@@ -514,9 +516,9 @@ def test_a_file_that_goes_just_before_it_is_opened_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     library, unit = small_library(tmp_path)
-    whole = library.variants(unit, Level(0.5, 4))
+    whole = library.variants(unit, Level.of(0.5, 4))
     monkeypatch.setattr("autoprune.compress.library.touch", lambda path: path.unlink())
-    assert equal(library.variants(unit, Level(0.5, 4)), whole)
+    assert equal(library.variants(unit, Level.of(0.5, 4)), whole)
     assert not caplog.records
 
 
@@ -524,12 +526,12 @@ def test_a_new_file_that_goes_before_its_writer_reads_it_is_still_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library, unit = small_library(tmp_path)
-    whole = library.variants(unit, Level(0.5, 4))
+    whole = library.variants(unit, Level.of(0.5, 4))
     library.path(unit, 0.5).unlink()
     monkeypatch.setattr(
         "autoprune.compress.library.make_room", lambda folder, *, limit, keep: [keep.unlink()]
     )
-    assert equal(library.variants(unit, Level(0.5, 4)), whole)
+    assert equal(library.variants(unit, Level.of(0.5, 4)), whole)
     assert not library.path(unit, 0.5).exists()
 
 
@@ -559,7 +561,7 @@ def read_in_turn(library: Library, units: list[Unit], start: int) -> list[list[l
 
 def digest(library: Library, unit: Unit, bits: int) -> int:
     """One number for all of a unit's variants in `bits`."""
-    found = library.variants(unit, Level(0.0, bits)).values()
+    found = library.variants(unit, Level.of(0.0, bits)).values()
     return zlib.crc32(
         b"".join(x.numpy().tobytes() for v in found for x in (v.value(), v.bias) if x is not None)
     )
@@ -573,7 +575,7 @@ def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
     note = held.note
     assert note is not None
     assert (note.version, note.key, note.unit, note.kind) == (library_folder.VERSION, "k", "u0", "u")
-    assert (note.ratio, note.bits) == (0.25, unit.bits)
+    assert (note.ratio, note.bits) == (0.25, (2, 4, 8, 32))
     assert before <= note.made <= time.time()
     assert held.size_bytes == held.path.stat().st_size
     assert not held.problem
@@ -586,8 +588,8 @@ def test_every_unit_untouched_gives_the_teachers_logits_bit_for_bit(tiny: Tiny) 
     stitched = tiny.stitched_as(tiny.space.untouched())
     batch = tiny.task.batch(tiny.task.test, range(8))
     assert torch.equal(logits(stitched.model, batch), logits(tiny.model, batch))
-    assert not stitched.integers
-    assert not stitched.half
+    assert not integers_of(stitched)
+    assert not half_of(stitched)
 
 
 def test_one_unit_put_together_at_32_bits_gives_the_teachers_logits_too(tiny: Tiny) -> None:
@@ -610,8 +612,8 @@ def test_stitching_leaves_the_teacher_equal(tiny: Tiny) -> None:
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 6, 8, 16, 32])
 def test_the_stitched_state_weighs_what_the_units_say(tiny: Tiny, bits: int) -> None:
-    check_sizes(tiny, tiny.stitched(Level(0.0, bits)))
-    check_sizes(tiny, tiny.stitched(Level(0.5, bits)))
+    check_sizes(tiny, tiny.stitched(Level.of(0.0, bits)))
+    check_sizes(tiny, tiny.stitched(Level.of(0.5, bits)))
 
 
 def test_a_mixed_state_weighs_what_the_units_say(tiny: Tiny) -> None:
@@ -637,21 +639,21 @@ def bytes_of(stitched: Stitched, path: str) -> int:
     weight: Tensor = module.weight  # type: ignore[assignment]
     bias = getattr(module, "bias", None)
     total = 4 * len(bias) if bias is not None else 0
-    if path in stitched.integers:
-        one = stitched.integers[path]
+    if path in integers_of(stitched):
+        one = integers_of(stitched)[path]
         codes, zeros = one.codes.numel() * one.bits, one.zero.numel() * one.bits
         return total + -(-codes // 8) + -(-zeros // 8) + 2 * one.scale.numel()
-    return total + (2 if path in stitched.half else 4) * weight.numel()
+    return total + (2 if path in half_of(stitched) else 4) * weight.numel()
 
 
 def test_the_model_computes_with_exactly_what_will_be_stored(tiny: Tiny) -> None:
     stitched = tiny.stitched_as(tiny.mixed)
-    assert {one.bits for one in stitched.integers.values()} == {3, 4, 6, 8}
-    assert len(stitched.half) == 1
-    for path, one in stitched.integers.items():
+    assert {one.bits for one in integers_of(stitched).values()} == {3, 4, 6, 8}
+    assert len(half_of(stitched)) == 1
+    for path, one in integers_of(stitched).items():
         assert torch.equal(one.dequantize(), stitched.model.get_submodule(path).weight)  # type: ignore[arg-type]
         assert stitched.floats[path].shape == one.codes.shape
-    for path in stitched.half:
+    for path in half_of(stitched):
         weight: Tensor = stitched.model.get_submodule(path).weight  # type: ignore[assignment]
         assert torch.equal(weight.half().float(), weight)
 

@@ -25,11 +25,13 @@ from autoprune.models.state import aliases, state_of
 from autoprune.models.units import Unit, find_units
 from autoprune.sensitivity.fisher_scores import Sensitivity, measure_sensitivity
 from autoprune.sensitivity.token_removal import with_measured_removal
-from autoprune.space.levels import FLOAT_BITS, INTEGER, UNTOUCHED, Candidate, Level
+from autoprune.space.levels import UNTOUCHED, Candidate, Level
+from autoprune.space.storage import FLOAT_BITS, STATIC8
 from autoprune.targets import get_target, size_on_disk
 from autoprune.targets.packed import Packed, read_packed, torch_runner
 from autoprune.tasks.answers import Answers, divergence
 from tests.support.families import FAMILIES, ROWS, VOCABULARY, Case, EfficientNet, made, make_case, rows_of
+from tests.support.stored import half_of, integers_of
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +104,7 @@ def test_a_model_of_a_type_not_named_is_found_by_its_structure() -> None:
 
 def lowered(case: Case, ratio: float) -> Candidate:
     """Every unit at the ratio nearest to this one, weights as floats."""
-    return case.tiny.space.uniform(Level(ratio, FLOAT_BITS))
+    return case.tiny.space.uniform(Level.of(ratio, FLOAT_BITS))
 
 
 def masked(case: Case, stitched: Stitched) -> nn.Module:
@@ -181,7 +183,14 @@ def test_untouched_units_give_the_teachers_answers_bit_for_bit(case: Case) -> No
 
 def mixed(case: Case) -> Candidate:
     """Units in turn at levels of every sort."""
-    sorts = [Level(0.5, 4), Level(0.25, 8, 8), Level(0.75, 16), UNTOUCHED, Level(0.5, 3), Level(0.0, 6)]
+    sorts = [
+        Level.of(0.5, 4),
+        Level.of(0.25, "w8a8"),
+        Level.of(0.75, 16),
+        UNTOUCHED,
+        Level.of(0.5, 3),
+        Level.of(0.0, 6),
+    ]
     return Candidate(
         tuple((one.unit, one.nearest(sorts[k % len(sorts)])) for k, one in enumerate(case.tiny.space.units))
     )
@@ -207,12 +216,12 @@ def test_8_bit_activations_do_less_harm_than_the_fewest_bits(case: Case) -> None
     task, tiny = case.tiny.task, case.tiny
     teacher = teacher_answers(torch_runner(tiny.model, task.kind), task, task.test)
     harm = {}
-    for level in (Level.of(0.0, INTEGER), Level(0.0, 2)):
+    for level in (Level.of(0.0, "w8a8"), Level.of(0.0, 2)):
         stitched = tiny.stitched(level)
-        harm[level.width] = divergence(measured(case, stitched.model, teacher), teacher)
-        rounded = {w.path for unit in tiny.units if unit.integer for w in unit.weights}
-        assert set(stitched.activations) == (rounded if level.is_integer else set())
-    assert 0 < harm[INTEGER] < harm[2]
+        harm[level.storage.written] = divergence(measured(case, stitched.model, teacher), teacher)
+        rounded = {w.path for unit in tiny.units if STATIC8 in unit.storages for w in unit.weights}
+        assert set(stitched.activations) == (rounded if level.storage.rounds_inputs else set())
+    assert 0 < harm["w8a8"] < harm[2]
 
 
 def measured(case: Case, model: nn.Module, teacher: Answers) -> Any:
@@ -234,7 +243,7 @@ def test_predicted_bytes_are_the_saved_files(case: Case, target: str, tmp_path: 
         sizes[name] = size_on_disk(into, tmp_path / name)
     predicted = tiny.predicted_bytes(into, plan, sizes["original"])
     # Graph text, a thousandth of a model of real size, is a twentieth of these.
-    text = sum((1200 if plan[u.name].is_integer else 100) * len(u.weights) for u in tiny.units)
+    text = sum((1200 if plan[u.name].storage.rounds_inputs else 100) * len(u.weights) for u in tiny.units)
     room = 0.005 * sizes["mixed"] + (text if target == "openvino" else 40 * len(tiny.statistics))
     assert predicted == pytest.approx(sizes["mixed"], abs=room)
 
@@ -243,7 +252,7 @@ def test_predicted_bytes_are_the_saved_files(case: Case, target: str, tmp_path: 
 
 
 @families("gpt2", "llama")
-@pytest.mark.parametrize("level", [Level(0.0, 4), Level(0.0, 16)])
+@pytest.mark.parametrize("level", [Level.of(0.0, 4), Level.of(0.0, 16)])
 def test_tied_weights_stay_one_tensor(case: Case, level: Level, tmp_path: Path) -> None:
     unit = case.tiny.unit("word_embeddings")
     (weight,) = unit.weights
@@ -259,14 +268,14 @@ def test_tied_weights_stay_one_tensor(case: Case, level: Level, tmp_path: Path) 
 @families("bert", "distilbert", "roberta-regression", "electra", "mpnet-embedding")
 @pytest.mark.parametrize("bits", [4, FLOAT_BITS])
 def test_ids_of_removed_tokens_are_answered_and_those_that_stay_as_before(case: Case, bits: int) -> None:
-    candidate = case.tiny.with_levels(word_embeddings=Level(0.5, bits))
+    candidate = case.tiny.with_levels(word_embeddings=Level.of(0.5, bits))
     model = case.tiny.stitched_as(candidate).model
     unit = case.tiny.unit("word_embeddings")
     kept = case.tiny.library.kept(unit, 0.5)
     embedding = model.get_submodule(unit.rows[0].path)
     assert isinstance(embedding, FewerTokens)
     assert embedding.weight.shape == (VOCABULARY // 2, unit.rows[0].columns)
-    whole = case.tiny.stitched_as(case.tiny.with_levels(word_embeddings=Level(0.0, bits))).model
+    whole = case.tiny.stitched_as(case.tiny.with_levels(word_embeddings=Level.of(0.0, bits))).model
     for name, ids in (("kept", kept), ("all", torch.arange(VOCABULARY))):
         inputs = {"input_ids": ids[torch.randperm(len(ids))[:36]].reshape(3, 12)}
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
@@ -298,9 +307,9 @@ def test_a_vocabulary_in_parts_has_a_width_and_tokens_of_its_own_in_each(case: C
     counts = torch.bincount(torch.from_numpy(case.tiny.task.train.ids), minlength=VOCABULARY)
     assert 0.8 <= counts[both.order()[: common.pieces]].sum() / counts.sum() < 0.95
     plan = case.tiny.space.untouched()
-    plan = plan.with_level(common.name, Level(0.0, 8)).with_level(rare.name, Level(0.5, 2))
+    plan = plan.with_level(common.name, Level.of(0.0, 8)).with_level(rare.name, Level.of(0.5, 2))
     stitched = case.tiny.stitched_as(plan)
-    assert {path.rpartition(".")[2]: one.bits for path, one in stitched.integers.items()} == {
+    assert {path.rpartition(".")[2]: one.bits for path, one in integers_of(stitched).items()} == {
         "common": 8, "rare": 2
     }  # fmt: skip
     for target in ("openvino", "onnx", "packed"):
@@ -316,7 +325,7 @@ def test_a_vocabulary_in_parts_has_a_width_and_tokens_of_its_own_in_each(case: C
 @pytest.mark.parametrize("wrong", [-1, VOCABULARY])
 def test_ranks_that_are_of_no_row_are_refused(case: Case, wrong: int, tmp_path: Path) -> None:
     rare = case.tiny.units[1]
-    stitched = case.tiny.stitched_as(case.tiny.with_levels(word_embeddings=Level(0.0, 8)))
+    stitched = case.tiny.stitched_as(case.tiny.with_levels(word_embeddings=Level.of(0.0, 8)))
     ranks = stitched.model.get_submodule(rare.rows[0].path.removesuffix(".rare")).ranks
     ranks[3] = wrong  # type: ignore[operator]
     Packed().save(stitched, tmp_path, case.tiny.task.batch(case.tiny.task.test, [0, 1]))
@@ -329,15 +338,15 @@ def test_a_runtime_without_parts_gets_the_vocabulary_whole_and_the_same_rows(cas
     common, rare = case.tiny.units[:2]
     plan = case.tiny.space.untouched()
     stitched = case.tiny.stitched_as(
-        plan.with_level(common.name, Level(0.0, 4)).with_level(rare.name, Level(0.0, 2))
+        plan.with_level(common.name, Level.of(0.0, 4)).with_level(rare.name, Level.of(0.0, 2))
     )
     whole = with_whole_vocabulary(stitched)
     assert torch.equal(answers(case, whole.model), answers(case, stitched.model))
-    ((path, one),) = whole.integers.items()
+    ((path, one),) = integers_of(whole).items()
     assert (path, one.bits) == ("bert.embeddings.word_embeddings", 4)
     assert torch.equal(one.dequantize(), weight_of(whole.model, path))
-    assert len(stitched.integers) == 2
-    fewer = case.tiny.stitched_as(plan.with_level(rare.name, Level(0.5, 2)))
+    assert len(integers_of(stitched)) == 2
+    fewer = case.tiny.stitched_as(plan.with_level(rare.name, Level.of(0.5, 2)))
     assert with_whole_vocabulary(fewer) is fewer
 
 
@@ -359,11 +368,13 @@ def test_removing_tokens_harms_text_with_other_words_as_much_as_predicted(case: 
 
     before = measure_sensitivity(tiny.model, [unit], tiny.library, task, here, rows=128, seed=0)
     after = with_measured_removal(before, [unit], seen)
-    for level in (Level(0.5), Level(0.5, 4), Level(0.75, 3)):
+    for level in (Level(0.5), Level.of(0.5, 4), Level.of(0.75, 3)):
         told, predicted = (one.damage()[unit.name][level] for one in (before, after))
         assert told < 0.6 * seen(unit, level)
-        assert predicted == pytest.approx(seen(unit, level), rel=0.01 if level.bits == FLOAT_BITS else 0.4)
-    whole = Level(0.0, 4)
+        assert predicted == pytest.approx(
+            seen(unit, level), rel=0.01 if level.storage.bits == FLOAT_BITS else 0.4
+        )
+    whole = Level.of(0.0, 4)
     assert after.damage()[unit.name][whole] == before.damage()[unit.name][whole]
 
 
@@ -397,8 +408,14 @@ def test_sensitivities_rank_variants_as_their_measured_divergence_does(case: Cas
     ).damage()
     predicted, seen = [], []
     for unit in tiny.units:
-        for level in (Level(0.0, 8), Level(0.0, 4), Level(0.0, 3), Level(0.5, 32), Level(0.5, 4)):
-            if level.ratio in unit.ratios and level.bits in unit.bits:
+        for level in (
+            Level.of(0.0, 8),
+            Level.of(0.0, 4),
+            Level.of(0.0, 3),
+            Level.of(0.5, 32),
+            Level.of(0.5, 4),
+        ):
+            if level.ratio in unit.ratios and level.storage in unit.storages:
                 model = tiny.stitched_as(tiny.space.untouched().with_level(unit.name, level)).model
                 predicted.append(found[unit.name][level])
                 seen.append(divergence(measured(case, model, teacher), teacher))
@@ -417,10 +434,10 @@ def test_a_brief_fine_tune_mends_and_gives_rounded_weights(case: Case) -> None:
     assert after is not before
     ends = [divergence(measured(case, one.model, teacher), teacher) for one in (before, after)]
     assert 0 < ends[1] < ends[0]
-    for path, one in after.integers.items():
+    for path, one in integers_of(after).items():
         weight: Any = after.model.get_submodule(path).weight
         assert torch.equal(weight.flatten(1), one.dequantize())
-    for path in after.half:
+    for path in half_of(after):
         half: Any = after.model.get_submodule(path).weight
         assert torch.equal(half.half().float(), half)
     assert after.activations == before.activations

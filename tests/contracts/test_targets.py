@@ -18,10 +18,12 @@ from autoprune.compress.stitch import Stitched
 from autoprune.core.errors import AutopruneError
 from autoprune.evaluation.measure import logits_of
 from autoprune.export.artifact import write_artifact
-from autoprune.space.levels import FLOAT_BITS, INTEGER, STORED_BITS, UNTOUCHED, Candidate, Level, Width
-from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk, stores
+from autoprune.space.levels import UNTOUCHED, Candidate, Level
+from autoprune.space.storage import FLOAT32, FLOAT_BITS, STATIC8, storage_of
+from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.task import Batch
+from tests.support.stored import integers_of
 from tests.support.targets import NOT_HERE, TARGETS
 from tests.support.tiny import Tiny, logits, make_tiny
 
@@ -33,7 +35,7 @@ SIZE_TOLERANCE = 0.005
 EXACT = 1e-4
 """Of the logits' spread, where nothing is rounded at run time: order of summation alone."""
 
-WIDTHS: tuple[Width, ...] = (*STORED_BITS, INTEGER, FLOAT_BITS)
+WIDTHS: tuple[int | str, ...] = (2, 3, 4, 6, 8, 16, "w8a8", FLOAT_BITS)
 MIXED = ("mixed", "pruned", "pruned-w8a8")
 Case = tuple[str, str]
 
@@ -48,16 +50,18 @@ class Saved:
     run: Runner
 
 
-def held(target: Target, *, is_held: bool = True) -> list[Width]:
+def held(target: Target, *, is_held: bool = True) -> list[int | str]:
     """Widths that a target holds, or those that it lacks."""
-    return [width for width in WIDTHS if stores(target, Level.of(0.0, width)) == is_held]
+    return [width for width in WIDTHS if (storage_of(width) in target.storages) == is_held]
 
 
 def cases(*names: str) -> list[Any]:
     """Targets with the named candidates, or with all that they can hold."""
     found: list[Any] = list(NOT_HERE)
     for name, target in TARGETS.items():
-        every = [str(width) for width in held(target)] + list(MIXED if target.integer else MIXED[:2])
+        every = [str(width) for width in held(target)] + list(
+            MIXED if STATIC8 in target.storages else MIXED[:2]
+        )
         found += [pytest.param((name, one), id=f"{name}-{one}") for one in every if one in (names or every)]
     return found
 
@@ -65,7 +69,7 @@ def cases(*names: str) -> list[Any]:
 def candidate(tiny: Tiny, target: Target, name: str) -> Candidate:
     if name == "mixed":
         return tiny.offered(target, tiny.mixed)
-    named = {"pruned": Level(0.5, 3), "pruned-w8a8": Level(0.5, 8, 8)}
+    named = {"pruned": Level.of(0.5, 3), "pruned-w8a8": Level.of(0.5, "w8a8")}
     return tiny.space_for(target).uniform(named.get(name) or Level.of(0.0, name))
 
 
@@ -120,10 +124,9 @@ def beside(target: Target, folder: Path) -> list[Path]:
 class TestContract:
     def test_it_names_itself_and_holds_floats(self, small: Tiny, target: Target) -> None:
         assert get_target(target.name).name == target.name
-        assert FLOAT_BITS in target.bits
-        assert target.bits <= {*STORED_BITS, FLOAT_BITS}
-        assert {one for one in target.fast if one != INTEGER} <= target.bits
-        assert target.integer or INTEGER not in target.fast
+        assert FLOAT32 in target.storages
+        assert target.storages <= {storage_of(width) for width in WIDTHS}
+        assert target.fast <= target.storages
         assert all(target.offers(unit, UNTOUCHED) for unit in small.units)
 
     def test_a_width_that_it_lacks_is_not_offered_and_is_written_in_a_wider_one_or_not_at_all(
@@ -134,7 +137,7 @@ class TestContract:
             assert not any(target.offers(unit, level) for unit in tiny_bert.units)
             stitched = tiny_bert.stitched(level)
             if (kept := kept_at(target, level)) is not None:
-                assert kept.bits > level.bits
+                assert kept.storage.bits > level.storage.bits
                 continue
             with pytest.raises(AutopruneError, match=f"target {target.name} cannot store .*{width}"):
                 export(stitched, tmp_path / "out", target, example)
@@ -160,7 +163,7 @@ class TestContract:
         assert got.dtype == np.float32
         share = float(np.abs(got - wanted).max() / wanted.std())
         assert share <= saved.target.tolerance
-        widths = {one.bits for one in saved.stitched.integers.values()}
+        widths = {one.bits for one in integers_of(saved.stitched).values()}
         if not widths & ROUNDING.get(saved.target.name, set()) and not saved.stitched.activations:
             assert share <= EXACT
 
@@ -190,20 +193,20 @@ class TestContract:
         assert np.array_equal(first, kept)
         assert np.array_equal(saved.run(one), kept)
 
-    @pytest.mark.parametrize("level", [None, Level(0.5, 8, 8)], ids=["mixed", "w8a8"])
+    @pytest.mark.parametrize("level", [None, Level.of(0.5, "w8a8")], ids=["mixed", "w8a8"])
     def test_saving_leaves_the_model_as_it_is(
         self, tiny_bert: Tiny, target: Target, tmp_path: Path, example: Batch, level: Level | None
     ) -> None:
         wanted = tiny_bert.mixed if level is None else tiny_bert.space.uniform(level)
         stitched = tiny_bert.stitched_as(tiny_bert.offered(target, wanted))
         state = copy.deepcopy(stitched.model.state_dict())
-        integers, grids = copy.deepcopy(stitched.integers), dict(stitched.activations)
+        integers, grids = copy.deepcopy(integers_of(stitched)), dict(stitched.activations)
         before = logits(stitched.model, example)
         target.save(stitched, tmp_path, example)
         after = stitched.model.state_dict()
         assert after.keys() == state.keys()
         assert all(torch.equal(after[name], x) for name, x in state.items())
-        assert all(torch.equal(stitched.integers[p].codes, one.codes) for p, one in integers.items())
+        assert all(torch.equal(integers_of(stitched)[p].codes, one.codes) for p, one in integers.items())
         assert stitched.activations == grids
         assert torch.equal(logits(stitched.model, example), before)
 

@@ -24,6 +24,7 @@ from autoprune.targets.packed import torch_runner
 from autoprune.tasks import kinds
 from autoprune.tasks.answers import Answers, divergence
 from autoprune.tasks.task import NO_LABEL, Arrays, Data, Encoded, Task
+from tests.support.stored import half_of, integers_of
 from tests.support.tiny import Tiny
 
 FEW = Recipe(steps=6, batch_size=8, learning_rate=3e-3)
@@ -64,7 +65,7 @@ def is_embedding(stitched: Stitched, path: str) -> bool:
 @pytest.fixture(scope="module")
 def before(tiny: Tiny) -> Stitched:
     """A candidate with every kind of level."""
-    candidate = tiny.mixed.with_level(tiny.units[-2].name, Level(0.0, 16))
+    candidate = tiny.mixed.with_level(tiny.units[-2].name, Level.of(0.0, 16))
     return tiny.stitched_as(candidate)
 
 
@@ -79,7 +80,7 @@ def test_no_steps_give_the_same_model(tiny: Tiny, before: Stitched) -> None:
 
 
 def test_integers_are_within_range_and_are_exactly_what_computes(after: Stitched) -> None:
-    for path, one in after.integers.items():
+    for path, one in integers_of(after).items():
         assert int(one.codes.max()) <= 2**one.bits - 1, path
         assert one.codes.dtype == one.zero.dtype == torch.uint8
         assert one.scale.dtype == torch.float16
@@ -87,37 +88,37 @@ def test_integers_are_within_range_and_are_exactly_what_computes(after: Stitched
 
 
 def test_half_weights_are_still_half_floats(after: Stitched) -> None:
-    assert after.half
-    for path in after.half:
+    assert half_of(after)
+    for path in half_of(after):
         assert torch.equal(weight_at(after, path).half().float(), weight_at(after, path)), path
 
 
 def test_scales_zero_points_bits_and_levels_stay(before: Stitched, after: Stitched) -> None:
-    assert after.integers.keys() == before.integers.keys()
-    assert after.half == before.half
+    assert integers_of(after).keys() == integers_of(before).keys()
+    assert half_of(after) == half_of(before)
     assert after.levels == before.levels
-    for path, one in before.integers.items():
-        assert torch.equal(after.integers[path].scale, one.scale)
-        assert torch.equal(after.integers[path].zero, one.zero)
-        assert after.integers[path].bits == one.bits
+    for path, one in integers_of(before).items():
+        assert torch.equal(integers_of(after)[path].scale, one.scale)
+        assert torch.equal(integers_of(after)[path].zero, one.zero)
+        assert integers_of(after)[path].bits == one.bits
 
 
 def test_the_result_has_the_inputs_modules_and_shapes(before: Stitched, after: Stitched) -> None:
     mine, theirs = before.model.state_dict(), after.model.state_dict()
     assert {name: x.shape for name, x in mine.items()} == {name: x.shape for name, x in theirs.items()}
-    for path in before.integers:
+    for path in integers_of(before):
         assert type(after.model.get_submodule(path)) in (nn.Linear, nn.Embedding)
     assert not after.model.training
     assert all(p.requires_grad and p.device.type == "cpu" for p in after.model.parameters())
 
 
 def test_the_input_is_left_as_it_is(tiny: Tiny, before: Stitched) -> None:
-    model, integers = copy.deepcopy(before.model), copy.deepcopy(before.integers)
+    model, integers = copy.deepcopy(before.model), copy.deepcopy(integers_of(before))
     floats = copy.deepcopy(before.floats)
     tuned(tiny, before)
     assert states_equal(before.model, model)
     assert all(p.requires_grad and p.grad is None for p in before.model.parameters())
-    assert all(torch.equal(before.integers[p].codes, integers[p].codes) for p in integers)
+    assert all(torch.equal(integers_of(before)[p].codes, integers[p].codes) for p in integers)
     assert all(torch.equal(before.floats[p], floats[p]) for p in floats)
 
 
@@ -126,7 +127,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(
 ) -> None:
     again = tuned(tiny, before)
     assert states_equal(again.model, after.model)
-    assert all(torch.equal(again.integers[p].codes, after.integers[p].codes) for p in after.integers)
+    assert all(
+        torch.equal(integers_of(again)[p].codes, integers_of(after)[p].codes) for p in integers_of(after)
+    )
     assert not states_equal(tuned(tiny, before, seed=1).model, after.model)
 
 
@@ -144,10 +147,10 @@ def test_embeddings_are_not_touched(before: Stitched, after: Stitched) -> None:
 
 
 def test_the_gradient_reaches_every_weight_through_its_rounding(before: Stitched, after: Stitched) -> None:
-    for path, one in before.integers.items():
+    for path, one in integers_of(before).items():
         if not is_embedding(before, path):
-            assert not torch.equal(after.integers[path].codes, one.codes), path
-    for path in before.half:
+            assert not torch.equal(integers_of(after)[path].codes, one.codes), path
+    for path in half_of(before):
         if not is_embedding(before, path):
             assert not torch.equal(weight_at(after, path), weight_at(before, path)), path
     moved = dict(after.model.named_parameters())
@@ -158,19 +161,19 @@ def test_the_gradient_reaches_every_weight_through_its_rounding(before: Stitched
 
 def test_a_step_too_small_to_turn_a_code_keeps_the_librarys_codes(tiny: Tiny, before: Stitched) -> None:
     still = tuned(tiny, before, Recipe(steps=2, batch_size=8, learning_rate=1e-12))
-    for path, one in before.integers.items():
-        assert torch.equal(still.integers[path].codes, one.codes), path
+    for path, one in integers_of(before).items():
+        assert torch.equal(integers_of(still)[path].codes, one.codes), path
 
 
 def test_a_model_of_floats_alone_trains_too(tiny_bert: Tiny) -> None:
     stitched = tiny_bert.stitched_as(tiny_bert.space.untouched())
     result = tuned(tiny_bert, stitched)
-    assert not result.integers
+    assert not integers_of(result)
     assert not states_equal(result.model, stitched.model)
 
 
 def test_with_many_steps_on_few_rows_it_learns_what_the_teacher_says(tiny: Tiny) -> None:
-    stitched, teacher = tiny.stitched(Level(0.5, 3)), sure_teacher(tiny)
+    stitched, teacher = tiny.stitched(Level.of(0.5, 3)), sure_teacher(tiny)
     result = tuned(tiny, stitched, MANY)
     assert apart(tiny, stitched, teacher) > 1.0
     assert apart(tiny, result, teacher) < 0.2 * apart(tiny, stitched, teacher)
@@ -178,7 +181,7 @@ def test_with_many_steps_on_few_rows_it_learns_what_the_teacher_says(tiny: Tiny)
 
 @pytest.mark.parametrize("rate", [1e-5, 1e-3, 1e-1, 10.0])
 def test_no_learning_rate_makes_it_worse_on_the_rows_it_saw(tiny_bert: Tiny, rate: float) -> None:
-    stitched = tiny_bert.stitched(Level(0.0, 4))
+    stitched = tiny_bert.stitched(Level.of(0.0, 4))
     teacher = Answers.plain(own_logits(tiny_bert, tiny_bert.model))
     recipe = Recipe(steps=6, batch_size=8, learning_rate=rate)
     data = tiny_bert.task.train
@@ -197,14 +200,14 @@ def test_a_model_that_is_the_teacher_already_can_be_tuned(tiny_bert: Tiny, seed:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_teacher_that_is_not_finite_is_an_error(tiny_bert: Tiny, bad: float) -> None:
-    stitched = tiny_bert.stitched(Level(0.0, 4))
+    stitched = tiny_bert.stitched(Level.of(0.0, 4))
     teacher = Answers.plain(np.full((24, 3), bad, np.float32))
     with pytest.raises(FloatingPointError, match=r"nan|inf"):
         finetune(stitched, tiny_bert.task, tiny_bert.task.train, teacher, FEW, seed=0)
 
 
 def test_a_learning_rate_that_blows_up_is_an_error_with_its_step(tiny_bert: Tiny) -> None:
-    stitched = tiny_bert.stitched(Level(0.0, 32))
+    stitched = tiny_bert.stitched(Level.of(0.0, 32))
     recipe = Recipe(steps=8, batch_size=8, learning_rate=1e30)
     with pytest.raises(FloatingPointError, match=r"loss became (nan|inf) at fine-tune step \d"):
         tuned(tiny_bert, stitched, recipe)
@@ -219,7 +222,7 @@ def test_every_step_is_made_within_the_room(tiny_bert: Tiny) -> None:
         yield
         entered.append("out")
 
-    stitched = tiny_bert.stitched(Level(0.0, 4))
+    stitched = tiny_bert.stitched(Level.of(0.0, 4))
     data = tiny_bert.task.train
     finetune(stitched, tiny_bert.task, data, sure_teacher(tiny_bert), FEW, seed=0, step_room=room)
     assert len(entered) >= 2 * FEW.steps
@@ -238,12 +241,14 @@ def test_without_a_copy_the_bits_are_the_same(tiny: Tiny, before: Stitched, afte
     found = finetune(given, tiny.task, data, teacher, FEW, seed=0, again=again)
     assert found.model is given.model
     assert states_equal(found.model, after.model)
-    assert all(torch.equal(found.integers[p].codes, after.integers[p].codes) for p in after.integers)
+    assert all(
+        torch.equal(integers_of(found)[p].codes, integers_of(after)[p].codes) for p in integers_of(after)
+    )
     assert not any(p.grad is not None for p in found.model.parameters())
 
 
 def test_without_a_copy_harm_is_undone_by_making_the_model_again(tiny_bert: Tiny) -> None:
-    candidate = tiny_bert.space.uniform(Level(0.0, 4))
+    candidate = tiny_bert.space.uniform(Level.of(0.0, 4))
     made: list[Stitched] = []
 
     def again() -> Stitched:
@@ -353,14 +358,14 @@ def of_kind(request: pytest.FixtureRequest) -> OfKind:
             codes = round_nearest(module.weight.detach().flatten(1), bits=2, group_size=16)
             integers[path] = codes
             module.weight = nn.Parameter(codes.dequantize().reshape(module.weight.shape))
-    stitched = Stitched(rounded, integers, frozenset(), {}, Candidate(()), architecture)
+    stitched = Stitched(rounded, integers, Candidate(()), architecture)
     return OfKind(task, stitched, teacher)
 
 
 def test_the_loss_falls_for_every_kind(of_kind: OfKind) -> None:
     result = of_kind.tuned(Recipe(steps=30, batch_size=16, learning_rate=5e-3))
     assert of_kind.loss(result) < 0.9 * of_kind.loss(of_kind.stitched)
-    for path, one in result.integers.items():
+    for path, one in integers_of(result).items():
         weight: Tensor = result.model.get_submodule(path).weight  # type: ignore[assignment]
         assert torch.equal(one.dequantize().reshape(weight.shape), weight), path
 
@@ -426,7 +431,7 @@ def test_on_cuda_it_trains_and_the_result_comes_back_whole(tiny: Tiny, before: S
     teacher, cuda = sure_teacher(tiny), torch.device("cuda")
     result = finetune(before, tiny.task, tiny.task.train, teacher, MANY, seed=0, device=cuda)
     assert all(p.device.type == "cpu" for p in result.model.parameters())
-    for path, one in result.integers.items():
+    for path, one in integers_of(result).items():
         assert one.codes.device.type == "cpu"
         assert torch.equal(one.dequantize(), weight_at(result, path)), path
     assert apart(tiny, result, teacher) < 0.2 * apart(tiny, before, teacher)

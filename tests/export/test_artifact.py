@@ -72,7 +72,7 @@ def tokenizer_folder(root: Path) -> Path:
 
 def levels_of(tiny: Tiny) -> Candidate:
     """Levels of every kind, 8-bit activations too."""
-    return tiny.mixed.with_level("encoder.layer.1.feed_forward", Level(0.5, 8, 8))
+    return tiny.mixed.with_level("encoder.layer.1.feed_forward", Level.of(0.5, "w8a8"))
 
 
 def target_of(name: str) -> Target:
@@ -183,7 +183,7 @@ def test_an_export_that_fails_leaves_nothing_behind(tiny_bert: Tiny, example: Ba
 
 def test_bits_that_the_target_lacks_are_refused(tiny_bert: Tiny, example: Batch, tmp_path: Path) -> None:
     stitched = tiny_bert.stitched_as(tiny_bert.mixed)
-    odd = replace(stitched, levels=Candidate((("somewhere", Level(0.0, 12)),)))
+    odd = replace(stitched, levels=Candidate((("somewhere", Level.of(0.0, 12)),)))
     with pytest.raises(AutopruneError, match=r"packed cannot store weights of 12 bits, which this"):
         write_artifact(odd, tmp_path / "out", target="packed", tokenizer=tmp_path, example=example, about={})
 

@@ -24,9 +24,9 @@ from autoprune.evaluation.measure import DefaultRun, Timing
 from autoprune.export.artifact import ABOUT, CARD, read_about, runtime_of
 from autoprune.export.checks import bench_checks, export_checks, failed
 from autoprune.export.fresh_process import in_fresh_process
-from autoprune.export.from_run import _recorded
 from autoprune.export.original import original_folder
 from autoprune.export.recorded_rows import recorded_rows
+from autoprune.export.trial_record import recorded_bytes
 from autoprune.export.validate import Found, Logits, Request
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.run.config import Config
@@ -195,9 +195,9 @@ def test_a_run_of_before_is_held_against_the_bytes_that_are_stored_now(run: Path
 
 def test_bytes_of_emptied_layers_are_those_of_the_search_or_not_predicted() -> None:
     trial = {"predicted_size_bytes": 1000}
-    assert _recorded(trial, "onnx", "onnx", is_same=True, unknown="") == trial
+    assert recorded_bytes(trial, "onnx", "onnx", is_same=True, unknown="") == trial
     for target, is_same, why in (("onnx", False, "as an older autoprune"), ("packed", True, "on onnx alone")):
-        said = _recorded(trial, "onnx", target, is_same=is_same, unknown="")
+        said = recorded_bytes(trial, "onnx", target, is_same=is_same, unknown="")
         assert said["predicted_size_bytes"] is None
         assert why in said["not_predicted"]
 

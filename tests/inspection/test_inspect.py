@@ -34,8 +34,9 @@ from autoprune.models.units import FLOAT_BYTES, search_space
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, RUN, UNITS, RunFolder
 from autoprune.run.standing import Summary, standing
-from autoprune.space.levels import INTEGER, Candidate, Level
+from autoprune.space.levels import Candidate, Level
 from autoprune.space.space_file import read_space
+from autoprune.space.storage import STATIC8
 from autoprune.space.trial import Measurement, Trial
 from autoprune.targets import NAMES, get_target, size_on_disk
 from autoprune.targets.packed import write_packed
@@ -152,7 +153,7 @@ def test_an_unreadable_file_is_listed_no_more_once_it_is_made_again(tiny_bert: T
     path.write_bytes(b"")
     assert len(inspected()["unreadable"]) == 1
     library = Library(cache / "library", tiny_bert.model, tiny_bert.statistics, key="key")
-    library.variants(tiny_bert.unit("attention"), Level(0.0, 4))
+    library.variants(tiny_bert.unit("attention"), Level.of(0.0, 4))
     assert not inspected()["unreadable"]
 
 
@@ -200,7 +201,7 @@ def test_bytes_of_a_model_are_those_of_its_files(
     found = inspected(model_folder, "--target", target)
     runtime = get_target(target)
     example = tiny_bert.task.batch(tiny_bert.task.validation, [0, 1])
-    untouched = Stitched(tiny_bert.model, {}, frozenset(), {}, Candidate(()))
+    untouched = Stitched(tiny_bert.model, {}, Candidate(()))
     runtime.save(untouched, tmp_path, example)
     assert abs(found["original_bytes"] - size_on_disk(runtime, tmp_path)) <= slack
     kept = sum(unit["levels"][0]["size_bytes"] for unit in found["units"])
@@ -233,13 +234,13 @@ def test_units_and_levels_are_those_a_search_would_find(
 ) -> None:
     found = inspected(model_folder, "--target", target)
     space = search_space(tiny_bert.units, get_target(target).offers)
-    assert any(one.integer for one in space.units) is integer
+    assert any(STATIC8 in one.storages for one in space.units) is integer
     assert found["labels"] == 3
     assert found["has_head"]
     assert [unit["name"] for unit in found["units"]] == [unit.name for unit in tiny_bert.units]
     for unit, choices in zip(found["units"], space.units, strict=True):
         assert [(lv["ratio"], lv["bits"]) for lv in unit["levels"]] == [
-            (lv.ratio, lv.width) for lv in choices.levels()
+            (lv.ratio, lv.storage.written) for lv in choices.levels()
         ]
 
 
@@ -248,11 +249,11 @@ def test_every_width_is_fast_or_saves_bytes_alone(target: str, model_folder: Pat
     found = inspected(model_folder, "--target", target)
     runtime = get_target(target)
     widths = {lv["bits"] for unit in found["units"] for lv in unit["levels"]} - {32}
-    fast = set(widths) & runtime.fast
+    fast = set(widths) & {storage.written for storage in runtime.fast}
     assert set(found["fast"]) == fast
     assert set(found["bytes_alone"]) == widths - fast
     for part in (found["fast"], found["bytes_alone"]):
-        assert part == [one for one in (16, 8, INTEGER, 6, 4, 3, 2) if one in part]
+        assert part == [one for one in (16, 8, "w8a8", 6, 4, 3, 2) if one in part]
 
 
 def test_widths_and_what_they_save_in_text(model_folder: Path) -> None:
@@ -320,8 +321,8 @@ def run_folder(path: Path, model_folder: Path, target: str = "packed", **facts: 
     found = survey(str(model_folder), space="auto", target=target)
     runtime = get_target(target)
     about = {"model": "small", "target": target, "space": "bert.yaml"}
-    plain = sorted(one for one in runtime.fast if one != INTEGER)
-    about |= {"fast_bits": plain, "integer": INTEGER in runtime.fast}
+    plain = sorted(storage.bits for storage in runtime.fast - {STATIC8})
+    about |= {"fast_bits": plain, "integer": STATIC8 in runtime.fast}
     folder.note(facts=about, kinds=dict(found.kinds), **facts)
     (path / UNITS).write_text(json.dumps(found.sizes.as_json()), encoding="utf-8")
     folder.close()

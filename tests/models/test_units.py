@@ -15,8 +15,9 @@ from torch import nn
 from autoprune.core.errors import AutopruneError
 from autoprune.models.canonical import straighten_
 from autoprune.models.units import Unit, Weight, find_units, search_space
-from autoprune.space.levels import FLOAT_BITS, Level
+from autoprune.space.levels import Level
 from autoprune.space.space_file import SpaceFile, read_space
+from autoprune.space.storage import FLOAT_BITS, Storage, storages_of
 from tests.support.paths import SPACES
 from tests.support.tiny import Tiny
 
@@ -174,12 +175,17 @@ def test_the_original_weighs_what_its_matrices_and_biases_do(name: str) -> None:
         assert unit.size_bytes(Level()) == sum(4 * p.numel() for p in parts)
 
 
+def weights_alone(unit: Unit) -> list[Storage]:
+    """Storages that leave inputs as they are, the narrowest first."""
+    return [storage for storage in reversed(unit.storages) if not storage.rounds_inputs]
+
+
 @every_model
 def test_every_unit_weighs_less_with_fewer_bits_and_with_more_rows_gone(name: str) -> None:
     for unit in units_of(name):
-        by_bits = [unit.size_bytes(Level(0.0, bits)) for bits in unit.bits]
+        by_bits = [unit.size_bytes(Level(0.0, storage)) for storage in weights_alone(unit)]
         assert by_bits == sorted(set(by_bits))
-        by_ratio = [unit.size_bytes(Level(ratio, 4)) for ratio in unit.ratios]
+        by_ratio = [unit.size_bytes(Level.of(ratio, 4)) for ratio in unit.ratios]
         assert by_ratio == sorted(set(by_ratio), reverse=True)
 
 
@@ -205,7 +211,7 @@ def test_a_convolution_is_a_matrix_with_a_column_for_each_channel_and_tap() -> N
 
 def test_shapes_are_those_of_the_stitched_model(tiny: Tiny) -> None:
     for ratio in (0.0, 0.25, 0.5, 0.75, 0.9):
-        candidate = tiny.space.uniform(Level(ratio, 32))
+        candidate = tiny.space.uniform(Level.of(ratio, 32))
         model = tiny.stitched_as(candidate).model
         for unit in tiny.units:
             for path, shape in unit.shapes(candidate[unit.name].ratio).items():
@@ -231,7 +237,7 @@ def test_what_is_kept_is_whole_steps_never_none_and_never_more_than_there_are(
         step=min(step, pieces),
         group_size=64,
         ratios=(0.0, ratio, 1.0),
-        bits=(4, FLOAT_BITS),
+        storages=storages_of((4, FLOAT_BITS)),
     )
     kept = unit.kept(ratio)
     assert 0 < kept <= pieces
@@ -245,8 +251,8 @@ def test_what_is_kept_is_whole_steps_never_none_and_never_more_than_there_are(
 
 def test_with_nothing_left_a_unit_weighs_its_outputs_biases() -> None:
     rows, cols = (Weight("a", 64, 8, True),), (Weight("b", 8, 64, True),)
-    unit = Unit("u", "u", rows, cols, 64, 64, 64, (0.0, 1.0), (4, FLOAT_BITS))
-    assert unit.size_bytes(Level(1.0, 4)) == unit.size_bytes(Level(1.0)) == 4 * 8
+    unit = Unit("u", "u", rows, cols, 64, 64, 64, (0.0, 1.0), storages_of((4, FLOAT_BITS)))
+    assert unit.size_bytes(Level.of(1.0, 4)) == unit.size_bytes(Level(1.0)) == 4 * 8
 
 
 def test_a_unit_that_is_only_quantized_keeps_its_shape(tiny: Tiny) -> None:
@@ -271,8 +277,8 @@ def test_a_rule_that_prunes_nothing_still_quantizes_rows_and_columns() -> None:
 
 
 def test_bits_that_a_target_cannot_store_are_not_offered(tiny: Tiny) -> None:
-    space = search_space(tiny.units, lambda unit, level: level.bits in {4, 8, 32})
-    assert {bits for one in space.units for bits in one.bits} == {4, 8, 32}
+    space = search_space(tiny.units, lambda unit, level: level.storage.bits in {4, 8, 32})
+    assert {storage.bits for one in space.units for storage in one.storages} == {4, 8, 32}
     assert [one.unit for one in space.units] == [unit.name for unit in tiny.units]
 
 
@@ -284,10 +290,10 @@ def test_the_first_rule_that_matches_takes_the_module() -> None:
     rest = {"at": "bert.encoder.layer.*.intermediate.dense", "quantize": {"bits": [2]}}
     model = on_meta("bert", num_hidden_layers=3)
     units = find_units(model, space_of(first=first, rest=rest), source="mine.yaml")
-    assert [(unit.kind, unit.bits) for unit in units] == [
-        ("first", (8, 32)),
-        ("rest", (2, 32)),
-        ("rest", (2, 32)),
+    assert [(unit.kind, [storage.bits for storage in unit.storages]) for unit in units] == [
+        ("first", [32, 8]),
+        ("rest", [32, 2]),
+        ("rest", [32, 2]),
     ]
 
 

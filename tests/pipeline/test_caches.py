@@ -91,8 +91,8 @@ def values(config: Config) -> Arrays:
     out: Arrays = {f"teacher {name}": x for name, x in setting.state.items()}
     out |= {f"statistics {u} {k}": x for u, one in setting.statistics.items() for k, x in one.items()}
     out |= {
-        f"variant {path}": (one.weight if one.integers is None else one.integers.codes).numpy()
-        for path, one in worker.library.variants(unit, Level(ratio, unit.choices.bits[0])).items()
+        f"variant {path}": (one.weight if one.stored is None else one.stored.tensors()["codes"]).numpy()
+        for path, one in worker.library.variants(unit, Level(ratio, unit.choices.storages[-1])).items()
     }
     return out | {
         "train answers": setting.train_answers.values,

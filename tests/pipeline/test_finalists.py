@@ -24,11 +24,15 @@ from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
+from autoprune.space.storage import storages_of
 from autoprune.space.trial import ORIGINAL, Measurement, Trial
 from autoprune.workers.pool import SerialPool
 
-SPACE = SearchSpace((Choices("layer", (0.0, 0.25, 0.5, 0.75), (2, 3, 4, 6, 8, 32)),))
-COSTS = Costs(100, {"layer": {lv: Cost(lv.bits * 10, 0.1 / lv.bits, 1.0) for lv in SPACE.units[0].levels()}})
+SPACE = SearchSpace((Choices("layer", (0.0, 0.25, 0.5, 0.75), storages_of((2, 3, 4, 6, 8, 32))),))
+COSTS = Costs(
+    100,
+    {"layer": {lv: Cost(lv.storage.bits * 10, 0.1 / lv.storage.bits, 1.0) for lv in SPACE.units[0].levels()}},
+)
 BUDGET, REFERENCE_MS, ROWS = Budget(latency_ms=12.0), 20.0, 100_000
 TOLD = {"original": 20.0, "uniform 8-bit": 16.0, "lucky": 11.0, "sound": 11.5, "quick": 6.0}
 """Milliseconds that their trials took."""
@@ -45,7 +49,7 @@ class Finished:
         self.study = Study(folder / "study.db", SPACE, proposer=HypervolumeProposer(aim, seed=0))
         ratios = iter((0.0, 0.0, 0.25, 0.5, 0.75))
         for k, (name, ms) in enumerate(TOLD.items() if not self.study.trials() else ()):
-            level = Level(next(ratios), 8 if k else 32)
+            level = Level.of(next(ratios), 8 if k else 32)
             m = Measurement(1000 - 100 * k, ms, 90.0 - k, kl=0.01 * k)
             plain = name if name in (ORIGINAL, "uniform 8-bit") else None
             self.study.add(Trial(k, Candidate((("layer", level),)), m, name=plain))

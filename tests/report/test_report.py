@@ -567,7 +567,7 @@ def test_csv_has_the_score_and_the_metric_s_own_number(front: Json, tmp_path: Pa
 # ---- what a run records of its predicted milliseconds -------------------------------------------
 
 
-TABLE = {Level(): 9.0, Level(0.5, 8, 8): 1.0, Level(0.0, 4): 5.0}
+TABLE = {Level(): 9.0, Level.of(0.5, "w8a8"): 1.0, Level.of(0.0, 4): 5.0}
 COSTS = Costs(1000, {u: {lv: Cost(100, 0.0, ms) for lv, ms in TABLE.items()} for u in ("a", "b")}, 2.0)
 
 
@@ -591,7 +591,7 @@ def _pair(level: Level, ms: float | None) -> tuple[Candidate, Measurement | None
 
 
 def test_error_of_predictions_is_the_mean_over_measured_trials() -> None:
-    w8a8, four = Level(0.5, 8, 8), Level(0.0, 4)  # predicted: 2 + 1 + 9 = 12 ms, 2 + 5 + 9 = 16 ms
+    w8a8, four = Level.of(0.5, "w8a8"), Level.of(0.0, 4)  # predicted: 2 + 1 + 9 = 12 ms, 2 + 5 + 9 = 16 ms
     trials = [(w8a8, 10.0), (w8a8, 12.0), (four, 20.0), (four, None)]
     found = recorded(trials, baseline=40.0)  # the original, off by half, is no pair
     assert found["latency"] == pytest.approx(
@@ -603,7 +603,7 @@ def test_error_of_predictions_is_the_mean_over_measured_trials() -> None:
 
 
 def test_each_trial_has_its_predicted_milliseconds_and_those_of_its_units() -> None:
-    found = recorded([(Level(0.5, 8, 8), 10.0), (Level(0.0, 4), None)], baseline=20.0)
+    found = recorded([(Level.of(0.5, "w8a8"), 10.0), (Level.of(0.0, 4), None)], baseline=20.0)
     assert [row["predicted_latency_ms"] for row in found["trials"]] == [20.0, 12.0, 16.0]
     assert [row["unit_ms"] for row in found["trials"]] == [{"a": ms, "b": 9.0} for ms in (9.0, 1.0, 5.0)]
     assert [row["levels"]["a"]["bits"] for row in found["trials"]] == [32, "w8a8", 4]
@@ -618,7 +618,7 @@ def test_each_trial_has_its_predicted_milliseconds_and_those_of_its_units() -> N
 
 def test_without_a_latency_table_nothing_is_predicted() -> None:
     bare = Costs(1000, {u: {lv: Cost(100) for lv in TABLE} for u in ("a", "b")})
-    found = recorded([(Level(0.0, 4), 10.0)] * 4, bare)
+    found = recorded([(Level.of(0.0, 4), 10.0)] * 4, bare)
     assert found["latency"] is None
     assert {row["predicted_latency_ms"] for row in found["trials"]} == {None}
     assert [row["unit_ms"] for row in found["trials"]] == [{}] * 4

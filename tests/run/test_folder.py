@@ -320,11 +320,11 @@ def test_names_made_from_contents_depend_on_contents_alone(tmp_path: Path) -> No
 
 # ---- the record ---------------------------------------------------------------------------------
 
-SMALL = Level(0.5, 4)
+SMALL = Level.of(0.5, 4)
 COSTS = Costs(
     1000,
     {
-        "embeddings": {UNTOUCHED: Cost(8000), Level(0.0, 8): Cost(2100, 0.01)},
+        "embeddings": {UNTOUCHED: Cost(8000), Level.of(0.0, 8): Cost(2100, 0.01)},
         "layer.0": {UNTOUCHED: Cost(4000), SMALL: Cost(300, 0.2)},
     },
 )
@@ -351,10 +351,10 @@ def trial(number: int, embeddings: Level, layer: Level, m: Measurement | None, *
 
 TRIALS = [
     trial(0, UNTOUCHED, UNTOUCHED, Measurement(13_000, 10.0, 90.0, 0.0), name="original"),
-    trial(1, Level(0.0, 8), UNTOUCHED, Measurement(7_100, 9.0, 89.0, 0.01, 8.5, 9.5, 8.8, 9.9), rung=0),
+    trial(1, Level.of(0.0, 8), UNTOUCHED, Measurement(7_100, 9.0, 89.0, 0.01, 8.5, 9.5, 8.8, 9.9), rung=0),
     trial(2, UNTOUCHED, SMALL, Measurement(9_300, 9.5, 80.0), rung=0),
-    trial(3, Level(0.0, 8), SMALL, None, failure="out of memory", parts={"stitch": 0.5}, rung=0),
-    trial(4, Level(0.0, 8), SMALL, Measurement(3_400, 5.0, 85.0, math.inf), test_accuracy=84.0),
+    trial(3, Level.of(0.0, 8), SMALL, None, failure="out of memory", parts={"stitch": 0.5}, rung=0),
+    trial(4, Level.of(0.0, 8), SMALL, Measurement(3_400, 5.0, 85.0, math.inf), test_accuracy=84.0),
 ]
 
 
@@ -399,7 +399,7 @@ def test_the_record_says_who_is_on_the_front_in_the_budget_and_chosen() -> None:
 
 def test_the_record_says_what_each_rung_did_and_how_ranks_agree() -> None:
     """Damage 0.01 and 0.2 were predicted of the two units; candidate k of three has k times that."""
-    levels = [(Level(0.0, 8), UNTOUCHED), (UNTOUCHED, SMALL), (Level(0.0, 8), SMALL)]
+    levels = [(Level.of(0.0, 8), UNTOUCHED), (UNTOUCHED, SMALL), (Level.of(0.0, 8), SMALL)]
     untrained = [
         trial(k, *one, Measurement(5000 + k, 5.0, 80.0, kl), rung=0, seconds=2.0)
         for k, (one, kl) in enumerate(zip(levels, (0.1, 0.2, 0.3), strict=True))
@@ -434,7 +434,7 @@ def test_the_record_says_what_each_rung_did_and_how_ranks_agree() -> None:
 
 
 def test_one_candidate_trained_twice_as_long_comes_from_its_nearest_rung() -> None:
-    one = (Level(0.0, 8), SMALL)
+    one = (Level.of(0.0, 8), SMALL)
     m = Measurement(5000, 5.0, 80.0, 0.1)
     trials = [trial(0, *one, m, rung=0), trial(1, *one, m, rung=2), trial(2, *one, m, rung=1)]
     now = standing(trials, Budget(), REFERENCE, answers=100)
@@ -454,7 +454,9 @@ def test_what_is_unknown_is_null() -> None:
 
 def test_levels_in_the_record_read_back_to_the_candidates() -> None:
     for row, one in zip(record()["trials"], TRIALS, strict=True):
-        levels = tuple((unit, Level(**level)) for unit, level in row["levels"].items())
+        levels = tuple(
+            (unit, Level.of(level["ratio"], level["bits"])) for unit, level in row["levels"].items()
+        )
         assert Candidate(levels) == one.candidate
 
 

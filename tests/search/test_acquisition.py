@@ -66,7 +66,7 @@ def test_divergence_is_traded_for_milliseconds_only_where_these_alone_are_limite
 
 def test_bytes_count_a_little_beyond_a_limit_and_up_to_eight_bits_without() -> None:
     toy = Toy.of(4)
-    problem, eight = toy.aim().problem, toy.costs.size_bytes(toy.space.uniform(Level(0.0, 8)))
+    problem, eight = toy.aim().problem, toy.costs.size_bytes(toy.space.uniform(Level.of(0.0, 8)))
     scale = Scale.of(problem, Budget())
     assert (scale.byte_range.high, scale.edge_bytes) == (eight, eight)
     assert scale.byte_range.low == toy.costs.size_bytes(toy.costs.smallest(toy.space))

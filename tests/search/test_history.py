@@ -10,7 +10,7 @@ from autoprune.space.trial import Measurement, Trial
 
 
 def candidate(bits: int) -> Candidate:
-    return Candidate((("layer", Level(0.0, bits)),))
+    return Candidate((("layer", Level.of(0.0, bits)),))
 
 
 def trial(number: int, bits: int, rung: int = 0) -> Trial:

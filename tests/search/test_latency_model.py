@@ -19,9 +19,10 @@ from autoprune.search.solver.mckp import Problem
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
+from autoprune.space.storage import storages_of
 
 UNITS, RATIOS, WIDTHS = 16, (0.0, 0.25, 0.5, 1.0), (4, 8, 32)
-SPACE = SearchSpace(tuple(Choices(f"layer.{k}", RATIOS, WIDTHS) for k in range(UNITS)))
+SPACE = SearchSpace(tuple(Choices(f"layer.{k}", RATIOS, storages_of(WIDTHS)) for k in range(UNITS)))
 
 
 def problem_of(factors: NDArray[np.float64], fixed_ms: float = 2.0) -> Problem:
@@ -31,12 +32,12 @@ def problem_of(factors: NDArray[np.float64], fixed_ms: float = 2.0) -> Problem:
         size, ms, damage = rng.lognormal(0, 0.5, 3)
         table[one.unit] = {
             level: Cost(
-                round(8000 * size * (1 - level.ratio) * level.bits / 8),
-                damage * (level.ratio**2 + 4.0**-level.bits),
+                round(8000 * size * (1 - level.ratio) * level.storage.bits / 8),
+                damage * (level.ratio**2 + 4.0**-level.storage.bits),
                 ms
                 * (1 - level.ratio)
-                * (0.5 if level.bits <= 8 else 1)
-                * factors[u, WIDTHS.index(level.bits)],
+                * (0.5 if level.storage.bits <= 8 else 1)
+                * factors[u, WIDTHS.index(level.storage.bits)],
             )
             for level in one.levels()
         }
@@ -136,6 +137,6 @@ def test_where_no_candidate_is_predicted_to_be_quick_enough_the_quickest_are_tri
         ms = RIGHT.totals(RIGHT.chosen(one)[None]).latency_ms[0]
         assert ms < 0.4 * RIGHT.totals(drawn(500, 7)).latency_ms.mean()
         seen.add(one)
-    quick = RIGHT.chosen(Candidate(tuple((one.unit, Level(1.0, 4)) for one in SPACE.units)))
+    quick = RIGHT.chosen(Candidate(tuple((one.unit, Level.of(1.0, 4)) for one in SPACE.units)))
     met = Records(quick[None].astype(np.intp), np.ones(1), np.array([0.4 * RIGHT.fixed_ms]))
     assert aim.largest_gain(met, np.zeros((0, UNITS), np.intp), seen, seed=9, volume=True) not in seen

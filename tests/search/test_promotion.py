@@ -20,6 +20,7 @@ import hypothesis.strategies as some
 import pytest
 from scipy.stats import kendalltau
 
+from autoprune.evaluation.seeds import candidate_text
 from autoprune.search import schedule as schedule_module
 from autoprune.search import study as study_module
 from autoprune.search.aim import Aim
@@ -45,6 +46,7 @@ from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
+from autoprune.space.storage import storages_of
 from autoprune.space.trial import Measurement, Trial
 
 quick = hypothesis.settings(deadline=None, max_examples=60)
@@ -52,7 +54,7 @@ ROWS = 1000
 
 
 def candidate(k: int) -> Candidate:
-    return Candidate((("a", Level(0.0, k)),))
+    return Candidate((("a", Level.of(0.0, k)),))
 
 
 def trial(
@@ -143,7 +145,7 @@ def test_a_share_of_what_may_be_promoted_is_each_once(
     done = sum(kl is not None for _, kl in measured)
     assert len(found) == len(set(found)) <= math.floor(SHARE * done + 1e-9)
     for one in found:
-        size, kl = measured[one["a"].bits]
+        size, kl = measured[one["a"].storage.bits]
         assert kl is not None
         assert kl > WORTH_TRAINING_KL
         assert size <= budget.size_bytes  # type: ignore[operator]
@@ -177,7 +179,7 @@ def test_what_is_in_training_is_not_promoted_again_and_counts() -> None:
 def test_a_failed_training_is_not_repeated_and_counts() -> None:
     trials = [trial(k, 1000 + 300 * k, 0.3 / (k + 1)) for k in range(3)]
     (one,) = all_promoted(trials, Budget())
-    failed = trial(one["a"].bits, 1000, None, rung=1)
+    failed = trial(one["a"].storage.bits, 1000, None, rung=1)
     assert all_promoted([*trials, failed], Budget()) == []
 
 
@@ -204,7 +206,7 @@ def test_more_is_promoted_where_ranks_agree_poorly() -> None:
 
 def final(trials: Sequence[Trial], budget: Budget = Budget()) -> int | None:  # noqa: B008
     one = finalist(trials, begun_of(trials), budget, answers=ROWS)
-    return None if one is None else one["a"].bits
+    return None if one is None else one["a"].storage.bits
 
 
 def test_finalists_are_the_best_then_the_knee() -> None:
@@ -269,14 +271,16 @@ def test_what_is_offered_no_uniform_baseline_of_its_size_beats(
 
 # ---- a pool that is simulated -------------------------------------------------------------------
 
-SPACE = SearchSpace(tuple(Choices(f"layer.{k}", (0.0, 0.25, 0.5), (3, 4, 8, 32)) for k in range(6)))
+SPACE = SearchSpace(
+    tuple(Choices(f"layer.{k}", (0.0, 0.25, 0.5), storages_of((3, 4, 8, 32))) for k in range(6))
+)
 COSTS = Costs(
     500,
     {
         one.unit: {
             level: Cost(
-                round(1000 * (k % 4 + 1) * (1 - level.ratio) * level.bits / 8),
-                0.05 * level.ratio**2 + (4.0**-level.bits if level.bits < 32 else 0.0),
+                round(1000 * (k % 4 + 1) * (1 - level.ratio) * level.storage.bits / 8),
+                0.05 * level.ratio**2 + (4.0**-level.storage.bits if level.storage.bits < 32 else 0.0),
                 0.1 * (1 - level.ratio),
             )
             for level in one.levels()
@@ -290,7 +294,7 @@ SECONDS = (2.0, 9.0, 30.0)
 
 def fake(candidate: Candidate, rung: int) -> Trial:
     """Training mends about half; how much, and for how long, differs by candidate; a few fail."""
-    rng = random.Random(repr((candidate.items, rung)))
+    rng = random.Random(f"({candidate_text(candidate)}, {rung})")
     seconds = SECONDS[rung] * rng.uniform(0.7, 1.3)
     if rng.random() < 0.06:
         return Trial(0, candidate, failure="no memory", rung=rung, seconds=seconds)
@@ -335,7 +339,7 @@ class Simulated:
             whole = SPACE.untouched()
             m = Measurement(COSTS.size_bytes(whole), 2.0, 90.0, kl=1e-6)
             self.study.add(Trial(0, whole, m, name="original", rung=0, seconds=1.0))
-            plain = SPACE.uniform(Level(0.0, 4))
+            plain = SPACE.uniform(Level.of(0.0, 4))
             self.study.add(replace(fake(plain, 1), name="uniform 4-bit"))
         plan = Plan(
             budget=self.limit, wanted=self.wanted, steps=self.steps, answers=ROWS,
@@ -432,7 +436,7 @@ def test_without_steps_nothing_is_trained(tmp_path: Path) -> None:
 
 
 def test_first_candidates_come_first_and_once(tmp_path: Path) -> None:
-    starts = [SPACE.uniform(Level(0.25 * k, 4)) for k in range(3)]  # the first is a baseline
+    starts = [SPACE.uniform(Level.of(0.25 * k, 4)) for k in range(3)]  # the first is a baseline
     one = Simulated(tmp_path / "study.db", wanted=4, steps=0)
     one.schedule = Schedule(one.study, Plan(BUDGET, 4, 0, ROWS, ByteRange(500, 15_000)), starts)
     one.go()

@@ -44,7 +44,7 @@ def proposals(toy: Toy, aim: Aim, count: int, seed: int = 0, *, volume: bool = F
 @pytest.mark.parametrize("volume", [False, True])
 def test_a_proposal_is_new_allowed_and_within_the_size(volume: bool) -> None:
     toy = Toy.of(6)
-    limit = toy.costs.size_bytes(toy.space.uniform(Level(0.0, 4)))
+    limit = toy.costs.size_bytes(toy.space.uniform(Level.of(0.0, 4)))
     found = proposals(toy, toy.aim(Budget(limit)), 30, volume=volume)
     assert len(set(found)) == 30
     for one in found:
@@ -103,7 +103,7 @@ def test_the_limit_counts_where_it_is_just_above_the_smallest() -> None:
 def test_learning_beats_the_solver_alone_and_chance(seed: int) -> None:
     """60 trials each of a truth with hidden factors, in hypervolume of bytes and log KL."""
     toy = Toy.of(10, seed=seed)
-    limit = toy.costs.size_bytes(toy.space.uniform(Level(0.0, 8)))
+    limit = toy.costs.size_bytes(toy.space.uniform(Level.of(0.0, 8)))
     aim = toy.aim(Budget(limit))
     ours = toy.area(aim, proposals(toy, aim, 60, seed))
     targets = np.linspace(aim.scale.byte_range.low, aim.scale.byte_range.high, 60)
@@ -120,7 +120,7 @@ def test_learning_beats_the_solver_alone_and_chance(seed: int) -> None:
 def test_before_any_trial_proposals_lie_on_the_solvers_front(volume: bool) -> None:
     """Damage within a twentieth of the least at their size; then spread over the sizes."""
     toy = Toy.of(8)
-    aim = toy.aim(Budget(toy.costs.size_bytes(toy.space.uniform(Level(0.0, 8)))))
+    aim = toy.aim(Budget(toy.costs.size_bytes(toy.space.uniform(Level.of(0.0, 8)))))
     flying = np.zeros((0, 8), np.intp)
     for seed in range(4):
         one = aim.largest_gain(toy.records([]), flying, frozenset(), seed=seed, volume=volume)
@@ -230,7 +230,7 @@ def test_the_answer_to_a_budget_is_the_least_damage_by_what_was_learned() -> Non
     toy = Toy.of(6, spread=1.0)
     aim = toy.aim()
     known = toy.records(toy.random(150, 1, 1e9))
-    limit = toy.costs.size_bytes(toy.space.uniform(Level(0.0, 4)))
+    limit = toy.costs.size_bytes(toy.space.uniform(Level.of(0.0, 4)))
     untaught, taught = (aim.answer(one, Budget(limit)) for one in (toy.records([]), known))
     assert untaught is not None
     assert taught is not None

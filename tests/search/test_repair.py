@@ -16,6 +16,7 @@ from autoprune.search.repair import repair
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import UNTOUCHED, Candidate, Choices, Level, SearchSpace, is_untouched
+from autoprune.space.storage import storages_of
 
 quick = hypothesis.settings(deadline=None, max_examples=60)
 NONE: frozenset[Candidate] = frozenset()
@@ -28,12 +29,12 @@ def problem(seed: int) -> tuple[SearchSpace, Costs]:
     for k in range(rng.randint(2, 4)):
         ratios = tuple(sorted({0.0, *rng.sample([0.25, 0.5, 0.75], rng.randint(0, 2))}))
         bits = tuple(sorted({32, *rng.sample([2, 4, 8, 16], rng.randint(1, 2))}))
-        one = Choices(f"layer.{k}", ratios, bits)
+        one = Choices(f"layer.{k}", ratios, storages_of(bits))
         weight, hurt = rng.randint(50, 2000), rng.uniform(0.1, 3.0)
         table = {UNTOUCHED: Cost(weight)}
         for level in list(one.levels())[1:]:
-            damage = hurt * (level.ratio**1.5 + 2.0**-level.bits) * rng.uniform(0.7, 1.3)
-            table[level] = Cost(int(weight * (1 - level.ratio) * level.bits / 32) + 3, damage)
+            damage = hurt * (level.ratio**1.5 + 2.0**-level.storage.bits) * rng.uniform(0.7, 1.3)
+            table[level] = Cost(int(weight * (1 - level.ratio) * level.storage.bits / 32) + 3, damage)
         units.append(one)
         tables[one.unit] = table
     return SearchSpace(tuple(units)), Costs(rng.randint(0, 100), tables)
@@ -78,10 +79,10 @@ def test_smallest_is_the_smallest_of_all_and_of_those_the_least_damaged(seed: in
 
 
 def test_of_two_as_small_the_smallest_is_the_one_that_hurts_less() -> None:
-    table = {UNTOUCHED: Cost(9), Level(0.0, 4): Cost(5, 0.3), Level(0.5, 8): Cost(5, 0.2)}
-    table |= {Level(0.0, 8): Cost(7, 0.1), Level(0.5, 4): Cost(5, 0.4), Level(0.5, 32): Cost(8, 0.1)}
-    space = SearchSpace((Choices("a", (0.0, 0.5), (4, 8, 32)),))
-    assert Costs(0, {"a": table}).smallest(space)["a"] == Level(0.5, 8)
+    table = {UNTOUCHED: Cost(9), Level.of(0.0, 4): Cost(5, 0.3), Level.of(0.5, 8): Cost(5, 0.2)}
+    table |= {Level.of(0.0, 8): Cost(7, 0.1), Level.of(0.5, 4): Cost(5, 0.4), Level.of(0.5, 32): Cost(8, 0.1)}
+    space = SearchSpace((Choices("a", (0.0, 0.5), storages_of((4, 8, 32))),))
+    assert Costs(0, {"a": table}).smallest(space)["a"] == Level.of(0.5, 8)
 
 
 @quick
@@ -144,8 +145,10 @@ def test_in_an_unlimited_space_each_candidate_comes_once() -> None:
 
 def test_a_new_one_is_found_at_once_where_almost_nothing_fits() -> None:
     """Room for one unit of twelve to be a step above its smallest: 13 of 7^12 fit."""
-    steps = {Level(0.0, bits): Cost(bits, 1 / bits) for bits in (32, 16, 8, 6, 4, 3, 2)}
-    units = tuple(Choices(f"u{k}", (0.0,), tuple(level.bits for level in steps)) for k in range(12))
+    steps = {Level.of(0.0, bits): Cost(bits, 1 / bits) for bits in (32, 16, 8, 6, 4, 3, 2)}
+    units = tuple(
+        Choices(f"u{k}", (0.0,), storages_of(tuple(level.storage.bits for level in steps))) for k in range(12)
+    )
     space, costs = SearchSpace(units), Costs(0, {one.unit: steps for one in units})
     seen: set[Candidate] = set()
     for number in range(13):
@@ -202,12 +205,14 @@ def test_greedy_is_near_the_best_of_all_that_fit() -> None:
 
 def test_room_that_is_left_goes_to_what_was_proposed() -> None:
     """8 bits of `a` save the most a nat and free more than needed: `b` then needs no change at all."""
-    a = {UNTOUCHED: Cost(100), Level(0.0, 8): Cost(25, 0.1)}
-    b = {UNTOUCHED: Cost(20), Level(0.0, 8): Cost(5, 0.001)}
-    space = SearchSpace((Choices("a", (0.0,), (8, 32)), Choices("b", (0.0,), (8, 32))))
+    a = {UNTOUCHED: Cost(100), Level.of(0.0, 8): Cost(25, 0.1)}
+    b = {UNTOUCHED: Cost(20), Level.of(0.0, 8): Cost(5, 0.001)}
+    space = SearchSpace(
+        (Choices("a", (0.0,), storages_of((8, 32))), Choices("b", (0.0,), storages_of((8, 32))))
+    )
     costs = Costs(0, {"a": a, "b": b})
     found = repair(space.untouched(), NONE, 0, space=space, costs=costs, limit_bytes=60)
-    assert found == Candidate((("a", Level(0.0, 8)), ("b", UNTOUCHED)))
+    assert found == Candidate((("a", Level.of(0.0, 8)), ("b", UNTOUCHED)))
 
 
 # ---- warm starts and baselines ------------------------------------------------------------------
@@ -230,9 +235,9 @@ def test_warm_starts_fit_differ_and_get_smaller(seed: int, share: float, count: 
 
 def fine() -> tuple[SearchSpace, Costs]:
     """Twenty units of which each step saves at most 1 % of the model."""
-    levels = {Level(r, b): (1 - r) * b for r in (0.0, 0.25, 0.5, 0.75) for b in (4, 8, 16, 32)}
+    levels = {Level.of(r, b): (1 - r) * b for r in (0.0, 0.25, 0.5, 0.75) for b in (4, 8, 16, 32)}
     table = {one: Cost(round(100 * size), 1 / size - 1 / 32) for one, size in levels.items()}
-    units = tuple(Choices(f"u{k}", (0.0, 0.25, 0.5, 0.75), (4, 8, 16, 32)) for k in range(20))
+    units = tuple(Choices(f"u{k}", (0.0, 0.25, 0.5, 0.75), storages_of((4, 8, 16, 32))) for k in range(20))
     return SearchSpace(units), Costs(500, {one.unit: table for one in units})
 
 
@@ -274,8 +279,11 @@ def test_uniform_pruning_is_the_least_damaging_that_fits(seed: int, share: float
     space, costs = problem(seed)
     limit = limit_between(space, costs, share)
     pairs = itertools.product((0.25, 0.5, 0.75), (2, 4, 8, 16, 32))
-    offered = {r for one in space.units for r in one.ratios}, {b for one in space.units for b in one.bits}
-    every = [space.uniform(Level(r, b)) for r, b in pairs if r in offered[0] and b in offered[1]]
+    offered = (
+        {r for one in space.units for r in one.ratios},
+        {s.bits for one in space.units for s in one.storages},
+    )
+    every = [space.uniform(Level.of(r, b)) for r, b in pairs if r in offered[0] and b in offered[1]]
     fit = [costs.damage(one) for one in every if costs.size_bytes(one) <= limit]
     found = uniform_pruning(space, costs, Budget(limit))
     if not fit:
@@ -293,7 +301,7 @@ def test_below_4_bits_the_widest_uniform_model_that_fits_is_a_baseline(seed: int
     space, costs = problem(seed)
     limit = limit_between(space, costs, share)
     named = baselines(space, costs, Budget(limit))
-    narrow = {bits: space.uniform(Level(0.0, bits)) for one in space.units for bits in one.bits if bits < 4}
+    narrow = {s.bits: space.uniform(Level(0.0, s)) for one in space.units for s in one.storages if s.bits < 4}
     fit = [bits for bits, one in narrow.items() if costs.size_bytes(one) <= limit]
     is_needed = costs.size_bytes(named["uniform 4-bit"]) > limit
     found = {f"uniform {bits}-bit" for bits in narrow} & named.keys()
@@ -303,14 +311,14 @@ def test_below_4_bits_the_widest_uniform_model_that_fits_is_a_baseline(seed: int
 
 def test_uniform_pruning_without_a_limit_is_the_least_ratio_in_floats() -> None:
     space, costs = fine()
-    assert uniform_pruning(space, costs, Budget()) == space.uniform(Level(0.25, 32))
+    assert uniform_pruning(space, costs, Budget()) == space.uniform(Level.of(0.25, 32))
 
 
 def test_uniform_pruning_keeps_a_limit_of_latency() -> None:
     space, costs = fine()
     table = {u: {lv: 4.0 * (1 - lv.ratio) for lv in levels} for u, levels in costs.levels.items()}
     timed = costs.with_latency(table, 1.0)
-    limit = timed.latency_ms(space.uniform(Level(0.5, 32)))
+    limit = timed.latency_ms(space.uniform(Level.of(0.5, 32)))
     found = uniform_pruning(space, timed, Budget(latency_ms=limit))
     assert found is not None
     assert timed.latency_ms(found) <= limit
@@ -318,6 +326,6 @@ def test_uniform_pruning_keeps_a_limit_of_latency() -> None:
 
 
 def test_no_uniform_pruning_where_nothing_is_pruned() -> None:
-    space = SearchSpace((Choices("a", (0.0,), (8, 32)),))
-    costs = Costs(0, {"a": {UNTOUCHED: Cost(100), Level(0.0, 8): Cost(25, 0.1)}})
+    space = SearchSpace((Choices("a", (0.0,), storages_of((8, 32))),))
+    costs = Costs(0, {"a": {UNTOUCHED: Cost(100), Level.of(0.0, 8): Cost(25, 0.1)}})
     assert uniform_pruning(space, costs, Budget()) is None

@@ -37,6 +37,7 @@ from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
+from autoprune.space.storage import storages_of
 from autoprune.space.trial import Measurement, Trial
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -44,8 +45,8 @@ pytestmark = pytest.mark.filterwarnings("error")
 LAYERS = [f"encoder.layer.{k}.attention" for k in range(4)]
 SPACE = SearchSpace(
     (
-        Choices("embeddings", (0.0,), (4, 8, 32)),
-        *(Choices(name, (0.0, 0.25, 0.5, 0.75), (2, 4, 8, 32)) for name in LAYERS),
+        Choices("embeddings", (0.0,), storages_of((4, 8, 32))),
+        *(Choices(name, (0.0, 0.25, 0.5, 0.75), storages_of((2, 4, 8, 32))) for name in LAYERS),
     )
 )
 BUDGET_BYTES = 50_000
@@ -53,7 +54,7 @@ TRIALS, CUT = 25, 12
 
 
 def size_of(candidate: Candidate) -> int:
-    return sum(round(1000 * (1 - level.ratio) * level.bits) for _, level in candidate.items)
+    return sum(round(1000 * (1 - level.ratio) * level.storage.bits) for _, level in candidate.items)
 
 
 def repair(candidate: Candidate, seen: AbstractSet[Candidate], seed: int) -> Candidate:
@@ -61,21 +62,23 @@ def repair(candidate: Candidate, seen: AbstractSet[Candidate], seed: int) -> Can
     draw = random.Random(seed)
     while candidate in seen or size_of(candidate) > BUDGET_BYTES:
         unit = draw.choice(SPACE.units)
-        level = Level(draw.choice(unit.ratios), draw.choice(unit.bits))
+        level = Level(draw.choice(unit.ratios), draw.choice(unit.storages))
         candidate = candidate.with_level(unit.unit, level)
     return candidate
 
 
 def measure(candidate: Candidate) -> Measurement:
     kept = [(1 - level.ratio) for _, level in candidate.items]
-    lost = sum((k + 1) * (level.ratio + 2.0**-level.bits) for k, (_, level) in enumerate(candidate.items))
+    lost = sum(
+        (k + 1) * (level.ratio + 2.0**-level.storage.bits) for k, (_, level) in enumerate(candidate.items)
+    )
     return Measurement(size_of(candidate), 1 + sum(kept) + kept[1] / 3, 90 - 3 * lost, kl=lost / 7)
 
 
 def foreseen(k: int, level: Level) -> Cost:
     """What is predicted of a layer: the right size, and damage that is off by a factor of its own."""
-    size = round(1000 * (1 - level.ratio) * level.bits)
-    return Cost(size, (level.ratio + 2.0**-level.bits) / 3, 1 - level.ratio + 0.1 * (k == 1))
+    size = round(1000 * (1 - level.ratio) * level.storage.bits)
+    return Cost(size, (level.ratio + 2.0**-level.storage.bits) / 3, 1 - level.ratio + 0.1 * (k == 1))
 
 
 COSTS = Costs(
@@ -107,7 +110,7 @@ def step(study: Study) -> Trial:
     if number == 0:
         whole = SPACE.untouched()
         return study.add(Trial(0, whole, measure(whole), name="original", rung=0))
-    warm = SPACE.uniform(Level(0.25 * number, 4)) if number <= 2 else None
+    warm = SPACE.uniform(Level.of(0.25 * number, 4)) if number <= 2 else None
     asked = study.ask(warm)
     return study.tell(asked.token, result(asked.candidate, number))
 
@@ -409,7 +412,7 @@ def test_wrong_use(tmp_path: Path) -> None:
     study.tell(asked.token, result(asked.candidate))
     with pytest.raises(AutopruneError, match="not in flight"):
         study.tell(asked.token, result(asked.candidate))
-    wrong = SPACE.untouched().with_level(LAYERS[0], Level(0.1, 4))
+    wrong = SPACE.untouched().with_level(LAYERS[0], Level.of(0.1, 4))
     with pytest.raises(AutopruneError, match="is not offered"):
         study.ask(wrong)
     with pytest.raises(AutopruneError, match="is not offered"):
@@ -420,12 +423,12 @@ def test_wrong_use(tmp_path: Path) -> None:
 
 def test_repair_has_the_last_word_and_is_checked(tmp_path: Path) -> None:
     def off(candidate: Candidate, seen: AbstractSet[Candidate], seed: int) -> Candidate:
-        return candidate.with_level(LAYERS[0], Level(0.1, 4))
+        return candidate.with_level(LAYERS[0], Level.of(0.1, 4))
 
     study = Study(tmp_path / "a.db", SPACE, proposer=chance(SPACE, off))
     with pytest.raises(AutopruneError, match="is not offered"):
         study.ask()
-    one = SearchSpace((Choices("a", (0.0,), (8,)),))
+    one = SearchSpace((Choices("a", (0.0,), storages_of((8,))),))
     same = make_proposer("nsga2", space=one, seed=0, repair=lambda c, seen, seed: c)
     study = Study(tmp_path / "b.db", one, proposer=same)
     study.ask()
@@ -484,7 +487,7 @@ def test_another_space_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     run(open_study(path), 4)
     units = SPACE.units
-    fewer = SearchSpace((units[0], *(replace(one, bits=(4, 8, 32)) for one in units[1:])))
+    fewer = SearchSpace((units[0], *(replace(one, storages=storages_of((4, 8, 32))) for one in units[1:])))
     found = r"study\.db holds a search over another space: "
     cases = [
         (fewer, r"units or levels differ \(encoder.layer.0.*and 1 more\). Go on with the model"),

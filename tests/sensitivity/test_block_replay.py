@@ -195,7 +195,7 @@ def rows_of(made: Made) -> Rows:
 
 
 def test_a_tied_vocabularys_scores_are_finite_differences(llama: Made) -> None:
-    unit, level, step = llama.units[0], Level(0.0, 4), 3e-3  # norms are in float32 inside
+    unit, level, step = llama.units[0], Level.of(0.0, 4), 3e-3  # norms are in float32 inside
     found = llama.measured((unit,)).scores[unit.name][level]
     candidate = llama.library.variants(unit, level)[unit.weights[0].path]
     old = llama.model.get_parameter("lm_head.weight").detach()

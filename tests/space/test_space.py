@@ -9,8 +9,9 @@ import hypothesis.strategies as some
 import pytest
 
 from autoprune.core.errors import AutopruneError
-from autoprune.space.levels import FLOAT_BITS, STORED_BITS, UNTOUCHED, Candidate, Choices, Level, SearchSpace
+from autoprune.space.levels import UNTOUCHED, Candidate, Choices, Level, SearchSpace
 from autoprune.space.space_file import read_space
+from autoprune.space.storage import FLOAT_BITS, storages_of
 
 quick = hypothesis.settings(deadline=None, max_examples=40)
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
@@ -26,8 +27,8 @@ units:
 """
 
 ratios = some.lists(some.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9]), min_size=1, unique=True)
-bits = some.lists(some.sampled_from([*STORED_BITS, FLOAT_BITS]), min_size=1, unique=True)
-levels = some.builds(Level, some.floats(0, 0.99), some.sampled_from([*STORED_BITS, FLOAT_BITS]))
+bits = some.lists(some.sampled_from([2, 3, 4, 6, 8, 16, FLOAT_BITS]), min_size=1, unique=True)
+levels = some.builds(Level.of, some.floats(0, 0.99), some.sampled_from([2, 3, 4, 6, 8, 16, FLOAT_BITS]))
 names = some.lists(some.from_regex(r"[a-z_]+(\.[a-z0-9_]+){0,3}", fullmatch=True), max_size=5, unique=True)
 
 
@@ -38,7 +39,9 @@ def candidates(draw: some.DrawFn) -> Candidate:
 
 @some.composite
 def spaces(draw: some.DrawFn) -> SearchSpace:
-    return SearchSpace(tuple(Choices(name, tuple(draw(ratios)), tuple(draw(bits))) for name in draw(names)))
+    return SearchSpace(
+        tuple(Choices(name, tuple(draw(ratios)), storages_of(draw(bits))) for name in draw(names))
+    )
 
 
 def refusal(tmp_path: Path, text: str | bytes) -> str:
@@ -62,7 +65,7 @@ def test_params_read_back_to_the_same_candidate(one: Candidate) -> None:
 
 
 def test_params_as_text_or_whole_numbers_read_back_typed() -> None:
-    assert Candidate.from_params({"a.b.ratio": 0, "a.b.bits": 4.0}) == Candidate((("a.b", Level(0.0, 4)),))
+    assert Candidate.from_params({"a.b.ratio": 0, "a.b.bits": 4.0}) == Candidate((("a.b", Level.of(0.0, 4)),))
 
 
 @quick
@@ -76,9 +79,9 @@ def test_with_level_changes_one_unit_and_no_other(one: Candidate, level: Level) 
 
 
 def test_levels_are_every_ratio_with_every_bits_untouched_first() -> None:
-    found = list(Choices("a", (0.5, 0.0), (4, 32, 8)).levels())
+    found = list(Choices("a", (0.5, 0.0), storages_of((4, 32, 8))).levels())
     assert found[0] == UNTOUCHED
-    assert sorted(found) == sorted(Level(r, b) for r in (0.0, 0.5) for b in (4, 8, 32))
+    assert sorted(found) == sorted(Level.of(r, b) for r in (0.0, 0.5) for b in (4, 8, 32))
 
 
 @quick
@@ -87,21 +90,23 @@ def test_uniform_picks_the_nearest_offered_and_the_milder_of_two(space: SearchSp
     found = space.uniform(level)
     space.check(found)
     for one in space.units:
-        ratio, width = found[one.unit].ratio, found[one.unit].bits
+        ratio, width = found[one.unit].ratio, found[one.unit].storage.bits
         for other in one.ratios:
             away, further = abs(ratio - level.ratio), abs(other - level.ratio)
             assert away < further or (away == further and ratio <= other)
-        for wide in one.bits:
-            away, further = abs(width - level.bits), abs(wide - level.bits)
-            assert away < further or (away == further and width >= wide)
+        for other_bits in (storage.bits for storage in one.storages):
+            away, further = abs(width - level.storage.bits), abs(other_bits - level.storage.bits)
+            assert away < further or (away == further and width >= other_bits)
 
 
 def test_uniform_takes_the_less_pruned_and_the_more_bits_of_two_as_near() -> None:
-    space = SearchSpace((Choices("a", (0.75, 0.25), (4, 8)),))
-    assert space.uniform(Level(0.5, 6)) == Candidate((("a", Level(0.25, 8)),))
+    space = SearchSpace((Choices("a", (0.75, 0.25), storages_of((4, 8))),))
+    assert space.uniform(Level.of(0.5, 6)) == Candidate((("a", Level.of(0.25, 8)),))
 
 
-SPACE = SearchSpace((Choices("a", (0.0, 0.5), (4, 32)), Choices("b", (0.0,), (8, 32))))
+SPACE = SearchSpace(
+    (Choices("a", (0.0, 0.5), storages_of((4, 32))), Choices("b", (0.0,), storages_of((8, 32))))
+)
 
 
 def test_untouched_and_every_offered_level_pass_the_check() -> None:
@@ -118,8 +123,8 @@ def test_untouched_and_every_offered_level_pass_the_check() -> None:
         ((("b", UNTOUCHED), ("a", UNTOUCHED)), "units are not those"),
         ((("a", UNTOUCHED), ("c", UNTOUCHED)), "units are not those"),
         ((("a", UNTOUCHED), ("b", UNTOUCHED), ("b", UNTOUCHED)), "units are not those"),
-        ((("a", Level(0.25, 4)), ("b", UNTOUCHED)), "a: level 0.25x4b is not offered"),
-        ((("a", UNTOUCHED), ("b", Level(0.0, 4))), "ratios [0.0], bits [8, 32]"),
+        ((("a", Level.of(0.25, 4)), ("b", UNTOUCHED)), "a: level 0.25x4b is not offered"),
+        ((("a", UNTOUCHED), ("b", Level.of(0.0, 4))), "ratios [0.0], bits [8, 32]"),
     ],
 )
 def test_check_refuses_what_is_foreign(items: tuple[tuple[str, Level], ...], words: str) -> None:
@@ -136,7 +141,7 @@ def test_every_shipped_file_reads_and_offers_the_untouched_model(path: Path) -> 
     space = read_space(path)
     for rule in space.units.values():
         assert FLOAT_BITS in rule.quantize.bits
-        assert set(rule.quantize.bits) <= {*STORED_BITS, FLOAT_BITS}
+        assert set(rule.quantize.bits) <= {2, 3, 4, 6, 8, 16, FLOAT_BITS}
         assert rule.prune is None or 0.0 in rule.prune.ratios
     assert path.read_text().startswith("# ")  # what `autoprune spaces` shows
 

@@ -49,7 +49,14 @@ def write_rows(path: Path, *, rows: int = 400, labels: tuple[str, ...] = LABELS,
 
 def levels_of(inputs: Inputs) -> Candidate:
     """Integers of several widths, half floats, a unit left alone, heads and neurons gone."""
-    picked = [Level(0.0, 4), Level(0.0, 16), Level(0.5, 8), Level(0.25, 4), Level(0.0, 2), Level(0.5, 6)]
+    picked = [
+        Level.of(0.0, 4),
+        Level.of(0.0, 16),
+        Level.of(0.5, 8),
+        Level.of(0.25, 4),
+        Level.of(0.0, 2),
+        Level.of(0.5, 6),
+    ]
     levels = inputs.space.untouched()
     for one, level in zip(inputs.space.units, picked, strict=False):
         levels = levels.with_level(one.unit, one.nearest(level))
@@ -101,7 +108,7 @@ def facts_of(inputs: Inputs, config: Config) -> dict[str, Any]:
 def trial_of(levels: Candidate, predicted: int, size: int, score: float) -> dict[str, Any]:
     return {
         "number": TRIAL, "name": None, "failure": None, "rung": 1, "size_bytes": size,
-        "levels": {u: {"ratio": lv.ratio, "bits": lv.width} for u, lv in levels.items},
+        "levels": {u: {"ratio": lv.ratio, "bits": lv.storage.written} for u, lv in levels.items},
         "predicted_size_bytes": predicted, "latency_ms": 1.0, "latency_low_ms": 0.9, "latency_high_ms": 1.2,
         "accuracy": score, "kl": 0.1, "test_accuracy": 33.0,
     }  # fmt: skip

@@ -59,7 +59,10 @@ class Tiny:
         """What a target offers, and 8-bit activations wherever it can hold them."""
         return search_space(
             self.units,
-            lambda unit, level: target.offers(unit, level) or (level.is_integer and target.integer),
+            lambda unit, level: (
+                target.offers(unit, level)
+                or (level.storage.rounds_inputs and level.storage in target.storages)
+            ),
         )
 
     def predicted_bytes(self, target: Target, levels: Candidate, original: int) -> int:
@@ -87,11 +90,11 @@ class Tiny:
     def mixed(self) -> Candidate:
         """Integers of several widths, half floats, floats, heads and neurons gone, all at once."""
         return self.with_levels(
-            word_embeddings=Level(0.0, 4),
-            position_embeddings=Level(0.0, 16),
-            attention=Level(0.5, 3),
-            feed_forward=Level(0.5, 8),
-        ).with_level(self.units[-1].name, Level(0.0, 6))
+            word_embeddings=Level.of(0.0, 4),
+            position_embeddings=Level.of(0.0, 16),
+            attention=Level.of(0.5, 3),
+            feed_forward=Level.of(0.5, 8),
+        ).with_level(self.units[-1].name, Level.of(0.0, 6))
 
 
 def random_model(

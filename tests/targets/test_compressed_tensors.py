@@ -17,15 +17,16 @@ from safetensors.torch import load_file, save_file
 from autoprune.compress.stitch import Stitched
 from autoprune.core.errors import AutopruneError
 from autoprune.models.units import search_space
-from autoprune.space.levels import Candidate, Level, Width
+from autoprune.space.levels import Candidate, Level
 from autoprune.targets import Target, get_target, size_on_disk
 from autoprune.targets.packed import torch_runner
 from tests.support.families import make_case
+from tests.support.stored import integers_of
 from tests.support.tiny import Tiny, logits, make_tiny
 
 pytest.importorskip("compressed_tensors", reason="compressed-tensors is not installed")
 
-WIDTHS: tuple[Width, ...] = (2, 3, 4, 6, 8, "w8a8", 16, 32)
+WIDTHS: tuple[int | str, ...] = (2, 3, 4, 6, 8, "w8a8", 16, 32)
 
 PLAIN = """
 import sys
@@ -44,7 +45,7 @@ def target() -> Target:
     return get_target("compressed-tensors")
 
 
-def uniform(tiny: Tiny, target: Target, width: Width) -> Candidate:
+def uniform(tiny: Tiny, target: Target, width: int | str) -> Candidate:
     """Every unit at the width nearest to this that is offered."""
     return tiny.space_for(target).uniform(Level.of(0.0, width))
 
@@ -52,13 +53,13 @@ def uniform(tiny: Tiny, target: Target, width: Width) -> Candidate:
 def mixed(tiny: Tiny) -> Candidate:
     """One unit of each width: 3, 4, 6, 8, 8 with 8-bit activations, 16 and float."""
     candidate = tiny.with_levels(
-        word_embeddings=Level(0.0, 8),
-        position_embeddings=Level(0.0, 16),
-        attention=Level(0.0, 3),
-        feed_forward=Level(0.0, 8, 8),
+        word_embeddings=Level.of(0.0, 8),
+        position_embeddings=Level.of(0.0, 16),
+        attention=Level.of(0.0, 3),
+        feed_forward=Level.of(0.0, "w8a8"),
     )
     last = [unit for unit in tiny.units if unit.kind in ("attention", "feed_forward")][-2:]
-    return candidate.with_level(last[0].name, Level(0.0, 4)).with_level(last[1].name, Level(0.0, 6))
+    return candidate.with_level(last[0].name, Level.of(0.0, 4)).with_level(last[1].name, Level.of(0.0, 6))
 
 
 def saved(tiny: Tiny, target: Target, candidate: Candidate, folder: Path) -> Stitched:
@@ -70,7 +71,7 @@ def saved(tiny: Tiny, target: Target, candidate: Candidate, folder: Path) -> Sti
 
 @pytest.mark.parametrize("width", WIDTHS, ids=str)
 def test_transformers_gives_the_stitched_models_logits(
-    tiny: Tiny, target: Target, tmp_path: Path, width: Width
+    tiny: Tiny, target: Target, tmp_path: Path, width: int | str
 ) -> None:
     stitched = saved(tiny, target, uniform(tiny, target, width), tmp_path)
     batch = tiny.task.batch(tiny.task.validation, [0, 1, 2])
@@ -91,7 +92,7 @@ def test_packed_integers_are_ours_bit_for_bit(
     stitched = saved(tiny_bert, target, uniform(tiny_bert, target, bits), tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     middle = 2 ** (bits - 1)
-    packed = {path: one for path, one in stitched.integers.items() if one.bits == bits}
+    packed = {path: one for path, one in integers_of(stitched).items() if one.bits == bits}
     assert packed
     for path, one in packed.items():
         assert tensors[f"{path}.weight_shape"].tolist() == list(one.codes.shape)
@@ -108,7 +109,7 @@ def test_integers_of_8_bits_and_their_grids_are_ours_bit_for_bit(
     stitched = saved(tiny_bert, target, uniform(tiny_bert, target, "w8a8"), tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     assert stitched.activations
-    for path, one in stitched.integers.items():
+    for path, one in integers_of(stitched).items():
         assert torch.equal(tensors[f"{path}.weight"].short() + 128, one.codes.short())
         assert torch.equal(tensors[f"{path}.weight_scale"], one.scale)
         grid = stitched.activations.get(path)
@@ -142,12 +143,12 @@ def test_a_units_weights_share_a_scheme_and_each_weight_has_one(
     config = json.loads((tmp_path / "config.json").read_text())["quantization_config"]
     scheme_of = {path: name for name, one in config["config_groups"].items() for path in one["targets"]}
     assert sum(len(one["targets"]) for one in config["config_groups"].values()) == len(scheme_of)
-    assert scheme_of.keys() == stitched.integers.keys()
+    assert scheme_of.keys() == integers_of(stitched).keys()
     for unit in tiny_bert.units:
         # Rows of a unit, such as queries, keys and values, take the same input: runtimes fuse them.
         assert len({scheme_of.get(one.path) for one in unit.rows}) == 1
     bits = {name: one["weights"]["num_bits"] for name, one in config["config_groups"].items()}
-    assert all(bits[scheme_of[path]] == one.bits for path, one in stitched.integers.items())
+    assert all(bits[scheme_of[path]] == one.bits for path, one in integers_of(stitched).items())
     assert config["format"] == "mixed-precision"
 
 
@@ -158,7 +159,7 @@ def test_the_original_has_no_schemes(tiny_bert: Tiny, target: Target, tmp_path: 
 
 @pytest.mark.parametrize("width", WIDTHS, ids=str)
 def test_a_units_bytes_are_those_it_takes_in_the_file(
-    tiny_bert: Tiny, target: Target, tmp_path: Path, width: Width
+    tiny_bert: Tiny, target: Target, tmp_path: Path, width: int | str
 ) -> None:
     saved(tiny_bert, target, tiny_bert.space.untouched(), tmp_path / "original")
     candidate = uniform(tiny_bert, target, width)
@@ -171,7 +172,7 @@ def test_a_units_bytes_are_those_it_takes_in_the_file(
 def test_rows_that_share_no_group_size_have_one_scale(target: Target, tmp_path: Path) -> None:
     tiny = make_tiny("bert", tmp_path / "library", hidden=60, heads=3, ffn=92, vocab=50)
     stitched = saved(tiny, target, uniform(tiny, target, 3), tmp_path / "model")
-    assert any(one.scale.shape[1] == 1 and one.codes.shape[1] % 32 for one in stitched.integers.values())
+    assert any(one.scale.shape[1] == 1 and one.codes.shape[1] % 32 for one in integers_of(stitched).values())
     batch = tiny.task.timing_batch(2, 5) | {"input_ids": np.arange(10).reshape(2, 5)}
     assert np.array_equal(target.load(tmp_path / "model")(batch), logits(stitched.model, batch).numpy())
 
@@ -184,14 +185,14 @@ def test_what_transformers_could_not_load_is_not_offered(tiny: Tiny, target: Tar
 
 
 def test_removed_rows_are_refused(tiny: Tiny, target: Target, tmp_path: Path) -> None:
-    stitched = tiny.stitched_as(tiny.with_levels(feed_forward=Level(0.5, 8)))
+    stitched = tiny.stitched_as(tiny.with_levels(feed_forward=Level.of(0.5, 8)))
     with pytest.raises(AutopruneError, match=r"cannot store .*feed_forward with rows removed.*openvino"):
         target.save(stitched, tmp_path, {})
     assert not list(tmp_path.iterdir())
 
 
 def test_an_embedding_of_few_bits_is_refused(tiny: Tiny, target: Target, tmp_path: Path) -> None:
-    stitched = tiny.stitched_as(tiny.with_levels(word_embeddings=Level(0.0, 4)))
+    stitched = tiny.stitched_as(tiny.with_levels(word_embeddings=Level.of(0.0, 4)))
     with pytest.raises(
         AutopruneError, match=r"embedding \S*word_embeddings with 4 bits, but with 8, 16 or 32"
     ):
@@ -262,12 +263,12 @@ def test_a_grid_of_another_offset_changes_the_file(tiny_bert: Tiny, target: Targ
 @pytest.mark.parametrize("width", [4, "w8a8"])
 @pytest.mark.parametrize("name", ["bert-tokens", "llama", "vit"])
 def test_what_transformers_lays_out_as_here_is_loaded_by_its_class(
-    tmp_path: Path, name: str, width: Width
+    tmp_path: Path, name: str, width: int | str
 ) -> None:
     case, target = make_case(name, tmp_path / "library"), get_target("compressed-tensors")
     tiny, kind = case.tiny, case.family.kind
     stitched = tiny.stitched_as(search_space(tiny.units, target.offers).uniform(Level.of(0.0, width)))
-    assert stitched.integers
+    assert integers_of(stitched)
     target.save(stitched, tmp_path, tiny.task.batch(tiny.task.validation, [0, 1]))
     batch = tiny.task.batch(tiny.task.validation, [2, 3])
     wanted = torch_runner(stitched.model, kind)(batch)
@@ -293,9 +294,9 @@ def test_what_transformers_would_not_find_is_refused(tmp_path: Path, name: str, 
 def test_shared_weights_and_convolutions_stay_floats(tmp_path: Path, name: str) -> None:
     tiny, target = make_case(name, tmp_path / "library").tiny, get_target("compressed-tensors")
     unit = tiny.unit("word_embeddings" if name == "llama" else "patch_embeddings")
-    assert [bits for bits in unit.bits if target.offers(unit, Level(0.0, bits))] == [
-        bits for bits in unit.bits if bits >= 16
+    assert [storage for storage in unit.storages if target.offers(unit, Level(0.0, storage))] == [
+        storage for storage in unit.storages if storage.is_float
     ]
-    stitched = tiny.stitched_as(tiny.space.untouched().with_level(unit.name, Level(0.0, 8)))
+    stitched = tiny.stitched_as(tiny.space.untouched().with_level(unit.name, Level.of(0.0, 8)))
     with pytest.raises(AutopruneError, match=r"cannot store the (weight|convolution).* in integers"):
         target.save(stitched, tmp_path, tiny.task.batch(tiny.task.validation, [0, 1]))

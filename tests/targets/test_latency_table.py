@@ -24,13 +24,14 @@ from autoprune.models.units import Unit, Weight
 from autoprune.pipeline import measured_costs
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.costs import Cost, Costs
-from autoprune.space.levels import INTEGER, UNTOUCHED, Candidate, Level, SearchSpace, Width
+from autoprune.space.levels import UNTOUCHED, Candidate, Level, SearchSpace
+from autoprune.space.storage import storages_of
 from autoprune.targets.latency_table import Design, Table
 from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION
 from autoprune.tasks.task import Arrays, Encoded, Task
 from autoprune.workers.pool import SerialPool
 
-FAST: frozenset[Width] = frozenset({8, INTEGER})
+FAST = frozenset(storages_of((8, "w8a8")))
 ORIGINAL_MS = 12.0
 quick = hypothesis.settings(deadline=None, max_examples=40)
 
@@ -41,7 +42,8 @@ def unit(
     """A unit of two matrices, the second of which loses columns; one matrix where nothing is removed."""
     rows = (Weight(f"{name}.up", out, into, True),)
     cols = (Weight(f"{name}.down", into, out, True),) if len(ratios) > 1 else ()
-    return Unit(name, kind, rows, cols, out, 1, 32, ratios, bits, integer=len(ratios) > 1)
+    storages = storages_of([*bits, *(["w8a8"] if len(ratios) > 1 else [])])
+    return Unit(name, kind, rows, cols, out, 1, 32, ratios, storages)
 
 
 RATIOS, WIDE, NARROW = (0.0, 0.25, 0.5), (4, 8, 16, 32), (3, 4, 32)
@@ -55,13 +57,16 @@ UNITS = (
 SPACE = SearchSpace(tuple(one.choices for one in UNITS))
 COSTS = Costs(
     100,
-    {one.unit: {level: Cost(level.bits, level.ratio) for level in one.levels()} for one in SPACE.units},
+    {
+        one.unit: {level: Cost(level.storage.bits, level.ratio) for level in one.levels()}
+        for one in SPACE.units
+    },
 )
 
 
 def is_fast(unit: Unit, level: Level) -> bool:
     """A target that is fast with two widths, whatever the unit."""
-    return level.width in FAST
+    return level.storage in FAST
 
 
 DESIGN = Design(UNITS, SPACE, is_fast)
@@ -108,7 +113,7 @@ def test_every_way_of_computing_is_timed() -> None:
 
 def test_a_look_up_needs_no_timing() -> None:
     words = Weight("words", 1000, 64, False, is_embedding=True)
-    one = Unit("words", "embedding", (words,), (), 1000, 1, 32, (0.0,), (4, 32))
+    one = Unit("words", "embedding", (words,), (), 1000, 1, 32, (0.0,), storages_of((4, 32)))
     space = SearchSpace((one.choices,))
     design = Design((one,), space, is_fast)
     assert design.probes() == []
@@ -170,8 +175,8 @@ def test_no_time_is_negative_and_more_rows_never_take_less(seed: int, noise: flo
         assert [(c.size_bytes, c.damage) for c in table.values()] == [
             (c.size_bytes, c.damage) for c in COSTS.levels[one.unit].values()
         ]
-        for width in one.widths:
-            found = [table[Level.of(ratio, width)].latency_ms for ratio in one.ratios]
+        for storage in one.storages:
+            found = [table[Level(ratio, storage)].latency_ms for ratio in one.ratios]
             assert min(found) >= 0.0
             assert (np.diff(found) <= 1e-12).all()
 
@@ -180,9 +185,7 @@ def test_widths_that_are_not_fast_cost_what_floats_do() -> None:
     costs = DESIGN.fitted(PROBES, times_of(weights_of(0), PROBES)).applied(COSTS, ORIGINAL_MS)
     for one in SPACE.units:
         for ratio in one.ratios:
-            slow = {
-                costs.levels[one.unit][Level.of(ratio, w)].latency_ms for w in one.widths if w not in FAST
-            }
+            slow = {costs.levels[one.unit][Level(ratio, s)].latency_ms for s in one.storages if s not in FAST}
             assert len(slow) == 1
 
 
@@ -297,7 +300,7 @@ def test_scores_read_back_from_the_cache_whatever_a_unit_is_called(cache: Path) 
     """A bar in a unit's name, ratios that are no short decimals, and all workers' parts together."""
     names = ("a|b", "plain")
     scores = {
-        name: {Level(1 / 3, 4): np.full(3, k + 0.5, np.float32), UNTOUCHED: np.zeros(3, np.float32)}
+        name: {Level.of(1 / 3, 4): np.full(3, k + 0.5, np.float32), UNTOUCHED: np.zeros(3, np.float32)}
         for k, name in enumerate(names)
     }
     units = tuple(unit(name, "heads", 8, 8, ratios=(0.0, 1 / 3), bits=(4, 32)) for name in names)
@@ -338,7 +341,9 @@ def blocks(count: int = 12) -> tuple[Unit, ...]:
     for k in range(count):
         c = 16 * (k + 1)
         rows, cols = Weight(f"b{k}.in", c, 64, True), Weight(f"b{k}.out", 64, c, True)
-        out.append(Unit(f"block.{k}", "channels", (rows,), (cols,), c, 1, 32, (0.0, 0.5, 0.75), (8, 32)))
+        out.append(
+            Unit(f"block.{k}", "channels", (rows,), (cols,), c, 1, 32, (0.0, 0.5, 0.75), storages_of((8, 32)))
+        )
     return tuple(out)
 
 
@@ -350,7 +355,10 @@ def error_where_it_is_quickest(seed: int) -> float:
     own = {one.name: rng.uniform(0.8, 1.2) for one in units}
 
     def time(one: Candidate) -> float:
-        each = [own[n] * (0.1 + 0.9 * (1 - lv.ratio)) * (0.5 if lv.bits == 8 else 1) for n, lv in one.items]
+        each = [
+            own[n] * (0.1 + 0.9 * (1 - lv.ratio)) * (0.5 if lv.storage.bits == 8 else 1)
+            for n, lv in one.items
+        ]
         return (1.0 + sum(each)) / (1.0 + sum(own.values()))
 
     probes = design.probes()

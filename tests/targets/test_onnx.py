@@ -19,17 +19,20 @@ import autoprune
 from autoprune.compress.integers import round_nearest
 from autoprune.compress.packing import unpack_dense
 from autoprune.compress.stitch import Stitched
+from autoprune.compress.stored import HalfFloats
 from autoprune.compress.surgery import replace_
 from autoprune.core.errors import AutopruneError
 from autoprune.export.artifact import write_artifact
-from autoprune.space.levels import UNTOUCHED, Level, Width
+from autoprune.space.levels import UNTOUCHED, Level
+from autoprune.space.storage import STATIC8
 from autoprune.targets import get_target
 from autoprune.targets.onnx import target as onnx_target
 from autoprune.targets.onnx.target import GRAPH
 from autoprune.tasks.task import Batch
+from tests.support.stored import half_of, integers_of
 from tests.support.tiny import Tiny, logits, make_tiny
 
-WIDTHS: tuple[Width, ...] = (2, 4, 8, "w8a8")
+WIDTHS: tuple[int | str, ...] = (2, 4, 8, "w8a8")
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +71,12 @@ def unpacked(packed: NDArray[np.uint8], bits: int, columns: int) -> NDArray[np.u
 @pytest.mark.parametrize("ratio", [0.0, 0.5])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_weight_has_an_operator_of_integers(
-    tiny: Tiny, tmp_path: Path, width: Width, ratio: float
+    tiny: Tiny, tmp_path: Path, width: int | str, ratio: float
 ) -> None:
     stitched, proto = saved(tiny, Level.of(ratio, width), tmp_path)
     found = operators(proto)
-    embeddings = sum(path.endswith("_embeddings") for path in stitched.integers)
-    products = len(stitched.integers) - embeddings
+    embeddings = sum(path.endswith("_embeddings") for path in integers_of(stitched))
+    products = len(integers_of(stitched)) - embeddings
     assert found["GatherBlockQuantized"] == embeddings > 0
     assert found["MatMulIntegerToFloat"] == len(stitched.activations)
     assert found["MatMulNBits"] == products - len(stitched.activations)
@@ -82,16 +85,16 @@ def test_every_weight_has_an_operator_of_integers(
 
 
 def test_layers_that_read_the_same_grid_share_its_rounding(tiny_bert: Tiny, tmp_path: Path) -> None:
-    stitched, proto = saved(tiny_bert, Level(0.0, 8, 8), tmp_path)
+    stitched, proto = saved(tiny_bert, Level.of(0.0, "w8a8"), tmp_path)
     queries = sum(path.endswith("query") for path in stitched.activations)  # and their keys and values
     assert operators(proto)["QuantizeLinear"] == len(stitched.activations) - 2 * queries
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_integers_in_the_file_are_ours(wide: Tiny, tmp_path: Path, width: Width) -> None:
+def test_the_integers_in_the_file_are_ours(wide: Tiny, tmp_path: Path, width: int | str) -> None:
     stitched, proto = saved(wide, Level.of(0.0, width), tmp_path)
     found = constants(proto)
-    for path, one in stitched.integers.items():
+    for path, one in integers_of(stitched).items():
         codes, scale = found[f"{path}.codes"], found[f"{path}.scale.half"]
         assert scale.dtype == np.float16
         assert np.array_equal(scale.reshape(one.scale.shape), one.scale.numpy())
@@ -106,22 +109,22 @@ def test_the_integers_in_the_file_are_ours(wide: Tiny, tmp_path: Path, width: Wi
 
 
 def test_half_floats_are_stored_as_such(tiny_bert: Tiny, tmp_path: Path) -> None:
-    stitched, proto = saved(tiny_bert, Level(0.0, 16), tmp_path)
+    stitched, proto = saved(tiny_bert, Level.of(0.0, 16), tmp_path)
     found, state = constants(proto), stitched.model.state_dict()
-    for path in stitched.half:
+    for path in half_of(stitched):
         assert np.array_equal(found[f"{path}.half"], state[f"{path}.weight"].half().numpy())
         assert f"model.{path}.weight" not in found
 
 
 def test_no_float_of_a_weight_is_left_and_nothing_is_unused(tiny_bert: Tiny, tmp_path: Path) -> None:
-    stitched, proto = saved(tiny_bert, Level(0.5, 4), tmp_path)
+    stitched, proto = saved(tiny_bert, Level.of(0.5, 4), tmp_path)
     read = {name for node in proto.graph.node for name in node.input}
     found = constants(proto)
     assert found.keys() <= read
-    assert not {f"model.{path}.weight" for path in stitched.integers} & found.keys()
+    assert not {f"model.{path}.weight" for path in integers_of(stitched)} & found.keys()
 
 
-@pytest.mark.parametrize("level", [UNTOUCHED, Level(0.5, 4), Level(0.5, 8, 8)], ids=str)
+@pytest.mark.parametrize("level", [UNTOUCHED, Level.of(0.5, 4), Level.of(0.5, "w8a8")], ids=str)
 def test_the_checker_passes_and_inputs_are_dynamic(tiny: Tiny, tmp_path: Path, level: Level) -> None:
     _, proto = saved(tiny, level, tmp_path)
     onnx.checker.check_model(proto)
@@ -145,7 +148,7 @@ def test_every_width_is_computed_with_every_group_size(
     module: Any = stitched.model.get_submodule(path)
     integers = round_nearest(module.weight.detach(), bits=bits, group_size=group_size)
     replace_(stitched.model, path, integers.dequantize(), module.bias)
-    one = Stitched(stitched.model, {path: integers}, frozenset(), {}, stitched.levels)
+    one = Stitched(stitched.model, {path: integers}, stitched.levels)
     target = get_target("onnx")
     target.save(one, tmp_path, example)
     wanted = logits(one.model, example).numpy()
@@ -155,7 +158,7 @@ def test_every_width_is_computed_with_every_group_size(
 def test_a_layer_multiplied_as_integers_is_on_its_grid(
     tiny_bert: Tiny, tmp_path: Path, example: Batch
 ) -> None:
-    stitched, proto = saved(tiny_bert, Level(0.0, 8, 8), tmp_path)
+    stitched, proto = saved(tiny_bert, Level.of(0.0, "w8a8"), tmp_path)
     found = constants(proto)
     products = [node for node in proto.graph.node if node.op_type == "MatMulIntegerToFloat"]
     grids = {(float(found[node.input[2]]), int(found[node.input[4]])) for node in products}
@@ -168,7 +171,7 @@ def test_a_layer_multiplied_as_integers_is_on_its_grid(
 def test_signed_codes_made_unsigned_give_the_same(
     tiny_bert: Tiny, tmp_path: Path, example: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved(tiny_bert, Level(0.0, 8, 8), tmp_path)
+    saved(tiny_bert, Level.of(0.0, "w8a8"), tmp_path)
     target, got = get_target("onnx"), []
     for overflow in (False, True):
         monkeypatch.setattr(onnx_target, "_sums_overflow", lambda overflow=overflow: overflow)
@@ -187,7 +190,8 @@ def test_equal_weights_that_the_exporter_keeps_once_come_out_right(
     with torch.no_grad():
         modules[0].weight.copy_(modules[0].weight.half())
         modules[1].weight.copy_(modules[0].weight)
-    both = Stitched(stitched.model, {}, frozenset({one, other}), {}, stitched.levels)
+    halves = {path: HalfFloats(module.weight) for path, module in zip((one, other), modules, strict=True)}
+    both = Stitched(stitched.model, halves, stitched.levels)
     target = get_target("onnx")
     target.save(both, tmp_path, example)
     wanted = logits(stitched.model, example).numpy()
@@ -200,20 +204,23 @@ def test_equal_weights_that_the_exporter_keeps_once_come_out_right(
 def test_groups_that_its_operators_lack_are_not_offered(tmp_path: Path) -> None:
     sizes = {"hidden": 72, "heads": 3, "ffn": 144, "layers": 1}  # groups of 8 and 16
     tiny, target = make_tiny("bert", tmp_path, **sizes), get_target("onnx")
-    offered = {unit.name: {b for b in unit.bits if target.offers(unit, Level(0.0, b))} for unit in tiny.units}
+    offered = {
+        unit.name: {s.bits for s in unit.storages if s != STATIC8 and target.offers(unit, Level(0.0, s))}
+        for unit in tiny.units
+    }
     assert all(bits == {16, 32} for bits in offered.values())
-    assert target.offers(tiny.unit("attention"), Level(0.0, 8, 8))
-    assert not target.offers(tiny.unit("word_embeddings"), Level(0.0, 8, 8))
+    assert target.offers(tiny.unit("attention"), Level.of(0.0, "w8a8"))
+    assert not target.offers(tiny.unit("word_embeddings"), Level.of(0.0, "w8a8"))
     batch = tiny.task.batch(tiny.task.validation, [0, 1])
     with pytest.raises(AutopruneError, match="word_embeddings has 4 bits with a scale for 8; target onnx"):
-        target.save(tiny.stitched(Level(0.5, 4)), tmp_path, batch)
-    stitched, _ = saved(tiny, Level(0.5, 8, 8), tmp_path)
+        target.save(tiny.stitched(Level.of(0.5, 4)), tmp_path, batch)
+    stitched, _ = saved(tiny, Level.of(0.5, "w8a8"), tmp_path)
     wanted = logits(stitched.model, batch).numpy()
     assert np.abs(target.load(tmp_path)(batch) - wanted).max() <= target.tolerance * wanted.std()
 
 
 def test_inputs_that_do_not_fit_are_named_with_the_file(tiny_bert: Tiny, tmp_path: Path) -> None:
-    saved(tiny_bert, Level(0.0, 4), tmp_path)
+    saved(tiny_bert, Level.of(0.0, 4), tmp_path)
     run = get_target("onnx").load(tmp_path)
     batch = tiny_bert.task.timing_batch(1, 8)
     path = str(tmp_path / GRAPH)
@@ -226,9 +233,9 @@ def test_inputs_that_do_not_fit_are_named_with_the_file(tiny_bert: Tiny, tmp_pat
 
 
 def test_a_weight_that_the_graph_lacks_is_refused(tiny_bert: Tiny, tmp_path: Path, example: Batch) -> None:
-    stitched = tiny_bert.stitched(Level(0.0, 4))
-    lost = {"bert.nowhere": next(iter(stitched.integers.values()))}
-    broken = Stitched(stitched.model, lost, frozenset(), {}, stitched.levels)
+    stitched = tiny_bert.stitched(Level.of(0.0, 4))
+    lost = {"bert.nowhere": next(iter(integers_of(stitched).values()))}
+    broken = Stitched(stitched.model, lost, stitched.levels)
     with pytest.raises(AutopruneError, match=r"graph has no weight bert\.nowhere"):
         get_target("onnx").save(broken, tmp_path, example)
 
@@ -250,7 +257,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_fresh_process_prints_nothing(tiny_bert: Tiny, tmp_path: Path) -> None:
-    saved(tiny_bert, Level(0.5, 8, 8), tmp_path)
+    saved(tiny_bert, Level.of(0.5, "w8a8"), tmp_path)
     np.savez(tmp_path / "batch.npz", **tiny_bert.task.timing_batch(2, 8))
     code = (
         "import sys, numpy as np; from pathlib import Path; from autoprune.targets import get_target;"
@@ -264,7 +271,7 @@ def test_a_fresh_process_prints_nothing(tiny_bert: Tiny, tmp_path: Path) -> None
 
 
 def test_saving_prints_nothing(tiny_bert: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    saved(tiny_bert, Level(0.5, 8, 8), tmp_path)
+    saved(tiny_bert, Level.of(0.5, "w8a8"), tmp_path)
     assert capfd.readouterr() == ("", "")
 
 
@@ -273,7 +280,7 @@ def test_an_export_keeps_widths_it_lacks_in_wider_ones_without_changing_a_value(
     tiny_bert: Tiny, tmp_path: Path, bits: int, kept: int
 ) -> None:
     """Of a model that was searched for another target: the same codes, scales and zero points."""
-    stitched = tiny_bert.stitched(Level(0.0, bits))
+    stitched = tiny_bert.stitched(Level.of(0.0, bits))
     tokens = tmp_path / "tokens"
     tokens.mkdir()
     batch = tiny_bert.task.batch(tiny_bert.task.validation, [0, 1])

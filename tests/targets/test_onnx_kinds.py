@@ -20,7 +20,7 @@ from autoprune.compress.stitch import Stitched
 from autoprune.compress.surgery import FewerTokens, replace_
 from autoprune.models.spec import Architecture
 from autoprune.models.units import search_space
-from autoprune.space.levels import UNTOUCHED, Candidate, Level, Width
+from autoprune.space.levels import UNTOUCHED, Candidate, Level
 from autoprune.targets import get_target, size_on_disk
 from autoprune.targets.decoding import Decoder
 from autoprune.targets.onnx import target as onnx_target
@@ -28,6 +28,7 @@ from autoprune.targets.onnx.target import GRAPH
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.kinds import CAUSAL_LM, IMAGE_CLASSIFICATION
 from tests.support.families import make_case
+from tests.support.stored import integers_of
 from tests.support.tiny import Tiny
 
 ONNX = get_target("onnx")
@@ -90,7 +91,7 @@ def with_rounded_biases(stitched: Stitched, proto: Any) -> nn.Module:
     for path, grid in stitched.activations.items():
         if f"{path}.bias" in named:
             bias = stitched.model.get_submodule(path).bias
-            step = grid.scale * stitched.integers[path].scale[:, 0].double()
+            step = grid.scale * integers_of(stitched)[path].scale[:, 0].double()
             with torch.no_grad():
                 bias.copy_((bias.double() / step).round() * step)
     return stitched.model
@@ -102,7 +103,7 @@ def with_rounded_biases(stitched: Stitched, proto: Any) -> nn.Module:
 @pytest.mark.parametrize("width", [32, 8, "w8a8"])
 @pytest.mark.parametrize("name", TEXT + IMAGE)
 def test_answers_are_those_of_the_stitched_model_and_bytes_as_predicted(
-    library: Path, tmp_path: Path, name: str, width: Width
+    library: Path, tmp_path: Path, name: str, width: int | str
 ) -> None:
     tiny = tiny_of(name, library)
     _, proto = saved(tiny, tiny.space.untouched(), tmp_path / "original")
@@ -138,7 +139,7 @@ def test_any_length_is_declared_where_it_may_have_any(library: Path, tmp_path: P
 @pytest.mark.parametrize("width", [32, 4, "w8a8"])
 @pytest.mark.parametrize("name", ["bert-tokens", "llama"])
 def test_layers_of_which_nothing_is_left_and_tokens_that_are_gone(
-    library: Path, tmp_path: Path, name: str, width: Width
+    library: Path, tmp_path: Path, name: str, width: int | str
 ) -> None:
     tiny = tiny_of(name, library)
     units = tuple(
@@ -170,11 +171,11 @@ def test_layers_of_which_nothing_is_left_and_tokens_that_are_gone(
 def test_a_weight_of_two_layers_is_stored_once(library: Path, tmp_path: Path, name: str, bits: int) -> None:
     tiny = tiny_of(name, library)
     unit = tiny.unit("word_embeddings")
-    candidate = tiny.space.untouched().with_level(unit.name, Level(0.0, bits))
+    candidate = tiny.space.untouched().with_level(unit.name, Level.of(0.0, bits))
     stitched, proto = saved(tiny, candidate, tmp_path)
-    found, (path,) = operators(proto), stitched.integers
+    found, (path,) = operators(proto), integers_of(stitched)
     assert found["GatherBlockQuantized"] == found["MatMulNBits"] == 1
-    one = stitched.integers[path]
+    one = integers_of(stitched)[path]
     named = {name: x for name, x in constants(proto).items() if path in name}
     assert named.keys() == {f"{path}.codes", f"{path}.scale.half", f"{path}.zero", f"{path}.blocks"}
     assert named[f"{path}.codes"].nbytes * 8 == one.codes.numel() * bits
@@ -184,7 +185,7 @@ def test_a_weight_of_two_layers_is_stored_once(library: Path, tmp_path: Path, na
 @pytest.mark.parametrize("name", ["gpt2", "llama", "qwen3"])
 def test_step_by_step_is_as_at_once(library: Path, tmp_path: Path, name: str) -> None:
     tiny = tiny_of(name, library)
-    stitched, _ = saved(tiny, nearest(tiny, Level(0.5, 16)), tmp_path)
+    stitched, _ = saved(tiny, nearest(tiny, Level.of(0.5, 16)), tmp_path)
     run = ONNX.load(tmp_path)
     assert isinstance(run, Decoder)
     assert run(tiny.task.timing_batch(2, 7)).shape == (2, 1, 160)
@@ -206,11 +207,11 @@ def test_integers_of_convolutions_are_ours_and_computed_with_exactly(
     library: Path, tmp_path: Path, name: str, bits: int
 ) -> None:
     tiny = tiny_of(name, library)
-    candidate = nearest(tiny, Level(0.0, bits)).with_level(tiny.unit("classifier").name, UNTOUCHED)
+    candidate = nearest(tiny, Level.of(0.0, bits)).with_level(tiny.unit("classifier").name, UNTOUCHED)
     stitched, proto = saved(tiny, candidate, tmp_path)
     found, kernels = constants(proto), {x.name: x for x in proto.graph.initializer}
-    assert stitched.integers
-    for path, one in stitched.integers.items():
+    assert integers_of(stitched)
+    for path, one in integers_of(stitched).items():
         codes = found[f"{path}.codes"].astype(np.uint8).reshape(one.codes.shape)
         assert np.array_equal(codes, one.codes.numpy())
         data = kernels[f"{path}.codes"].raw_data
@@ -222,7 +223,7 @@ def test_integers_of_convolutions_are_ours_and_computed_with_exactly(
 @pytest.mark.parametrize("name", ["resnet-bottleneck", "efficientnet-lite", "mobilenet_v2"])
 def test_convolutions_multiply_integers_and_hand_on_codes(library: Path, tmp_path: Path, name: str) -> None:
     tiny = tiny_of(name, library)
-    stitched, proto = saved(tiny, nearest(tiny, Level(0.0, 8, 8)), tmp_path)
+    stitched, proto = saved(tiny, nearest(tiny, Level.of(0.0, "w8a8")), tmp_path)
     found = operators(proto)
     assert found["QLinearConv"] >= len(stitched.activations) // 2
     assert found["Conv"] <= 1  # the stem, of 3 channels
@@ -236,7 +237,7 @@ def test_signed_codes_made_unsigned_give_the_same(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny = tiny_of("resnet", library)
-    saved(tiny, nearest(tiny, Level(0.0, 8, 8)), tmp_path)
+    saved(tiny, nearest(tiny, Level.of(0.0, "w8a8")), tmp_path)
     got = []
     for overflow in (False, True):
         monkeypatch.setattr(onnx_target, "_sums_overflow", lambda overflow=overflow: overflow)
@@ -284,8 +285,8 @@ def test_integers_are_multiplied_however_a_kernel_is_slid(
     one = round_nearest(weight, bits=8, group_size=weight.shape[1], symmetric=True)
     replace_(model, "middle", one.dequantize(), model.middle.bias, Activations(0.01, zero))
     pixels = torch.randn(3, 3, 9, 11).numpy()
-    levels = Candidate((("middle", Level(0.0, 8, 8)),))
-    stitched = Stitched(model, {"middle": one}, frozenset(), {}, levels, Architecture(IMAGE_CLASSIFICATION))
+    levels = Candidate((("middle", Level.of(0.0, "w8a8")),))
+    stitched = Stitched(model, {"middle": one}, levels, Architecture(IMAGE_CLASSIFICATION))
     ONNX.save(stitched, tmp_path, {"pixel_values": pixels[:2]})
     batch = {"pixel_values": pixels}
     wanted, got = torch_runner(model, IMAGE_CLASSIFICATION)(batch), ONNX.load(tmp_path)(batch)

@@ -39,6 +39,7 @@ from autoprune.tasks.kinds import (
 )
 from autoprune.tasks.task import Arrays, Batch, Encoded, Task
 from tests.support.bare_runtime import Case, run_alone
+from tests.support.stored import integers_of
 from tests.support.tiny import Tiny
 
 EXACT = 1e-4
@@ -275,13 +276,25 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Making:
 
 # ---- every kind ---------------------------------------------------------------------------------
 
-GONE, HALF = Level(1.0, 4), Level(0.5, 3)
+GONE, HALF = Level.of(1.0, 4), Level.of(0.5, 3)
 INTEGERS: Mapping[str, Mapping[str, Level | tuple[Level, ...]]] = {
-    TOKENS: {"words": Level(0.5, 6), "attention": (GONE, HALF), "feed_forward": (HALF, Level(1.0, 8))},
-    EMBEDDING: {"words": Level(0.5, 3), "attention": (HALF, GONE), "feed_forward": Level(0.0, 16)},
-    IMAGES: {"stem": Level(0.0, 6), "block": (Level(0.5, 3), Level(0.5, 4)), "last": Level(0.5, 16)},
-    "llama": {"words": Level(0.0, 6), "attention": (GONE, HALF), "feed_forward": (HALF, Level(1.0, 16))},
-    "gpt2": {"words": Level(0.0, 3), "attention": (HALF, GONE), "feed_forward": (Level(1.0), Level(0.5, 6))},
+    TOKENS: {"words": Level.of(0.5, 6), "attention": (GONE, HALF), "feed_forward": (HALF, Level.of(1.0, 8))},
+    EMBEDDING: {"words": Level.of(0.5, 3), "attention": (HALF, GONE), "feed_forward": Level.of(0.0, 16)},
+    IMAGES: {
+        "stem": Level.of(0.0, 6),
+        "block": (Level.of(0.5, 3), Level.of(0.5, 4)),
+        "last": Level.of(0.5, 16),
+    },
+    "llama": {
+        "words": Level.of(0.0, 6),
+        "attention": (GONE, HALF),
+        "feed_forward": (HALF, Level.of(1.0, 16)),
+    },
+    "gpt2": {
+        "words": Level.of(0.0, 3),
+        "attention": (HALF, GONE),
+        "feed_forward": (Level(1.0), Level.of(0.5, 6)),
+    },
 }
 """Of each kind a candidate with weights of many widths, and layers without heads or neurons; none of whose
 kernels rounds what it reads."""
@@ -308,7 +321,7 @@ def test_each_kind_answers_as_torch_does_and_weighs_what_was_predicted(
         assert one.predicted(which, original) == pytest.approx(size, rel=SIZE_TOLERANCE, abs=text)
 
 
-@pytest.mark.parametrize("level", [Level(0.0, 8, 8), Level(0.5, 4)], ids=str)
+@pytest.mark.parametrize("level", [Level.of(0.0, "w8a8"), Level.of(0.5, 4)], ids=str)
 @pytest.mark.parametrize("name", [EMBEDDING, IMAGES, "llama"])
 def test_bytes_are_predicted_at_one_level_of_all(
     made: Making, name: str, level: Level, tmp_path: Path
@@ -320,7 +333,7 @@ def test_bytes_are_predicted_at_one_level_of_all(
     assert predicted == pytest.approx(size_on_disk(OPENVINO, tmp_path / "model"), rel=SIZE_TOLERANCE)
 
 
-@pytest.mark.parametrize("level", [UNTOUCHED, Level(0.0, 16), Level(0.0, 4)], ids=str)
+@pytest.mark.parametrize("level", [UNTOUCHED, Level.of(0.0, 16), Level.of(0.0, 4)], ids=str)
 def test_a_weight_that_two_layers_share_is_stored_once(made: Making, level: Level, tmp_path: Path) -> None:
     one = made("llama")
     one.saved(one.candidate(words=level), tmp_path)
@@ -349,7 +362,7 @@ def precisions(folder: Path) -> dict[str, set[str]]:
 
 def test_convolutions_multiply_integers_and_answer_as_torch_does(made: Making, tmp_path: Path) -> None:
     one = made(IMAGES)
-    stitched = one.saved(one.uniform(Level(0.5, 8, 8)), tmp_path)
+    stitched = one.saved(one.uniform(Level.of(0.5, "w8a8")), tmp_path)
     assert len(stitched.activations) == 9
     assert precisions(tmp_path)["Convolution"] <= {"u8", "i8"}
     wanted, got = one.answers(stitched), OPENVINO.load(tmp_path)(one.batch)
@@ -359,11 +372,11 @@ def test_convolutions_multiply_integers_and_answer_as_torch_does(made: Making, t
 def test_a_convolution_is_fast_in_integers_alone(made: Making, tmp_path: Path) -> None:
     one = made(IMAGES)
     block = next(unit for unit in one.units if unit.kind == "block")
-    one.saved(one.uniform(Level(0.0, 8)), tmp_path)
+    one.saved(one.uniform(Level.of(0.0, 8)), tmp_path)
     assert precisions(tmp_path)["Convolution"] == {"f32"}
     linear = next(unit for unit in made(TOKENS).units if unit.kind == "feed_forward")
     fast = [
-        [level.width for level in unit.levels(0.0) if is_fast(OPENVINO, unit, level)]
+        [level.storage.written for level in unit.levels(0.0) if is_fast(OPENVINO, unit, level)]
         for unit in (block, linear)
     ]
     assert fast == [["w8a8"], [8, "w8a8", 4, 2]]
@@ -429,7 +442,7 @@ def test_each_kind_runs_at_two_bits_with_no_settings(made: Making, name: str, tm
     import openvino
 
     one, folder, batch = made(name), str(tmp_path), str(tmp_path / "batch.npz")
-    one.saved(one.uniform(Level(0.5, 2)), tmp_path)
+    one.saved(one.uniform(Level.of(0.5, 2)), tmp_path)
     ports = {
         port.get_any_name(): port.get_partial_shape()
         for port in openvino.Core().read_model(tmp_path / "model.xml").inputs
@@ -474,9 +487,9 @@ def test_it_reports_nothing_over_the_network() -> None:
 
 
 def test_a_weight_that_its_graph_lacks_is_refused(tiny_bert: Tiny, tmp_path: Path) -> None:
-    stitched = tiny_bert.stitched(Level(0.0, 4))
-    lost = {"bert.nowhere": next(iter(stitched.integers.values()))}
-    broken = replace(stitched, integers=lost, half=frozenset())
+    stitched = tiny_bert.stitched(Level.of(0.0, 4))
+    lost = {"bert.nowhere": next(iter(integers_of(stitched).values()))}
+    broken = replace(stitched, stored=lost)
     with pytest.raises(AutopruneError, match=r"no weight of bert\.nowhere"):
         OPENVINO.save(broken, tmp_path, tiny_bert.task.batch(tiny_bert.task.test, [0]))
 

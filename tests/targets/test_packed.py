@@ -21,12 +21,14 @@ from autoprune.compress import entropy
 from autoprune.compress.integers import Integers, round_nearest
 from autoprune.compress.stitch import Stitched
 from autoprune.core.errors import AutopruneError
-from autoprune.space.levels import FLOAT_BITS, INTEGER, STORED_BITS, Level, Width
+from autoprune.space.levels import Level
+from autoprune.space.storage import FLOAT_BITS
 from autoprune.targets import get_target
 from autoprune.targets.packed import ENTROPY, PLAIN, STORAGES, WEIGHTS, Packed, read_packed
+from tests.support.stored import half_of, integers_of
 from tests.support.tiny import Tiny, make_tiny
 
-WIDTHS: list[Width] = [*STORED_BITS, INTEGER, FLOAT_BITS]
+WIDTHS: list[int | str] = [2, 3, 4, 6, 8, 16, "w8a8", FLOAT_BITS]
 INTEGER_BITS = (2, 3, 4, 6, 8)
 quick = hypothesis.settings(deadline=None, max_examples=30)
 
@@ -39,10 +41,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 def same(one: Stitched, other: Stitched) -> bool:
     """Whether two models are equal bit for bit, integers and grids too."""
-    assert (one.levels, one.half, one.activations) == (other.levels, other.half, other.activations)
-    assert one.integers.keys() == other.integers.keys()
-    for path, mine in one.integers.items():
-        theirs = other.integers[path]
+    assert (one.levels, half_of(one), one.activations) == (other.levels, half_of(other), other.activations)
+    assert integers_of(one).keys() == integers_of(other).keys()
+    for path, mine in integers_of(one).items():
+        theirs = integers_of(other)[path]
         assert mine.bits == theirs.bits
         assert all(torch.equal(getattr(mine, x), getattr(theirs, x)) for x in ("codes", "scale", "zero"))
     mine, theirs = one.model.state_dict(), other.model.state_dict()
@@ -70,7 +72,7 @@ def random_integers(bits: int, o: int = 64, i: int = 256) -> Integers:
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_it_brings_back_the_stitched_model_bit_for_bit(
-    tiny: Tiny, tmp_path: Path, width: Width, storage: str
+    tiny: Tiny, tmp_path: Path, width: int | str, storage: str
 ) -> None:
     stitched = tiny.stitched(Level.of(0.5, width))
     Packed(storage).save(stitched, tmp_path, {})
@@ -78,7 +80,7 @@ def test_it_brings_back_the_stitched_model_bit_for_bit(
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_coded_storage_is_smaller_and_the_same_model(small: Tiny, tmp_path: Path, width: Width) -> None:
+def test_coded_storage_is_smaller_and_the_same_model(small: Tiny, tmp_path: Path, width: int | str) -> None:
     stitched, sizes = small.stitched(Level.of(0.5, width)), {}
     for storage in STORAGES:
         folder = tmp_path / storage
@@ -102,7 +104,7 @@ def test_mixed_levels_and_a_mixed_file_come_back(small: Tiny, tmp_path: Path) ->
 
 
 def test_a_file_from_before_activations_were_noted_has_none(small: Tiny, tmp_path: Path) -> None:
-    stitched = small.stitched(Level(0.0, 4))
+    stitched = small.stitched(Level.of(0.0, 4))
     Packed().save(stitched, tmp_path, {})
     tensors, about = opened(tmp_path)
     del about["activations"]
@@ -179,7 +181,7 @@ def test_codes_take_little_more_than_their_entropy(bits: int) -> None:
 
 @pytest.fixture
 def coded(small: Tiny, tmp_path: Path) -> Path:
-    Packed(ENTROPY).save(small.stitched(Level(0.5, 4)), tmp_path, {})
+    Packed(ENTROPY).save(small.stitched(Level.of(0.5, 4)), tmp_path, {})
     return tmp_path
 
 
@@ -292,7 +294,7 @@ def test_a_missing_package_is_named_with_its_command(
     monkeypatch.setitem(sys.modules, "zstandard", None)  # an import of it fails now
     for action in (
         lambda: read_packed(coded),
-        lambda: Packed(ENTROPY).save(small.stitched(Level(0.0, 8)), tmp_path, {}),
+        lambda: Packed(ENTROPY).save(small.stitched(Level.of(0.0, 8)), tmp_path, {}),
     ):
         with pytest.raises(AutopruneError, match=r"pip install 'autoprune\[entropy\]'"):
             action()

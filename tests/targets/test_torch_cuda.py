@@ -14,14 +14,14 @@ from autoprune.compress.activations import Activations, integer_class
 from autoprune.compress.integers import Integers
 from autoprune.compress.surgery import replace_
 from autoprune.core.errors import AutopruneError
-from autoprune.space.levels import Level, Width
+from autoprune.space.levels import Level
 from autoprune.targets import Target, get_target
 from autoprune.targets.packed import read_packed
 from autoprune.targets.torch_cuda import IntegerProduct, Torch, with_integer_products
 from tests.support.tiny import Tiny, logits
 
 HAS_GPU = torch.cuda.is_available()
-WIDTHS: tuple[Width, ...] = (2, 3, 4, 6, 8, "w8a8", 16, 32)
+WIDTHS: tuple[int | str, ...] = (2, 3, 4, 6, 8, "w8a8", 16, 32)
 
 needs_gpu = pytest.mark.skipif(not HAS_GPU, reason="torch sees no CUDA device")
 
@@ -71,7 +71,7 @@ def test_few_rows_are_as_good_as_many(shape: tuple[int, ...]) -> None:
 
 
 def test_a_whole_model_gives_the_stitched_models_logits(tiny: Tiny) -> None:
-    stitched = tiny.stitched(Level(0.5, 8, 8))
+    stitched = tiny.stitched(Level.of(0.5, "w8a8"))
     batch = tiny.task.batch(tiny.task.validation, [0, 1, 2])
     wanted = logits(stitched.model, batch)
     paths = set(stitched.activations)
@@ -81,7 +81,7 @@ def test_a_whole_model_gives_the_stitched_models_logits(tiny: Tiny) -> None:
 
 
 def test_the_file_is_packeds(tiny: Tiny, target: Target, tmp_path: Path) -> None:
-    stitched = tiny.stitched(Level(0.5, 8, 8))
+    stitched = tiny.stitched(Level.of(0.5, "w8a8"))
     target.save(stitched, tmp_path, {})
     assert list(target.files(tmp_path)) == [tmp_path / "model.safetensors"]
     again = read_packed(tmp_path)
@@ -95,7 +95,7 @@ def test_8_bit_activations_are_offered_where_the_kernel_takes_the_shapes(tiny: T
     assert [w for w in WIDTHS if target.offers(attention, Level.of(0.5, w))] == list(WIDTHS)
     assert [w for w in WIDTHS if target.offers(embedding, Level.of(0.0, w))] == [2, 3, 4, 6, 8, 16, 32]
     odd = tuple(dataclasses.replace(one, rows=60) for one in attention.rows)
-    assert not target.offers(dataclasses.replace(attention, rows=odd), Level(0.0, 8, 8))
+    assert not target.offers(dataclasses.replace(attention, rows=odd), Level.of(0.0, "w8a8"))
 
 
 @pytest.mark.skipif(HAS_GPU, reason="torch sees a CUDA device")
@@ -107,7 +107,7 @@ def test_without_a_gpu_it_says_what_is_needed() -> None:
 @needs_gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize("width", [8, "w8a8", 16, 32], ids=str)
-def test_on_a_gpu_it_gives_the_stitched_models_logits(tiny: Tiny, tmp_path: Path, width: Width) -> None:
+def test_on_a_gpu_it_gives_the_stitched_models_logits(tiny: Tiny, tmp_path: Path, width: int | str) -> None:
     target = Torch()
     stitched = tiny.stitched(Level.of(0.5, width))
     target.save(stitched, tmp_path, {})

@@ -1,10 +1,10 @@
-"""How latency was predicted and how well that held, and which widths save bytes alone, in words."""
+"""How latency was predicted and how well that held, and which storages save bytes alone, in words."""
 
 from __future__ import annotations
 
 from autoprune.report.text import listed, plural, share
-from autoprune.run.front_schema import Front, Width
-from autoprune.space.levels import FLOAT_BITS, INTEGER
+from autoprune.run.front_schema import Front
+from autoprune.space.storage import FLOAT32, STATIC8, Storage
 
 METHOD = (
     "What a unit takes at each level was fitted to whole models timed on the target before the trials; a "
@@ -41,25 +41,17 @@ def _on_trials(front: Front) -> str:
 
 
 def bytes_alone(front: Front) -> str:
-    """Widths of the front's members that the target computes no faster than floats; empty if none."""
-    slow = [one for one in _used(front) if not _is_fast(front, one)]
+    """Storages of the front's members that the target computes no faster than floats; empty if none."""
+    slow = [storage for storage in _used(front) if not front.run.is_fast(storage)]
     if not slow:
         return ""
-    verb, they = ("saves", "it is") if slow == [INTEGER] else ("save", "they are")
+    verb, they = ("saves", "it is") if slow == [STATIC8] else ("save", "they are")
     where = f" on {front.run.target}" if front.run.target else " on this target"
     return f"{listed(slow)} {verb} bytes alone{where}: {they} computed no faster than floats."
 
 
-def _used(front: Front) -> list[Width]:
-    """Widths below float that any member of the front has."""
-    members = [one for one in front.trials if one.on_front]
-    found = {level.bits for one in members for level in (one.levels or {}).values()}
-    return [one for one in found if one != FLOAT_BITS]
-
-
-def _is_fast(front: Front, width: Width) -> bool:
-    """Whether a width is computed faster than float, or the run does not say."""
-    run = front.run
-    if width == INTEGER:
-        return run.integer is not False
-    return run.fast_bits is None or width in run.fast_bits
+def _used(front: Front) -> list[Storage]:
+    """Storages below float32 that any member of the front has."""
+    members = [trial for trial in front.trials if trial.on_front]
+    used = {level.storage for trial in members for level in (trial.levels or {}).values()}
+    return [storage for storage in used if storage != FLOAT32]

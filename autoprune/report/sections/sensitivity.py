@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from autoprune.report.text import MINUS, in_words, nats, plural
-from autoprune.run.front_schema import Front, UnitLevel, Width
+from autoprune.report.text import MINUS, nats, plural
+from autoprune.run.front_schema import Front, UnitLevel
 from autoprune.space.levels import Level
 from autoprune.space.trial import FEWEST_PAIRS
 
@@ -28,7 +28,7 @@ def extremes(front: Front) -> str:
         return ""
     damage = {row.unit: row.damage or 0.0 for row in rows}
     low, high = min(damage.values()), max(damage.values())
-    where = f"At {in_words(rows[0].bits)} with {_removed(rows[0].ratio)}"
+    where = f"At {rows[0].storage.words} with {_removed(rows[0].ratio)}"
     if low == high:
         return f"{where}, all {len(damage)} units are equally sensitive."
     most, least = max(damage, key=damage.__getitem__), min(damage, key=damage.__getitem__)
@@ -56,20 +56,20 @@ def held(front: Front) -> str:
 
 def _compared(front: Front) -> list[UnitLevel]:
     """Levels of two units or more: nothing removed where that exists, at the bits nearest to 4."""
-    found: dict[tuple[float, Width], dict[str, UnitLevel]] = defaultdict(dict)
+    found: dict[Level, dict[str, UnitLevel]] = defaultdict(dict)
     for row in front.sensitivity.levels if front.sensitivity else ():
         if row.damage is not None:
-            found[row.ratio, row.bits][row.unit] = row
-    shared = [key for key, rows in found.items() if len(rows) > 1]
+            found[Level(row.ratio, row.storage)][row.unit] = row
+    shared = [level for level, rows in found.items() if len(rows) > 1]
     if not shared:
         return []
     return list(found[min(shared, key=_from_four)].values())
 
 
-def _from_four(key: tuple[float, Width]) -> tuple[float, int, int, bool]:
+def _from_four(level: Level) -> tuple[float, int, int, bool]:
     """Sorts levels by ratio, then from 4 bits; float activations come before rounded ones."""
-    level = Level.of(*key)
-    return level.ratio, abs(level.bits - BITS), level.bits, level.is_integer
+    bits = level.storage.bits
+    return level.ratio, abs(bits - BITS), bits, level.storage.rounds_inputs
 
 
 def _removed(ratio: float) -> str:

@@ -34,8 +34,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.core.errors import AutopruneError
-from autoprune.space.levels import Level, Width
-from autoprune.space.storage import group_size_for
+from autoprune.space.levels import Level
+from autoprune.space.storage import (
+    FLOAT16,
+    FLOAT32,
+    STATIC8,
+    GroupedIntegers,
+    Storage,
+    group_size_for,
+    storages_of,
+)
 from autoprune.targets.compressed_tensors.format import integer_tensors, multiplied_tensors, scheme
 from autoprune.targets.packed import torch_runner
 from autoprune.targets.target import Runner
@@ -51,20 +59,18 @@ if TYPE_CHECKING:
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
-_EMBEDDING_BITS = frozenset({8, 16, 32})
-_TEXT_BYTES = {8: 227, 16: 0, 32: 0}
+_OF_EMBEDDINGS = frozenset(storages_of((8, 16, 32)))
+_TEXT_BYTES: dict[Storage, int] = {GroupedIntegers(8): 227, FLOAT16: 0, FLOAT32: 0, STATIC8: 333}
 """Header text of the extra tensors of one compressed weight, measured (safetensors 0.8)."""
 _TEXT_PACKED_BYTES = 342
-_TEXT_ACTIVATIONS_BYTES = 333
 
 
 class CompressedTensors:
     """Saved for transformers and what else reads the format; run by transformers, in float32."""
 
     name = "compressed-tensors"
-    bits = frozenset({2, 3, 4, 6, 8, 16, 32})
-    fast: frozenset[Width] = frozenset()
-    integer = True
+    storages = frozenset(storages_of((2, 3, 4, 6, 8, STATIC8.name, 16, 32)))
+    fast: frozenset[Storage] = frozenset()
     parts = False
     tolerance = 0.05
     # Of 8-bit activations alone, where a value half-way between two codes may fall to either; else 1e-4.
@@ -77,16 +83,16 @@ class CompressedTensors:
             )
 
     def offers(self, unit: Unit, level: Level) -> bool:
-        """Every width of a product's weight, 8 bits and more of an embedding; no row is removed.
+        """Every storage of a product's weight, 8 bits and more of an embedding; no row is removed.
 
         Of convolutions, and of an embedding that is an output layer's weight too, floats alone.
         """
         is_embedding = any(one.is_embedding for one in unit.weights)
-        if level.ratio > 0 or (is_embedding and level.is_integer):
+        if level.ratio > 0 or (is_embedding and level.storage.rounds_inputs):
             return False
         if any(one.is_conv or one.tied for one in unit.weights):
-            return level.bits >= 16
-        return level.bits in (_EMBEDDING_BITS if is_embedding else self.bits)
+            return level.storage.is_float
+        return level.storage in (_OF_EMBEDDINGS if is_embedding else self.storages)
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Write `model.safetensors`, and `config.json` with the schemes of its modules.
@@ -97,6 +103,8 @@ class CompressedTensors:
         """
         from safetensors.torch import save_file
 
+        from autoprune.compress.integers import Integers
+        from autoprune.compress.stored import HalfFloats
         from autoprune.models.state import state_of
 
         _check(stitched)
@@ -104,14 +112,14 @@ class CompressedTensors:
         groups: dict[str, list[str]] = {}  # scheme as text -> paths
         for name, tensor in state_of(stitched.model).items():
             path, _, last = name.rpartition(".")
-            if last == "weight" and path in stitched.integers:
-                one, grid = stitched.integers[path], stitched.activations.get(path)
-                stored = integer_tensors(one) if grid is None else multiplied_tensors(one, grid)
-                tensors |= {f"{path}.{part}": x.contiguous() for part, x in stored.items()}
-                groups.setdefault(json.dumps(scheme(one, grid)), []).append(path)
+            weight = stitched.stored.get(path) if last == "weight" else None
+            if isinstance(weight, Integers):
+                grid = stitched.activations.get(path)
+                parts = integer_tensors(weight) if grid is None else multiplied_tensors(weight, grid)
+                tensors |= {f"{path}.{part}": x.contiguous() for part, x in parts.items()}
+                groups.setdefault(json.dumps(scheme(weight, grid)), []).append(path)
             else:
-                is_half = last == "weight" and path in stitched.half
-                tensors[name] = (tensor.half() if is_half else tensor).contiguous()
+                tensors[name] = (tensor.half() if isinstance(weight, HalfFloats) else tensor).contiguous()
         # transformers refuses a file that does not say which library wrote its tensors.
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         _write_config(stitched, groups, folder / CONFIG)
@@ -155,12 +163,13 @@ class CompressedTensors:
 def _stored_bytes(one: Weight, level: Level, wanted: int) -> int:
     """Bytes of one weight's tensors."""
     o, i = one.rows, one.columns
-    if level.bits >= 16:
-        return o * i * level.bits // 8
-    if level.is_integer:
+    if level.storage.is_float:
+        return level.storage.size_bytes(o, i, group_size=wanted)
+    if level.storage.rounds_inputs:
         return o * i + 2 * o + 5  # the input's scale and zero point
     groups = o * (i // group_size_for(i, wanted))
-    packed = o * i if level.bits == 8 else 4 * o * math.ceil(i * level.bits / 32) + 16  # and the shape
+    bits = level.storage.bits
+    packed = o * i if bits == 8 else 4 * o * math.ceil(i * bits / 32) + 16  # and the shape
     return packed + 3 * groups
 
 
@@ -168,6 +177,7 @@ def _check(stitched: Stitched) -> None:
     """Raise where a level is one that transformers could not load."""
     from torch import nn
 
+    from autoprune.compress.integers import Integers
     from autoprune.models.state import aliases
 
     if pruned := [name for name, level in stitched.levels.items if level.ratio > 0]:
@@ -177,7 +187,7 @@ def _check(stitched: Stitched) -> None:
         )
     _check_names(stitched)
     shared = aliases(stitched.model)
-    for path, one in stitched.integers.items():
+    for path, one in stitched.stored_as(Integers).items():
         module = stitched.model.get_submodule(path)
         is_embedding = isinstance(module, nn.Embedding)
         shares = is_embedding and f"{path}.weight" in shared.values()
@@ -189,7 +199,7 @@ def _check(stitched: Stitched) -> None:
                 f"target compressed-tensors cannot store {what} {path} in integers. "
                 "Search with this target, or export to openvino, onnx or packed"
             )
-        if is_embedding and one.bits not in _EMBEDDING_BITS:
+        if is_embedding and one.storage not in _OF_EMBEDDINGS:
             raise AutopruneError(
                 f"target compressed-tensors cannot store the embedding {path} with {one.bits} bits, but with "
                 "8, 16 or 32. Search with this target, or export to openvino or packed"
@@ -288,6 +298,4 @@ def _without_bars() -> Iterator[None]:
 
 def _text_bytes(level: Level) -> int:
     """Header text of the extra tensors of one compressed weight."""
-    if level.is_integer:
-        return _TEXT_ACTIVATIONS_BYTES
-    return _TEXT_BYTES.get(level.bits, _TEXT_PACKED_BYTES)
+    return _TEXT_BYTES.get(level.storage, _TEXT_PACKED_BYTES)

@@ -82,19 +82,22 @@ def write_gguf(stitched: Stitched, path: Path, *, tokenizer: Path) -> None:
     from gguf import GGMLQuantizationType as Kind
     from gguf import GGUFWriter
 
+    from autoprune.compress.integers import Integers
+    from autoprune.compress.stored import HalfFloats
+
     writer = GGUFWriter(path, "bert")
     _add_metadata(writer, stitched.model.config)
     _add_vocabulary(writer, tokenizer, stitched.model.config)
     for name, tensor in stitched.model.state_dict().items():
         stem, _, last = name.rpartition(".")
-        one = stitched.integers.get(stem) if last == "weight" else None
-        if one is None:
-            is_half = last == "weight" and stem in stitched.half
+        weight = stitched.stored.get(stem) if last == "weight" else None
+        if not isinstance(weight, Integers):
+            is_half = isinstance(weight, HalfFloats)
             writer.add_tensor(gguf_name(name), _floats(tensor.half() if is_half else tensor))
-        elif one.bits == 8:
-            writer.add_tensor(gguf_name(name), _q8_0(one), raw_dtype=Kind.Q8_0)
+        elif weight.bits == 8:
+            writer.add_tensor(gguf_name(name), _q8_0(weight), raw_dtype=Kind.Q8_0)
         else:
-            writer.add_tensor(gguf_name(name), _q4_1(one), raw_dtype=Kind.Q4_1)
+            writer.add_tensor(gguf_name(name), _q4_1(weight), raw_dtype=Kind.Q4_1)
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

@@ -38,8 +38,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.core.errors import AutopruneError
-from autoprune.space.levels import UNTOUCHED, Level, Width
-from autoprune.space.storage import group_size_for
+from autoprune.space.levels import UNTOUCHED, Level
+from autoprune.space.storage import STATIC8, GroupedIntegers, Storage, group_size_for, storages_of
 from autoprune.targets.gguf.file import BLOCK, GgufFile, check_architecture, write_gguf
 from autoprune.targets.target import Runner
 from autoprune.tasks.task import Batch
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 FILE = "model.gguf"
 
-_BLOCK_BYTES = {4: 20, 8: 34}
+_BLOCK_BYTES: dict[Storage, int] = {GroupedIntegers(4): 20, STATIC8: 34}
 """Of 32 weights: Q4_1 and Q8_0."""
 
 
@@ -59,9 +59,8 @@ class Gguf:
     """A .gguf file on disk, llama.cpp (or torch, where that is missing) in memory."""
 
     name = "gguf"
-    bits = frozenset({4, 8, 16, 32})
-    fast: frozenset[Width] = frozenset()
-    integer = True
+    storages = frozenset(storages_of((4, 8, STATIC8.name, 16, 32)))
+    fast: frozenset[Storage] = frozenset()
     parts = False
     tolerance = 0.1
 
@@ -73,13 +72,13 @@ class Gguf:
 
     def offers(self, unit: Unit, level: Level) -> bool:
         """4 bits and 8 with 8-bit activations in whole blocks, and floats; no row is removed."""
-        if level.ratio > 0 or level.bits not in self.bits or any(one.is_conv for one in unit.weights):
+        if level.ratio > 0 or level.storage not in self.storages or any(one.is_conv for one in unit.weights):
             return level == UNTOUCHED
-        if level.is_integer:
+        if level.storage.rounds_inputs:
             return all(one.columns % BLOCK == 0 and not one.is_embedding for one in unit.weights)
-        if level.bits == 4:
+        if level.storage == GroupedIntegers(4):
             return all(group_size_for(one.columns, unit.group_size) % BLOCK == 0 for one in unit.weights)
-        return level.bits >= 16
+        return level.storage.is_float
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Write `model.gguf`, with the vocabulary of a tokenizer in `folder`; and the config.
@@ -129,11 +128,11 @@ class Gguf:
 
     def size_bytes(self, unit: Unit, level: Level) -> int:
         """Bytes of a unit that is offered at a level: every block has its own scale."""
-        if level.bits >= 16:
+        if level.storage.is_float:
             return unit.size_bytes(level)
         biases = sum(4 * one.rows for one in unit.weights if one.has_bias)
         return biases + sum(
-            one.rows * one.columns // BLOCK * _BLOCK_BYTES[level.bits] for one in unit.weights
+            one.rows * one.columns // BLOCK * _BLOCK_BYTES[level.storage] for one in unit.weights
         )
 
 
@@ -155,7 +154,9 @@ def _check_levels(stitched: Stitched) -> None:
             f"target gguf cannot store {pruned[0]} with rows removed: llama.cpp gives every layer of a BERT "
             f"the same width. {elsewhere}"
         )
-    for path, one in stitched.integers.items():
+    from autoprune.compress.integers import Integers
+
+    for path, one in stitched.stored_as(Integers).items():
         if path in stitched.activations and one.is_symmetric and one.codes.shape[1] % BLOCK == 0:
             continue
         if one.bits != 4 or one.group_size % BLOCK:

@@ -49,15 +49,18 @@ def rewrite_(proto: Any, stitched: Stitched) -> None:
     """
     from onnx import helper
 
+    from autoprune.compress.integers import Integers
+    from autoprune.compress.stored import HalfFloats
+
     simplify_(proto)
     graph = Graph(proto.graph)
-    for path in stitched.half:
+    for path in stitched.stored_as(HalfFloats):
         graph.halve(path)
     grids = stitched.activations
     for path, grid in grids.items():
         for node in _products(graph, path):
             graph.expect(path, node.input[0], grid)
-    for path, one in stitched.integers.items():
+    for path, one in stitched.stored_as(Integers).items():
         _compress(graph, path, one, rounded=path in grids)
     graph.finish()
     if any(node.domain == DOMAIN for node in proto.graph.node):

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from autoprune.space.levels import UNTOUCHED, Level
-from autoprune.space.storage import group_size_for
+from autoprune.space.storage import FLOAT16, FLOAT32, group_size_for
 from autoprune.targets.onnx.convolutions import is_multiplied
 
 if TYPE_CHECKING:
@@ -43,18 +43,18 @@ def size_bytes(unit: Unit, level: Level) -> int:
     return (
         unit.size_bytes(level)
         + parts
-        + sum(_beside(unit, one, shapes[one.path], level) for one in unit.weights if level.bits < 32)
+        + sum(_beside(unit, one, shapes[one.path], level) for one in unit.weights if level.storage != FLOAT32)
     )
 
 
 def _beside(unit: Unit, one: Weight, shape: tuple[int, int], level: Level) -> int:
     """What a weight's numbers take more than counted, and the text of its operators."""
     rows, columns = shape
-    if level.bits == 16 or not rows or not columns:
+    if level.storage == FLOAT16 or not rows or not columns:
         return _HALF
-    if level.is_integer:
+    if level.storage.rounds_inputs:
         return _multiplied_text(unit, one) - rows  # signed codes have no zero points
-    zeros = columns // group_size_for(columns, unit.group_size) * level.bits
+    zeros = columns // group_size_for(columns, unit.group_size) * level.storage.bits
     padding = 0 if one.is_conv else rows * math.ceil(zeros / 8) - math.ceil(rows * zeros / 8)
     if one.is_embedding:
         text = _TIED if one.tied else _LOOKED_UP

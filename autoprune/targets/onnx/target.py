@@ -35,7 +35,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.core.errors import AutopruneError
-from autoprune.space.levels import INTEGER, Level, Width
+from autoprune.space.levels import Level
+from autoprune.space.storage import STATIC8, Storage, storages_of
 from autoprune.targets.onnx.layers import BITS, GROUP_SIZES, rewrite_
 from autoprune.targets.target import Defaults, Runner
 from autoprune.tasks.kinds import TaskKind
@@ -68,15 +69,14 @@ class Onnx:
     """
 
     name = "onnx"
-    bits = BITS | {16, 32}
-    fast: frozenset[Width] = frozenset({4, 8, INTEGER})
+    storages = frozenset(storages_of((*BITS, STATIC8.name, 16, 32)))
+    fast: frozenset[Storage] = frozenset(storages_of((4, 8, STATIC8.name)))
     # Times as fast as its own float32 (ONNX Runtime 1.32, Xeon with AVX512-VNNI, one thread, MiniLM, sequence
     # 128, batch 1 / 32): 8 bits with 8-bit activations 2.55 / 2.58, 8 bits 1.32 / 1.36, 4 bits 1.10 / 1.11,
     # 2 bits 0.89 / 0.95, half floats 0.99 / 1.00. Convolutions (random weights, 224 pixels, batch 1): with
     # 8-bit activations ResNet-18 2.41, MobileNetV2 1.93; 8 and 4 bits 0.96 to 1.02. A language model (8
     # layers of SmolLM2-135M's sizes; one token after 128 / 128 tokens): 8 bits 2.54 / 1.34, 4 bits
     # 2.37 / 1.17, 8 bits with 8-bit activations 2.46 / 2.56.
-    integer = True
     parts = True
     tolerance = 0.1
 
@@ -87,16 +87,16 @@ class Onnx:
             )
 
     def offers(self, unit: Unit, level: Level) -> bool:
-        """Its widths; weight-only integers where every ratio leaves groups that its operators know.
+        """Its storages; weight-only integers where every ratio leaves groups that its operators know.
 
         Convolutions have no such operators, and any groups.
         """
         from autoprune.space.storage import group_size_for
 
-        if level.is_integer:
+        if level.storage.rounds_inputs:
             return not any(one.is_embedding for one in unit.weights)
-        if level.bits not in self.bits or level.bits >= 16:
-            return level.bits in self.bits
+        if level.storage not in self.storages or level.storage.is_float:
+            return level.storage in self.storages
         products = [one.path for one in unit.weights if not one.is_conv]
         columns = {unit.shapes(ratio)[path][1] for ratio in unit.ratios for path in products}
         return {group_size_for(i, unit.group_size) for i in columns if i} <= GROUP_SIZES

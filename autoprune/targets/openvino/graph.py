@@ -114,32 +114,29 @@ def drop_empty_(graph: Any) -> None:
 
 
 def put_weights_(graph: Any, stitched: Stitched) -> None:
-    """Replace the constants of compressed weights by their integers or half floats, in place.
+    """Replace the constants of compressed weights by what is stored of them, in place.
 
     Raises:
         AutopruneError: when the graph lacks one.
     """
-    empty = {path for path in (*stitched.integers, *stitched.half) if not _weight(stitched, path).numel()}
-    wanted = (stitched.integers.keys() | stitched.half) - empty
+    from autoprune.compress.integers import Integers
+
+    wanted = {path for path, weight in stitched.stored.items() if 0 not in weight.shape}
     for path, node in list(_constants(graph, stitched)):
         if path not in wanted:
             continue
         wanted.discard(path)
         shape = list(node.get_output_shape(0))
-        if path in stitched.half:
+        weight = stitched.stored[path]
+        if not isinstance(weight, Integers):
             new = half_pattern(np.asarray(node.data))
         elif path in stitched.activations:
-            new = signed_pattern(stitched.integers[path], shape)
+            new = signed_pattern(weight, shape)
         else:
-            new = integer_pattern(stitched.integers[path], shape)
+            new = integer_pattern(weight, shape)
         node.output(0).replace(new.output(0))
     if wanted:
         raise AutopruneError(f"OpenVINO's graph has no weight of {sorted(wanted)[0]}")
-
-
-def _weight(stitched: Stitched, path: str) -> Any:
-    integers = stitched.integers.get(path)
-    return stitched.model.get_submodule(path).weight if integers is None else integers.codes
 
 
 def _constants(graph: Any, stitched: Stitched) -> Iterator[tuple[str, Any]]:

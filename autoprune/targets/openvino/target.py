@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.core.errors import AutopruneError
-from autoprune.space.levels import INTEGER, UNTOUCHED, Level, Width
+from autoprune.space.levels import UNTOUCHED, Level
+from autoprune.space.storage import FLOAT16, FLOAT32, STATIC8, Storage, storages_of
 from autoprune.targets.openvino.graph import converted, drop_empty_, is_decoding, put_weights_
 from autoprune.targets.target import Defaults, Runner
 from autoprune.tasks.task import Batch
@@ -55,13 +56,13 @@ _GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 PRECISIONS = {"bf16": "bfloat16", "f16": "float16"}
 """OpenVINO's names of what it computes with, in words."""
 
-_XML_BYTES = {16: 367, 32: 0}
+_XML_BYTES: dict[Storage, int] = {FLOAT16: 367, FLOAT32: 0, STATIC8: 2950}
 """Text of the extra operations of one weight in the graph file, measured (OpenVINO 2026.4)."""
-_XML_INTEGER_BYTES, _XML_ACTIVATIONS_BYTES = 3880, 2950
+_XML_INTEGER_BYTES = 3880
 _XML_TWO_BITS_BYTES = 430
 """What there is more of it where codes of 2 bits become codes of 4."""
-_XML_KERNEL_BYTES: dict[Width, int] = {32: 0, 16: 93, INTEGER: 850}
-"""What there is more of a convolution's at a width."""
+_XML_KERNEL_BYTES: dict[Storage, int] = {FLOAT32: 0, FLOAT16: 93, STATIC8: 850}
+"""What there is more of a convolution's in a storage."""
 _XML_KERNEL_INTEGER_BYTES = 60
 _XML_NEURONS_BYTES, _XML_HEADS_BYTES, _XML_GROUPS_BYTES = 3_000, 20_000, 45_000
 """Text of the operations that go with the last neuron or head (BERT), or group that shares keys (Llama)."""
@@ -73,15 +74,14 @@ class OpenVino:
     """CPU plugin, float32 precision hint (bfloat16 is its default on some CPUs), one stream."""
 
     name = "openvino"
-    bits = frozenset({2, 3, 4, 6, 8, 16, 32})
-    fast: frozenset[Width] = frozenset({2, 4, 8, INTEGER})
-    integer = True
+    storages = frozenset(storages_of((2, 3, 4, 6, 8, STATIC8.name, 16, 32)))
+    fast: frozenset[Storage] = frozenset(storages_of((2, 4, 8, STATIC8.name)))
     parts = True
     tolerance = 0.1
 
     def offers(self, unit: Unit, level: Level) -> bool:
-        """Every width, of every unit."""
-        return level.bits in self.bits
+        """Every storage, of every unit."""
+        return level.storage in self.storages
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Convert the stitched module, swap in its integers, write graph and weights."""
@@ -167,9 +167,9 @@ def _runner(compiled: Any, path: Path, *, is_decoding: bool) -> Runner:
 
 def _text_bytes(weight: Weight, level: Level) -> int:
     """Text of what makes a weight of its integers or half floats, and rounds its input."""
-    text = _XML_ACTIVATIONS_BYTES if level.is_integer else _XML_BYTES.get(level.bits, _XML_INTEGER_BYTES)
-    text += _XML_TWO_BITS_BYTES if level.bits == 2 else 0
-    return text + (_XML_KERNEL_BYTES.get(level.width, _XML_KERNEL_INTEGER_BYTES) if weight.is_conv else 0)
+    text = _XML_BYTES.get(level.storage, _XML_INTEGER_BYTES)
+    text += _XML_TWO_BITS_BYTES if level.storage.bits == 2 else 0
+    return text + (_XML_KERNEL_BYTES.get(level.storage, _XML_KERNEL_INTEGER_BYTES) if weight.is_conv else 0)
 
 
 def _emptied_bytes(unit: Unit) -> int:

@@ -22,6 +22,7 @@ from autoprune.search.solver.mckp import Axis, Problem, Totals, solve, solve_fro
 from autoprune.search.solver.planes import Floats, Ints
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
+from autoprune.space.storage import storages_of
 
 quick = hypothesis.settings(deadline=None, max_examples=80)
 seeds, shares = some.integers(0, 10**6), some.floats(-0.05, 1.05)
@@ -37,7 +38,7 @@ def tables(seed: int) -> Problem:
     damage = rng.integers(0, int(rng.choice([2, 6, 500])), shape) / 64
     gone = rng.random(shape) < 0.15
     gone[:, 0] = False
-    levels = tuple(Level(j / 100, 8) for j in range(k))
+    levels = tuple(Level.of(j / 100, 8) for j in range(k))
     return Problem(
         tuple(f"u{j}" for j in range(u)),
         (levels,) * u,
@@ -50,8 +51,8 @@ def tables(seed: int) -> Problem:
 def large(seed: int, units: int = 100, *, decades: float = 4.0) -> Problem:
     """Units of 25 levels: weights of 1e3 to 1e7 (or fewer decades), damages of 1e-7 to about 10 nats."""
     rng = np.random.default_rng(seed)
-    levels = tuple(Level(r, b) for r in (0.0, 0.2, 0.4, 0.6, 0.8) for b in (32, 8, 4, 3, 2))
-    ratio, bits = np.array([one.ratio for one in levels]), np.array([one.bits for one in levels])
+    levels = tuple(Level.of(r, b) for r in (0.0, 0.2, 0.4, 0.6, 0.8) for b in (32, 8, 4, 3, 2))
+    ratio, bits = np.array([one.ratio for one in levels]), np.array([one.storage.bits for one in levels])
     weights = 10 ** rng.uniform(7 - decades, 7, (units, 1))
     size = np.floor(weights * (1 - ratio) * bits / 8) + 40
     ms = rng.uniform(0.05, 1, (units, 1)) * (0.1 + (1 - ratio) * np.where(bits == 32, 1, 0.3 + 0.8 / bits))
@@ -108,7 +109,9 @@ which_limits = pytest.mark.parametrize("which", ["both", "limit_bytes", "limit_m
 
 
 def space_and_costs() -> tuple[SearchSpace, Costs]:
-    space = SearchSpace((Choices("a", (0.0, 0.5), (8, 32)), Choices("b", (0.0,), (4, 32))))
+    space = SearchSpace(
+        (Choices("a", (0.0, 0.5), storages_of((8, 32))), Choices("b", (0.0,), storages_of((4, 32))))
+    )
     table = {
         one.unit: {level: Cost(k + 9, k / 8, k / 4) for k, level in enumerate(one.levels())}
         for one in space.units
@@ -255,11 +258,11 @@ def test_a_sweep_along_milliseconds_is_one_along_bytes_with_both_exchanged() -> 
 
 
 def test_of_two_as_good_the_smaller_is_found() -> None:
-    levels = (Level(0.0, 8), Level(0.0, 4), Level(0.0, 2))
+    levels = (Level.of(0.0, 8), Level.of(0.0, 4), Level.of(0.0, 2))
     same = np.full((1, 3), 0.5)
     problem = Problem(("a",), (levels,), np.array([[9.0, 5.0, 4.0]]), same, same, 0.0, 0.0)
     assert solve(problem) == solve(problem, limit_ms=1.0) == [2]
-    assert problem.candidate(np.array([2])) == Candidate((("a", Level(0.0, 2)),))
+    assert problem.candidate(np.array([2])) == Candidate((("a", Level.of(0.0, 2)),))
 
 
 # ---- prices -------------------------------------------------------------------------------------
@@ -404,7 +407,7 @@ def test_the_same_question_has_the_same_answer(ask: Callable[..., Ints]) -> None
 
 def test_tiny_damages_beside_large_ones_are_kept_apart() -> None:
     """Damages of 1e-9 decide where those of 10 nats are settled."""
-    levels = tuple(Level(0.0, bits) for bits in (32, 8, 2))
+    levels = tuple(Level.of(0.0, bits) for bits in (32, 8, 2))
     size = np.array([[1e9, 2e8, 1e8], [4e3, 2e3, 1e3], [4e3, 2e3, 1e3]])
     damage = np.array([[0.0, 5.0, 10.0], [0.0, 1e-9, 3e-9], [0.0, 2e-9, 5e-9]])
     problem = Problem(("a", "b", "c"), (levels,) * 3, size, np.zeros((3, 3)), damage, 0.0, 0.0)

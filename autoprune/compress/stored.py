@@ -1,0 +1,122 @@
+"""A weight as a file holds it: what every way of storing can do, and half floats, the plainest.
+
+Shapes: o output features (rows), i input features (columns) of a weight as a matrix [o i].
+
+A new way of storing is a `Storage` in `space`, a `StoredWeight` here in `compress`, and what each target that
+offers it writes of that.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from autoprune.space.storage import FLOAT16, Storage
+
+
+class StoredWeight(Protocol):
+    """A weight [o i] in a storage other than float32. Of its inputs see `Activations`."""
+
+    @property
+    def storage(self) -> Storage:
+        """How the weight is stored, whatever is done to its inputs."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """What the library keeps of it beside the float weight, by name."""
+
+    def dequantize(self) -> Float[Tensor, "o i"]:
+        """The values that a model computes with, float32."""
+
+    def rows(self, at: Int[Tensor, " k"]) -> StoredWeight:
+        """The same rows that a weight of rows `at` alone has."""
+
+    def stacked_on(self, below: StoredWeight) -> StoredWeight | None:
+        """Both as one weight, this one's rows first; None where their storage cannot hold both."""
+
+    def widened(self, storage: Storage) -> StoredWeight:
+        """The same values in a storage that holds all of them (`Storage.fits_into`)."""
+
+    def start(self, unrounded: Float[Tensor, "o i"] | None) -> Float[Tensor, "o i"]:
+        """Float weight that a fine-tune starts from; `unrounded` is the weight before it was rounded."""
+
+    def rounding(self) -> Rounding:
+        """What keeps a trained weight in this storage."""
+
+
+class Rounding(nn.Module, ABC):
+    """Parametrization of a trained weight: its stored value, with the identity's gradient (straight-through).
+
+    A weight comes in the shape that its layer has [o ...].
+    """
+
+    @abstractmethod
+    def value(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
+        """What the weight is when it is stored."""
+
+    @abstractmethod
+    def stored(self, weight: Float[Tensor, "o ..."]) -> StoredWeight:
+        """The weight as it is stored."""
+
+    def forward(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
+        with torch.no_grad():
+            gap = self.value(weight) - weight
+        return weight + gap
+
+
+@dataclass(frozen=True)
+class HalfFloats:
+    """A weight stored in float16. `weight`: as it came, in any precision, so that nothing is copied."""
+
+    weight: Float[Tensor, "o i"]
+
+    @property
+    def storage(self) -> Storage:
+        return FLOAT16
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = self.weight.shape
+        return rows, columns
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {}
+
+    def dequantize(self) -> Float[Tensor, "o i"]:
+        return self.weight.half().float()
+
+    def rows(self, at: Int[Tensor, " k"]) -> HalfFloats:
+        return HalfFloats(self.weight[at])
+
+    def stacked_on(self, below: StoredWeight) -> StoredWeight | None:
+        if not isinstance(below, HalfFloats):
+            return None
+        return HalfFloats(torch.cat([self.weight.half(), below.weight.half()]))
+
+    def widened(self, storage: Storage) -> HalfFloats:
+        return self
+
+    def start(self, unrounded: Float[Tensor, "o i"] | None) -> Float[Tensor, "o i"]:
+        return self.dequantize()
+
+    def rounding(self) -> Rounding:
+        return _HalfRounding()
+
+
+class _HalfRounding(Rounding):
+    """Keeps a weight in half floats."""
+
+    def value(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
+        return weight.half().float()
+
+    def stored(self, weight: Float[Tensor, "o ..."]) -> StoredWeight:
+        return HalfFloats(weight.detach().half().flatten(1))

@@ -1,0 +1,116 @@
+"""What every way of storing a weight promises, and the names by which the library keeps one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from autoprune.compress.integers import NEAR, Integers, round_nearest
+from autoprune.compress.stored import HalfFloats, StoredWeight
+from autoprune.space.storage import FLOAT16, GroupedIntegers
+from tests.support.tiny import Tiny
+
+WEIGHT = torch.randn(6, 32, generator=torch.manual_seed(0))
+WEIGHTS: dict[str, StoredWeight] = {
+    "half": HalfFloats(WEIGHT),
+    "4 bits": round_nearest(WEIGHT, bits=4, group_size=16),
+    "static 8 bits": round_nearest(WEIGHT, bits=8, group_size=32, symmetric=True),
+}
+every = pytest.mark.parametrize("stored", WEIGHTS.values(), ids=WEIGHTS)
+
+
+class TestContract:
+    @every
+    def test_its_values_are_near_the_weight_and_in_its_shape(self, stored: StoredWeight) -> None:
+        assert stored.shape == WEIGHT.shape
+        assert stored.dequantize().dtype == torch.float32
+        assert (stored.dequantize() - WEIGHT).abs().max() < 0.3
+
+    @every
+    def test_rows_are_those_of_the_whole(self, stored: StoredWeight) -> None:
+        at = torch.tensor([4, 0, 4])
+        assert torch.equal(stored.rows(at).dequantize(), stored.dequantize()[at])
+
+    @every
+    def test_two_of_a_kind_are_one_weight_and_of_two_kinds_are_not(self, stored: StoredWeight) -> None:
+        both = stored.stacked_on(stored.rows(torch.tensor([1])))
+        assert both is not None
+        assert torch.equal(both.dequantize(), torch.cat([stored.dequantize(), stored.dequantize()[1:2]]))
+        other: StoredWeight = HalfFloats(WEIGHT) if isinstance(stored, Integers) else WEIGHTS["4 bits"]
+        assert stored.stacked_on(other) is None
+
+    @every
+    @pytest.mark.parametrize("shape", [(6, 32), (6, 8, 2, 2)])
+    def test_what_is_trained_is_stored_as_it_is_computed(
+        self, stored: StoredWeight, shape: tuple[int, ...]
+    ) -> None:
+        rounding = stored.rounding()
+        weight = (WEIGHT * 1.1).reshape(shape).requires_grad_()
+        value = rounding(weight)
+        value.sum().backward()
+        assert weight.grad is not None
+        assert torch.equal(weight.grad, torch.ones(shape))  # straight-through
+        after = rounding.stored(weight)
+        assert after.storage == stored.storage
+        assert torch.allclose(after.dequantize().reshape(shape), value, atol=1e-6)
+
+    @every
+    def test_a_fine_tune_starts_from_what_is_stored(self, stored: StoredWeight) -> None:
+        for unrounded in (None, WEIGHT):
+            again = stored.rounding().stored(stored.start(unrounded))
+            assert torch.equal(again.dequantize(), stored.dequantize())
+
+
+def test_integers_start_near_the_weight_before_rounding() -> None:
+    stored = round_nearest(WEIGHT, bits=4, group_size=16)
+    scale = stored.scale.float().repeat_interleave(16, dim=1)
+    off = (stored.start(WEIGHT) - stored.dequantize()).abs()
+    assert (off <= (NEAR + 1e-4) * scale).all()
+    assert (stored.start(WEIGHT) - WEIGHT).abs().mean() < 0.1 * (stored.dequantize() - WEIGHT).abs().mean()
+
+
+def test_more_bits_change_no_value() -> None:
+    stored = round_nearest(WEIGHT, bits=3, group_size=16)
+    wide = stored.widened(GroupedIntegers(4))
+    assert (stored.storage, wide.storage) == (GroupedIntegers(3), GroupedIntegers(4))
+    assert torch.equal(wide.dequantize(), stored.dequantize())
+    assert HalfFloats(WEIGHT).widened(FLOAT16).storage == FLOAT16
+
+
+def test_half_floats_copy_nothing_and_the_library_keeps_no_second_weight() -> None:
+    assert HalfFloats(WEIGHT).weight is WEIGHT
+    assert not HalfFloats(WEIGHT).tensors()
+
+
+# ---- the library's files --------------------------------------------------------------------------
+
+
+def names_of(path: Path) -> set[str]:
+    with safe_open(path, "pt") as file:
+        return set(file.keys())
+
+
+def test_the_library_names_tensors_as_ever(tiny_bert: Tiny) -> None:
+    unit = tiny_bert.unit("feed_forward")
+    tiny_bert.library.build(unit, 0.5)
+    weights = [weight.path for weight in unit.weights]
+    bits = ("2", "3", "4", "6", "8", "w8a8")
+    wanted = {"keep", *(f"{path}.weight" for path in weights)}
+    wanted |= {f"{path}@{b}.{part}" for path in weights for b in bits for part in ("codes", "scale", "zero")}
+    wanted |= {f"{path}@{b}.bias" for path in weights for b in (*bits, "16", "32")}
+    wanted |= {f"{path}@w8a8.activations" for path in weights}
+    assert names_of(tiny_bert.library.path(unit, 0.5)) == wanted
+
+
+def test_a_variant_is_stored_as_its_level_says(tiny_bert: Tiny) -> None:
+    unit = tiny_bert.unit("feed_forward")
+    for level in unit.levels(0.5):
+        for variant in tiny_bert.library.variants(unit, level).values():
+            stored: Tensor | StoredWeight | None = variant.stored
+            kind = {32: type(None), 16: HalfFloats}.get(level.storage.bits, Integers)
+            assert isinstance(stored, kind)
+            assert (variant.activations is not None) == level.storage.rounds_inputs

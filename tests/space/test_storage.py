@@ -1,0 +1,127 @@
+"""How a weight is stored: the names in files, which must not change, the order, and the bytes."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from autoprune.core.cache import content_key
+from autoprune.evaluation.seeds import candidate_seed
+from autoprune.models.units import Unit, Weight
+from autoprune.space.costs import Cost, Costs
+from autoprune.space.levels import Candidate, Level
+from autoprune.space.storage import (
+    FLOAT16,
+    FLOAT32,
+    STATIC8,
+    Floats,
+    GroupedIntegers,
+    Storage,
+    storage_of,
+    storages_of,
+    widest_first,
+)
+
+WRITTEN: dict[Storage, int | str] = {
+    FLOAT32: 32,
+    FLOAT16: 16,
+    GroupedIntegers(8): 8,
+    STATIC8: "w8a8",
+    GroupedIntegers(6): 6,
+    GroupedIntegers(4): 4,
+    GroupedIntegers(3): 3,
+    GroupedIntegers(2): 2,
+}
+"""What files and studies hold of each storage, the widest first. Old runs are read by these."""
+
+LEVELS = [*(Level.of(0.5, bits) for bits in (2, 3, 4, 6, 8, 16, 32)), Level.of(0.25, "w8a8")]
+CANDIDATE = Candidate(tuple((f"u{k}", level) for k, level in enumerate(LEVELS)))
+UNIT = Unit(
+    "a.feed_forward",
+    "feed_forward",
+    (Weight("a.up", 64, 16, True),),
+    (Weight("a.down", 16, 64, False),),
+    64,
+    16,
+    16,
+    (0.0, 0.5),
+    storages_of((2, 4, 8, 16, 32, "w8a8")),
+)
+
+each = pytest.mark.parametrize("storage", WRITTEN, ids=lambda storage: storage.name)
+
+
+# ---- what files hold ------------------------------------------------------------------------------
+
+
+@each
+def test_files_hold_the_same_as_ever_and_are_read_back(storage: Storage) -> None:
+    assert storage.written == WRITTEN[storage]
+    assert type(storage.written) is type(WRITTEN[storage])
+    assert storage.name == str(WRITTEN[storage])
+    for written in (storage.written, storage.name):
+        assert storage_of(written) == storage
+
+
+@pytest.mark.parametrize("wrong", ["w4a4", "", None, "4 bits", [4]])
+def test_what_is_no_storage_is_refused(wrong: object) -> None:
+    with pytest.raises(ValueError, match="is no storage; a number of bits or 'w8a8' is one"):
+        storage_of(wrong)
+
+
+def test_levels_and_parameters_are_written_as_ever() -> None:
+    names = ["0.5x2b", "0.5x3b", "0.5x4b", "0.5x6b", "0.5x8b", "0.5x16b", "0.5x32b", "0.25xw8a8"]
+    assert [str(level) for level in LEVELS] == names
+    params = CANDIDATE.params()
+    assert [params[f"u{k}.bits"] for k in range(8)] == [2, 3, 4, 6, 8, 16, 32, "w8a8"]
+    assert Candidate.from_params(params) == CANDIDATE
+
+
+def test_a_table_of_costs_is_written_as_ever() -> None:
+    costs = Costs(5, {"u": {level: Cost(1, 0.5, 0.25) for level in LEVELS[-2:]}})
+    rows = [[0.5, 32, 1, 0.5, 0.25], [0.25, "w8a8", 1, 0.5, 0.25]]
+    assert costs.as_json()["levels [ratio, bits, size_bytes, damage, latency_ms]"] == {"u": rows}
+    assert Costs.from_json(costs.as_json()) == costs
+
+
+def test_the_seed_of_a_trial_is_as_ever() -> None:
+    assert candidate_seed(7, CANDIDATE) == 1116035708
+    assert candidate_seed(0, Candidate((("a", Level.of(0.5, "w8a8")),))) == 3369318279
+
+
+def test_a_unit_has_the_same_key_in_caches_as_ever() -> None:
+    assert content_key(6, "k", UNIT.described(), 0.5) == "c00a0f919817988ef63b6af0"
+
+
+# ---- what a storage is ----------------------------------------------------------------------------
+
+
+def test_storages_go_from_wide_to_narrow() -> None:
+    assert widest_first(reversed(WRITTEN)) == tuple(WRITTEN)
+    assert storages_of([*WRITTEN.values(), 4]) == tuple(WRITTEN)
+    assert sorted(LEVELS)[0] == LEVELS[-1]
+
+
+@each
+def test_a_storage_is_the_same_in_another_process(storage: Storage) -> None:
+    back = pickle.loads(pickle.dumps(storage))
+    assert (back, hash(back)) == (storage, hash(storage))
+
+
+def test_only_static_integers_round_inputs_and_only_floats_are_floats() -> None:
+    assert [storage for storage in WRITTEN if storage.rounds_inputs] == [STATIC8]
+    assert [storage for storage in WRITTEN if storage.is_float] == [FLOAT32, FLOAT16]
+    assert Floats(8) != GroupedIntegers(8) != STATIC8
+
+
+@each
+def test_a_wider_storage_holds_the_same_integers(storage: Storage) -> None:
+    plain = {GroupedIntegers(bits) for bits in (2, 3, 4, 6, 8)}
+    wider = {other for other in plain if storage in plain and other.bits > storage.bits}
+    assert {other for other in WRITTEN if storage.fits_into(other)} == wider
+
+
+def test_bytes_are_codes_scales_and_zero_points() -> None:
+    found = [UNIT.size_bytes(level) for level in LEVELS]
+    assert found == [528, 664, 800, 1072, 1344, 2176, 4224, 1920]
