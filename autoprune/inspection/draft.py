@@ -255,8 +255,8 @@ def _singles(
         if path in reached:
             gives_answer = path in answers or tied.get(path) in answers
             bits = ANSWER_BITS if gives_answer else BITS
-            integer = not gives_answer and not isinstance(module, nn.Embedding)
-            rules.append(Rule(path, bits=bits, integer=integer, tied=tied.get(path, "")))
+            rounds_inputs = not gives_answer and not isinstance(module, nn.Embedding)
+            rules.append(Rule(path, bits=bits, rounds_inputs=rounds_inputs, tied=tied.get(path, "")))
         else:
             left.append(Left((path,), "the example batch does not come by it"))
     return rules

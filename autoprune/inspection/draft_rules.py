@@ -46,8 +46,8 @@ SIZES = (64, 32, 16, 8)
 class Rule:
     """One rule of a space file, or one place of it: `at` with the modules under it.
 
-    by: what is removed; empty where nothing is. integer: whether 8-bit activations are offered. tied: path
-    of an output layer with the same weight. optional: whether `at` matches places without these modules too.
+    by: what is removed; empty where nothing is. rounds_inputs: whether w8a8 is offered. tied: path of an
+    output layer with the same weight. optional: whether `at` matches places without these modules too.
     """
 
     at: str
@@ -55,7 +55,7 @@ class Rule:
     cols: tuple[str, ...] = ()
     by: str = ""
     bits: tuple[int, ...] = BITS
-    integer: bool = True
+    rounds_inputs: bool = True
     group_size: int = SIZES[0]
     tied: str = ""
     optional: bool = False
@@ -69,7 +69,7 @@ class Rule:
     @property
     def described(self) -> dict[str, Any]:
         """As a space file has it."""
-        quantize = {"bits": list(self.bits), **({"activations": 8} if self.integer else {})}
+        quantize = {"bits": list(self.bits), **({"activations": 8} if self.rounds_inputs else {})}
         out: dict[str, Any] = {"at": self.at}
         if self.by:
             out |= {"rows": list(self.rows), "cols": list(self.cols)}
