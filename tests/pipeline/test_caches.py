@@ -305,7 +305,7 @@ def test_the_rows_that_statistics_are_of_follow_from_the_steps(use: Use, tmp_pat
 # ---- models that a function builds --------------------------------------------------------------
 
 BUILDER = """
-from families import ResNet
+from tests.support.families import ResNet
 
 class Net(ResNet):
     def forward(self, x):
