@@ -16,7 +16,7 @@ import click
 from autoprune.cli.export import bench, export
 from autoprune.cli.inspect import inspect, spaces
 from autoprune.cli.options import SEARCH_OPTIONS, with_options
-from autoprune.cli.signals import recorded, reported
+from autoprune.cli.signals import ending_recorded, reported
 from autoprune.cli.terminal import plan_lines, summary_lines
 from autoprune.core.database_address import given_storage
 from autoprune.core.errors import AutopruneError
@@ -25,7 +25,7 @@ from autoprune.core.redaction import RedactingFormatter, cleaned, redacted, show
 from autoprune.run.config import DEMO_DEFAULTS, Config
 from autoprune.run.folder import FRONT, RunFolder, read_record
 from autoprune.run.scrub import scrub_and_say
-from autoprune.run.status import read_front, read_status, status_line
+from autoprune.run.status import read_front_file, read_status, status_line
 from autoprune.space.budget import parse_budget
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _go(
     from autoprune.pipeline.driver import search as run_search
 
     try:
-        with recorded(run.path):
+        with ending_recorded(run.path):
             progress = Progress(quiet=quiet)
             summary = run_search(run, inputs, pool, progress, trials=trials, new_budget=new_budget)
     finally:
@@ -247,7 +247,7 @@ def report(run: Path, show: bool) -> None:
 
     with reported():
         scrub_and_say(run)
-        record = read_front(run)
+        record = read_front_file(run)
         write_csv(record, run / "front.csv")
         write_report(record, run / "report.html")
         click.echo(run / "report.html")

@@ -52,7 +52,7 @@ def reported() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def recorded(run: Path) -> Iterator[None]:
+def ending_recorded(run: Path) -> Iterator[None]:
     """Work on a run inside: whatever ends it, the run's status says so, and how to go on."""
     try:
         yield

@@ -119,7 +119,7 @@ def read_codes(data: Bytes, layout: str, bits: int, shape: tuple[int, ...], zero
 
 
 @dataclass(frozen=True)
-class Stored:
+class CodedFile:
     """A file's tensors, and how those were that are coded.
 
     limits: numbers in each tensor of the uncompressed model. What a stream claims to hold is held against

@@ -20,8 +20,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autoprune.models.layer_io import channel_range, inputs_of, is_depthwise
-from autoprune.models.layer_io import outputs_of as layer_outputs
+from autoprune.models.layer_io import channel_range, has_channel_groups, inputs_of
+from autoprune.models.layer_io import output_matrix as layer_outputs
 from autoprune.models.outputs import answered, outputs_of
 from autoprune.tasks.task import Data, Encoded, Task
 
@@ -174,7 +174,7 @@ class _Recorder:
 
     def __init__(self, module: nn.Module) -> None:
         self.is_embedding = isinstance(module, nn.Embedding)
-        self.is_depthwise = is_depthwise(module)
+        self.is_depthwise = has_channel_groups(module)
         weight: Tensor = module.weight  # type: ignore[assignment]
         size = weight.shape[0] if self.is_embedding else weight[0].numel()
         columns = weight.numel() if self.is_depthwise else 0 if self.is_embedding else size

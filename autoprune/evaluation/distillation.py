@@ -21,7 +21,7 @@ LABEL_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Targets:
     """What the teacher answers at the places of a batch; see `Answers`."""
 
     values: Float[Tensor, "m k"]
@@ -29,14 +29,14 @@ class Wanted:
     spread: float = 0.0
 
     @classmethod
-    def of(cls, teacher: Answers, rows: NDArray[np.int64], where: torch.device | None = None) -> Wanted:
+    def of(cls, teacher: Answers, rows: NDArray[np.int64], where: torch.device | None = None) -> Targets:
         """Those of some rows, on a device."""
         at = teacher.places(rows)
         watched = None if teacher.watched is None else torch.from_numpy(teacher.watched[at]).long().to(where)
         return cls(torch.from_numpy(teacher.values[at]).to(where), watched, teacher.spread)
 
 
-def distance(answers: Float[Tensor, "m k"], wanted: Wanted) -> Float[Tensor, ""]:
+def distance(answers: Float[Tensor, "m k"], wanted: Targets) -> Float[Tensor, ""]:
     """Mean divergence from the teacher, nats a place; `answers.divergence` says of what."""
     if wanted.spread > 0:
         return (answers - wanted.values).square().sum(-1).mean() / (2 * wanted.spread)
@@ -60,7 +60,7 @@ def _with_rest(watched: Float[Tensor, "m w"]) -> Float[Tensor, "m w"]:
 
 
 def distillation_loss(
-    answers: Float[Tensor, "m k"], wanted: Wanted, labels: Tensor, task: Task
+    answers: Float[Tensor, "m k"], wanted: Targets, labels: Tensor, task: Task
 ) -> Float[Tensor, ""]:
     """Divergence from the teacher, plus a share of that from the labels where there are any.
 

@@ -24,7 +24,7 @@ from torch.nn.utils import parametrize
 
 from autoprune.compress.stitch import Stitched
 from autoprune.core.memory import give_memory_back
-from autoprune.evaluation.distillation import Wanted, distance, distillation_loss
+from autoprune.evaluation.distillation import Targets, distance, distillation_loss
 from autoprune.models.outputs import answered, outputs_of
 from autoprune.tasks.answers import Answers
 from autoprune.tasks.task import Data, Task
@@ -126,7 +126,7 @@ def _learn(
             output = outputs_of(student, inputs, task.kind)
         answers = answered(output, task.answered(data, part)).float()
         labels = torch.from_numpy(task.labels(data, part)).to(where)
-        loss = distillation_loss(answers, Wanted.of(teacher, part, where), labels, task)
+        loss = distillation_loss(answers, Targets.of(teacher, part, where), labels, task)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss became {loss.item()} at fine-tune step {step}")
         (loss * (len(labels) / max(places, 1))).backward()  # type: ignore[no-untyped-call]
@@ -157,7 +157,7 @@ def _divergence_on(
             inputs = {name: torch.from_numpy(x) for name, x in task.batch(data, chosen).items()}
             output = outputs_of(stitched.model, inputs, task.kind)
             answers = answered(output, task.answered(data, chosen))
-            total += float(distance(answers, Wanted.of(teacher, chosen))) * len(answers)
+            total += float(distance(answers, Targets.of(teacher, chosen))) * len(answers)
             places += len(answers)
     return total / max(places, 1)
 

@@ -56,7 +56,7 @@ def export_checks(found: Found, about: Mapping[str, Any], *, tolerance: float) -
         _size(found, about),
         _logits(found, tolerance),
         _score(found, about, about["measured"]["accuracy"], f"the search recorded{where}", same=same),
-        *_defaults(found, metric_of(about)),
+        *_defaults(found, recorded_metric(about)),
     ]
 
 
@@ -65,7 +65,7 @@ def bench_checks(found: Found, about: Mapping[str, Any]) -> list[Check]:
     before = about.get("validated") or {}
     size = before.get("size_bytes")
     said = f"{found.size_bytes} bytes; the export recorded {size if size is not None else 'none'}"
-    score, metric = before.get("accuracy"), metric_of(about)
+    score, metric = before.get("accuracy"), recorded_metric(about)
     checks = [
         _files(about),
         Check("bytes", None if size is None else size == found.size_bytes, said),
@@ -188,14 +188,14 @@ def _logits(found: Found, tolerance: float) -> Check:
     return Check("logits", one.most <= tolerance, said)
 
 
-def metric_of(about: Mapping[str, Any]) -> Metric:
+def recorded_metric(about: Mapping[str, Any]) -> Metric:
     """The metric of an exported model's record; accuracy in one of before there were others."""
     return Metric.from_json(about.get("data", {}).get("metric"))
 
 
 def _score(found: Found, about: Mapping[str, Any], recorded: float | None, who: str, *, same: bool) -> Check:
     """The metric beside what was recorded of it. same: on the target that was searched on."""
-    metric = metric_of(about)
+    metric = recorded_metric(about)
     if found.accuracy is None or recorded is None:
         return Check(metric.word, None, found.missing or "none is recorded")
     passed, allowed = _within(metric, found.accuracy, recorded, found.rows, same=same)

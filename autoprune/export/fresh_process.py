@@ -65,7 +65,7 @@ def in_fresh_process(request: Request) -> Found:
     return Found.from_json(data)
 
 
-def main() -> None:
+def measure_request() -> None:
     """Measure what a file asks for; write what was found, or why it was not, to another."""
     asked, found = map(Path, sys.argv[1:])
     try:
@@ -75,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    measure_request()

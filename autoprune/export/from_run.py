@@ -24,7 +24,7 @@ from autoprune.models.spec import Architecture
 from autoprune.models.split_embedding import part_anyhow_
 from autoprune.models.units import Unit, find_units
 from autoprune.pipeline.driver import answer, remake
-from autoprune.pipeline.inputs import is_reference
+from autoprune.pipeline.inputs import names_builder
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, RUN, RunFolder, located, read_record
 from autoprune.run.scrub import scrub_and_say
@@ -97,7 +97,7 @@ def export(
     front, run = read_record(path / FRONT), read_record(path / RUN)
     trial, asked_for = find_trial(front, which), Config.from_json(run["config"])
     config = located(asked_for, path)
-    builder = config.model if config.model is not None and is_reference(config.model) else None
+    builder = config.model if config.model is not None and names_builder(config.model) else None
     levels = {name: Level.of(one["ratio"], one["bits"]) for name, one in trial["levels"].items()}
     units, unknown = _units(path, config, levels, run["facts"].get("parts", {}))
     _check_levels(runtime, units, levels)

@@ -29,7 +29,7 @@ from autoprune.inspection.draft_rules import (
     file_of,
     matched,
     merged,
-    name_of,
+    rule_name,
 )
 from autoprune.inspection.removal_check import faults_of
 from autoprune.models.units import Unit, find_units
@@ -58,7 +58,7 @@ def draft(model: nn.Module, call: Call) -> Draft:
     answers = {path for group in groups if group.feeds_answer for path in group.rows}
     singles = _singles(model, shared, reached, answers, taken, out.left)
     for rule in merged(model, [*places, *singles]):
-        name = name_of(rule, out.rules)
+        name = rule_name(rule, out.rules)
         try:
             units = list(find_units(model, file_of({name: rule}), source="draft"))
         except AutopruneError as error:

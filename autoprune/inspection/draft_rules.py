@@ -201,7 +201,7 @@ def _starred(path: str, stars: Sequence[bool]) -> str:
     return ".".join(parts)
 
 
-def name_of(rule: Rule, known: Iterable[str]) -> str:
+def rule_name(rule: Rule, known: Iterable[str]) -> str:
     """A name for a rule that no other has: what its units lose, or the layer's own name."""
     parts = [part for part in rule.at.split(".") if part != "*" and not part.isdigit()]
     shortest = 2 if len(parts) > 1 and parts[-1] in VAGUE else 1

@@ -162,9 +162,9 @@ def _choices(unit: str, levels: Iterable[Level]) -> Choices:
 
 def _latency_of(path: Path) -> dict[str, Any] | None:
     """How far predicted milliseconds were off, as `front.json` has it; None where that is not known."""
-    from autoprune.run.front_schema import read_front
+    from autoprune.run.front_schema import checked_front
 
-    found = read_front(read_record(path)).latency if path.is_file() else None
+    found = checked_front(read_record(path)).latency if path.is_file() else None
     return None if found is None else found.model_dump(by_alias=True)
 
 

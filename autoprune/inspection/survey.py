@@ -59,7 +59,7 @@ def survey(source: str | None, *, space: str, target: str, task: str = "auto") -
         transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         runtime, labels = get_target(target), _labels(source)
-        kind = inputs.kind_of(Config(model=source, task=task))
+        kind = inputs.kind_asked_for(Config(model=source, task=task))
         loaded = loading.load_pretrained(source, labels=labels, kind=kind)
         file, space_name = find_space.find_space(space, loaded.model)
         units = find_units(loaded.model, file, source=space_name)

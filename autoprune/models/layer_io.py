@@ -47,12 +47,12 @@ def _padded(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
     return x, (int(layer.padding[0]), int(layer.padding[1]))
 
 
-def outputs_of(layer: nn.Module, y: Tensor) -> Float[Tensor, "b t o"]:
+def output_matrix(layer: nn.Module, y: Tensor) -> Float[Tensor, "b t o"]:
     """A layer's output, or its gradient, as rows."""
     return y.flatten(2).mT if isinstance(layer, nn.Conv2d) else y.reshape(len(y), -1, y.shape[-1])
 
 
-def is_depthwise(layer: nn.Module) -> bool:
+def has_channel_groups(layer: nn.Module) -> bool:
     """Whether each channel has a kernel of its own."""
     return isinstance(layer, nn.Conv2d) and layer.groups > 1
 
@@ -69,8 +69,8 @@ def channel_range(layer: nn.Module, x: Tensor) -> tuple[Float[Tensor, " i"], Flo
 
 def moment_of(layer: nn.Module, gradient: Tensor, x: Float[Tensor, "b t i"]) -> Float[Tensor, "b p"]:
     """Sum over uses of gradient times input, for each row of a batch: as the weight matrix, laid flat."""
-    g = outputs_of(layer, gradient)
-    if not is_depthwise(layer):
+    g = output_matrix(layer, gradient)
+    if not has_channel_groups(layer):
         moment: Tensor = g.mT @ x
         return moment.flatten(1)
     taps = x.reshape(*x.shape[:2], g.shape[-1], -1)  # [b t c q]

@@ -76,7 +76,7 @@ def read_inputs(config: Config) -> Inputs:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     target = get_target(config.target)
-    kind = kind_of(config)
+    kind = kind_asked_for(config)
     metric = metric_of(config, kind)
     if kind.is_own:
         task = own_task(str(config.task))
@@ -143,7 +143,7 @@ def name_of(config: Config) -> str:
     return Path(config.model.rstrip("/").rpartition(":")[2]).name or "model"
 
 
-def kind_of(config: Config) -> TaskKind:
+def kind_asked_for(config: Config) -> TaskKind:
     """The kind of task that is asked for, or that a model's own config tells.
 
     Raises:
@@ -161,7 +161,7 @@ def kind_of(config: Config) -> TaskKind:
         )
     if config.model is None:
         return TEXT_CLASSIFICATION
-    if is_reference(config.model):
+    if names_builder(config.model):
         return IMAGE_CLASSIFICATION
     return loading.kind_of(config.model, config.revision)
 
@@ -205,7 +205,7 @@ def _loaded(config: Config, kind: TaskKind, labels: int, task: Task | None = Non
     """The model that was named, for the kind of task."""
     torch.manual_seed(config.seed)  # a head that is missing is drawn from the global generator
     source = str(demo.demo_model()) if config.model is None else config.model
-    if is_reference(source):
+    if names_builder(source):
         pixels = Pixels.beside(config.weights, config.image_size)
         return loading.load_built(source, config.weights, pixels, kind=kind, task=task)
     if config.weights is not None:
@@ -222,7 +222,7 @@ def _loaded(config: Config, kind: TaskKind, labels: int, task: Task | None = Non
     )
 
 
-def is_reference(source: str) -> bool:
+def names_builder(source: str) -> bool:
     """Whether a model is named by a function that builds it."""
     return ":" in source and not Path(source).exists()
 

@@ -22,7 +22,7 @@ from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Level
 from autoprune.targets import get_target, is_fast, versions_of
-from autoprune.targets.latency_table import Design, Table
+from autoprune.targets.latency_table import Design, LatencyTable
 from autoprune.tasks.task import layout
 from autoprune.workers.pool import Pool, run_all
 
@@ -40,7 +40,7 @@ def build_library(prepared: Prepared, pool: Pool, progress: Progress) -> None:
 
 def measured_costs(
     prepared: Prepared, pool: Pool, progress: Progress, reference_ms: float
-) -> tuple[Costs, Table]:
+) -> tuple[Costs, LatencyTable]:
     """Bytes, predicted damage and milliseconds of every unit at every level, and the table of these last."""
     sensitivity = _sensitivity(prepared, pool, progress)
     table = _latency_table(prepared, pool, progress)
@@ -98,7 +98,7 @@ def _read(arrays: dict[str, Any]) -> Sensitivity:
 # ---- milliseconds -------------------------------------------------------------------------------
 
 
-def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Table:
+def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> LatencyTable:
     """Milliseconds of every unit at every level, from the cache of the machine that times, or measured."""
     setting, space = prepared.setting, prepared.inputs.space
     target = get_target(setting.target)

@@ -24,7 +24,7 @@ from autoprune.report.sections.tables import causes, gain_heads, gain_note, gain
 from autoprune.report.sections.verdict import figures, has_budget, latency_title, notes, verdict
 from autoprune.report.text import printable, shell_word, standard_error, write_text
 from autoprune.report.trial_rows import FIELDS, Json, metric_column, pack
-from autoprune.run.front_schema import Front, TrialRow, clean, read_front
+from autoprune.run.front_schema import Front, TrialRow, checked_front, clean
 from autoprune.tasks.metrics import ACCURACY
 
 SCRIPTS = ("dom.js", "metric.js", "chart.js", "heat.js", "scatter.js", "map.js", "report.js", "table.js")
@@ -42,7 +42,7 @@ def write_report(front: Mapping[str, object], path: Path) -> None:
 
 def render(front: Mapping[str, object]) -> str:
     """The page as text."""
-    read = read_front(front)
+    read = checked_front(front)
     style, script = _asset("report.css"), "\n".join(_asset(name) for name in SCRIPTS)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -26,10 +26,10 @@ def percent(value: float | None) -> str:
     return DASH if value is None else f"{value:.1f}\u00a0%"
 
 
-def scored(metric: Metric, score: float | None) -> str:
+def score_text(metric: Metric, score: float | None) -> str:
     """A metric's own number with its unit, after a space that does not break.
 
-    >>> scored(Metric("accuracy"), 80.24).split(), scored(Metric("perplexity", "", False), 8.0)
+    >>> score_text(Metric("accuracy"), 80.24).split(), score_text(Metric("perplexity", "", False), 8.0)
     (['80.2', '%'], '12.50')
     """
     return metric.value(score).replace(" ", "\u00a0")
@@ -37,7 +37,7 @@ def scored(metric: Metric, score: float | None) -> str:
 
 def named_score(metric: Metric, score: float | None) -> str:
     """The same in a sentence, with the metric's name where it is not accuracy."""
-    value = scored(metric, score)
+    value = score_text(metric, score)
     return metric.told(score).removesuffix(metric.value(score)) + value
 
 
@@ -134,12 +134,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def listed(storages: Iterable[Storage]) -> str:
+def comma_list(storages: Iterable[Storage]) -> str:
     """Several storages in a sentence, the widest first; dom.js has the same order.
 
     >>> from autoprune.space.storage import storages_of
-    >>> listed(storages_of([3, 16, 6])), listed(storages_of([4, "w8a8"])), listed(storages_of(["w8a8"]))
-    ('16, 6 and 3 bits', 'w8a8 and 4 bits', 'w8a8')
+    >>> comma_list(storages_of([3, 16, 6])), comma_list(storages_of([4, "w8a8"]))
+    ('16, 6 and 3 bits', 'w8a8 and 4 bits')
+    >>> comma_list(storages_of(["w8a8"]))
+    'w8a8'
     """
     *most, last = [storage.name for storage in widest_first(storages)]
     text = f"{', '.join(most)} and {last}" if most else last

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from autoprune.report.text import write_text
-from autoprune.run.front_schema import clean, read_front
+from autoprune.run.front_schema import checked_front, clean
 from autoprune.tasks.metrics import ACCURACY, Metric
 
 Json = Mapping[str, object]
@@ -41,7 +41,7 @@ def write_csv(front: Json, path: Path) -> None:
     Raises:
         AutopruneError: where `front` is not what `front.json` holds.
     """
-    metric = read_front(front).run.metric
+    metric = checked_front(front).run.metric
     data = cast(Json, clean(front))
     names = unit_names(data)
     out = io.StringIO()

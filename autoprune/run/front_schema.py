@@ -161,7 +161,7 @@ class Rung(_Frozen):
     mean_seconds: float | None = None
 
 
-class Agreement(_Frozen):
+class AgreementRow(_Frozen):
     """How the ranks by KL of `pairs` candidates agree between two rungs.
 
     `low` where the search promoted more of them because of it.
@@ -185,7 +185,7 @@ class UnitLevel(NamedTuple):
     latency_ms: float | None = None
 
 
-class Sensitivity(_Frozen):
+class SensitivityRow(_Frozen):
     """Predicted damage of every unit at every level.
 
     `spearman` is the rank correlation of predicted and measured KL over `pairs` untrained trials.
@@ -219,8 +219,8 @@ class Front(_Frozen):
     hypervolume_reference: Reference = Reference()
     kl_hypervolume: float | None = None
     rungs: tuple[Rung, ...] | None = None
-    agreement: tuple[Agreement, ...] | None = None
-    sensitivity: Sensitivity | None = None
+    agreement: tuple[AgreementRow, ...] | None = None
+    sensitivity: SensitivityRow | None = None
     latency: Latency | None = None
 
     @property
@@ -262,7 +262,7 @@ def clean(value: object) -> object:
     return value
 
 
-def read_front(raw: Mapping[str, object]) -> Front:
+def checked_front(raw: Mapping[str, object]) -> Front:
     """Check a parsed `front.json`.
 
     Raises:

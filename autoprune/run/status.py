@@ -66,7 +66,7 @@ def read_status(run: Path) -> dict[str, Any]:
     return now
 
 
-def read_front(run: Path) -> dict[str, Any]:
+def read_front_file(run: Path) -> dict[str, Any]:
     """`front.json`, whose run has the state "gone" where nobody works on it any more."""
     record = read_record(run / FRONT)
     about = record.get("run")

@@ -23,13 +23,13 @@ def standing_note(now: Standing, failed: int, seconds_left: float, *, metric: Me
         m = now.best.measurement
         name = "" if metric == ACCURACY else f"{metric.word} "
         note += f"  best {name}{metric.text(m.accuracy)} @ {megabytes(m.size_bytes)}"
-    return note + (f"  {failed} failed" if failed else "") + f"  {duration(seconds_left)} left"
+    return note + (f"  {failed} failed" if failed else "") + f"  {rough_duration(seconds_left)} left"
 
 
-def duration(seconds: float) -> str:
+def rough_duration(seconds: float) -> str:
     """A time for people, no more exact than it is known.
 
-    >>> duration(45), duration(400), duration(5400)
+    >>> rough_duration(45), rough_duration(400), rough_duration(5400)
     ('45 s', '7 min', '1 h 30 min')
     """
     if seconds < 90:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from autoprune.sensitivity.tensor_file import Store, Stored
+from autoprune.sensitivity.tensor_file import Store, StoredTensor
 
 ALIKE = 1e-3
 """Of a block's largest output: how far it may be from itself when run again alone."""
@@ -33,11 +33,11 @@ class Call:
     kwargs: Any
     rows: int
     edges: list[GradientEdge | None] = field(default_factory=list)
-    gradients: list[Stored | None] = field(default_factory=list)
-    given: list[Stored] = field(default_factory=list)
+    gradients: list[StoredTensor | None] = field(default_factory=list)
+    given: list[StoredTensor] = field(default_factory=list)
 
 
-Known = dict[tuple[int, int], tuple[Tensor, Stored]]
+Known = dict[tuple[int, int], tuple[Tensor, StoredTensor]]
 """Tensors that are stored already, by identity and version; held, so that no other takes their identity."""
 
 
@@ -62,7 +62,7 @@ class Catcher:
         call = Call(mapped(args, self._put), mapped(kwargs, self._put), self._rows)
         self.calls[-1].append(call)
 
-    def _put(self, tensor: Tensor) -> Stored:
+    def _put(self, tensor: Tensor) -> StoredTensor:
         """Masks and positions are the same for all blocks of a batch: they are stored once."""
         key = id(tensor), tensor._version
         if key not in self._known:
@@ -116,7 +116,7 @@ def mapped(value: Any, swap: Callable[[Any], Any], kind: type = Tensor) -> Any:
 
 def run_again(module: nn.Module, call: Call, store: Store) -> list[Tensor]:
     """What a block gives when it is given the same once more, with gradients."""
-    args, kwargs = (mapped(one, store.get, Stored) for one in (call.args, call.kwargs))
+    args, kwargs = (mapped(one, store.get, StoredTensor) for one in (call.args, call.kwargs))
     with torch.enable_grad():
         return list(tensors_of(module(*args, **kwargs)))
 

@@ -30,7 +30,7 @@ BATCH = 16
 
 
 @dataclass(frozen=True)
-class Rows:
+class DirectionRows:
     """The rows that scores are taken over, and how directions are drawn for them."""
 
     task: Task
@@ -99,7 +99,7 @@ def of_classes(
         return
     root, packed = p.sqrt(), signs(draws, count, classes)
     for k in range(count):
-        signed = root * unpacked(packed[:, k], classes)
+        signed = root * unpacked_signs(packed[:, k], classes)
         yield signed.addcmul_(p, signed.sum(-1, keepdim=True), value=-1.0)
 
 
@@ -113,7 +113,7 @@ def of_numbers(
         return
     packed = signs(draws, count, k)
     for one in range(count):
-        yield unpacked(packed[:, one], k) / math.sqrt(spread)
+        yield unpacked_signs(packed[:, one], k) / math.sqrt(spread)
 
 
 def signs(draws: Sequence[np.random.Generator], count: int, size: int) -> NDArray[np.uint8]:
@@ -123,7 +123,7 @@ def signs(draws: Sequence[np.random.Generator], count: int, size: int) -> NDArra
     return np.frombuffer(drawn, np.uint8).reshape(len(draws), count, each)
 
 
-def unpacked(packed: NDArray[np.uint8], size: int) -> Float[Tensor, "m k"]:
+def unpacked_signs(packed: NDArray[np.uint8], size: int) -> Float[Tensor, "m k"]:
     """1 or -1 of each bit [m p]."""
     bits: UInt8[Tensor, "m k"] = torch.from_numpy(np.unpackbits(packed, axis=-1, count=size))
     return bits.float().mul_(2.0).sub_(1.0)

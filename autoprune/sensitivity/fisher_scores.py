@@ -37,8 +37,8 @@ from autoprune.models.blocks import by_block
 from autoprune.models.outputs import outputs_of
 from autoprune.models.units import Unit
 from autoprune.sensitivity.block_replay import Call, Catcher, Known, is_alike, run_again
-from autoprune.sensitivity.fisher_directions import Rows
-from autoprune.sensitivity.recorder import Recorder, Scores, added, gradients_at, recording, scored
+from autoprune.sensitivity.fisher_directions import DirectionRows
+from autoprune.sensitivity.recorder import Recorder, Scores, added, gradients_at, recording, scores_of_changes
 from autoprune.sensitivity.tensor_file import Store
 from autoprune.sensitivity.tied_head import Head
 from autoprune.sensitivity.weight_changes import Changes, Lookup, changes_bytes, weight_changes
@@ -99,7 +99,7 @@ def measure_sensitivity(
     was_training = teacher.training
     teacher.eval()
     try:
-        survey = _Survey(teacher, library, Rows(task, data, chosen, seed, spread))
+        survey = _Survey(teacher, library, DirectionRows(task, data, chosen, seed, spread))
         found = survey.of(units)
     finally:
         teacher.train(was_training)
@@ -138,7 +138,7 @@ class _Survey:
 
     teacher: nn.Module
     library: Library
-    rows: Rows
+    rows: DirectionRows
     directions: int = 0
 
     def of(self, units: Sequence[Unit]) -> Found:
@@ -213,7 +213,7 @@ class _Survey:
             catcher.keep(rest)
         for head in heads:
             head.keep(by_path[head.path])
-        return scored(changes, recorders, by_path)
+        return scores_of_changes(changes, recorders, by_path)
 
     def block(self, units: Sequence[Unit], catcher: Catcher, store: Store) -> Found:
         """Scores of units of one block, which is run again alone."""
@@ -248,7 +248,7 @@ class _Survey:
         gradients, _ = gradients_at(outputs, zip(*after, strict=True), edges)
         rest = iter(gradients)
         by_path = {path: [next(rest) for _ in one.uses] for path, one in recorders.items()}
-        return scored(changes, recorders, by_path)
+        return scores_of_changes(changes, recorders, by_path)
 
     def _joined(self, batches: Sequence[Mapping[str, Scores]], units: Sequence[Unit]) -> Found:
         """Scores of all batches in the order of the chosen rows; zeros where a unit has no say."""

@@ -13,7 +13,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from autoprune.compress.activations import Activations
 from autoprune.models.layer_io import inputs_of, moment_of
-from autoprune.models.layer_io import outputs_of as layer_outputs
+from autoprune.models.layer_io import output_matrix as layer_outputs
 from autoprune.sensitivity.weight_changes import Change, Changes, Lookup
 
 # ---- where they show ----------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def gradients_at(
     return [None if one is None else next(stacked) for one in edges], len(found)
 
 
-def scored(
+def scores_of_changes(
     changes: Mapping[str, Changes],
     recorders: Mapping[str, Recorder],
     gradients: Mapping[str, Sequence[Tensor | None]],

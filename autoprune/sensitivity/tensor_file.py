@@ -14,7 +14,7 @@ from autoprune.core.errors import AutopruneError
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """Where a tensor is in the file."""
 
     offset: int
@@ -35,14 +35,14 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def put(self, tensor: Tensor) -> Stored:
+    def put(self, tensor: Tensor) -> StoredTensor:
         """Keep a tensor as it is now.
 
         Raises:
             AutopruneError: when the disk is full.
         """
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        stored = Stored(self.size, tuple(tensor.shape), tensor.dtype)
+        stored = StoredTensor(self.size, tuple(tensor.shape), tensor.dtype)
         data = _bytes(flat)
         try:
             while len(data):
@@ -56,7 +56,7 @@ class Store:
             ) from error
         return stored
 
-    def get(self, stored: Stored) -> Tensor:
+    def get(self, stored: StoredTensor) -> Tensor:
         """A kept tensor, in new memory."""
         flat = torch.empty(stored.shape, dtype=stored.dtype)
         data = _bytes(flat)

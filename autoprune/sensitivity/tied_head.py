@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoprune.sensitivity.recorder import Recorder, Scores, added
-from autoprune.sensitivity.tensor_file import Store, Stored
+from autoprune.sensitivity.tensor_file import Store, StoredTensor
 from autoprune.sensitivity.weight_changes import Lookup
 
 MOMENT_BYTES = 2**28
@@ -35,7 +35,7 @@ class _Kept:
 
     batch: int
     x: Float[Tensor, "b s d"]
-    gradients: list[Stored]
+    gradients: list[StoredTensor]
     unit: float
 
 

@@ -47,7 +47,7 @@ fitted to: predictions of what an EfficientNet's search tried were 25 % off inst
 
 
 @dataclass(frozen=True)
-class Table:
+class LatencyTable:
     """Time of each unit at each level, and of all the rest, in shares of the original's.
 
     error: mean relative error on models that were left out of the fit; None where nothing was fitted.
@@ -124,7 +124,7 @@ class Design:
             chosen.append(best)
         return [drawn[k] for k in chosen]
 
-    def fitted(self, probes: Sequence[Candidate], times: Sequence[float]) -> Table:
+    def fitted(self, probes: Sequence[Candidate], times: Sequence[float]) -> LatencyTable:
         """The table from what the probes took, in shares of the original's time, which is one more probe."""
         every = [self.space.untouched(), *probes]
         rows = np.stack([self.features(one) for one in every])
@@ -137,7 +137,7 @@ class Design:
             one.unit: {level: self._time(unit, level, weights) for level in one.levels()}
             for unit, one in zip(self.units, self.space.units, strict=True)
         }
-        return Table(levels, float(weights[0]), error)
+        return LatencyTable(levels, float(weights[0]), error)
 
     def _error(self, rows: Array, taken: Array, hold: float) -> float:
         """Mean relative error on the probes, each left out in turn."""

@@ -179,7 +179,7 @@ def read_packed(folder: Path, *, builder: str | None = None) -> Stitched:
         limits = {name: own.numel() for name, own in model.state_dict().items()}
         limits |= limits_of_parts(model)
         limits |= {f"{name.removesuffix('.weight')}{PLACES}": size for name, size in limits.items()}
-        stored = entropy.Stored(tensors, about.get("coded", {}), limits)
+        stored = entropy.CodedFile(tensors, about.get("coded", {}), limits)
         integers = {
             stem: stored.take_integers(f"{stem}.weight", tuple(one["shape"]), one["bits"])
             for stem, one in about["integers"].items()

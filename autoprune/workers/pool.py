@@ -72,7 +72,7 @@ class SerialPool(Pool):
 
     def __init__(self, factory: Factory, context: Mapping[str, object] | None = None) -> None:
         self._factory = factory
-        self._queue: deque[Task] = deque()
+        self._queue: deque[Queued] = deque()
         if context is not None:
             self.start(context)
 
@@ -84,7 +84,7 @@ class SerialPool(Pool):
         return max(0, 1 - len(self._queue))
 
     def submit(self, key: int, job: Job) -> None:
-        self._queue.append(Task(key, job))
+        self._queue.append(Queued(key, job))
 
     def next(self, timeout: float | None = None) -> Outcome | None:
         if not self._queue:
@@ -98,7 +98,7 @@ class SerialPool(Pool):
 
 
 @dataclass
-class Task:
+class Queued:
     key: int
     job: Job
     tries: int = 0
@@ -167,7 +167,7 @@ def traced(error: Exception, trace: str) -> Exception:
     return error
 
 
-def outcome_of(task: Task, worker: str, report: Report) -> Outcome:
+def outcome_of(task: Queued, worker: str, report: Report) -> Outcome:
     if report.failure is not None:
         log.debug("job %d on %s: %s\n%s", task.key, worker, report.failure, report.trace)
     return Outcome(task.key, report.result, report.failure, worker, report.seconds, report.error)

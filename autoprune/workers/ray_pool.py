@@ -26,8 +26,8 @@ from autoprune.workers.pool import (
     Job,
     Outcome,
     Pool,
+    Queued,
     Report,
-    Task,
     attempt,
     describe,
     outcome_of,
@@ -82,7 +82,7 @@ class RayPool(Pool):
         self._cpus, self._gpus = cpus_per_worker, gpus_per_worker
         self._on_wait, self._told = on_wait, -math.inf
         self._label, self._timer = timer, None
-        self._queue: deque[Task] = deque()
+        self._queue: deque[Queued] = deque()
         self._done: deque[Outcome] = deque()
         self._slots: list[_Slot] = []
         self._local = address is None
@@ -118,7 +118,7 @@ class RayPool(Pool):
     def submit(self, key: int, job: Job) -> None:
         if not self._slots:
             raise RuntimeError("the pool is closed")
-        self._queue.append(Task(key, job))
+        self._queue.append(Queued(key, job))
         with self._pulse.felt():
             self._assign()
 
@@ -288,7 +288,7 @@ class _Slot:
     losses: int  # workers that died here in a row before they were ready
     since: float
     stage: Literal["hired", "loading", "idle", "busy"] = "hired"
-    task: Task | None = None
+    task: Queued | None = None
     name: str = ""
 
 

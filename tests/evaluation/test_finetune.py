@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from autoprune.compress.integers import round_nearest
 from autoprune.compress.stitch import Stitched
-from autoprune.evaluation.distillation import Wanted, distance, distillation_loss
+from autoprune.evaluation.distillation import Targets, distance, distillation_loss
 from autoprune.evaluation.finetune import Recipe, _learn, finetune
 from autoprune.evaluation.measure import logits_of, teacher_answers
 from autoprune.models.spec import Architecture
@@ -384,7 +384,7 @@ def test_distance_is_the_divergence_for_every_kind(of_kind: OfKind) -> None:
     watched = None if teacher.watched is None else teacher.watched[places]
     some = Answers(teacher.values[places], np.arange(len(places) + 1), watched, teacher.spread)
     expected = divergence(of_kind.answers(of_kind.stitched)[places], some)
-    assert float(distance(answers, Wanted.of(teacher, rows))) == pytest.approx(expected, rel=2e-4, abs=1e-7)
+    assert float(distance(answers, Targets.of(teacher, rows))) == pytest.approx(expected, rel=2e-4, abs=1e-7)
 
 
 def test_a_kind_with_labels_learns_from_them_too(of_kind: OfKind) -> None:
@@ -392,7 +392,7 @@ def test_a_kind_with_labels_learns_from_them_too(of_kind: OfKind) -> None:
     values = torch.from_numpy(torch_runner(of_kind.stitched.model, task.kind)(task.batch(task.train, rows)))
     at = task.answered(task.train, rows)
     answers = values if at is None else values[torch.from_numpy(at[0]), torch.from_numpy(at[1])]
-    wanted, labels = Wanted.of(of_kind.teacher, rows), torch.from_numpy(task.labels(task.train, rows))
+    wanted, labels = Targets.of(of_kind.teacher, rows), torch.from_numpy(task.labels(task.train, rows))
     more = float(distillation_loss(answers, wanted, labels, task) - distance(answers, wanted))
     if not task.has_labels:
         assert more == 0.0

@@ -18,13 +18,13 @@ import pytest
 from click.testing import CliRunner
 
 from autoprune.cli.main import main
-from autoprune.cli.signals import exit_code, recorded
+from autoprune.cli.signals import ending_recorded, exit_code
 from autoprune.core.errors import AutopruneError, BudgetError, StoppedError
 from autoprune.core.files import full_disk, write_json, write_json_over
 from autoprune.core.progress import Progress
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, STATUS, RunFolder
-from autoprune.run.status import read_front, read_status, status_line
+from autoprune.run.status import read_front_file, read_status, status_line
 from tests.support.made_run import write_model, write_rows
 
 ROOT = Path(__file__).parents[2]
@@ -168,7 +168,7 @@ def test_a_full_disk_is_known_through_what_wraps_it(error: Exception, full: bool
 def test_the_first_error_counts_and_not_that_its_status_cannot_be_written(run: RunFolder) -> None:
     (run.path / STATUS).unlink()
     (run.path / STATUS).mkdir()
-    with pytest.raises(BudgetError, match="raise it"), recorded(run.path):
+    with pytest.raises(BudgetError, match="raise it"), ending_recorded(run.path):
         raise BudgetError("raise it")
 
 
@@ -183,7 +183,7 @@ def test_the_first_error_counts_and_not_that_its_status_cannot_be_written(run: R
 )
 def test_an_error_is_in_the_status(run: RunFolder, error: Exception, code: int, reason: str) -> None:
     run.status("running", trials=4)
-    with pytest.raises(Exception) as caught, recorded(run.path):  # noqa: PT011
+    with pytest.raises(Exception) as caught, ending_recorded(run.path):  # noqa: PT011
         raise error
     status = status_of(run.path)
     assert (status["state"], status["exit_code"], status["trials"]) == ("stopped", code, 4)
@@ -194,7 +194,7 @@ def test_an_error_is_in_the_status(run: RunFolder, error: Exception, code: int, 
 
 def test_a_finished_search_stays_finished_when_nothing_is_within_the_budget(run: RunFolder) -> None:
     run.status("finished")
-    with pytest.raises(BudgetError), recorded(run.path):
+    with pytest.raises(BudgetError), ending_recorded(run.path):
         raise BudgetError("no trial is within 1 MB")
     assert (status_of(run.path)["state"], status_of(run.path)["exit_code"]) == ("finished", 3)
 
@@ -268,12 +268,12 @@ def test_a_killed_driver_is_gone_and_the_run_resumable(run: RunFolder, state: st
         assert driver.stdout.readline() == "held\n"
         alive = read_status(run.path)
         assert (alive["state"], alive["driver"]) == (state, "alive")
-        assert read_front(run.path)["run"]["state"] == "running"
+        assert read_front_file(run.path)["run"]["state"] == "running"
         driver.kill()
     gone = read_status(run.path)
     assert (gone["state"], gone["driver"], gone["trials"]) == ("gone", "gone", 3)
     assert gone["next"] == f"autoprune resume {run.path}"
-    assert read_front(run.path)["run"]["state"] == "gone"
+    assert read_front_file(run.path)["run"]["state"] == "gone"
     told = CliRunner().invoke(main, ["status", str(run.path)]).stdout
     assert f"gone, resumable (process {driver.pid} on " in told
     assert json.loads(CliRunner().invoke(main, ["status", str(run.path), "--json"]).stdout) == gone

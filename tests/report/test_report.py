@@ -30,7 +30,7 @@ from autoprune.report.sections.verdict import figures, notes, verdict
 from autoprune.report.text import DASH
 from autoprune.report.trial_rows import pack
 from autoprune.run.front_record import front_record
-from autoprune.run.front_schema import read_front
+from autoprune.run.front_schema import checked_front
 from autoprune.run.standing import standing
 from autoprune.search.hypervolume import ByteRange
 from autoprune.space.budget import Budget
@@ -301,7 +301,7 @@ def changed(front_: Json, run: Json | None = None, **fields: object) -> Json:
 
 
 def test_verdict_of_a_finished_run(front: Json) -> None:
-    text = verdict(read_front(front))
+    text = verdict(checked_front(front))
     number = front["best"]
     expected = (
         r"\d+\.\d MB, \d\.\d\u00d7 smaller and \d\.\d\u00d7 faster than the original at \d+\.\d\s% "
@@ -312,21 +312,21 @@ def test_verdict_of_a_finished_run(front: Json) -> None:
 
 def test_verdict_where_nothing_fits(front: Json) -> None:
     tight = {"budget": {"size_bytes": MB, "latency_ms": None}, "budget_text": "1.0 MB"}
-    text = verdict(read_front(changed(front, tight, best=None)))
+    text = verdict(checked_front(changed(front, tight, best=None)))
     assert text.startswith("No trial is within 1.0 MB: the smallest of 38 trials is trial ")
     fast = {"budget": {"size_bytes": None, "latency_ms": 1.0}, "budget_text": "1 ms"}
-    text = verdict(read_front(changed(front, fast, best=None)))
+    text = verdict(checked_front(changed(front, fast, best=None)))
     assert text.startswith("No trial is within 1 ms: the fastest of 38 trials is trial ")
 
 
 def test_a_uniform_model_trained_longer_is_named_where_it_is_chosen(front: Json) -> None:
-    assert not any("trained longer" in one for one in notes(read_front(front)))
+    assert not any("trained longer" in one for one in notes(checked_front(front)))
     uniform = next(one for one in front["trials"] if one["name"] == "uniform 4-bit")
     rows = [
         {**one, "levels": uniform["levels"]} if one["number"] == front["best"] else one
         for one in front["trials"]
     ]
-    said = [one for one in notes(read_front(changed(front, trials=rows))) if "trained longer" in one]
+    said = [one for one in notes(checked_front(changed(front, trials=rows))) if "trained longer" in one]
     assert len(said) == 1
     told = "is uniform 4-bit, trained longer, which no trial dominates"
     assert said[0].startswith(f"Trial {front['best']} {told}")
@@ -335,22 +335,22 @@ def test_a_uniform_model_trained_longer_is_named_where_it_is_chosen(front: Json)
 def test_verdict_without_test_accuracy_budget_or_result(front: Json) -> None:
     rows = [{**one, "test_accuracy": None} for one in front["trials"]]
     free = {"budget": {"size_bytes": None, "latency_ms": None}, "budget_text": ""}
-    read = read_front(changed(front, {**free, "state": "running"}, trials=rows))
+    read = checked_front(changed(front, {**free, "state": "running"}, trials=rows))
     assert verdict(read).startswith("So far ")
     assert "on validation" in verdict(read)
     assert verdict(read).endswith("no limit was set")
     assert any("not finished: 38 of 40" in one for one in notes(read))
-    gone = notes(read_front(changed(front, {"state": "gone"})))
+    gone = notes(checked_front(changed(front, {"state": "gone"})))
     assert any("ended without a word: 38 of 40" in one and "autoprune resume" in one for one in gone)
     assert any("somewhat optimistic" in one for one in notes(read))
-    empty = read_front(changed(front, trials=[], best=None, knee=None))
+    empty = checked_front(changed(front, trials=[], best=None, knee=None))
     assert verdict(empty) == "No trial has finished yet"
-    failed = read_front(changed(front, trials=[front["trials"][13]], best=None))
+    failed = checked_front(changed(front, trials=[front["trials"][13]], best=None))
     assert verdict(failed) == "No result: the only trial failed"
 
 
 def test_gain_is_against_trials_of_no_more_bytes(front: Json) -> None:
-    read = read_front(front)
+    read = checked_front(front)
     rows = gains(read)
     assert [one.name for one in rows] == ["uniform pruning", "uniform 8-bit", "uniform 4-bit"]
     small = {f"trial {one.number}": one.size_bytes or 0 for one in read.searched if one.measured}
@@ -363,18 +363,18 @@ def test_gain_is_against_trials_of_no_more_bytes(front: Json) -> None:
 
 
 def test_most_and_least_sensitive_are_named_at_the_bits_nearest_to_four(modern: Json) -> None:
-    said = extremes(read_front(modern))
+    said = extremes(checked_front(modern))
     assert said == (
         "At 4 bits with nothing removed, pooler is the most sensitive (5.9\u00d710\u207b\u2074 nats a row) "
         "and embeddings the least (3.9\u00d710\u207b\u2075)."
     )
     rows = [row for row in modern["sensitivity"]["levels"] if row[2] not in (3, 4)]
     without = changed(modern, sensitivity={"levels": rows, "spearman": None, "pairs": 1})
-    assert extremes(read_front(without)).startswith("At 8 bits with nothing removed, pooler")
+    assert extremes(checked_front(without)).startswith("At 8 bits with nothing removed, pooler")
     one = changed(modern, sensitivity={"levels": rows[:2]})
-    assert extremes(read_front(one)) == ""
+    assert extremes(checked_front(one)) == ""
     only = changed(modern, sensitivity={"levels": [row for row in rows if row[2] == "w8a8"]})
-    said = extremes(read_front(only))
+    said = extremes(checked_front(only))
     assert said.startswith("At 8-bit weights and activations with nothing removed, pooler is the most")
 
 
@@ -391,7 +391,7 @@ def test_most_and_least_sensitive_are_named_at_the_bits_nearest_to_four(modern: 
 )
 def test_how_well_the_prediction_held(modern: Json, spearman: float | None, pairs: int, said: str) -> None:
     given = {"levels": [], "spearman": spearman, "pairs": pairs}
-    assert said in held(read_front(changed(modern, sensitivity=given)))
+    assert said in held(checked_front(changed(modern, sensitivity=given)))
 
 
 @pytest.mark.parametrize(
@@ -408,11 +408,11 @@ def test_how_well_the_prediction_held(modern: Json, spearman: float | None, pair
 )
 def test_agreement_of_rungs_in_words(modern: Json, fields: Json, low: bool, said: str) -> None:
     given = [{"lower": 0, "upper": 1, "low": low, **fields}]
-    (sentence,) = agreements(read_front(changed(modern, agreement=given)))
+    (sentence,) = agreements(checked_front(changed(modern, agreement=given)))
     assert said in sentence.text
     assert sentence.low is low
     none = [{"lower": 0, "upper": 1, "kendall_tau": None, "pairs": 0, "low": False}]
-    assert agreements(read_front(changed(modern, agreement=none))) == []
+    assert agreements(checked_front(changed(modern, agreement=none))) == []
 
 
 @pytest.mark.parametrize(
@@ -432,13 +432,13 @@ def test_error_of_predicted_milliseconds_in_words(
     modern: Json, latency: tuple[float, int, float] | None, said: str
 ) -> None:
     given = latency and dict(zip(("predicted error", "pairs", "bias"), latency, strict=True))
-    text = prediction(read_front(changed(modern, latency=given))).replace("\u00a0", " ")
+    text = prediction(checked_front(changed(modern, latency=given))).replace("\u00a0", " ")
     assert text.startswith("What a unit takes at each level was fitted to whole models timed on the target")
     assert text.endswith(said)
     assert "left out" not in text
     checked = changed(modern, {"latency_table_error": 0.024}, latency=given)
     left_out = "On models left out of the fit, the sum was off by 2.4 % on average."
-    assert left_out in prediction(read_front(checked)).replace("\u00a0", " ")
+    assert left_out in prediction(checked_front(checked)).replace("\u00a0", " ")
 
 
 @pytest.mark.parametrize(
@@ -464,7 +464,7 @@ def test_widths_of_the_front_that_save_no_time(
         else {**row, "on_front": False, "levels": {"other": {"ratio": 0.5, "bits": 6}}}
         for k, row in enumerate(modern["trials"])
     ]
-    text = bytes_alone(read_front(changed(modern, facts, trials=rows)))
+    text = bytes_alone(checked_front(changed(modern, facts, trials=rows)))
     assert text.startswith(said) if said else text == ""
 
 
@@ -473,23 +473,23 @@ def test_a_width_that_is_none_is_named_with_its_place(front: Json) -> None:
         bad = copy.deepcopy(front)
         bad["trials"][5]["levels"]["pooler"]["bits"] = wrong
         with pytest.raises(AutopruneError, match=r"trials\.5\.levels\.pooler\.bits"):
-            read_front(bad)
+            checked_front(bad)
 
 
 def test_provenance_tells_what_ended_the_run(front: Json, modern: Json) -> None:
-    told = {name: value.replace("\u00a0", " ") for name, value in provenance(read_front(modern))}
+    told = {name: value.replace("\u00a0", " ") for name, value in provenance(checked_front(modern))}
     assert told["Stopped by"] == "patience: no more progress"
     assert told["Driver"] == "0.4 % of the wall time spent thinking"
     assert told["Overhead"] == "3.1 % of the trials\u2019 time neither training nor evaluation"
     assert told["KL hypervolume"] == "0.5821 in bytes and log KL"
     new = {"Stopped by", "Driver", "Overhead", "KL hypervolume"}
-    assert not new & dict(provenance(read_front(front))).keys()
+    assert not new & dict(provenance(checked_front(front))).keys()
 
 
 def test_a_front_without_the_new_fields_has_no_new_sections(front: Json) -> None:
     null = dict.fromkeys(("rungs", "agreement", "sensitivity", "kl_hypervolume", "latency"))
     for one in (front, changed(front, **null)):
-        read = read_front(one)
+        read = checked_front(one)
         assert (ladder(read), agreements(read), predicted(read), extremes(read), held(read)) == (
             [], [], False, "", "",
         )  # fmt: skip
@@ -502,7 +502,7 @@ def test_a_front_without_the_new_fields_has_no_new_sections(front: Json) -> None
 
 
 def test_perplexity_is_told_in_its_own_numbers(front: Json) -> None:
-    read = read_front(worded(front))
+    read = checked_front(worded(front))
     best, original = (
         PERPLEXITY.text(next(t for t in read.trials if t.number == number).test_accuracy)
         for number in (front["best"], 0)
@@ -512,16 +512,16 @@ def test_perplexity_is_told_in_its_own_numbers(front: Json) -> None:
     assert latency.label == f"Latency of {TOKEN}"
     assert (score.label, score.value, score.detail) == ("Perplexity, test", best, f"original {original}")
     assert re.fullmatch(r"perplexity \+\d\.\d\d", score.change)
-    assert size == figures(read_front(front))[0]
+    assert size == figures(checked_front(front))[0]
     assert not any("standard error" in one for one in notes(read))
     told = dict(provenance(read))
     assert told["Metric"] == "perplexity (lower is better)"
     assert told["Hypervolume"].endswith("perplexity 100.0")
-    assert "Metric" not in dict(provenance(read_front(front)))
+    assert "Metric" not in dict(provenance(checked_front(front)))
 
 
 def test_gain_of_perplexity_is_ahead_where_it_falls(front: Json) -> None:
-    plain, words = gains(read_front(front)), gains(read_front(worded(front)))
+    plain, words = gains(checked_front(front)), gains(checked_front(worded(front)))
     for a, b in zip(plain, words, strict=True):
         assert a.equal is not None
         assert b.equal is not None
@@ -535,19 +535,19 @@ def test_gain_of_perplexity_is_ahead_where_it_falls(front: Json) -> None:
 
 def test_a_metric_in_percent_has_points_and_its_name(front: Json) -> None:
     for given in ("f1", METRICS["f1"].as_json()):
-        read = read_front(changed(front, {"metric": given}))
+        read = checked_front(changed(front, {"metric": given}))
         assert re.search(r" at F1 \d\d\.\d\s% \(original \d\d\.\d\s%\) on test", verdict(read))
         assert figures(read)[2].change.endswith(" points")
         assert not any("standard error" in one for one in notes(read))
-    assert read_front(changed(front, {"latency_of": None})).run == read_front(front).run
+    assert checked_front(changed(front, {"latency_of": None})).run == checked_front(front).run
     for given in (None, "accuracy", METRICS["accuracy"].as_json()):
-        assert verdict(read_front(changed(front, {"metric": given}))) == verdict(read_front(front))
+        assert verdict(checked_front(changed(front, {"metric": given}))) == verdict(checked_front(front))
 
 
 def test_what_is_no_metric_is_named_with_its_place(front: Json) -> None:
     for wrong in ({"name": 3}, {"unit": "%"}, ["accuracy"], {"name": "x", "higher_is_better": "no"}):
         with pytest.raises(AutopruneError, match=r"run\.metric: .* is none: give its name"):
-            read_front(changed(front, {"metric": wrong}))
+            checked_front(changed(front, {"metric": wrong}))
 
 
 def test_csv_has_the_score_and_the_metric_s_own_number(front: Json, tmp_path: Path) -> None:
@@ -598,7 +598,7 @@ def test_error_of_predictions_is_the_mean_over_measured_trials() -> None:
         {"predicted error": (0.2 + 0.0 + 0.2) / 3, "pairs": 3, "bias": (0.2 + 0.0 - 0.2) / 3}
     )
     assert recorded(trials[1:], baseline=40.0)["latency"] is None
-    read = read_front(found)
+    read = checked_front(found)
     assert "off by 13.3 % on average over 3 trials." in prediction(read).replace("\u00a0", " ")
 
 
@@ -622,7 +622,7 @@ def test_without_a_latency_table_nothing_is_predicted() -> None:
     assert found["latency"] is None
     assert {row["predicted_latency_ms"] for row in found["trials"]} == {None}
     assert [row["unit_ms"] for row in found["trials"]] == [{}] * 4
-    assert prediction(read_front(found)) == ""
+    assert prediction(checked_front(found)) == ""
 
 
 def test_a_packed_front_is_small_and_unpacks_to_itself(modern: Json) -> None:
@@ -775,7 +775,7 @@ def rows_of(page: Any, column: int) -> list[str]:
 
 def test_page_shows_the_chosen_trial(visit: Callable[[Json], Any], front: Json) -> None:
     page = visit(front)
-    assert page.inner_text("h1").split() == verdict(read_front(front)).split()
+    assert page.inner_text("h1").split() == verdict(checked_front(front)).split()
     best = front["best"]
     assert page.inner_text("#card h3") == f"Trial {best}"
     assert page.inner_text("#export") == (
@@ -1005,7 +1005,7 @@ def test_widths_go_from_wide_to_narrow_with_w8a8_beside_8(visit: Callable[[Json]
 
 def test_latency_is_told_as_measured_and_as_predicted(visit: Callable[[Json], Any], modern: Json) -> None:
     page = visit(modern)
-    read = read_front(modern)
+    read = checked_front(modern)
     assert page.text_content("#latency-prediction") == prediction(read)
     assert page.text_content("#bytes-alone") == bytes_alone(read) != ""
     members = {lv["bits"] for row in modern["trials"] if row["on_front"] for lv in row["levels"].values()}
@@ -1166,7 +1166,7 @@ def test_many_units_have_an_overview_and_a_table_that_scrolls(
 
 def test_divergence_of_a_language_model_is_by_the_token(visit: Callable[[Json], Any], modern: Json) -> None:
     for front_, place in ((worded(modern), "token"), (modern, "row")):
-        assert f"nats a {place}) and" in extremes(read_front(front_))
+        assert f"nats a {place}) and" in extremes(checked_front(front_))
         page = visit(front_)
         other = {"row": "token", "token": "row"}[place]
         for part in ("#heat", "#scatter"):

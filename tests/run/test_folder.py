@@ -28,7 +28,7 @@ from autoprune.core.progress import Progress
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, RUN, STATUS, RunFolder, read_record
 from autoprune.run.front_record import front_record
-from autoprune.run.front_schema import Front, TrialRow, read_front
+from autoprune.run.front_schema import Front, TrialRow, checked_front
 from autoprune.run.standing import standing
 from autoprune.search.hypervolume import KL_FLOOR, ByteRange
 from autoprune.space.budget import Budget
@@ -461,7 +461,7 @@ def test_levels_in_the_record_read_back_to_the_candidates() -> None:
 
 
 def test_the_report_reads_the_record() -> None:
-    found = read_front(json.loads(json.dumps(record())))
+    found = checked_front(json.loads(json.dumps(record())))
     assert found.original is not None
     assert (found.original.number, found.best, found.front) == (0, 1, (4, 1, 0))
     assert [one.number for one in found.searched] == [1, 2, 3, 4]
@@ -469,7 +469,7 @@ def test_the_report_reads_the_record() -> None:
 
 def test_a_record_without_trials_is_read_too() -> None:
     now = standing([], Budget(), REFERENCE, answers=0)
-    found = read_front(front_record(ABOUT, COSTS, now, Budget(), byte_range=SIZES, state="running"))
+    found = checked_front(front_record(ABOUT, COSTS, now, Budget(), byte_range=SIZES, state="running"))
     assert (found.best, found.knee, found.front, found.hypervolume) == (None, None, (), 0.0)
 
 

@@ -28,7 +28,7 @@ from autoprune.models.spec import Architecture
 from autoprune.models.units import Unit, find_units
 from autoprune.sensitivity import fisher_scores, tied_head
 from autoprune.sensitivity.block_replay import Catcher, is_alike
-from autoprune.sensitivity.fisher_directions import Rows, of_classes, signs, unpacked
+from autoprune.sensitivity.fisher_directions import DirectionRows, of_classes, signs, unpacked_signs
 from autoprune.sensitivity.fisher_scores import Sensitivity, measure_sensitivity
 from autoprune.sensitivity.recorder import Recorder, gradients_at
 from autoprune.sensitivity.tensor_file import Store
@@ -189,9 +189,9 @@ def test_a_vocabulary_in_parts_gives_what_it_gives_whole(
     assert_same_scores(llama.measured(llama.units[:1]), whole)
 
 
-def rows_of(made: Made) -> Rows:
+def rows_of(made: Made) -> DirectionRows:
     chosen = np.random.default_rng(SEED).permutation(len(made.task.train))[:ROWS]
-    return Rows(made.task, made.task.train, chosen, SEED, 0.0)
+    return DirectionRows(made.task, made.task.train, chosen, SEED, 0.0)
 
 
 def test_a_tied_vocabularys_scores_are_finite_differences(llama: Made) -> None:
@@ -294,11 +294,11 @@ def test_gradients_of_every_use_are_found(in_place: bool, flat: bool) -> None:
 
 
 def test_signs_are_fair_and_a_rows_own() -> None:
-    drawn = unpacked(signs([np.random.default_rng(k) for k in range(400)], 1, 13)[:, 0], 13)
+    drawn = unpacked_signs(signs([np.random.default_rng(k) for k in range(400)], 1, 13)[:, 0], 13)
     assert set(drawn.unique().tolist()) == {-1.0, 1.0}
     assert abs(float(drawn.mean())) < 0.05
     assert float((drawn.T @ drawn / 400 - torch.eye(13)).abs().max()) < 0.2
-    alone = unpacked(signs([np.random.default_rng(7)], 1, 13)[:, 0], 13)
+    alone = unpacked_signs(signs([np.random.default_rng(7)], 1, 13)[:, 0], 13)
     assert torch.equal(alone[0], drawn[7])
 
 

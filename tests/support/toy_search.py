@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoprune.evaluation.seeds import candidate_text
 from autoprune.search.aim import Aim
 from autoprune.search.damage_model import Features
 from autoprune.search.hypervolume import kl_area
@@ -20,12 +21,15 @@ from autoprune.search.repair import repair as repaired
 from autoprune.search.solver.mckp import Problem
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
-from autoprune.space.levels import FLOAT_BITS, Candidate, Choices, SearchSpace
+from autoprune.space.levels import Candidate, Choices, SearchSpace
+from autoprune.space.storage import FLOAT_BITS, storages_of
 from autoprune.space.trial import Measurement, Trial
 
 
 def space_of(units: int, ratios: Sequence[float] = (0.0, 0.25, 0.5, 0.75)) -> SearchSpace:
-    return SearchSpace(tuple(Choices(f"layer.{k}", tuple(ratios), (3, 4, 8, 32)) for k in range(units)))
+    return SearchSpace(
+        tuple(Choices(f"layer.{k}", tuple(ratios), storages_of((3, 4, 8, 32))) for k in range(units))
+    )
 
 
 def costs_of(space: SearchSpace, seed: int = 0) -> Costs:
@@ -35,12 +39,13 @@ def costs_of(space: SearchSpace, seed: int = 0) -> Costs:
         size, removal, rounding, ms = rng.lognormal(0, 0.7, 4) * [8000, 0.06, 1.0, 0.5]
         table[one.unit] = {
             level: Cost(
-                round(size * (1 - level.ratio) * level.bits / 8),
+                round(size * (1 - level.ratio) * bits / 8),
                 removal * (0.2 * level.ratio + level.ratio**2)
-                + (rounding * 4.0**-level.bits * (1 - level.ratio) if level.bits < FLOAT_BITS else 0.0),
-                ms * (1 - level.ratio) * (0.6 if level.bits <= 8 else 1.0),
+                + (rounding * 4.0**-bits * (1 - level.ratio) if bits < FLOAT_BITS else 0.0),
+                ms * (1 - level.ratio) * (0.6 if bits <= 8 else 1.0),
             )
             for level in one.levels()
+            for bits in [level.storage.bits]
         }
     return Costs(500, table, fixed_ms=0.3)
 
@@ -71,7 +76,7 @@ class Toy:
     def kl(self, candidate: Candidate) -> float:
         """What is measured; the noise is the candidate's own."""
         total = float(self.truth.totals(self.truth.chosen(candidate)[None]).damage[0])
-        draw = random.Random(repr(candidate.items)).gauss(0.0, 1.0)
+        draw = random.Random(candidate_text(candidate)).gauss(0.0, 1.0)
         return total * float(np.exp(self.noise * draw))
 
     def trial(self, candidate: Candidate, number: int = 0) -> Trial:
@@ -102,6 +107,6 @@ class Toy:
 
 def small_toy(units: int, ratios: Sequence[float], bits: Sequence[int]) -> Toy:
     """A toy of so few candidates that all may be tried; what is predicted of it is true."""
-    space = SearchSpace(tuple(Choices(f"layer.{k}", tuple(ratios), tuple(bits)) for k in range(units)))
+    space = SearchSpace(tuple(Choices(f"layer.{k}", tuple(ratios), storages_of(bits)) for k in range(units)))
     costs = costs_of(space)
     return Toy(space, costs, Problem.of(space, costs), 0.05)

@@ -26,7 +26,7 @@ from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import UNTOUCHED, Candidate, Level, SearchSpace
 from autoprune.space.storage import storages_of
-from autoprune.targets.latency_table import Design, Table
+from autoprune.targets.latency_table import Design, LatencyTable
 from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION
 from autoprune.tasks.task import Arrays, Encoded, Task
 from autoprune.workers.pool import SerialPool
@@ -234,7 +234,7 @@ def prepared(**changes: Any) -> Any:
     return SimpleNamespace(setting=SimpleNamespace(**setting | changes), inputs=SimpleNamespace(space=space))
 
 
-def measured(**changes: Any) -> Table:
+def measured(**changes: Any) -> LatencyTable:
     CALLS.clear()
     with SerialPool(clockwork, {}) as pool:
         return measured_costs._latency_table(prepared(**changes), pool, Progress(quiet=True))

@@ -18,7 +18,7 @@ from autoprune.models.loading import load_built
 from autoprune.models.outputs import outputs_of
 from autoprune.models.spec import Architecture, built
 from autoprune.models.state import load_state_, state_of
-from autoprune.pipeline.inputs import kind_of, metric_of
+from autoprune.pipeline.inputs import kind_asked_for, metric_of
 from autoprune.run.config import Config
 from autoprune.tasks.custom import own_task, task_hash
 from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, OWN
@@ -160,12 +160,12 @@ def test_pictures_become_one_size_and_one_scale(tmp_path: Path) -> None:
 
 
 def test_kinds_and_metrics_that_do_not_exist_are_said() -> None:
-    assert kind_of(Config(task="mine:task")) == OWN
-    assert kind_of(Config(model="package.models:build")) == IMAGE_CLASSIFICATION
+    assert kind_asked_for(Config(task="mine:task")) == OWN
+    assert kind_asked_for(Config(model="package.models:build")) == IMAGE_CLASSIFICATION
     with pytest.raises(AutopruneError, match="there are auto, text-classification"):
-        kind_of(Config(task="poetry"))
+        kind_asked_for(Config(task="poetry"))
     with pytest.raises(AutopruneError, match="and module:function for one of your own"):
-        kind_of(Config(task="own"))
+        kind_asked_for(Config(task="own"))
     assert metric_of(Config(metric="f1"), IMAGE_CLASSIFICATION) == METRICS["f1"]
     with pytest.raises(AutopruneError, match="not one of task own, which brings its own"):
         metric_of(Config(metric="f1"), OWN)

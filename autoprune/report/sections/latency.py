@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoprune.report.text import listed, plural, share
+from autoprune.report.text import plural, share
 from autoprune.run.front_schema import Front
 from autoprune.space.storage import FLOAT32, STATIC8, Storage
 
@@ -47,7 +47,7 @@ def bytes_alone(front: Front) -> str:
         return ""
     verb, they = ("saves", "it is") if slow == [STATIC8] else ("save", "they are")
     where = f" on {front.run.target}" if front.run.target else " on this target"
-    return f"{listed(slow)} {verb} bytes alone{where}: {they} computed no faster than floats."
+    return f"{comma_list(slow)} {verb} bytes alone{where}: {they} computed no faster than floats."
 
 
 def _used(front: Front) -> list[Storage]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoprune.report.text import DASH, MINUS, plural
-from autoprune.run.front_schema import Agreement, Front
+from autoprune.run.front_schema import AgreementRow, Front
 from autoprune.space.trial import FEWEST_PAIRS
 
 NAMES = {0: "untrained", 1: "brief", 2: "long"}
@@ -62,7 +62,7 @@ def agreements(front: Front) -> list[Said]:
     return [Said(_sentence(one), one.low) for one in front.agreement or () if one.pairs]
 
 
-def _sentence(one: Agreement) -> str:
+def _sentence(one: AgreementRow) -> str:
     lower, upper = (STAGE.get(rung, f"at rung {rung}") for rung in (one.lower, one.upper))
     if one.kendall_tau is None:
         if one.pairs < FEWEST_PAIRS:

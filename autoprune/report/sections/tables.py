@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoprune.report.sections.verdict import accuracy_on, budget_text, split_of
-from autoprune.report.text import duration, milliseconds, named_score, scored, share
+from autoprune.report.text import duration, milliseconds, named_score, score_text, share
 from autoprune.run.front_schema import Front, TrialRow
 from autoprune.space.budget import megabytes
 from autoprune.space.trial import ORIGINAL
@@ -71,7 +71,7 @@ def gains(front: Front) -> list[Gain]:
                 name=base.label,
                 size=megabytes(base.size_bytes or 0),
                 latency=milliseconds(base.latency_ms),
-                accuracy=scored(front.run.metric, base.accuracy),
+                accuracy=score_text(front.run.metric, base.accuracy),
                 fits=fits,
                 chosen=_rival(front, chosen, base) if chosen is not None and fits else None,
                 equal=None if equal is None else _rival(front, equal, base),
@@ -157,8 +157,8 @@ def _rival(front: Front, trial: TrialRow, base: TrialRow) -> Rival:
     return Rival(
         label=trial.label,
         size=megabytes(trial.size_bytes or 0),
-        accuracy=scored(metric, after),
-        baseline=scored(metric, before),
+        accuracy=score_text(metric, after),
+        baseline=score_text(metric, before),
         step=metric.signed(after, before),
         split=split,
         ahead=metric.is_ahead(after, before),

@@ -11,7 +11,7 @@ from autoprune.report.text import (
     milliseconds,
     named_score,
     plural,
-    scored,
+    score_text,
     shell_word,
     standard_error,
 )
@@ -87,7 +87,7 @@ def _measured(front: Front, chosen: TrialRow, original: TrialRow | None) -> list
     value = accuracy_on(split, chosen)
     size = Figure("Size", megabytes(chosen.size_bytes or 0), "", "")
     latency = Figure(latency_title(front), milliseconds(chosen.latency_ms), "", "")
-    accuracy = Figure(f"{metric.title}, {split}", scored(metric, value), "", "")
+    accuracy = Figure(f"{metric.title}, {split}", score_text(metric, value), "", "")
     if original is None:
         return [size, latency, accuracy]
     before = accuracy_on(split, original)
@@ -105,7 +105,7 @@ def _measured(front: Front, chosen: TrialRow, original: TrialRow | None) -> list
             _times(original.latency_ms, chosen.latency_ms, "faster", "slower") or "equally fast",
             f"original {milliseconds(original.latency_ms)}",
         ),
-        Figure(accuracy.label, accuracy.value, change, f"original {scored(metric, before)}"),
+        Figure(accuracy.label, accuracy.value, change, f"original {score_text(metric, before)}"),
     ]
 
 
@@ -169,7 +169,7 @@ def _score(front: Front, one: TrialRow) -> str:
     split, metric = split_of(one, front.original), front.run.metric
     before = ""
     if front.original is not None:
-        before = f" (original {scored(metric, accuracy_on(split, front.original))})"
+        before = f" (original {score_text(metric, accuracy_on(split, front.original))})"
     return f"{named_score(metric, accuracy_on(split, one))}{before} on {split}"
 
 
@@ -208,7 +208,7 @@ def _noise(front: Front) -> str:
     error = standard_error(value, rows)
     if error is None:
         return ""
-    shown = scored(front.run.metric, value)
+    shown = score_text(front.run.metric, value)
     return (
         f"On {plural(rows, f'{split} row')}, {shown} has a standard error of {error:.1f} "
         f"points; smaller differences are not settled by this run."

@@ -22,7 +22,7 @@ Text = str | tuple[str, ...]
 _log = logging.getLogger(__name__)
 
 
-class Wanted(NamedTuple):
+class WantedColumns(NamedTuple):
     """Columns that the user names; what is not named is found by convention."""
 
     texts: Sequence[str] = ()
@@ -67,7 +67,7 @@ class Row(NamedTuple):
         return self.image_key or "\0".join(" ".join(text.split()).casefold() for text in texts)
 
 
-def find_columns(table: Table, name: str, wanted: Wanted, reads: Reading) -> Columns:
+def find_columns(table: Table, name: str, wanted: WantedColumns, reads: Reading) -> Columns:
     """The columns named, else the first by convention.
 
     Raises:

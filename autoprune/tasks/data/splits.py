@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.references import is_reference
-from autoprune.tasks.data.columns import Columns, Row, Text, Wanted, find_columns, read_rows
+from autoprune.tasks.data.columns import Columns, Row, Text, WantedColumns, find_columns, read_rows
 from autoprune.tasks.data.demo import demo_rows
 from autoprune.tasks.data.function_source import function_tables
 from autoprune.tasks.data.images import class_folders, digest, image_tables
@@ -92,7 +92,7 @@ class _Asked(NamedTuple):
     """Options for reading a data source."""
 
     kind: TaskKind
-    columns: Wanted
+    columns: WantedColumns
     limits: Mapping[str, int]
     seed: int
     side: int | None = None
@@ -138,7 +138,7 @@ def read_splits(
         raise AutopruneError(f"limits {wrong} not allowed: give 1 or more for {listed(SHARES)}.")
     if image_side is not None and image_side < 1:
         raise AutopruneError(f"image_side {image_side} not allowed: give 1 pixel or more, or None.")
-    wanted = Wanted(text_columns, image_column, label_column, group_by)
+    wanted = WantedColumns(text_columns, image_column, label_column, group_by)
     wanted.check(kind)
     asked = _Asked(kind, wanted, limits, seed, image_side)
     path = Path(source).expanduser()
@@ -163,7 +163,7 @@ def demo_splits(seed: int = 0) -> Splits:
     """The built-in film reviews, split by film."""
     rows = demo_rows()
     table = from_columns({name: [row[name] for row in rows] for name in rows[0]})
-    asked = _Asked(TEXT_CLASSIFICATION, Wanted(group="movie_name"), {}, seed)
+    asked = _Asked(TEXT_CLASSIFICATION, WantedColumns(group="movie_name"), {}, seed)
     return _splits({"train": table}, "rotten-tomatoes", asked)
 
 
