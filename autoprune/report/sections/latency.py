@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoprune.report.text import plural, share
+from autoprune.report.text import comma_list, plural, share
 from autoprune.run.front_schema import Front
 from autoprune.space.storage import FLOAT32, STATIC8, Storage
 
