@@ -33,7 +33,7 @@ from autoprune.core.progress import Progress
 from autoprune.evaluation.jobs import Setting
 from autoprune.evaluation.measure import logits_of
 from autoprune.evaluation.worker import make_worker
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.pipeline.prepare import prepare
 from autoprune.run.config import Config

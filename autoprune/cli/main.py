@@ -102,7 +102,7 @@ def _search(config: Config, output: Path | None, dry_run: bool, as_json: bool, q
         _plan(config)
         click.echo(json.dumps(cleaned(asdict(config)), indent=1))
         return
-    from autoprune.pipeline.driver import open_workers
+    from autoprune.pipeline.start import open_workers
 
     with open_workers(config) as pool:
         inputs = _plan(config)
@@ -113,7 +113,7 @@ def _search(config: Config, output: Path | None, dry_run: bool, as_json: bool, q
 
 def _plan(config: Config, run: RunFolder | None = None, *, quiet: bool = False) -> Inputs:
     """Load what was named, check it, and print what will be done."""
-    from autoprune.pipeline.driver import plan
+    from autoprune.pipeline.start import plan
 
     inputs, smallest = plan(config, run, Progress(quiet=quiet))
     click.echo("\n".join(plan_lines(config, inputs, smallest, metric=inputs.task.metric)), err=True)
@@ -195,7 +195,7 @@ def resume(
                 parse_budget(budget)
                 given["budget"] = budget
             config = replace(config, trials=wanted, timeout_s=timeout_s, **given)
-            from autoprune.pipeline.driver import open_workers
+            from autoprune.pipeline.start import open_workers
 
             with open_workers(config) as pool:
                 inputs = _plan(

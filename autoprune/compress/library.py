@@ -33,7 +33,7 @@ from autoprune.core.cache import content_key
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import written_whole
 from autoprune.models.layer_io import matrix_of
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 from autoprune.space.levels import Level
 from autoprune.space.storage import Storage
 

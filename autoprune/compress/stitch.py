@@ -20,7 +20,7 @@ from autoprune.compress.surgery import replace_
 from autoprune.models.canonical import settle_
 from autoprune.models.spec import Architecture
 from autoprune.models.split_embedding import COMMON, RARE, join_, joined, parted
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 from autoprune.space.levels import UNTOUCHED, Candidate
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION
 

@@ -20,7 +20,7 @@ from autoprune.compress.prune_obs import refit
 from autoprune.compress.statistics import Statistics
 from autoprune.compress.stored import HalfFloats, StoredWeight
 from autoprune.models.layer_io import matrix_of
-from autoprune.models.units import Unit, Weight
+from autoprune.models.unit import Unit, Weight
 from autoprune.space.storage import FLOAT32, STATIC8, GroupedIntegers, Storage
 
 

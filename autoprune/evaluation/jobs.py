@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from autoprune.evaluation.finetune import Recipe
 from autoprune.models.spec import Architecture
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Measurement
 from autoprune.tasks.answers import Answers

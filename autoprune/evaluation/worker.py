@@ -51,7 +51,7 @@ from autoprune.evaluation.packed_model import packed_bytes, unpacked
 from autoprune.evaluation.teacher import best_device
 from autoprune.models.split_embedding import whole
 from autoprune.models.state import load_state_
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 from autoprune.sensitivity.fisher_scores import Sensitivity, measure_sensitivity
 from autoprune.sensitivity.token_removal import with_measured_removal
 from autoprune.space.levels import UNTOUCHED, Candidate, Level, is_untouched

@@ -22,8 +22,9 @@ from autoprune.export.validate import Found, Request
 from autoprune.models.find_space import find_space
 from autoprune.models.spec import Architecture
 from autoprune.models.split_embedding import part_anyhow_
-from autoprune.models.units import Unit, find_units
-from autoprune.pipeline.driver import answer, remake
+from autoprune.models.unit import Unit
+from autoprune.models.units import find_units
+from autoprune.pipeline.after_search import answer, remake
 from autoprune.pipeline.inputs import names_builder
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, RUN, RunFolder, located, read_record
@@ -107,9 +108,8 @@ def export(
         _remake(path, trial["number"], progress)
     example = _example(path / "tokenizer", Architecture.read(source), config.task)
     about = about_trial(run, front["run"], config, trial, dataset=asked_for.dataset)
-    about["export"] = export_command(
-        front["run"]["folder"], trial["number"], budget, target, storage, folder.name
-    )
+    searched = front["run"]["folder"]
+    about["export"] = export_command(searched, trial["number"], budget, target, storage, folder.name)
     about["budget"] = front["run"]["budget_text"] if budget is None else str(budget)
     about |= predicted_bytes(
         source, get_target(target), example, units, levels, key=run.get("library_key"), builder=builder

@@ -9,7 +9,7 @@ from typing import Any
 
 from autoprune.export.card import base_of
 from autoprune.export.original import original_folder
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 from autoprune.run.config import Config
 from autoprune.search.promotion import RUNG_STEPS
 from autoprune.space.budget import Budget

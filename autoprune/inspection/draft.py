@@ -32,7 +32,8 @@ from autoprune.inspection.draft_rules import (
     rule_name,
 )
 from autoprune.inspection.removal_check import faults_of
-from autoprune.models.units import Unit, find_units
+from autoprune.models.unit import Unit
+from autoprune.models.units import find_units
 
 MIXED = "no part of what it gives can go alone: a norm, a fused layer or a reshape mixes it before it is read"
 

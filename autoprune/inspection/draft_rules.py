@@ -16,7 +16,7 @@ from autoprune.core.errors import AutopruneError
 from autoprune.space.space_file import SpaceFile
 
 if TYPE_CHECKING:
-    from autoprune.models.units import Unit
+    from autoprune.models.unit import Unit
 
 
 RATIOS = {

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from autoprune.compress.surgery import replace_
 from autoprune.inspection.coupling import Call, removing
 from autoprune.models.canonical import settle_
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 
 TOLERANCE, ROUNDING = 1e-3, 1e-5
 """How far apart removing and masking may be: of what masking changes, and of the largest number compared."""

@@ -12,7 +12,8 @@ from torch import nn
 
 from autoprune.core.errors import AutopruneError
 from autoprune.models import find_space, loading
-from autoprune.models.units import Unit, find_units, search_space
+from autoprune.models.unit import Unit
+from autoprune.models.units import find_units, search_space
 from autoprune.pipeline import inputs
 from autoprune.run.config import DEMO_DEFAULTS, Config
 from autoprune.space.costs import Costs

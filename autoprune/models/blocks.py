@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 
 
 def block_of(model: nn.Module, unit: Unit) -> str:

@@ -9,142 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from autoprune.core.errors import AutopruneError
-from autoprune.models.split_embedding import COMMON, RARE, Parted, ranks_type
-from autoprune.space.levels import UNTOUCHED, Choices, Level, SearchSpace
+from autoprune.models.split_embedding import COMMON, RARE, Parted
+from autoprune.models.unit import Unit, Weight
+from autoprune.space.levels import Choices, Level, SearchSpace
 from autoprune.space.space_file import SpaceFile, UnitRule
-from autoprune.space.storage import STATIC8, Storage
-
-FLOAT_BYTES = 4
-
-ID_BYTES = 4
-"""Of a token's row number, where tokens are removed: runtimes look up by 32 bits."""
 
 CHANNEL_STEP = 8
 """Channels are kept in multiples of this, which kernels like."""
-
-
-@dataclass(frozen=True)
-class Weight:
-    """One matrix of a unit: its module's path, and shape as it came [o i]; a look-up or a product.
-
-    A convolution's is [o, i kernel], with `kernel` weights for each input channel; one that is `depthwise`
-    has an input channel of its own for each output, so its [o, kernel] loses rows alone. tied: path of the
-    output layer that has the same weight.
-    """
-
-    path: str
-    rows: int
-    columns: int
-    has_bias: bool
-    is_embedding: bool = False
-    kernel: int = 0
-    depthwise: bool = False
-    tied: str = ""
-
-    @property
-    def is_conv(self) -> bool:
-        """Whether it is slid over a picture."""
-        return self.kernel > 0
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What is compressed together, in `pieces` that can be removed one by one; kept in steps of `step`."""
-
-    name: str
-    kind: str
-    rows: tuple[Weight, ...]
-    cols: tuple[Weight, ...]
-    pieces: int
-    step: int
-    group_size: int
-    ratios: tuple[float, ...]
-    storages: tuple[Storage, ...]
-    """How its weights may be stored, the widest first."""
-    by_token: bool = False
-    """Whether what is removed are rows of an embedding, by how rarely they are looked up."""
-    ranked: int = 0
-    """Of a vocabulary's rare part: tokens of both parts, each of which has a rank; 0 of all else."""
-
-    @property
-    def weights(self) -> tuple[Weight, ...]:
-        """All matrices of the unit."""
-        return self.rows + self.cols
-
-    @property
-    def is_looked_up(self) -> bool:
-        """Whether it has an embedding that is no output layer's weight too."""
-        return any(one.is_embedding and not one.tied for one in self.weights)
-
-    @property
-    def choices(self) -> Choices:
-        """What the unit may be set to, whatever the target."""
-        return Choices(self.name, self.ratios, self.storages)
-
-    def levels(self, ratio: float | None = None) -> list[Level]:
-        """All levels, or those of one ratio, untouched first."""
-        return [one for one in self.choices.levels() if ratio is None or one.ratio == ratio]
-
-    def described(self) -> dict[str, Any]:
-        """The unit as plain data, for keys of caches.
-
-        Keys of files that exist already have storages in two parts: the numbers of bits, in ascending order,
-        and whether w8a8 is among them.
-        """
-        bits = [storage.written for storage in reversed(self.storages) if storage != STATIC8]
-        described = asdict(self) | {"bits": bits, "integer": STATIC8 in self.storages}
-        del described["storages"]
-        return described
-
-    @property
-    def prunable(self) -> bool:
-        """Whether rows can be removed."""
-        return bool(self.cols) or self.by_token
-
-    def kept(self, ratio: float) -> int:
-        """Pieces that stay, in whole steps; none only at a ratio of 1."""
-        if ratio in (0.0, 1.0):
-            return self.pieces if ratio == 0.0 else 0
-        steps = max(1, round(self.pieces * (1 - ratio) / self.step))
-        return min(self.pieces, steps * self.step)
-
-    def shapes(self, ratio: float) -> dict[str, tuple[int, int]]:
-        """Shape [o i] of each matrix once `ratio` of the pieces is gone."""
-        kept = self.kept(ratio)
-        out = {w.path: (self._left(w.rows, kept) if self.prunable else w.rows, w.columns) for w in self.rows}
-        return out | {w.path: (w.rows, self._left(w.columns, kept)) for w in self.cols}
-
-    def _left(self, size: int, kept: int) -> int:
-        """Rows or columns that stay with so many pieces."""
-        return size // self.pieces * kept
-
-    def at(self, keep: Any, size: int) -> Any:
-        """Numbers of the rows or columns, of `size` in all, that belong to pieces `keep` [k], in order."""
-        import torch
-
-        each = size // self.pieces
-        return (keep[:, None] * each + torch.arange(each)).reshape(-1)
-
-    def map_bytes(self, level: Level) -> int:
-        """Bytes of the numbers by which tokens are looked up, where some are gone or stored apart."""
-        if self.ranked:
-            return self.ranked * ranks_type(self.ranked).itemsize if level != UNTOUCHED else 0
-        return ID_BYTES * self.pieces if self.by_token and level.ratio > 0 else 0
-
-    def size_bytes(self, level: Level) -> int:
-        """Bytes of the unit's weights and biases at a level, file overhead not counted."""
-        shapes = self.shapes(level.ratio)
-        weights = sum(
-            level.storage.size_bytes(o, i, group_size=self.group_size) for o, i in shapes.values() if o and i
-        )
-        biases = sum(shapes[w.path][0] for w in self.weights if w.has_bias)
-        return weights + FLOAT_BYTES * biases + self.map_bytes(level)
 
 
 def find_units(model: nn.Module, file: SpaceFile, *, source: str) -> tuple[Unit, ...]:

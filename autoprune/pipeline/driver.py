@@ -6,31 +6,28 @@ and their measurements back, and keeps the run folder true.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
-from autoprune.compress.library_folder import limit_bytes
 from autoprune.core.errors import BudgetError, FailedTrialsError
 from autoprune.core.files import write_json, written_whole
 from autoprune.core.progress import Progress, Update
 from autoprune.evaluation.jobs import Evaluate
 from autoprune.evaluation.seeds import candidate_seed
-from autoprune.evaluation.worker import device_count, make_worker
 from autoprune.pipeline.finalists import Finalists
-from autoprune.pipeline.inputs import Inputs, check_budget, read_inputs
+from autoprune.pipeline.inputs import Inputs
 from autoprune.pipeline.ledger import Ledger
 from autoprune.pipeline.measured_costs import build_library, measured_costs, time_original
 from autoprune.pipeline.prepare import Prepared, prepare
+from autoprune.pipeline.start import expected_study
 from autoprune.run.config import Config
-from autoprune.run.folder import FRONT, STUDY, UNITS, RunFolder, located
+from autoprune.run.folder import FRONT, STUDY, UNITS, RunFolder
 from autoprune.run.identity import hold_to
 from autoprune.run.standing import Summary
 from autoprune.run.text import standing_note, trial_line
@@ -45,46 +42,15 @@ from autoprune.search.solver.mckp import Problem
 from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate, is_untouched
-from autoprune.space.trial import ORIGINAL, Trial, finished
+from autoprune.space.trial import ORIGINAL, Trial, failed_trials, finished, searched_trials
 from autoprune.targets import get_target
-from autoprune.workers import Outcome, Pool, open_pool
-from autoprune.workers.latency_node import parse_label
+from autoprune.workers import Outcome, Pool
 from autoprune.workers.pool import describe, run_each
 
 log = logging.getLogger(__name__)
 
-
-def plan(
-    config: Config, run: RunFolder | None = None, progress: Progress | None = None
-) -> tuple[Inputs, int]:
-    """Load what was named and check that the budget can be met; bytes of the smallest candidate.
-
-    run: one that is taken up, and held to what it began with before anything else.
-    """
-    limit_bytes()  # a limit of the library that is none is said now, not by every worker
-    inputs = read_inputs(config if run is None else located(config, run.path))
-    if run is not None:
-        hold_to(run, inputs.identity, progress or Progress())
-    return inputs, check_budget(inputs, config.limits())
-
-
-def open_workers(config: Config) -> Pool:
-    """The workers of a search; they import what they need while the driver reads its inputs.
-
-    Where the user does not say, the GPUs of this machine are shared out among them.
-    """
-    gpus = config.gpus_per_trial
-    if gpus is None:
-        have = device_count() if config.address is None else 0
-        gpus = min(1.0, have / max(1, config.workers))
-    return open_pool(
-        make_worker,
-        workers=config.workers,
-        gpus_per_worker=gpus,
-        cpus_per_worker=config.cpus_per_trial,
-        address=config.address,
-        timer=None if config.latency_node is None else parse_label(config.latency_node),
-    )
+FEWEST_TRIALS = 6
+"""Trials from which a search ends where more than half of them failed."""
 
 
 def search(
@@ -102,7 +68,7 @@ def search(
 
     Raises:
         BudgetError: when no finished trial is within the budget.
-        FailedTrialsError: when more than half of at least six trials failed.
+        FailedTrialsError: when more than half of at least `FEWEST_TRIALS` trials failed, whatever their rung.
     """
     config = run.config()
     hold_to(run, inputs.identity, progress)
@@ -112,10 +78,10 @@ def search(
         with written_whole(run.path / "tokenizer") as temporary:
             inputs.loaded.save_inputs(temporary)
     pool.start({"setting": prepared.setting})
-    return _Search(run, config, prepared, pool, progress, trials).go(new_budget=new_budget)
+    return Driver(run, config, prepared, pool, progress, trials).go(new_budget=new_budget)
 
 
-class _Search:
+class Driver:
     """One driver at work on one run."""
 
     def __init__(
@@ -145,7 +111,7 @@ class _Search:
             ),
             storage=config.storage,
             name=run.study_name(),
-            expect=_expected(run),
+            expect=expected_study(run),
         )
         self.ledger = Ledger(
             run,
@@ -305,27 +271,17 @@ class _Search:
         """Sum up after a trial; a line for one that failed, and for each where there is no bar."""
         now = self.ledger.sum_up(state="running", in_flight=in_flight, seconds_left=seconds_left)
         tried = [one for one in now.trials if is_candidate(one)]
-        failed = sum(one.failure is not None for one in now.trials if not one.is_baseline)
+        searched, failed = searched_trials(now.trials), len(failed_trials(now.trials))
         metric = self.prepared.setting.task.metric
         note = standing_note(now, failed, seconds_left, metric=metric)
         bar(len(tried), note)
         if trial.failure is not None or not self.progress.live:
             self.progress.line(f"[{len(tried)}/{self.wanted}] {trial_line(trial, metric=metric)}   {note}")
-        if len(tried) >= 6 and sum(one.failure is not None for one in tried) > len(tried) / 2:
+        if len(searched) >= FEWEST_TRIALS and failed > len(searched) / 2:
             raise FailedTrialsError(
-                f"{failed} of {len(tried)} trials failed, the last with: {trial.failure}; "
+                f"{failed} of {len(searched)} trials failed, the last with: {trial.failure}; "
                 f"see {self.run.path / FRONT}"
             )
-
-
-def _expected(run: RunFolder) -> Literal["absent", "present", "either"]:
-    """Whether a run's study is there: not before its search, and surely once trials were summed up.
-
-    A run's own `study.db` may be moved away to begin anew.
-    """
-    if run.is_new:
-        return "absent"
-    return "present" if run.storage is not None and (run.path / FRONT).is_file() else "either"
 
 
 def _excess_bytes(trials: Sequence[Trial]) -> int:
@@ -335,36 +291,3 @@ def _excess_bytes(trials: Sequence[Trial]) -> int:
     """
     off = [m.size_bytes - one.predicted_size_bytes for one, m in finished(trials) if one.name != ORIGINAL]
     return max(0, math.ceil(np.quantile(off, 0.75, method="lower"))) if off else 0
-
-
-def answer(run: RunFolder, budget: Budget, progress: Progress) -> Sequence[Trial]:
-    """Make and measure the solver's best candidate for a budget in a run that has trials; all trials.
-
-    Raises:
-        BudgetError: when no candidate can meet the budget.
-    """
-    with _in_this_process(run, budget, progress) as one:
-        one.answer(budget)
-        return one.study.trials()
-
-
-def remake(run: RunFolder, number: int, progress: Progress) -> None:
-    """Make the model of a finished trial again and keep it in the run folder."""
-    with _in_this_process(run, Budget(), progress) as one:
-        one.remake(number)
-
-
-@contextlib.contextmanager
-def _in_this_process(run: RunFolder, budget: Budget, progress: Progress) -> Iterator[_Search]:
-    """A run taken up without workers, for a model or two; the budget is checked first."""
-    config = run.config()
-    inputs = read_inputs(located(config, run.path))
-    hold_to(run, inputs.identity, progress)
-    check_budget(inputs, budget)
-    prepared = prepare(config, inputs, progress)
-    with open_pool(make_worker, {"setting": prepared.setting}, workers=0) as pool:
-        one = _Search(run, config, prepared, pool, progress, config.trials)
-        try:
-            yield one
-        finally:
-            one.study.close()

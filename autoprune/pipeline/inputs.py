@@ -15,7 +15,8 @@ from autoprune.models import loading
 from autoprune.models.find_space import find_space
 from autoprune.models.image_processor import Pixels
 from autoprune.models.split_embedding import part_by_use_
-from autoprune.models.units import Unit, find_units, search_space, to_part
+from autoprune.models.unit import Unit
+from autoprune.models.units import find_units, search_space, to_part
 from autoprune.run.config import Config
 from autoprune.run.identity import Identity, weights_hash
 from autoprune.space.budget import Budget, megabytes

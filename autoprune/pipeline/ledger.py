@@ -26,7 +26,7 @@ from autoprune.search.schedule import is_candidate
 from autoprune.search.study import Study
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Candidate
-from autoprune.space.trial import Measurement, Trial
+from autoprune.space.trial import Measurement, Trial, failed_trials
 from autoprune.targets import get_target, is_fast
 from autoprune.targets.sizes import SIZES_VERSION
 from autoprune.tasks.metrics import ACCURACY
@@ -137,7 +137,7 @@ class Ledger:
             state, trials=sum(is_candidate(one) for one in now.trials), planned=self.wanted,
             trained=sum(one.rung > 0 and not one.is_baseline for one in now.trials),
             in_flight=in_flight, seconds=seconds, seconds_left=seconds_left,
-            failed=sum(one.failure is not None for one in now.trials), front=record["front"],
+            failed=len(failed_trials(now.trials)), front=record["front"],
             best=record["best"], knee=record["knee"], hypervolume=now.hypervolume,
         )  # fmt: skip
         if state != "running":

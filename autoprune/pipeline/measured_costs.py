@@ -16,7 +16,7 @@ from autoprune.core.files import read_json, write_json, written_whole
 from autoprune.core.progress import Progress
 from autoprune.evaluation.jobs import BuildUnit, Sense, TimeCandidate, Whereabouts
 from autoprune.models.blocks import shares
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 from autoprune.pipeline.prepare import Prepared
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.costs import Costs

@@ -29,7 +29,7 @@ from autoprune.models import loading
 from autoprune.models.spec import Architecture
 from autoprune.models.split_embedding import RARE, parted
 from autoprune.models.state import load_state_, state_of
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 from autoprune.pipeline.inputs import Inputs
 from autoprune.run.config import Config
 from autoprune.run.identity import weights_hash

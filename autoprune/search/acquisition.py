@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprune.search.damage_model import DamageModel
 from autoprune.search.hypervolume import ByteRange, added_area, covers, kl_scale, unit_scale
 from autoprune.search.records import Records
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.solver.planes import BYTES, DAMAGE, MS, Choice, Floats
+from autoprune.search.surrogates.damage_model import DamageModel
 from autoprune.space.budget import Budget
 
 EDGE = 0.15

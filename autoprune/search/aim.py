@@ -17,11 +17,11 @@ import numpy as np
 from scipy.stats import qmc
 
 from autoprune.search.acquisition import Acquisition, Scale, staircase
-from autoprune.search.damage_model import DamageModel, Features, Posterior
-from autoprune.search.latency_model import with_corrected_latency
 from autoprune.search.records import Records
 from autoprune.search.solver.mckp import Axis, Problem, solve, sweep
 from autoprune.search.solver.planes import BYTES, DAMAGE, Choice, Floats
+from autoprune.search.surrogates.damage_model import DamageModel, Features, Posterior
+from autoprune.search.surrogates.latency_model import with_corrected_latency
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 

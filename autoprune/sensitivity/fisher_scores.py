@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from autoprune.compress.library import Library
 from autoprune.models.blocks import by_block
 from autoprune.models.outputs import outputs_of
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 from autoprune.sensitivity.block_replay import Call, Catcher, Known, is_alike, run_again
 from autoprune.sensitivity.fisher_directions import DirectionRows
 from autoprune.sensitivity.recorder import Recorder, Scores, added, gradients_at, recording, scores_of_changes

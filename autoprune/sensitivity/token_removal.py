@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.levels import Level
 

@@ -17,7 +17,7 @@ from autoprune.compress.activations import Activations
 from autoprune.compress.library import Library
 from autoprune.compress.variants import Variant
 from autoprune.models.layer_io import matrix_of
-from autoprune.models.units import Unit, Weight
+from autoprune.models.unit import Unit, Weight
 
 Kept = Int[Tensor, " k"] | slice
 """Rows or columns that stay: their numbers, or all."""

@@ -69,3 +69,13 @@ class Trial:
 def finished(trials: Iterable[Trial]) -> list[tuple[Trial, Measurement]]:
     """Trials that gave a measurement, with it."""
     return [(one, one.measurement) for one in trials if one.measurement is not None]
+
+
+def searched_trials(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials of the search itself, whatever their rung: all but the baselines."""
+    return [trial for trial in trials if not trial.is_baseline]
+
+
+def failed_trials(trials: Iterable[Trial]) -> list[Trial]:
+    """Those of the search that failed: the one count for the terminal, the limit and the records."""
+    return [trial for trial in searched_trials(trials) if trial.failure is not None]

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Candidate, Level, SearchSpace
 from autoprune.space.storage import FLOAT32, Storage

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from autoprune.compress.stitch import Stitched
-    from autoprune.models.units import Unit
+    from autoprune.models.unit import Unit
 
 
 WEIGHTS = "model.safetensors"

@@ -19,7 +19,7 @@ from autoprune.models.layer_io import matrix_of
 from autoprune.models.loading import Loaded
 from autoprune.models.split_embedding import whole
 from autoprune.models.state import state_of
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import UNTOUCHED, Level, SearchSpace
 from autoprune.targets import Target, size_on_disk, versions_of

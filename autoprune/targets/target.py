@@ -16,7 +16,7 @@ from autoprune.tasks.task import Batch
 
 if TYPE_CHECKING:
     from autoprune.compress.stitch import Stitched
-    from autoprune.models.units import Unit
+    from autoprune.models.unit import Unit
 
 
 Runner = Callable[[Batch], NDArray[np.float32]]

@@ -36,7 +36,7 @@ from autoprune.tasks.task import Batch
 if TYPE_CHECKING:
     from autoprune.compress.activations import Activations
     from autoprune.compress.stitch import Stitched
-    from autoprune.models.units import Unit
+    from autoprune.models.unit import Unit
 
 
 PAST = "past_tokens"

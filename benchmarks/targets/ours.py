@@ -13,7 +13,8 @@ from autoprune.core.errors import AutopruneError
 from autoprune.evaluation.finetune import finetune
 from autoprune.evaluation.seeds import candidate_seed
 from autoprune.export.from_run import find_trial
-from autoprune.models.units import Unit, search_space
+from autoprune.models.unit import Unit
+from autoprune.models.units import search_space
 from autoprune.pipeline.prepare import Prepared
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, RUN, read_record

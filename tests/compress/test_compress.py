@@ -20,7 +20,7 @@ from autoprune.compress.packing import Bytes, pack_dense, pack_openvino, unpack_
 from autoprune.compress.prune_obs import Reader, refit, removal_order
 from autoprune.compress.surgery import replace_
 from autoprune.compress.variants import make_variants
-from autoprune.models.units import Unit, Weight
+from autoprune.models.unit import Unit, Weight
 from autoprune.space.levels import Level
 from autoprune.space.storage import group_size_for, storage_of
 from tests.support.tiny import Tiny, logits

@@ -28,7 +28,7 @@ from autoprune.compress.surgery import FewerTokens, replace_
 from autoprune.compress.variants import Variant
 from autoprune.core.errors import AutopruneError
 from autoprune.evaluation.measure import logits_of
-from autoprune.models.units import Unit, Weight
+from autoprune.models.unit import Unit, Weight
 from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.space.storage import FLOAT_BITS, storages_of
 from autoprune.targets.packed import torch_runner

@@ -22,7 +22,8 @@ from autoprune.models.find_space import find_space
 from autoprune.models.outputs import outputs_of
 from autoprune.models.split_embedding import parted
 from autoprune.models.state import aliases, state_of
-from autoprune.models.units import Unit, find_units
+from autoprune.models.unit import Unit
+from autoprune.models.units import find_units
 from autoprune.sensitivity.fisher_scores import Sensitivity, measure_sensitivity
 from autoprune.sensitivity.token_removal import with_measured_removal
 from autoprune.space.levels import UNTOUCHED, Candidate, Level

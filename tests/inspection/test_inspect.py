@@ -30,7 +30,8 @@ from autoprune.compress.library import Library
 from autoprune.compress.stitch import Stitched
 from autoprune.inspection.records import library_record, lines_of, record_of
 from autoprune.inspection.survey import survey
-from autoprune.models.units import FLOAT_BYTES, search_space
+from autoprune.models.unit import FLOAT_BYTES
+from autoprune.models.units import search_space
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, RUN, UNITS, RunFolder
 from autoprune.run.standing import Summary, standing

@@ -14,7 +14,8 @@ from torch import nn
 
 from autoprune.core.errors import AutopruneError
 from autoprune.models.canonical import straighten_
-from autoprune.models.units import Unit, Weight, find_units, search_space
+from autoprune.models.unit import Unit, Weight
+from autoprune.models.units import find_units, search_space
 from autoprune.space.levels import Level
 from autoprune.space.space_file import SpaceFile, read_space
 from autoprune.space.storage import FLOAT_BITS, Storage, storages_of

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from autoprune.search.acquisition import Acquisition, Scale, staircase
-from autoprune.search.damage_model import Posterior
 from autoprune.search.solver.planes import BYTES, DAMAGE, MS, Choice, Floats
+from autoprune.search.surrogates.damage_model import Posterior
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Level
 from tests.support.toy_search import Toy

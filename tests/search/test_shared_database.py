@@ -16,7 +16,6 @@ import sqlalchemy
 import sqlalchemy.orm
 
 from autoprune.core.errors import AutopruneError
-from autoprune.pipeline.driver import _expected
 from autoprune.run.config import Config
 from autoprune.run.folder import RUN, RunFolder
 from autoprune.search.samplers import make_proposer

@@ -25,7 +25,8 @@ from autoprune.core.errors import AutopruneError
 from autoprune.models.blocks import block_of, by_block, shares
 from autoprune.models.outputs import outputs_of
 from autoprune.models.spec import Architecture
-from autoprune.models.units import Unit, find_units
+from autoprune.models.unit import Unit
+from autoprune.models.units import find_units
 from autoprune.sensitivity import fisher_scores, tied_head
 from autoprune.sensitivity.block_replay import Catcher, is_alike
 from autoprune.sensitivity.fisher_directions import DirectionRows, of_classes, signs, unpacked_signs

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.compress.stitch import stitch
-from autoprune.models.units import Unit
+from autoprune.models.unit import Unit
 from autoprune.sensitivity import fisher_scores
 from autoprune.sensitivity.fisher_directions import DIRECTIONS, factor, of_classes
 from autoprune.sensitivity.fisher_scores import Sensitivity, measure_sensitivity

@@ -8,7 +8,7 @@ import pytest
 
 from autoprune.core.cache import content_key
 from autoprune.evaluation.seeds import candidate_seed
-from autoprune.models.units import Unit, Weight
+from autoprune.models.unit import Unit, Weight
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Level
 from autoprune.space.storage import (

@@ -23,7 +23,8 @@ from autoprune.compress.statistics import calibrate
 from autoprune.models.outputs import outputs_of
 from autoprune.models.spec import Architecture, auto_class
 from autoprune.models.split_embedding import part_by_use_
-from autoprune.models.units import Unit, find_units, search_space, to_part
+from autoprune.models.unit import Unit
+from autoprune.models.units import find_units, search_space, to_part
 from autoprune.space.space_file import read_space
 from autoprune.tasks.kinds import (
     CAUSAL_LM,

@@ -18,7 +18,8 @@ from autoprune.compress.library import Library
 from autoprune.compress.statistics import Statistics, calibrate
 from autoprune.compress.stitch import Stitched, stitch
 from autoprune.models.spec import Architecture
-from autoprune.models.units import Unit, find_units, search_space
+from autoprune.models.unit import Unit
+from autoprune.models.units import find_units, search_space
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.levels import UNTOUCHED, Candidate, Level, SearchSpace
 from autoprune.space.space_file import read_space

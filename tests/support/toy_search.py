@@ -14,11 +14,11 @@ import numpy as np
 
 from autoprune.evaluation.seeds import candidate_text
 from autoprune.search.aim import Aim
-from autoprune.search.damage_model import Features
 from autoprune.search.hypervolume import kl_area
 from autoprune.search.records import Records
 from autoprune.search.repair import repair as repaired
 from autoprune.search.solver.mckp import Problem
+from autoprune.search.surrogates.damage_model import Features
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, SearchSpace

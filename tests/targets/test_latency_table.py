@@ -20,7 +20,7 @@ from autoprune.core.progress import Progress
 from autoprune.evaluation.jobs import Sense, TimeCandidate, Whereabouts
 from autoprune.evaluation.measure import Timing
 from autoprune.models.spec import Architecture
-from autoprune.models.units import Unit, Weight
+from autoprune.models.unit import Unit, Weight
 from autoprune.pipeline import measured_costs
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.costs import Cost, Costs

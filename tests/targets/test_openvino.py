@@ -24,7 +24,8 @@ from autoprune.compress.stitch import Stitched, stitch
 from autoprune.core.errors import AutopruneError
 from autoprune.models.outputs import outputs_of
 from autoprune.models.spec import Architecture
-from autoprune.models.units import Unit, find_units, search_space
+from autoprune.models.unit import Unit
+from autoprune.models.units import find_units, search_space
 from autoprune.space.levels import UNTOUCHED, Candidate, Level
 from autoprune.space.space_file import SpaceFile
 from autoprune.targets import get_target, size_on_disk

@@ -54,12 +54,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from autoprune.compress.stitch import Stitched
-    from autoprune.models.units import Unit, Weight
-
+    from autoprune.models.unit import Unit, Weight
+from autoprune.targets.compressed_tensors.checks import OF_EMBEDDINGS, check_stitched
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-
-_OF_EMBEDDINGS = frozenset(storages_of((8, 16, 32)))
 _TEXT_BYTES: dict[Storage, int] = {GroupedIntegers(8): 227, FLOAT16: 0, FLOAT32: 0, STATIC8: 333}
 """Header text of the extra tensors of one compressed weight, measured (safetensors 0.8)."""
 _TEXT_PACKED_BYTES = 342
@@ -92,7 +90,7 @@ class CompressedTensors:
             return False
         if any(one.is_conv or one.tied for one in unit.weights):
             return level.storage.is_float
-        return level.storage in (_OF_EMBEDDINGS if is_embedding else self.storages)
+        return level.storage in (OF_EMBEDDINGS if is_embedding else self.storages)
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Write `model.safetensors`, and `config.json` with the schemes of its modules.
@@ -107,7 +105,7 @@ class CompressedTensors:
         from autoprune.compress.stored import HalfFloats
         from autoprune.models.state import state_of
 
-        _check(stitched)
+        check_stitched(stitched)
         tensors: dict[str, Tensor] = {}
         groups: dict[str, list[str]] = {}  # scheme as text -> paths
         for name, tensor in state_of(stitched.model).items():
@@ -171,61 +169,6 @@ def _stored_bytes(one: Weight, level: Level, wanted: int) -> int:
     bits = level.storage.bits
     packed = o * i if bits == 8 else 4 * o * math.ceil(i * bits / 32) + 16  # and the shape
     return packed + 3 * groups
-
-
-def _check(stitched: Stitched) -> None:
-    """Raise where a level is one that transformers could not load."""
-    from torch import nn
-
-    from autoprune.compress.integers import Integers
-    from autoprune.models.state import aliases
-
-    if pruned := [name for name, level in stitched.levels.items if level.ratio > 0]:
-        raise AutopruneError(
-            f"target compressed-tensors cannot store {pruned[0]} with rows removed: transformers gives every "
-            "layer the width in config.json. Search with this target, or export to openvino or packed"
-        )
-    _check_names(stitched)
-    shared = aliases(stitched.model)
-    for path, one in stitched.stored_as(Integers).items():
-        module = stitched.model.get_submodule(path)
-        is_embedding = isinstance(module, nn.Embedding)
-        shares = is_embedding and f"{path}.weight" in shared.values()
-        if shares or isinstance(module, nn.Conv2d):
-            what = (
-                "the weight that an embedding shares with an output layer," if shares else "the convolution"
-            )
-            raise AutopruneError(
-                f"target compressed-tensors cannot store {what} {path} in integers. "
-                "Search with this target, or export to openvino, onnx or packed"
-            )
-        if is_embedding and one.storage not in _OF_EMBEDDINGS:
-            raise AutopruneError(
-                f"target compressed-tensors cannot store the embedding {path} with {one.bits} bits, but with "
-                "8, 16 or 32. Search with this target, or export to openvino or packed"
-            )
-
-
-def _check_names(stitched: Stitched) -> None:
-    """Raise where transformers would not find a model's tensors under the names that they have here."""
-    import torch
-
-    from autoprune.models.spec import auto_class
-    from autoprune.models.state import state_of
-
-    kind, name = stitched.architecture.kind, type(stitched.model).__name__
-    elsewhere = "Choose target openvino, onnx or packed"
-    if stitched.architecture.builder is not None or kind.auto_class is None:
-        raise AutopruneError(
-            f"target compressed-tensors is read by transformers, which has no {name} for {kind}. {elsewhere}"
-        )
-    with torch.device("meta"):
-        model = auto_class(kind).from_config(stitched.model.config)
-    if unlike := sorted(state_of(model).keys() ^ state_of(stitched.model).keys()):
-        raise AutopruneError(
-            f"target compressed-tensors is read by transformers, whose {name} is not laid out as here: "
-            f"{unlike[0]} and {len(unlike) - 1} other tensors are in one of them alone. {elsewhere}"
-        )
 
 
 def _write_config(stitched: Stitched, groups: dict[str, list[str]], path: Path) -> None:

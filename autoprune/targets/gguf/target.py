@@ -46,7 +46,7 @@ from autoprune.tasks.task import Batch
 
 if TYPE_CHECKING:
     from autoprune.compress.stitch import Stitched
-    from autoprune.models.units import Unit
+    from autoprune.models.unit import Unit
 
 
 FILE = "model.gguf"

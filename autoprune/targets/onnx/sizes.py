@@ -14,7 +14,7 @@ from autoprune.space.storage import FLOAT16, FLOAT32, group_size_for
 from autoprune.targets.onnx.convolutions import is_multiplied
 
 if TYPE_CHECKING:
-    from autoprune.models.units import Unit, Weight
+    from autoprune.models.unit import Unit, Weight
 
 
 _HALF = 14

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from autoprune.compress.stitch import Stitched
-    from autoprune.models.units import Unit
+    from autoprune.models.unit import Unit
 
 
 GRAPH = "model.onnx"

@@ -37,7 +37,7 @@ from autoprune.tasks.task import Batch
 
 if TYPE_CHECKING:
     from autoprune.compress.stitch import Stitched
-    from autoprune.models.units import Unit, Weight
+    from autoprune.models.unit import Unit, Weight
 
 
 # OpenVINO reports its use over the network, 36 requests a conversion, from threads that would run

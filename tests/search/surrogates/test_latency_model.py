@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from autoprune.search.aim import Aim
-from autoprune.search.latency_model import MS_NOISE, with_corrected_latency
 from autoprune.search.records import Records
 from autoprune.search.solver.mckp import Problem
+from autoprune.search.surrogates.latency_model import MS_NOISE, with_corrected_latency
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, Level, SearchSpace

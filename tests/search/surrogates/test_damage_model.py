@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autoprune.search.damage_model import KL_NOISE, DamageModel, Features, Posterior
 from autoprune.search.records import MOST_TRIALS
 from autoprune.search.solver.mckp import Problem
+from autoprune.search.surrogates.damage_model import KL_NOISE, DamageModel, Features, Posterior
 from autoprune.space.levels import Candidate
 from tests.support.toy_search import Toy
 

@@ -1,0 +1,58 @@
+"""Before a search: its workers opened, its inputs loaded and held to the run, its budget checked."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from autoprune.compress.library_folder import limit_bytes
+from autoprune.core.progress import Progress
+from autoprune.evaluation.worker import device_count, make_worker
+from autoprune.pipeline.inputs import Inputs, check_budget, read_inputs
+from autoprune.run.config import Config
+from autoprune.run.folder import FRONT, RunFolder, located
+from autoprune.run.identity import hold_to
+from autoprune.workers import Pool, open_pool
+from autoprune.workers.latency_node import parse_label
+
+
+def plan(
+    config: Config, run: RunFolder | None = None, progress: Progress | None = None
+) -> tuple[Inputs, int]:
+    """Load what was named and check that the budget can be met; bytes of the smallest candidate.
+
+    run: one that is taken up, and held to what it began with before anything else.
+    """
+    limit_bytes()  # a limit of the library that is none is said now, not by every worker
+    inputs = read_inputs(config if run is None else located(config, run.path))
+    if run is not None:
+        hold_to(run, inputs.identity, progress or Progress())
+    return inputs, check_budget(inputs, config.limits())
+
+
+def open_workers(config: Config) -> Pool:
+    """The workers of a search; they import what they need while the driver reads its inputs.
+
+    Where the user does not say, the GPUs of this machine are shared out among them.
+    """
+    gpus = config.gpus_per_trial
+    if gpus is None:
+        have = device_count() if config.address is None else 0
+        gpus = min(1.0, have / max(1, config.workers))
+    return open_pool(
+        make_worker,
+        workers=config.workers,
+        gpus_per_worker=gpus,
+        cpus_per_worker=config.cpus_per_trial,
+        address=config.address,
+        timer=None if config.latency_node is None else parse_label(config.latency_node),
+    )
+
+
+def expected_study(run: RunFolder) -> Literal["absent", "present", "either"]:
+    """Whether a run's study is there: not before its search, and surely once trials were summed up.
+
+    A run's own `study.db` may be moved away to begin anew.
+    """
+    if run.is_new:
+        return "absent"
+    return "present" if run.storage is not None and (run.path / FRONT).is_file() else "either"
