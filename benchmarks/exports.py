@@ -67,7 +67,7 @@ def rows_file(run: Path, path: Path) -> tuple[Any, dict[str, Any]]:
         raise SystemExit(f"{run} is no run of the built-in demo")
     data = demo_splits().validation
     texts = [list(one) for one in zip(*data.texts, strict=True)]
-    labels = [int(one) for one in data.labels]
+    labels = [int(label) for label in data.labels]
     rows = {"texts": texts, "labels": labels, "max_length": config.max_length}
     path.write_text(json.dumps(rows), encoding="utf-8")
     return inputs.task.batch(inputs.task.validation, [0, 1]), {"target": config.target}
@@ -76,7 +76,7 @@ def rows_file(run: Path, path: Path) -> tuple[Any, dict[str, Any]]:
 def written(run: Path, folder: Path, example: Any) -> list[dict[str, Any]]:
     """Every front member of a run on every target: where it is, and what was recorded of it."""
     record = read_record(run / FRONT)
-    trials = {one["number"]: one for one in record["trials"]}
+    trials = {trial["number"]: trial for trial in record["trials"]}
     out = []
     for number in record["front"]:
         source = run / "trials" / f"{number:04d}"

@@ -85,7 +85,7 @@ class Bench:
 def random_candidates(space: SearchSpace, rng: random.Random) -> Iterator[Candidate]:
     """Every unit at any level, all alike."""
     while True:
-        yield Candidate(tuple((one.unit, rng.choice(list(one.levels()))) for one in space.units))
+        yield Candidate(tuple((unit.unit, rng.choice(list(unit.levels()))) for unit in space.units))
 
 
 def about_a_strength(space: SearchSpace, rng: random.Random) -> Iterator[Candidate]:
@@ -99,7 +99,7 @@ def about_a_strength(space: SearchSpace, rng: random.Random) -> Iterator[Candida
             nearest = min(plain, key=lambda storage: abs(storage.bits - b))
             return Level(min(one.ratios, key=lambda x: abs(x - r)), nearest)
 
-        yield Candidate(tuple((one.unit, near(one)) for one in space.units))
+        yield Candidate(tuple((unit.unit, near(unit)) for unit in space.units))
 
 
 def near_solutions(space: SearchSpace, costs: Costs, rng: random.Random) -> Iterator[Candidate]:
@@ -155,11 +155,11 @@ def exact_alone(bench: Bench, rows: int) -> Table:
     data, none = bench.setting.task.train.first(rows), bench.space.untouched()
     teacher = bench.logits(none, data)
     return {
-        one.unit: {
-            level: divergence(bench.logits(none.with_level(one.unit, level), data), teacher)
-            for level in one.levels()
+        unit.unit: {
+            level: divergence(bench.logits(none.with_level(unit.unit, level), data), teacher)
+            for level in unit.levels()
         }
-        for one in bench.space.units
+        for unit in bench.space.units
     }
 
 

@@ -216,7 +216,7 @@ def _wanted(run: Path, trials: str | None, before: int) -> int:
     have = 0
     if trials.startswith("+") and (run / FRONT).is_file():
         tried = read_record(run / FRONT)["trials"]
-        have = sum(one["name"] is None and one["rung"] == 0 for one in tried)
+        have = sum(trial["name"] is None and trial["rung"] == 0 for trial in tried)
     return int(trials) + have
 
 

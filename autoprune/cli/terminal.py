@@ -37,17 +37,17 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
     now, budget = summary.now, summary.budget
     head = _head(metric)
     lines = [f"{'Baselines':24}{'size':>9}  {'latency':>9}  {head:>8}  {'test':>6}"]
-    lines += [_row(one, one.name or "", budget, metric) for one in now.trials if one.is_baseline]
+    lines += [_row(trial, trial.name or "", budget, metric) for trial in now.trials if trial.is_baseline]
     lines.append(f"Best within {budget}" if budget != Budget() else "Best, no limit set")
     shown = [(now.best, "best"), (now.knee, "knee")]
     lines += [_row(one, f"#{one.number} {tag}", budget, metric) for one, tag in shown if one is not None]
-    plain = [one for one in now.trials if one.is_baseline]
+    plain = [trial for trial in now.trials if trial.is_baseline]
     if now.best is not None and (same := [one for one in plain if one.candidate == now.best.candidate]):
         longer = "" if now.best.is_baseline else ", trained longer"
         beats = "which no trial dominates; more --trials may find better"
         lines.append(f"  #{now.best.number} is {same[0].name}{longer}, {beats}")
-    tried = [one for one in now.trials if not one.is_baseline]
-    done = sum(one.rung == 0 for one in tried)
+    tried = [trial for trial in now.trials if not trial.is_baseline]
+    done = sum(trial.rung == 0 for trial in tried)
     at = now.reference
     lines.append(
         f"Front     {len(now.front)} points of {done} candidates, {len(tried) - done} of them trained, and "

@@ -61,4 +61,6 @@ def integer_class(layer: type[nn.Module]) -> type[RoundedInput]:
 
 def activations_of(model: nn.Module) -> dict[str, Activations]:
     """The layers of a model that compute with 8-bit inputs, by module path."""
-    return {path: one.activations for path, one in model.named_modules() if isinstance(one, RoundedInput)}
+    return {
+        path: module.activations for path, module in model.named_modules() if isinstance(module, RoundedInput)
+    }

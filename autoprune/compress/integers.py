@@ -69,9 +69,9 @@ class Integers:
     def stacked(cls, parts: Sequence[Integers]) -> Integers:
         """Those of a weight whose rows were rounded in parts, in the widest of their widths."""
         codes, scale, zero = (
-            torch.cat([getattr(one, name) for one in parts]) for name in ("codes", "scale", "zero")
+            torch.cat([getattr(part, name) for part in parts]) for name in ("codes", "scale", "zero")
         )
-        return cls(codes, scale, zero, max(one.bits for one in parts))
+        return cls(codes, scale, zero, max(part.bits for part in parts))
 
     def rows(self, at: Int[Tensor, " k"]) -> Integers:
         """The same rows that a weight of rows `at` alone has."""

@@ -169,7 +169,7 @@ class Library:
             seen = self._statistics[one.path]
             weight = matrix_of(self._teacher.get_submodule(one.path))
             readers.append(Reader(weight, seen.moment, seen.mean, seen.gradient * seen.uses))
-        block = min(one.columns // unit.pieces for one in unit.cols)
+        block = min(weight.columns // unit.pieces for weight in unit.cols)
         step = 1 if block > 1 and unit.step == 1 else max(1, unit.step // 4)
         return removal_order(readers, pieces=unit.pieces, step=step)
 

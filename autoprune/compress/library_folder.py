@@ -156,7 +156,7 @@ def make_room(folder: Path, *, limit: int, keep: Path) -> list[Path]:
         if time.time() - one.used > LEFTOVER_SECONDS:
             shutil.rmtree(one.path, ignore_errors=True)
     files = sorted(_files(folder), key=lambda one: (one.used, one.path.name))
-    total = sum(one.size_bytes for one in files)
+    total = sum(file.size_bytes for file in files)
     removed: list[Path] = []
     if total <= limit:
         return removed

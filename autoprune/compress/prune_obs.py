@@ -40,8 +40,8 @@ def removal_order(readers: Sequence[Reader], *, pieces: int, step: int) -> Int[T
         pieces: how many there are.
         step: pieces removed between updates; 1 is exact, more is faster.
     """
-    blocks = [one.weight.shape[1] // pieces for one in readers]
-    states = [_state(one) for one in readers]
+    blocks = [reader.weight.shape[1] // pieces for reader in readers]
+    states = [_state(reader) for reader in readers]
     alive = torch.arange(pieces)
     order: list[Tensor] = []
     while len(alive) > 0:

@@ -116,13 +116,13 @@ def calibrate(
             _surprise(answers, draws, is_probable=task.is_probable).backward()  # type: ignore[no-untyped-call]
             model.zero_grad(set_to_none=True)
     finally:
-        for one in recorders.values():
-            one.remove()
+        for recorder in recorders.values():
+            recorder.remove()
         model.train(was_training)
-    found = {path: one.statistics(len(chosen)) for path, one in recorders.items()}
+    found = {path: recorder.statistics(len(chosen)) for path, recorder in recorders.items()}
     if not isinstance(data, Encoded):
         return found
-    counts = {path: one.moment for path, one in recorders.items() if one.is_embedding}
+    counts = {path: recorder.moment for path, recorder in recorders.items() if recorder.is_embedding}
     return found | _of_every_row(found, counts, data, chosen)
 
 

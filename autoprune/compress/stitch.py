@@ -95,7 +95,11 @@ def _copied(teacher: nn.Module, replaced: set[str]) -> nn.Module:
     holders: dict[int, list[str]] = {}
     for name, one in teacher.named_parameters(remove_duplicate=False):
         holders.setdefault(id(one), []).append(name.rpartition(".")[0])
-    shared = {id(one): one for one in teacher.parameters() if replaced.issuperset(holders[id(one)])}
+    shared = {
+        id(parameter): parameter
+        for parameter in teacher.parameters()
+        if replaced.issuperset(holders[id(parameter)])
+    }
     return copy.deepcopy(teacher, shared)
 
 

@@ -58,11 +58,11 @@ def make_variants(
     activations `.activations`: their scale and zero point.
     """
     tensors: dict[str, Tensor] = {} if keep is None else {"keep": keep}
-    for one in unit.weights:
-        made = _rounded(unit, one, keep, teacher.get_submodule(one.path), statistics[one.path])
+    for weight in unit.weights:
+        made = _rounded(unit, weight, keep, teacher.get_submodule(weight.path), statistics[weight.path])
         for storage, variant in made.items():
-            tensors[f"{one.path}.weight"] = variant.weight.contiguous()
-            stem = f"{one.path}@{storage.name}"
+            tensors[f"{weight.path}.weight"] = variant.weight.contiguous()
+            stem = f"{weight.path}@{storage.name}"
             if variant.bias is not None:
                 tensors[f"{stem}.bias"] = variant.bias.contiguous()
             if variant.stored is not None:

@@ -88,7 +88,7 @@ def write_artifact(
         raise AutopruneError(f"{folder} already exists and is kept as it is; give another -o")
     runtime = runtime_of(target, storage)
     levels = [level for _, level in stitched.levels.items]
-    if lacking := sorted({one.storage.name for one in levels if kept_at(runtime, one) is None}):
+    if lacking := sorted({level.storage.name for level in levels if kept_at(runtime, level) is None}):
         raise AutopruneError(
             f"target {target} cannot store weights of {', '.join(lacking)} bits, which this model has"
         )

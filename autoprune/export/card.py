@@ -72,7 +72,7 @@ def _front_matter(about: Mapping[str, Any], name: str) -> str:
     from huggingface_hub import ModelCardData
 
     base, storages = about["base"], [storage_of(unit["bits"]) for unit in about["units"].values()]
-    is_pruned = any(one["ratio"] > 0 for one in about["units"].values())
+    is_pruned = any(unit["ratio"] > 0 for unit in about["units"].values())
     tags = ["autoprune", about["target"], *(["pruned"] if is_pruned else [])]
     tags += ["quantized"] if any(not storage.is_float for storage in storages) else []
     dataset = _hub_dataset(about)
@@ -149,7 +149,7 @@ def _scored(what: str, about: Mapping[str, Any], *scores: float | None) -> tuple
     metric = _metric(about)
     unit = f", {_unit(metric)}" if metric.unit else ""
     worse = "" if metric.higher_is_better else " (lower is better)"
-    first, second = (None if one is None else metric.shown(one) for one in scores)
+    first, second = (None if score is None else metric.shown(score) for score in scores)
     return f"{_named(metric)} on {what}{unit}{worse}", figure(first), figure(second)
 
 
@@ -186,7 +186,10 @@ def _measurements(about: Mapping[str, Any], validated: Mapping[str, Any]) -> lis
         "Checked in a fresh process after the export:",
         table(
             ("", "", "found"),
-            [(words(one["name"]), _MARKS[one["passed"]], code(one["said"])) for one in validated["checks"]],
+            [
+                (words(check["name"]), _MARKS[check["passed"]], code(check["said"]))
+                for check in validated["checks"]
+            ],
         ),
     ]
 

@@ -82,8 +82,8 @@ def _joined(packages: tuple[str, ...], lines: list[str]) -> str:
     """Imports in order, then the code."""
     if any("torch.from_numpy" in line for line in lines):
         packages = (*packages, "import torch")
-    plain = sorted(one for one in packages if one.startswith("import"))
-    named = _merged([one for one in packages if one.startswith("from")])
+    plain = sorted(package for package in packages if package.startswith("import"))
+    named = _merged([package for package in packages if package.startswith("from")])
     return "\n".join([*plain, *named, "", *lines])
 
 

@@ -84,20 +84,20 @@ def bench_checks(found: Found, about: Mapping[str, Any]) -> list[Check]:
 
 def failed(checks: Sequence[Check]) -> str:
     """The checks that failed, in words; empty when none did."""
-    return "; ".join(f"{one.name}: {one.said}" for one in checks if one.passed is False)
+    return "; ".join(f"{check.name}: {check.said}" for check in checks if check.passed is False)
 
 
 def record(found: Found, checks: Sequence[Check]) -> dict[str, Any]:
     """For `autoprune.json`, and for `bench --json`."""
-    passed = all(one.passed is not False for one in checks)
-    return {"passed": passed, "checks": [asdict(one) for one in checks], **asdict(found)}
+    passed = all(check.passed is not False for check in checks)
+    return {"passed": passed, "checks": [asdict(check) for check in checks], **asdict(found)}
 
 
 def lines(found: Found, checks: Sequence[Check]) -> list[str]:
     """What was checked and measured, for people."""
     marks = {True: "ok", False: "FAILED", None: "not checked"}
     wide = _name_width(checks)
-    out = [f"  {one.name:{wide}} {marks[one.passed]:12} {one.said}" for one in checks]
+    out = [f"  {check.name:{wide}} {marks[check.passed]:12} {check.said}" for check in checks]
     out.append(f"  {'loads in':{wide}} {'measured':12} {found.load_seconds:.2f} s")
     out.append(f"  {'latency':{wide}} {'measured':12} {latency(found)}")
     if found.defaults is not None and (timing := found.defaults.latency) is not None:
@@ -107,7 +107,7 @@ def lines(found: Found, checks: Sequence[Check]) -> list[str]:
 
 def _name_width(checks: Sequence[Check]) -> int:
     """Columns that names take; a metric's may be long."""
-    return max(9, *(len(one.name) for one in checks))
+    return max(9, *(len(check.name) for check in checks))
 
 
 def recorded(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def find_trial(record: dict[str, Any], which: str) -> dict[str, Any]:
     Raises:
         AutopruneError: when there is none, or it failed.
     """
-    trials = {one["number"]: one for one in record["trials"]}
+    trials = {trial["number"]: trial for trial in record["trials"]}
     if which in ("best", "knee"):
         if record[which] is None:
             raise AutopruneError(f"the run has no {which} point: no trial is within its budget")
@@ -99,7 +99,7 @@ def export(
     trial, asked_for = find_trial(front, which), Config.from_json(run["config"])
     config = located(asked_for, path)
     builder = config.model if config.model is not None and names_builder(config.model) else None
-    levels = {name: Level.of(one["ratio"], one["bits"]) for name, one in trial["levels"].items()}
+    levels = {name: Level.of(level["ratio"], level["bits"]) for name, level in trial["levels"].items()}
     units, unknown = _units(path, config, levels, run["facts"].get("parts", {}))
     _check_levels(runtime, units, levels)
     source = path / "trials" / f"{trial['number']:04d}"

@@ -109,15 +109,17 @@ def trace(model: nn.Module, call: Call) -> Trace:
             hooks.append(module.register_forward_hook(_cut_output(seen)))
     with removing(hooks), torch.enable_grad():
         answers = call(model)
-    layers = {path: one for path, one in layers.items() if one.outputs}
-    sources = {path: one.outputs for path, one in layers.items()}
+    layers = {path: layer for path, layer in layers.items() if layer.outputs}
+    sources = {path: layer.outputs for path, layer in layers.items()}
     readers = {
-        path: one.inputs for path, one in layers.items() if one.inputs and not is_depthwise(one.module)
+        path: layer.inputs
+        for path, layer in layers.items()
+        if layer.inputs and not is_depthwise(layer.module)
     }
     generator = torch.Generator().manual_seed(0)
     feeders = {}
     for path, tensors in {**readers, ANSWER: [answers]}.items():
-        weights = [torch.randn(one.shape, generator=generator) for one in tensors]
+        weights = [torch.randn(tensor.shape, generator=generator) for tensor in tensors]
         found = gradients(tensors, weights, sources)
         feeders[path] = tuple(name for name, one in found.items() if any(bool(g.any()) for g in one))
     return Trace(layers, feeders)
@@ -152,7 +154,9 @@ def gradients(
     tensors: Sequence[Tensor], weights: Sequence[Tensor], sources: Mapping[str, Sequence[Tensor]]
 ) -> dict[str, list[Tensor]]:
     """Gradients of the weighted sum of tensors at the sources it depends on."""
-    pairs = [(one, weight) for one, weight in zip(tensors, weights, strict=True) if one.requires_grad]
+    pairs = [
+        (tensor, weight) for tensor, weight in zip(tensors, weights, strict=True) if tensor.requires_grad
+    ]
     ends = [(name, one) for name, some in sources.items() for one in some]
     if not pairs or not ends:
         return {}
@@ -207,9 +211,9 @@ def _is_apart(found: Trace, rows: Sequence[str], cols: Sequence[str], pieces: in
     readers = [found.layers[path] for path in cols]
     for bit, value in itertools.product(range((pieces - 1).bit_length()), (False, True)):
         tensors, weights = [], []
-        for one in readers:
-            chosen = _along(_has_bit(one.columns, pieces, bit) == value, one.dimension)
-            for tensor in one.inputs:
+        for reader in readers:
+            chosen = _along(_has_bit(reader.columns, pieces, bit) == value, reader.dimension)
+            for tensor in reader.inputs:
                 tensors.append(tensor)
                 weights.append(torch.randn(tensor.shape, generator=generator) * chosen)
         for name, found_at in gradients(tensors, weights, sources).items():

@@ -162,7 +162,7 @@ def _disjoint(groups: Iterable[Group]) -> list[Group]:
 def _width(model: nn.Module, group: Group) -> int:
     """Output features of the group's widest layer."""
     layers: list[Any] = [model.get_submodule(path) for path in group.rows]
-    return max(len(one.weight) for one in layers)
+    return max(len(layer.weight) for layer in layers)
 
 
 def _obstacle(model: nn.Module, group: Group, shared: set[str]) -> str | None:
@@ -188,7 +188,7 @@ def _rule_of(model: nn.Module, group: Group) -> Rule:
     at = common(group.members)
     start = len(at) + 1 if at else 0
     rows, cols = (tuple(path[start:] for path in paths) for paths in (group.rows, group.cols))
-    if any(isinstance(one, nn.Conv2d) for one in layers):
+    if any(isinstance(layer, nn.Conv2d) for layer in layers):
         return Rule(at, rows, cols, "channel")
     is_whole = all(len(model.get_submodule(path).weight) == group.pieces for path in group.rows)  # type: ignore[arg-type]
     if not is_whole:

@@ -108,10 +108,10 @@ def file_of(rules: dict[str, Rule]) -> SpaceFile:
     """
     try:
         return SpaceFile.model_validate(
-            {"version": 1, "units": {name: one.described for name, one in rules.items()}}
+            {"version": 1, "units": {name: rule.described for name, rule in rules.items()}}
         )
     except pydantic.ValidationError as error:
-        if any(not one.at for one in rules.values()):
+        if any(not rule.at for rule in rules.values()):
             wrong = "it and its readers are in no common module but the model itself, which `at` cannot name"
             raise AutopruneError(wrong) from error
         said = error.errors()[0]
@@ -128,7 +128,7 @@ def common(paths: Sequence[str]) -> str:
     """
     parts = [path.split(".")[:-1] for path in paths]
     same = 0
-    while all(len(one) > same and one[same] == parts[0][same] for one in parts):
+    while all(len(part) > same and part[same] == parts[0][same] for part in parts):
         same += 1
     return ".".join(parts[0][:same])
 
@@ -140,9 +140,9 @@ def merged(model: nn.Module, places: Iterable[Rule]) -> list[Rule]:
     """The same rules with `*` for the numbers of like places, in the model's order."""
     order = {path: k for k, (path, _) in enumerate(model.named_modules())}
     alike: dict[Rule, list[str]] = {}
-    for one in places:
-        stem = "" if one.by else one.at.rpartition(".")[2]  # a layer of another name is another kind
-        alike.setdefault(replace(one, at=stem), []).append(one.at)
+    for place in places:
+        stem = "" if place.by else place.at.rpartition(".")[2]  # a layer of another name is another kind
+        alike.setdefault(replace(place, at=stem), []).append(place.at)
     rules = []
     for rule, ats in alike.items():
         whole = [path for path in order if order.keys() >= set(_layers(path, rule))]
@@ -208,9 +208,9 @@ def rule_name(rule: Rule, known: Iterable[str]) -> str:
     names = ["_".join(parts[-n:]) for n in range(shortest, min(shortest + 2, len(parts)) + 1)]
     names = [re.sub(r"\W", "_", one) for one in ([NAMES[rule.by]] if rule.by else names)] or ["layer"]
     base, k = names[0], 1
-    for one in names:
-        if one not in known:
-            return one
+    for name in names:
+        if name not in known:
+            return name
     while f"{base}_{k + 1}" in known:
         k += 1
     return f"{base}_{k + 1}"

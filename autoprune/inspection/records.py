@@ -61,20 +61,22 @@ def lines_of(record: Mapping[str, Any]) -> list[str]:
 def library_record(folder: Path, *, limit_bytes: int) -> dict[str, Any]:
     """What lies in the library's folder, by `stat` and by what each file says of itself."""
     files = library_folder.holdings(folder)
-    current = [one for one in files if one.note is not None and one.note.version == library_folder.VERSION]
+    current = [
+        file for file in files if file.note is not None and file.note.version == library_folder.VERSION
+    ]
     keys = dict.fromkeys(one.note.key for one in current if one.note is not None)
     models = [
         {"key": key} | _summed([one for one in current if one.note is not None and one.note.key == key])
         for key in keys
     ]
-    bad = [one for one in files if one.problem]
+    bad = [file for file in files if file.problem]
     return {
         "what": "library",
         "folder": str(folder),
         "limit_bytes": limit_bytes,
         **_weighed(files),
         "models": sorted(models, key=lambda one: -one["used"]),
-        "other_versions": _weighed([one for one in files if not one.problem and one not in current]),
+        "other_versions": _weighed([file for file in files if not file.problem and file not in current]),
         "unreadable": [
             {"file": one.path.name, "size_bytes": one.size_bytes, "problem": one.problem} for one in bad
         ],
@@ -83,13 +85,13 @@ def library_record(folder: Path, *, limit_bytes: int) -> dict[str, Any]:
 
 
 def _weighed(files: Sequence[library_folder.Held]) -> dict[str, Any]:
-    used = max((one.used for one in files), default=None)
-    return {"files": len(files), "size_bytes": sum(one.size_bytes for one in files), "used": used}
+    used = max((file.used for file in files), default=None)
+    return {"files": len(files), "size_bytes": sum(file.size_bytes for file in files), "used": used}
 
 
 def _summed(files: Sequence[library_folder.Held]) -> dict[str, Any]:
     """Units, variants and bytes of files with a note. A variant is a unit at a ratio, in a storage."""
-    notes = [one.note for one in files if one.note is not None]
+    notes = [file.note for file in files if file.note is not None]
     variants = sum(len(note.bits) for note in notes)
     return {"units": len({note.unit for note in notes}), "variants": variants, **_weighed(files)}
 
@@ -173,7 +175,7 @@ def _library_of(key: object) -> dict[str, Any] | None:
     if not isinstance(key, str):
         return None
     files = library_folder.holdings(cache_folder() / "library")
-    return {"key": key} | _summed([one for one in files if one.note is not None and one.note.key == key])
+    return {"key": key} | _summed([file for file in files if file.note is not None and file.note.key == key])
 
 
 def _run_lines(record: Mapping[str, Any]) -> list[str]:
@@ -182,7 +184,7 @@ def _run_lines(record: Mapping[str, Any]) -> list[str]:
     if held is None:
         lines.append("Library   the run does not say which variants are its own")
     else:
-        have = sum(len(one["levels"]) for one in record["units"])
+        have = sum(len(unit["levels"]) for unit in record["units"])
         lines.append(
             f"Library   {held['variants']} variants of {held['units']} units, "
             f"{size_text(held['size_bytes'])} under {held['key']}; the run takes {have}"
@@ -240,25 +242,25 @@ def _units_record(costs: Costs, space: SearchSpace, kinds: Mapping[str, str]) ->
         "fixed_bytes": costs.fixed_bytes,
         "units": [
             {
-                "name": one.unit,
-                "kind": kinds.get(one.unit, ""),
-                "smallest": str(smallest[one.unit]),
+                "name": unit.unit,
+                "kind": kinds.get(unit.unit, ""),
+                "smallest": str(smallest[unit.unit]),
                 "levels": [
                     {
                         "ratio": lv.ratio,
                         "bits": lv.storage.written,
-                        "size_bytes": costs.levels[one.unit][lv].size_bytes,
+                        "size_bytes": costs.levels[unit.unit][lv].size_bytes,
                     }
-                    for lv in one.levels()
+                    for lv in unit.levels()
                 ],
             }
-            for one in space.units
+            for unit in space.units
         ],
     }
 
 
 def _head_lines(record: Mapping[str, Any]) -> list[str]:
-    levels = sum(len(one["levels"]) for one in record["units"])
+    levels = sum(len(unit["levels"]) for unit in record["units"])
     return [
         f"Model     {record['model']}  {size_text(record['original_bytes'])} as {record['target']}",
         f"Space     {record['space']}  {len(record['units'])} units, {levels} variants",
@@ -270,8 +272,8 @@ def _head_lines(record: Mapping[str, Any]) -> list[str]:
 def _units_lines(record: Mapping[str, Any]) -> list[str]:
     """For each kind of equal units a table of bytes: a row a ratio, a column a storage."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for one in record["units"]:
-        groups.setdefault((_collapsed(one["name"]), str(one["levels"])), []).append(one)
+    for unit in record["units"]:
+        groups.setdefault((_collapsed(unit["name"]), str(unit["levels"])), []).append(unit)
     lines = []
     for (name, _), units in groups.items():
         sizes = {(lv["ratio"], lv["bits"]): lv["size_bytes"] for lv in units[0]["levels"]}
@@ -283,7 +285,9 @@ def _units_lines(record: Mapping[str, Any]) -> list[str]:
         heads = (f"{written} bits" if isinstance(written, int) else written for written in storages)
         lines.append(f"  {'ratio':>5}" + "".join(f"{text:>11}" for text in heads))
         for ratio in sorted({ratio for ratio, _ in sizes}):
-            lines.append(f"  {ratio:5g}" + "".join(f"{size_text(sizes[ratio, one]):>11}" for one in storages))
+            lines.append(
+                f"  {ratio:5g}" + "".join(f"{size_text(sizes[ratio, storage]):>11}" for storage in storages)
+            )
     return lines
 
 

@@ -108,7 +108,9 @@ def _left_alone(model: nn.Module, units: Sequence[Unit]) -> dict[str, int]:
     """Bytes of each module that has parameters and is in no unit."""
     taken = {weight.path for unit in units for weight in unit.weights}
     own = {
-        path: sum(one.numel() * one.element_size() for one in module.parameters(recurse=False))
+        path: sum(
+            parameter.numel() * parameter.element_size() for parameter in module.parameters(recurse=False)
+        )
         for path, module in model.named_modules()
         if path not in taken
     }

@@ -48,4 +48,6 @@ def shares(model: nn.Module, units: Sequence[Unit], count: int) -> list[tuple[Un
 
 
 def _work(unit: Unit) -> int:
-    return sum(one.rows * one.columns for one in unit.weights if one.tied or not one.is_embedding)
+    return sum(
+        weight.rows * weight.columns for weight in unit.weights if weight.tied or not weight.is_embedding
+    )

@@ -37,7 +37,7 @@ def _fitting(shipped: Mapping[str, Path], model: nn.Module) -> tuple[SpaceFile, 
     told = getattr(getattr(model, "config", None), "model_type", None)
     kind = str(told or type(model).__name__)
     files = {stem: read_space(path) for stem, path in shipped.items()}
-    known = {stem: kind in (stem, *one.types) for stem, one in files.items()}
+    known = {stem: kind in (stem, *file.types) for stem, file in files.items()}
     for stem in sorted((stem for stem in files if known[stem] or told is None), key=lambda x: not known[x]):
         try:
             find_units(model, files[stem], source=stem)

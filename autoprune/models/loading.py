@@ -199,7 +199,7 @@ def _is_of_pictures(config: Any) -> bool:
 def canonical(model: nn.Module, described: Architecture) -> Architecture:
     """Bring a loaded model into canonical form, in place; norms stay where folding changes its answers."""
     model.float().eval()
-    if described.image is None or not any(isinstance(one, nn.BatchNorm2d) for one in model.modules()):
+    if described.image is None or not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         described.canonicalise_(model)
         return described
     with torch.no_grad():

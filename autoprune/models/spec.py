@@ -55,7 +55,7 @@ class Architecture:
         if self.kind.gives_vectors and getattr(model, "pooler", None) is not None:
             model.pooler = None  # type: ignore[assignment]  # the mean of the tokens has no use for it
         straighten_(model)
-        has_norms = any(isinstance(one, nn.BatchNorm2d) for one in model.modules())
+        has_norms = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
         if self.folded and has_norms and self.image is not None:
             fold_norms_(model, self.run_once)
 

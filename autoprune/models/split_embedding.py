@@ -106,7 +106,7 @@ def part_as_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def parted(model: nn.Module) -> dict[str, Parted]:
     """Embeddings in two parts, by path."""
-    return {path: one for path, one in model.named_modules() if isinstance(one, Parted)}
+    return {path: module for path, module in model.named_modules() if isinstance(module, Parted)}
 
 
 def parts_of(model: nn.Module) -> dict[str, int]:
@@ -123,10 +123,10 @@ def part_anyhow_(model: nn.Module, parts: Mapping[str, int]) -> None:
 def limits_of_parts(model: nn.Module) -> dict[str, int]:
     """Most numbers in each tensor of an embedding's parts, by name, for all embeddings that may be parted."""
     out: dict[str, int] = {}
-    for path, one in model.named_modules():
-        if isinstance(one, nn.Embedding):
-            out |= {f"{path}.{part}.weight": one.weight.numel() for part in (COMMON, RARE)}
-            out[f"{path}.{RANKS}"] = one.num_embeddings
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Embedding):
+            out |= {f"{path}.{part}.weight": module.weight.numel() for part in (COMMON, RARE)}
+            out[f"{path}.{RANKS}"] = module.num_embeddings
     return out
 
 
@@ -145,7 +145,7 @@ def whole(model: nn.Module) -> nn.Module:
 def joined(model: nn.Module, paths: Iterable[str]) -> nn.Module:
     """A copy with the parted embeddings at `paths` joined, on the same tensors for all else."""
     tensors = [*model.parameters(), *model.buffers()]
-    out = copy.deepcopy(model, {id(one): one for one in tensors})
+    out = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
     join_(out, paths)
     return out
 

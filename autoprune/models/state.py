@@ -13,16 +13,16 @@ def aliases(model: nn.Module) -> dict[str, str]:
     """Names of parameters that are another's tensor -> the name of that other, which comes first."""
     first: dict[int, str] = {}
     found = {}
-    for name, one in model.named_parameters(remove_duplicate=False):
-        if first.setdefault(id(one), name) != name:
-            found[name] = first[id(one)]
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if first.setdefault(id(parameter), name) != name:
+            found[name] = first[id(parameter)]
     return found
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
     """A model's tensors by name, each once."""
     shared = aliases(model)
-    return {name: one for name, one in model.state_dict().items() if name not in shared}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in shared}
 
 
 def load_state_(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -70,7 +70,7 @@ class Unit:
     @property
     def is_looked_up(self) -> bool:
         """Whether it has an embedding that is no output layer's weight too."""
-        return any(one.is_embedding and not one.tied for one in self.weights)
+        return any(weight.is_embedding and not weight.tied for weight in self.weights)
 
     @property
     def choices(self) -> Choices:
@@ -79,7 +79,7 @@ class Unit:
 
     def levels(self, ratio: float | None = None) -> list[Level]:
         """All levels, or those of one ratio, untouched first."""
-        return [one for one in self.choices.levels() if ratio is None or one.ratio == ratio]
+        return [level for level in self.choices.levels() if ratio is None or level.ratio == ratio]
 
     def described(self) -> dict[str, Any]:
         """The unit as plain data, for keys of caches.

@@ -208,7 +208,9 @@ def _sharers(modules: Mapping[str, nn.Module], path: str) -> list[str]:
     """Paths of other layers that have the weight of the one at `path`."""
     weight = modules[path].weight
     return [
-        other for other, one in modules.items() if getattr(one, "weight", None) is weight and other != path
+        other
+        for other, module in modules.items()
+        if getattr(module, "weight", None) is weight and other != path
     ]
 
 

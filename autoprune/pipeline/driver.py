@@ -159,7 +159,7 @@ class Driver:
         if found is None:
             raise BudgetError(f"no candidate is predicted to be within {budget}")
         rung = 1 if self.prepared.recipe.steps else 0
-        if any(one.candidate == found and one.rung >= rung for one in trials):
+        if any(trial.candidate == found and trial.rung >= rung for trial in trials):
             return
         asked = self.study.ask(found, rung=rung)
         with self.progress.bar(f"The solver's answer to {budget}", 1) as bar:
@@ -170,7 +170,7 @@ class Driver:
 
     def remake(self, number: int) -> None:
         """Make a finished trial's model again."""
-        self._finalists().weights({one.number: one for one in self.study.trials()}[number])
+        self._finalists().weights({trial.number: trial for trial in self.study.trials()}[number])
 
     def _finalists(self) -> Finalists:
         return Finalists(
@@ -193,7 +193,9 @@ class Driver:
         if self.budget.size_bytes is None:
             return None
         smallest = self.costs.size_bytes(self.costs.smallest(self.space))
-        plain = [one for one in self.study.trials() if one.is_baseline]  # the same whichever trial ends first
+        plain = [
+            trial for trial in self.study.trials() if trial.is_baseline
+        ]  # the same whichever trial ends first
         room = self.budget.size_bytes - _excess_bytes(plain)
         return max(room, min(smallest, self.budget.size_bytes))
 
@@ -210,7 +212,7 @@ class Driver:
         return 0 if is_untouched(candidate) or not self.prepared.recipe.steps else 1
 
     def _run_baselines(self) -> None:
-        have = {one.name for one in self.study.trials()}
+        have = {trial.name for trial in self.study.trials()}
         named = baselines(self.space, self.costs, self.budget)
         todo = {name: one for name, one in named.items() if name not in have}
         if todo:
@@ -270,7 +272,7 @@ class Driver:
     def _say(self, trial: Trial, seconds_left: float, in_flight: int, bar: Update) -> None:
         """Sum up after a trial; a line for one that failed, and for each where there is no bar."""
         now = self.ledger.sum_up(state="running", in_flight=in_flight, seconds_left=seconds_left)
-        tried = [one for one in now.trials if is_candidate(one)]
+        tried = [trial for trial in now.trials if is_candidate(trial)]
         searched, failed = searched_trials(now.trials), len(failed_trials(now.trials))
         metric = self.prepared.setting.task.metric
         note = standing_note(now, failed, seconds_left, metric=metric)
@@ -289,5 +291,7 @@ def _excess_bytes(trials: Sequence[Trial]) -> int:
 
     A language model's were by 12 kB of 58 MB: candidates that were to fill the limit broke it.
     """
-    off = [m.size_bytes - one.predicted_size_bytes for one, m in finished(trials) if one.name != ORIGINAL]
+    off = [
+        m.size_bytes - trial.predicted_size_bytes for trial, m in finished(trials) if trial.name != ORIGINAL
+    ]
     return max(0, math.ceil(np.quantile(off, 0.75, method="lower"))) if off else 0

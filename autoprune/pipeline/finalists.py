@@ -45,9 +45,9 @@ class Finalists:
         for _ in range(AGAIN):
             now = self.ledger.standing()
             points = [one for one in (now.best, now.knee) if one is not None]
-            if all(one.number in self.study.timed_again for one in points):
+            if all(trial.number in self.study.timed_again for trial in points):
                 return
-            plain = [one for one in now.trials if one.is_baseline and one.name != ORIGINAL]
+            plain = [trial for trial in now.trials if trial.is_baseline and trial.name != ORIGINAL]
             self._time({one.number: one for one in [*points, *plain] if one.measurement}.values())
 
     def _time(self, trials: Iterable[Trial]) -> None:
@@ -66,7 +66,7 @@ class Finalists:
         now = self.ledger.standing()
         points = [one for one in (now.best, now.knee) if one is not None]
         finalists = {one.number: one for one in [*points, *(t for t in now.trials if t.is_baseline)]}
-        todo = [one for one in finalists.values() if one.test_accuracy is None and one.measurement]
+        todo = [trial for trial in finalists.values() if trial.test_accuracy is None and trial.measurement]
         jobs = [Score(None if one.name == ORIGINAL else self.weights(one)) for one in todo]
         if todo:
             with self.progress.bar("Test scores of finalists and baselines", len(todo)) as bar:
@@ -90,9 +90,9 @@ def together(trials: Iterable[Trial]) -> list[Trial]:
     """The first of some trials whose models take no more memory than they may; one at least."""
     out: list[Trial] = []
     room = TOGETHER_BYTES
-    for one in trials:
-        room -= one.measurement.size_bytes if one.measurement else 0
+    for trial in trials:
+        room -= trial.measurement.size_bytes if trial.measurement else 0
         if out and room < 0:
             break
-        out.append(one)
+        out.append(trial)
     return out

@@ -54,7 +54,7 @@ def _protocol(config: Config, task: Task) -> str:
         what = f"one token after {config.sequence} others, whose keys and values are kept"
     elif isinstance(task.validation, Arrays):
         shapes = (x.shape[1:] for x in task.validation.inputs.values())
-        what = "inputs of " + ", ".join(" x ".join(map(str, one)) for one in shapes)
+        what = "inputs of " + ", ".join(" x ".join(map(str, shape)) for shape in shapes)
     return PROTOCOL.format(batch=config.batch, what=what)
 
 
@@ -134,8 +134,8 @@ class Ledger:
         if seconds_left is not None:
             self.estimates.append((time.monotonic() - self.started, seconds_left))
         self.run.status(
-            state, trials=sum(is_candidate(one) for one in now.trials), planned=self.wanted,
-            trained=sum(one.rung > 0 and not one.is_baseline for one in now.trials),
+            state, trials=sum(is_candidate(trial) for trial in now.trials), planned=self.wanted,
+            trained=sum(trial.rung > 0 and not trial.is_baseline for trial in now.trials),
             in_flight=in_flight, seconds=seconds, seconds_left=seconds_left,
             failed=len(failed_trials(now.trials)), front=record["front"],
             best=record["best"], knee=record["knee"], hypervolume=now.hypervolume,
@@ -152,9 +152,9 @@ class Ledger:
         seconds: from the first trial to the last; waited: of these, what the driver waited for workers.
         The rest of a trial's time that is neither training nor evaluation is stitching and packing.
         """
-        trials = [one for one in self.study.trials() if one.parts and not one.is_baseline]
-        whole = sum(one.seconds for one in trials)
-        spent = sum(one.parts.get(name, 0.0) for one in trials for name in EVALUATION)
+        trials = [trial for trial in self.study.trials() if trial.parts and not trial.is_baseline]
+        whole = sum(trial.seconds for trial in trials)
+        spent = sum(trial.parts.get(name, 0.0) for trial in trials for name in EVALUATION)
         end = time.monotonic() - self.started
         begun = end - seconds
         half = min(self.estimates, key=lambda pair: abs(pair[0] - begun - seconds / 2), default=None)
@@ -169,7 +169,7 @@ class Ledger:
 
     def _drop_artifacts(self, now: Standing) -> None:
         """Models that are neither on the front, nor a baseline, nor a point to ship."""
-        wanted = {one.number for one in now.front} | {t.number for t in now.trials if t.is_baseline}
+        wanted = {trial.number for trial in now.front} | {t.number for t in now.trials if t.is_baseline}
         wanted |= {one.number for one in (now.best, now.knee) if one is not None}
         for folder in (self.run.path / "trials").glob("[0-9]*"):
             if int(folder.name) not in wanted:

@@ -109,21 +109,21 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Latenc
         LATENCY_VERSION, machine, setting.target, versions_of(setting.target),
         setting.architecture.identity(), setting.batch, setting.sequence,
         layout(setting.task.timing_batch(setting.batch, setting.sequence)),
-        _described(setting.units), [[str(level) for _, level in one.items] for one in probes],
+        _described(setting.units), [[str(level) for _, level in probe.items] for probe in probes],
     )  # fmt: skip
     path = cache_folder() / "latency" / f"{key}.json"
     if path.is_file():
         ratios = [float(one) for one in read_json(path)["of the original's milliseconds"]]
     else:
         ratios = [0.0] * len(probes)
-        jobs = [TimeCandidate(one) for one in probes]
+        jobs = [TimeCandidate(probe) for probe in probes]
 
         def done(k: int, timing: Any) -> None:
             ratios[k] = timing.quick_ratio
 
         with progress.bar(f"Latency table: {len(jobs)} models on {setting.target}", len(jobs)) as bar:
             run_all(pool, jobs, done, bar)
-        about = {"machine": machine, "probes": [{u: str(lv) for u, lv in one.items} for one in probes]}
+        about = {"machine": machine, "probes": [{u: str(lv) for u, lv in probe.items} for probe in probes]}
         write_json(path, about | {"of the original's milliseconds": ratios})
     return design.fitted(probes, ratios)
 

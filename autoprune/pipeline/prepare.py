@@ -158,7 +158,10 @@ def _statistics(
 ) -> dict[str, Statistics]:
     """Calibration statistics, cached."""
     weights = [weight for unit in units for weight in unit.weights]
-    paths, tied = [one.path for one in weights], {one.path: one.tied for one in weights if one.tied}
+    paths, tied = (
+        [weight.path for weight in weights],
+        {weight.path: weight.tied for weight in weights if weight.tied},
+    )
     told = ["fisher"] if any(unit.is_looked_up for unit in units) else []
     name = content_key(key, paths, tied, *told)
     path = cache_folder() / "statistics" / f"{name}.safetensors"

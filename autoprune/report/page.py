@@ -92,7 +92,7 @@ def _data(front: Json, read: Front) -> dict[str, object]:
     return {
         **pack(front),
         "fields": FIELDS,
-        "errors": [_standard_error(read, one) for one in read.trials],
+        "errors": [_standard_error(read, trial) for trial in read.trials],
         "metric": {
             **run.metric.as_json(),
             **{name: getattr(run.metric, name) for name in ("word", "title")},

@@ -130,7 +130,9 @@ def located(config: Config, path: Path) -> Config:
     if inputs.get("folder") and any(":" in str(one) for one in (config.model, config.dataset, config.task)):
         import_from(inputs["folder"])
     paths = inputs.get("paths", {})
-    kept = {n: one for n, one in paths.items() if Path(one).exists() or not Path(getattr(config, n)).exists()}
+    kept = {
+        n: path for n, path in paths.items() if Path(path).exists() or not Path(getattr(config, n)).exists()
+    }
     return replace(config, **kept)
 
 

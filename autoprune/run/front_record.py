@@ -36,11 +36,11 @@ def front_record(
 
     byte_range: sizes between which the hypervolume in (bytes, log KL) is taken.
     """
-    members = {one.number for one in now.front}
-    fit = {one.number for one in within(now.trials, budget)}
+    members = {trial.number for trial in now.front}
+    fit = {trial.number for trial in within(now.trials, budget)}
     untouched = {name: next(iter(table.values())) for name, table in costs.levels.items()}
     steps = int(about["facts"]["recipe"]["steps"])
-    first = {(one.candidate, one.rung): one.number for one in reversed(now.trials)}
+    first = {(trial.candidate, trial.rung): trial.number for trial in reversed(now.trials)}
     return {
         "version": 1,
         "run": dict(about["facts"])
@@ -52,10 +52,10 @@ def front_record(
             for name, cost in untouched.items()
         ],
         "trials": [
-            _trial_record(one, costs, members, fit) | {"promoted_from": _lower(one, first)}
-            for one in now.trials
+            _trial_record(trial, costs, members, fit) | {"promoted_from": _lower(trial, first)}
+            for trial in now.trials
         ],
-        "front": [one.number for one in now.front],
+        "front": [trial.number for trial in now.front],
         "best": None if now.best is None else now.best.number,
         "knee": None if now.knee is None else now.knee.number,
         "hypervolume": now.hypervolume,
@@ -98,7 +98,7 @@ def _lower(one: Trial, first: Mapping[tuple[Candidate, int], int]) -> int | None
 
 
 def _rung_record(trials: Sequence[Trial], rung: int, steps: int) -> dict[str, Any]:
-    at = [one for one in trials if one.rung == rung and not one.is_baseline]
+    at = [trial for trial in trials if trial.rung == rung and not trial.is_baseline]
     seconds = [one.seconds for one in at]
     return {
         "rung": rung,
@@ -116,9 +116,9 @@ def _agreement_record(trials: Sequence[Trial], lower: int, upper: int) -> dict[s
 def _prediction(trials: Sequence[Trial], costs: Costs) -> dict[str, Any]:
     """How well the divergence of untrained trials was predicted: the rank correlation (Spearman)."""
     pairs = [
-        (costs.damage(one.candidate), m.kl)
-        for one, m in finished(trials)
-        if one.rung == 0 and not one.is_baseline and math.isfinite(m.kl)
+        (costs.damage(trial.candidate), m.kl)
+        for trial, m in finished(trials)
+        if trial.rung == 0 and not trial.is_baseline and math.isfinite(m.kl)
     ]
     if len(pairs) < FEWEST_PAIRS:
         return {"spearman": None, "pairs": len(pairs)}
@@ -133,10 +133,10 @@ def _latency_record(trials: Sequence[Trial], costs: Costs) -> dict[str, float | 
     """
     errors = [
         predicted / m.latency_ms - 1.0
-        for one, m in finished(trials)
-        if not one.is_baseline
+        for trial, m in finished(trials)
+        if not trial.is_baseline
         and 0 < m.latency_ms < math.inf
-        and (predicted := _predicted_ms(one, costs)) is not None
+        and (predicted := _predicted_ms(trial, costs)) is not None
     ]
     if len(errors) < FEWEST_PAIRS:
         return None

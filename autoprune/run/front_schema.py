@@ -226,23 +226,23 @@ class Front(_Frozen):
     @property
     def searched(self) -> list[TrialRow]:
         """The trials of the search, baselines left out."""
-        return [one for one in self.trials if one.name is None]
+        return [trial for trial in self.trials if trial.name is None]
 
     @property
     def baselines(self) -> list[TrialRow]:
         """The models that the run is compared with, the original among them."""
-        return [one for one in self.trials if one.name is not None]
+        return [trial for trial in self.trials if trial.name is not None]
 
     @property
     def original(self) -> TrialRow | None:
         """The uncompressed model, where it was measured."""
-        named = (one for one in self.baselines if one.name == ORIGINAL and one.measured)
+        named = (trial for trial in self.baselines if trial.name == ORIGINAL and trial.measured)
         return next(named, None)
 
     @property
     def chosen(self) -> TrialRow | None:
         """The trial to ship: the best within the budget."""
-        return next((one for one in self.trials if one.number == self.best), None)
+        return next((trial for trial in self.trials if trial.number == self.best), None)
 
 
 def clean(value: object) -> object:
@@ -276,5 +276,8 @@ def checked_front(raw: Mapping[str, object]) -> Front:
     try:
         return Front.model_validate(clean(cleaned(raw)))
     except pydantic.ValidationError as error:
-        wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+        wrong = [
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors()
+        ]
         raise AutopruneError("front.json cannot be read:\n  " + "\n  ".join(wrong)) from error

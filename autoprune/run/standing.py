@@ -26,7 +26,7 @@ class Standing:
 def standing(trials: Sequence[Trial], budget: Budget, reference: Measurement, *, answers: int) -> Standing:
     """Sum up the trials; `answers` is how many validation answers accuracy was measured on."""
     members = front(trials)
-    fit = [one for one in within(members, budget) if not one.is_baseline]
+    fit = [trial for trial in within(members, budget) if not trial.is_baseline]
     return Standing(
         trials,
         members,

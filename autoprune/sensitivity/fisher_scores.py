@@ -170,17 +170,17 @@ class _Survey:
         changes = {unit.name: weight_changes(unit, self.teacher, self.library) for unit in units}
         with Store() as store, recording(self.teacher, changes) as recorders:
             heads = {
-                unit: Head(one.tied, recorders[one.tied], one, store)
+                unit: Head(part.tied, recorders[part.tied], part, store)
                 for unit, parts in changes.items()
-                for one in parts.values()
-                if isinstance(one, Lookup) and one.tied
+                for part in parts.values()
+                if isinstance(part, Lookup) and part.tied
             }
             batches = [
                 self._batch(at, inputs, changes, recorders, list(heads.values()), catchers)
                 for at, inputs in self.rows.batches()
             ]
-            for one in recorders.values():
-                one.begin(0)  # lets the last batch's graph go
+            for recorder in recorders.values():
+                recorder.begin(0)  # lets the last batch's graph go
             for unit, head in heads.items():
                 for batch, products in zip(batches, head.scores(), strict=True):
                     batch[unit] = added(batch[unit], products)
@@ -203,12 +203,12 @@ class _Survey:
             catcher.begin(len(at), known)
         with torch.enable_grad():
             output = outputs_of(self.teacher, inputs, self.rows.task.kind)
-        edges = [use.edge for one in recorders.values() for use in one.uses]
+        edges = [use.edge for recorder in recorders.values() for use in recorder.uses]
         edges += [edge for one in catchers for call in one.calls[-1] for edge in call.edges]
         vectors = ([one] for one in self.rows.directions(output, at))
         gradients, self.directions = gradients_at([output], vectors, edges)
         rest = iter(gradients)
-        by_path = {path: [next(rest) for _ in one.uses] for path, one in recorders.items()}
+        by_path = {path: [next(rest) for _ in recorder.uses] for path, recorder in recorders.items()}
         for catcher in catchers:
             catcher.keep(rest)
         for head in heads:
@@ -244,10 +244,10 @@ class _Survey:
         if not pairs:
             return dict.fromkeys(changes)
         outputs, after = zip(*pairs, strict=True)
-        edges = [use.edge for one in recorders.values() for use in one.uses]
+        edges = [use.edge for recorder in recorders.values() for use in recorder.uses]
         gradients, _ = gradients_at(outputs, zip(*after, strict=True), edges)
         rest = iter(gradients)
-        by_path = {path: [next(rest) for _ in one.uses] for path, one in recorders.items()}
+        by_path = {path: [next(rest) for _ in recorder.uses] for path, recorder in recorders.items()}
         return scores_of_changes(changes, recorders, by_path)
 
     def _joined(self, batches: Sequence[Mapping[str, Scores]], units: Sequence[Unit]) -> Found:

@@ -131,13 +131,13 @@ def _multiplied(
 def recording(teacher: nn.Module, changes: Mapping[str, Changes]) -> Iterator[dict[str, Recorder]]:
     """A recorder for each matrix, and for each output layer that shares an embedding's weight."""
     paths = [path for parts in changes.values() for path in parts]
-    tied = [one.tied for parts in changes.values() for one in parts.values() if isinstance(one, Lookup)]
+    tied = [part.tied for parts in changes.values() for part in parts.values() if isinstance(part, Lookup)]
     recorders = {path: Recorder(teacher.get_submodule(path)) for path in (*paths, *filter(None, tied))}
     try:
         yield recorders
     finally:
-        for one in recorders.values():
-            one.remove()
+        for recorder in recorders.values():
+            recorder.remove()
 
 
 def gradients_at(
@@ -147,13 +147,13 @@ def gradients_at(
 
     One backward pass a direction; none of weights.
     """
-    wanted = [one for one in edges if one is not None]
+    wanted = [edge for edge in edges if edge is not None]
     found = [
         torch.autograd.grad(outputs, wanted, vector, retain_graph=True, allow_unused=True) if wanted else ()
         for vector in vectors
     ]
     stacked = iter([None if one[0] is None else torch.stack(one) for one in zip(*found, strict=True)])
-    return [None if one is None else next(stacked) for one in edges], len(found)
+    return [None if edge is None else next(stacked) for edge in edges], len(found)
 
 
 def scores_of_changes(

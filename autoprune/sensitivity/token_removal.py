@@ -32,8 +32,8 @@ def with_measured_removal(
         measured: divergence, nats a row, of a model with one unit alone at a level, on text held out.
     """
     scores = {unit: dict(table) for unit, table in found.scores.items()}
-    for unit in (one for one in units if one.by_token):
-        for ratio in (one for one in unit.ratios if one > 0):
+    for unit in (unit for unit in units if unit.by_token):
+        for ratio in (ratio for ratio in unit.ratios if ratio > 0):
             alone = Level(ratio)
             harm, removal = measured(unit, alone), found.scores[unit.name][alone]
             foretold = found.damage()[unit.name][alone]

@@ -49,9 +49,9 @@ class Lookup:
 
     def rows(self, ids: Int[Tensor, " n"]) -> Iterator[Float[Tensor, "n d"]]:
         """What each level adds to the rows that are looked up."""
-        for one in self.variants:
-            at = ids if one.places is None else one.places[ids].long()
-            new = one.weight[at] if one.stored is None else one.stored.rows(at).dequantize()
+        for variant in self.variants:
+            at = ids if variant.places is None else variant.places[ids].long()
+            new = variant.weight[at] if variant.stored is None else variant.stored.rows(at).dequantize()
             yield new - self.old[ids]
 
 

@@ -47,8 +47,8 @@ class Costs:
         """The candidate of fewest bytes; of equal ones the least damaging."""
         return Candidate(
             tuple(
-                (one.unit, min(one.levels(), key=lambda level: self._order(one.unit, level)))
-                for one in space.units
+                (unit.unit, min(unit.levels(), key=lambda level: self._order(unit.unit, level)))
+                for unit in space.units
             )
         )
 

@@ -138,7 +138,7 @@ def read_space(path: Path) -> SpaceFile:
     try:
         return SpaceFile.model_validate(data)
     except pydantic.ValidationError as error:
-        lines = [_explain(dict(one)) for one in error.errors() if not _follows(dict(one))]
+        lines = [_explain(dict(problem)) for problem in error.errors() if not _follows(dict(problem))]
         plural = "error" if len(lines) == 1 else "errors"
         raise AutopruneError(
             f"space file {path} has {len(lines)} {plural}:\n  " + "\n  ".join(lines)

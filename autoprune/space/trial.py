@@ -68,7 +68,7 @@ class Trial:
 
 def finished(trials: Iterable[Trial]) -> list[tuple[Trial, Measurement]]:
     """Trials that gave a measurement, with it."""
-    return [(one, one.measurement) for one in trials if one.measurement is not None]
+    return [(trial, trial.measurement) for trial in trials if trial.measurement is not None]
 
 
 def searched_trials(trials: Iterable[Trial]) -> list[Trial]:

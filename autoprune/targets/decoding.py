@@ -119,7 +119,7 @@ def heads_of(model: nn.Module) -> dict[int, tuple[int, int]]:
             f"for attention to all tokens or to a window of them, as Llama and GPT-2 do ({error})"
         ) from error
     shapes = {layer: key.shape for layer, (key, _) in sorted(cache.present.items())}
-    return {layer: (int(one[1]), int(one[3])) for layer, one in shapes.items() if one[1]}
+    return {layer: (int(shape[1]), int(shape[3])) for layer, shape in shapes.items() if shape[1]}
 
 
 def _places_and_masks(config: Any, ids: Tensor, past: Tensor | None) -> tuple[Tensor, Any]:

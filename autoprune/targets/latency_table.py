@@ -167,7 +167,7 @@ class Design:
     def _drawn(self, rng: np.random.Generator) -> list[Candidate]:
         """Random candidates: of each three one shares a level by shape of unit, which tells ways apart, and
         one is uniform, as the quickest and slowest are."""
-        levels = [list(one.levels()) for one in self.space.units]
+        levels = [list(unit.levels()) for unit in self.space.units]
         every = list(dict.fromkeys(level for offered in levels for level in offered))
         out = []
         for k in range(DRAWS):

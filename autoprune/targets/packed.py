@@ -231,7 +231,7 @@ def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], 
     except (AttributeError, KeyError, ValueError) as error:
         raise AutopruneError(f"{path} does not fit the config beside it: {error}") from error
     shared = aliases(model)
-    own = {name: one for name, one in model.state_dict().items() if name not in shared}
+    own = {name: tensor for name, tensor in model.state_dict().items() if name not in shared}
     places = {name.removesuffix(PLACES): state.pop(name) for name in list(state) if name.endswith(PLACES)}
     if unlike := sorted(own.keys() ^ state.keys()):
         where = "not in the file" if unlike[0] in own else "not in the model"
@@ -247,7 +247,7 @@ def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], 
             if own[name].shape != tensor.shape or stem in grids or stem in places:
                 bias = state.get(f"{stem}.bias")
                 replace_(model, stem, tensor.flatten(1), bias, grids.get(stem), places=places.get(stem))
-        state |= {f"{stem}{PLACES}": one for stem, one in places.items()}
+        state |= {f"{stem}{PLACES}": place for stem, place in places.items()}
         tie_(model, shared)
         settle_(model)
         load_state_(model, state)

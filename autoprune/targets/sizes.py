@@ -74,7 +74,7 @@ class _Saved:
 
     def size_bytes(self, empty: Sequence[Unit] = ()) -> int:
         """Bytes of the model as it came, or with nothing left of some units."""
-        told = [[one.path, one.rows, one.columns] for unit in empty for one in unit.weights]
+        told = [[weight.path, weight.rows, weight.columns] for unit in empty for weight in unit.weights]
         path = cache_folder() / "sizes" / f"{content_key(*self._key, told)}.json"
         if path.is_file():
             return int(read_json(path)["size_bytes"])
@@ -95,7 +95,7 @@ class _Saved:
         """
         kinds: dict[tuple[object, ...], list[Unit]] = {}
         for unit in units:
-            kinds.setdefault((unit.kind, *(one.rows for one in unit.weights)), []).append(unit)
+            kinds.setdefault((unit.kind, *(weight.rows for weight in unit.weights)), []).append(unit)
         off: dict[str, int] = {}
         for alike in kinds.values():
             half = alike[: (len(alike) + 1) // 2]
@@ -112,9 +112,9 @@ def _as_if_fitted(model: nn.Module) -> nn.Module:
     """A copy in which no parameter is all zeros, as a new head's biases are: runtimes leave such sums out."""
     out = copy.deepcopy(model)
     with torch.no_grad():
-        for one in out.parameters():
-            if not one.any():
-                one.fill_(1e-3)
+        for parameter in out.parameters():
+            if not parameter.any():
+                parameter.fill_(1e-3)
     return out
 
 

@@ -73,7 +73,7 @@ def is_fast(target: Target, unit: Unit, level: Level) -> bool:
     Integers of a convolution are unpacked at load, wherever inputs are not rounded beforehand (OpenVINO:
     8 bits 1.0 times as fast as float, with 8-bit activations 2.4 to 3.3 times).
     """
-    has_kernels = any(one.is_conv for one in unit.weights)
+    has_kernels = any(weight.is_conv for weight in unit.weights)
     return level.storage in target.fast and (level.storage.rounds_inputs or not has_kernels)
 
 

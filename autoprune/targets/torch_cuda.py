@@ -70,7 +70,7 @@ class Torch:
             return level.storage in self.storages
         shapes = unit.shapes(level.ratio).values()
         fits = all(o % _MULTIPLE == 0 and i % _MULTIPLE == 0 for o, i in shapes)
-        return fits and not any(one.is_embedding or one.is_conv for one in unit.weights)
+        return fits and not any(weight.is_embedding or weight.is_conv for weight in unit.weights)
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
         """Write what target packed writes."""

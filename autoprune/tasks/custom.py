@@ -31,7 +31,7 @@ def own_task(reference: str) -> Task:
     """
     found = _checked(reference)
     parts = {name: _arrays(found[name], f"{reference} ({name})") for name in SPLITS}
-    names = {tuple(one.inputs) for one in parts.values()}
+    names = {tuple(part.inputs) for part in parts.values()}
     if len(names) > 1:
         raise AutopruneError(f"task {reference!r}: its splits have inputs of different names")
     return Task(

@@ -78,7 +78,7 @@ def _windows(rows: Rows, tokenizer: Any, size: int) -> Encoded:
         every += [*ids, *end]
     count = max(1, len(every) // size)
     pieces = [every[k * size : (k + 1) * size] for k in range(count)]
-    return _joined(pieces, [[0] * len(one) for one in pieces], np.zeros(count, np.int64))
+    return _joined(pieces, [[0] * len(piece) for piece in pieces], np.zeros(count, np.int64))
 
 
 def _by_word(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:

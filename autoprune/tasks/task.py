@@ -156,9 +156,9 @@ class Task:
         """
         found = hashlib.sha256(f"{self.kind} {self.inputs} {self.pad_id}".encode())
         for split in (self.train, self.validation, self.test):
-            for name, one in split.arrays().items():
-                found.update(f"{name} {one.dtype.str} {one.shape}".encode())
-                raw: Any = np.ascontiguousarray(one).reshape(-1).view(np.uint8)
+            for name, array in split.arrays().items():
+                found.update(f"{name} {array.dtype.str} {array.shape}".encode())
+                raw: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
                 found.update(raw)
         return found.hexdigest()
 
@@ -239,7 +239,7 @@ class Task:
         if not self.kind.answers_each_token or not isinstance(data, Encoded):
             return None
         spots = [self._spots(data, int(row)) for row in rows]
-        counts = [len(one) for one in spots]
+        counts = [len(spot) for spot in spots]
         return np.repeat(np.arange(len(spots)), counts), np.concatenate(spots)
 
     def _spots(self, data: Encoded, row: int) -> NDArray[np.int64]:

@@ -198,8 +198,8 @@ def efficientnet(bench: Bench) -> Found:
     words += ["--budget", f"{limit_ms}ms", "--finetune-steps", "10"]  # of 4 s each on one core
     run = bench.search("efficientnet-ms", *words, trials=24)
     levels = run.best["levels"].values()
-    removed = sum(one["ratio"] > 0 for one in levels)
-    wide = sum(one["bits"] not in (8, "w8a8") for one in levels)
+    removed = sum(level["ratio"] > 0 for level in levels)
+    wide = sum(level["bits"] not in (8, "w8a8") for level in levels)
     return Found(
         (
             within(

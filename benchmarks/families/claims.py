@@ -56,7 +56,7 @@ def kept(run: Run) -> tuple[Claim, ...]:
     The graph text that goes with a layer's last head or neuron differs by family and is only guessed: bytes
     of models with such layers are told apart.
     """
-    done = [one for one in run.trials if one["state"] == "COMPLETE"]
+    done = [trial for trial in run.trials if trial["state"] == "COMPLETE"]
     off = {one["number"]: abs(one["predicted_size_bytes"] - one["size_bytes"]) for one in done}
     emptied = {one["number"] for one in done if any(lv["ratio"] == 1 for lv in one["levels"].values())}
     whole = [one for one in done if one["number"] not in emptied]

@@ -36,13 +36,13 @@ def runner(folder, *, defaults=False):
     if not defaults:
         options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(folder / "model.onnx", options)
-    names = [one.name for one in session.get_inputs()]
+    names = [node.name for node in session.get_inputs()]
     return lambda batch: session.run(None, {name: batch[name] for name in names})[0]
 
 
 def batches(tokenizer, texts):
     """Rows of like length together: their numbers and their arrays, padded to a multiple of 8."""
-    found = tokenizer.encode_batch([tuple(one) if len(one) > 1 else one[0] for one in texts])
+    found = tokenizer.encode_batch([tuple(text) if len(text) > 1 else text[0] for text in texts])
     order = sorted(range(len(found)), key=lambda k: len(found[k].ids))
     for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]

@@ -50,7 +50,7 @@ class Run:
     @property
     def baselines(self) -> dict[str, dict[str, Any]]:
         """By name: the original and uniform models, whether within the limit or not."""
-        return {one["name"]: one for one in self.trials if one["name"] is not None}
+        return {trial["name"]: trial for trial in self.trials if trial["name"] is not None}
 
     def baseline(self, name: str) -> dict[str, Any]:
         return self.baselines[name]
@@ -65,7 +65,7 @@ class Run:
         number = self.record["best"]
         if number is None:
             raise AutopruneError(f"run {self.path} found nothing within its limit: {self.command}")
-        return next(one for one in self.trials if one["number"] == number)
+        return next(trial for trial in self.trials if trial["number"] == number)
 
     @property
     def limit_ms(self) -> float | None:
@@ -86,7 +86,7 @@ class Run:
         keep = ("name", "size_bytes", "latency_ms", "accuracy", "test_accuracy", "kl")
         models = [{key: one[key] for key in keep} for one in (*self.baselines.values(), self.best)]
         models[-1]["levels"] = {
-            unit: [one["ratio"], one["bits"]] for unit, one in self.best["levels"].items()
+            unit: [level["ratio"], level["bits"]] for unit, level in self.best["levels"].items()
         }
         return {
             "run": self.name,

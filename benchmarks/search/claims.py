@@ -68,8 +68,8 @@ def _better(arena: str, curves: Curves, other: str, late: int) -> Claim:
 
 def _no_worse(joint: Joint) -> Claim:
     ratios = joint.ratios
-    shown = " ".join(f"{one:.2f}" if one else "alone" for one in ratios)
-    fit = sum(one <= 1.0 for one in ratios)
+    shown = " ".join(f"{ratio:.2f}" if ratio else "alone" for ratio in ratios)
+    fit = sum(ratio <= 1.0 for ratio in ratios)
     return Claim(
         f"{joint.arena}: joint KL no worse than the better of quantize-only and prune-only at all budgets",
         f"{fit} of {len(ratios)}; joint over the better: {shown}",

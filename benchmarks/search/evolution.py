@@ -71,8 +71,8 @@ def _kl(trial: Trial) -> float:
 
 def start(space: SearchSpace, costs: Costs, limit: float, rng: random.Random) -> Candidate:
     """The uniform candidate of most bits that fits, unpruned where one does, and the room left spent."""
-    storages = widest_first(s for one in space.units for s in one.storages if not s.rounds_inputs)
-    ratios = sorted({r for one in space.units for r in one.ratios})
+    storages = widest_first(s for unit in space.units for s in unit.storages if not s.rounds_inputs)
+    ratios = sorted({r for unit in space.units for r in unit.ratios})
     uniform = [space.uniform(Level(ratio, storage)) for ratio in ratios for storage in storages]
     fitting = [one for one in uniform if costs.size_bytes(one) <= limit]
     return spend(fitting[0] if fitting else costs.smallest(space), space, costs, limit, rng, frozenset())

@@ -59,9 +59,9 @@ class Joint:
 def space_of(kind: str, space: SearchSpace) -> SearchSpace:
     """The levels that one kind of search may choose from."""
     if kind == "quantize-only":
-        return SearchSpace(tuple(replace(one, ratios=(0.0,)) for one in space.units))
+        return SearchSpace(tuple(replace(unit, ratios=(0.0,)) for unit in space.units))
     if kind == "prune-only":
-        return SearchSpace(tuple(replace(one, storages=storages_of((8,))) for one in space.units))
+        return SearchSpace(tuple(replace(unit, storages=storages_of((8,))) for unit in space.units))
     return space
 
 
@@ -71,8 +71,10 @@ def found_by(kind: str, name: str, rows: int | None, seed: int, trials: int) -> 
     part = arena.restricted(space_of(kind, arena.space))
     run = search(part, OURS, seed, max(trials - BUDGETS, 1))
     aim = Aim.of(Problem.of(part.space, part.costs), Budget())
-    candidates = [candidate_named(one, part.space) for one in run.names]
-    found = [Trial(k, one, part.evaluate(one)[0], rung=0) for k, one in enumerate(candidates)]
+    candidates = [candidate_named(name, part.space) for name in run.names]
+    found = [
+        Trial(k, candidate, part.evaluate(candidate)[0], rung=0) for k, candidate in enumerate(candidates)
+    ]
     for size in budgets_of(arena):
         answer = aim.answer(Records.of(aim.problem, found), Budget(size_bytes=size))
         if answer is not None:

@@ -110,5 +110,5 @@ class Curve:
             "arena": self.run.arena, "method": self.run.method, "seed": self.run.seed,
             "think_seconds": round(self.run.think_seconds, 2),
             "seconds": [round(one, 2) for one in self.run.seconds],
-            **{name: [round(one, 5) for one in scores] for name, scores in self.scores.items()},
+            **{name: [round(score, 5) for score in scores] for name, scores in self.scores.items()},
         }  # fmt: skip

@@ -96,7 +96,7 @@ def _starts(problem: Problem, arena: Arena, rng: np.random.Generator) -> Iterato
     prices = np.array([0.1, 1.0, 10.0]) * np.nanmedian(problem.damage[problem.offered]) / _typical_ms(problem)
     targets = low * (high / low) ** np.linspace(0, 1, STARTS["prices"] // len(prices))
     yield from sweep(problem, targets, prices)
-    counts = np.array([len(one) for one in problem.levels])
+    counts = np.array([len(level) for level in problem.levels])
     for _ in range(STARTS["random"]):
         yield rng.integers(counts)
 

@@ -57,7 +57,7 @@ def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         lines += ["", f"hypervolume in ({words})", f"{'':12}" + "".join(f"{one:>24}" for one in heads)]
         for row in own:
             cells = [*row["after_trials"].values(), *row["after_seconds"].values()]
-            lines.append(f"{row['method']:12}" + "".join(f"{_cell(one):>24}" for one in cells))
+            lines.append(f"{row['method']:12}" + "".join(f"{_cell(cell):>24}" for cell in cells))
     return lines[1:]
 
 

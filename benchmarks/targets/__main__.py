@@ -109,7 +109,7 @@ def _rounds(given: argparse.Namespace) -> dict[Setting, int]:
     """Calls timed of each model at each setting."""
     count = given.rounds or (30 if given.check else 40)
     settings = CHECK_SETTINGS if given.check else SETTINGS
-    return {one: count if one[0] == 1 else max(3, count // 6) for one in settings}
+    return {setting: count if setting[0] == 1 else max(3, count // 6) for setting in settings}
 
 
 def _config(kept: Sequence[Kept]) -> Config:

@@ -107,9 +107,9 @@ UNIFORM = (
 def fast_levels(target: Target, units: Sequence[Unit]) -> Iterator[Wanted]:
     """All that a target offers as fast, whole and half pruned, with the floats they must be faster than."""
     space = search_space(units, target.offers)
-    levels = dict.fromkeys(level for one in space.units for level in one.levels())
+    levels = dict.fromkeys(level for unit in space.units for level in unit.levels())
     for ratio in (0.0, HALF):
-        fast = [one for one in levels if one.ratio == ratio and is_fast(target, one)]
+        fast = [level for level in levels if level.ratio == ratio and is_fast(target, level)]
         if fast:
             yield uniform(Level(ratio)) if ratio else Wanted(ORIGINAL)
             yield from map(uniform, fast)

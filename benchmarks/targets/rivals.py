@@ -173,7 +173,7 @@ def _onnx_load(folder: Path) -> Callable[[Batch], NDArray[np.float32]]:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(folder / ONNX_GRAPH, options, providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.get_inputs()]
+    names = [node.name for node in session.get_inputs()]
 
     def run(batch: Batch) -> NDArray[np.float32]:
         return np.asarray(session.run(None, {name: batch[name] for name in names})[0], np.float32)

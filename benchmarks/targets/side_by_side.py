@@ -124,7 +124,7 @@ def _begin(task: Task, teacher_logits: NDArray[np.float32]) -> None:
 
 def _score(load: Load, splits: tuple[str, ...]) -> Score:
     run, task = load(), _KNOWN["task"]
-    found = {one: logits_of(run, task, getattr(task, one), room=default_room().busy) for one in splits}
+    found = {split: logits_of(run, task, getattr(task, split), room=default_room().busy) for split in splits}
     right = {one: accuracy(logits, getattr(task, one).labels) for one, logits in found.items()}
     kl = divergence(found[VALIDATION], _KNOWN["logits"]) if VALIDATION in found else None
     return Score(right, kl)
@@ -206,7 +206,7 @@ def lines_of(rows: Sequence[Row], setting: Setting, references: Mapping[str, Row
         lines.append(
             f"{row.name:{names}}{row.on:{places}}{row.size_bytes / 1e6:7.2f}{spread.median_ms:9.2f}"
             f"{f'{spread.low_ms:.2f}-{spread.high_ms:.2f}':>18}"
-            + "".join(f"{_shown(one, '.2f'):>{width}}" for one, width in zip(ratios, widths, strict=True))
+            + "".join(f"{_shown(ratio, '.2f'):>{width}}" for ratio, width in zip(ratios, widths, strict=True))
             + _shown_score(row.score)
         )
     return lines

@@ -102,8 +102,8 @@ def test_where_it_is_not_offered_8_bits_are_nearest() -> None:
     assert [str(level) for _, level in space.uniform(W8A8).items] == ["0xw8a8", "0x8b"]
     with pytest.raises(AutopruneError, match="b: level 0xw8a8 is not offered"):
         space.check(Candidate((("a", W8A8), ("b", W8A8))))
-    assert [written(one) for one in space.only({*storages_of((4, 8))}).units] == [[32, 8, 4]] * 2
-    assert [written(one) for one in space.only({STATIC8}).units] == [[32, "w8a8"], [32]]
+    assert [written(unit) for unit in space.only({*storages_of((4, 8))}).units] == [[32, 8, 4]] * 2
+    assert [written(unit) for unit in space.only({STATIC8}).units] == [[32, "w8a8"], [32]]
 
 
 def test_a_space_that_asks_for_it_without_8_bits_is_told(tmp_path: Path) -> None:

@@ -382,7 +382,7 @@ def masked(mask: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tens
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_removing_rows_equals_masking_them(tiny: Tiny, kind: str, share: float) -> None:
     smaller, full = copy.deepcopy(tiny.model), copy.deepcopy(tiny.model)
-    for unit in (one for one in tiny.units if one.kind == kind):
+    for unit in (unit for unit in tiny.units if unit.kind == kind):
         keep = unit.at(pieces_to_keep(unit, share), unit.rows[0].rows)
         for one in unit.rows:
             old: nn.Linear = tiny.model.get_submodule(one.path)  # type: ignore[assignment]
@@ -408,11 +408,11 @@ def test_a_pruned_variant_is_the_masked_layer_with_refitted_columns(tiny: Tiny, 
     unit = tiny.unit(kind)
     keep = kept_rows(tiny, stitched.model, unit)
     full = copy.deepcopy(tiny.model)
-    for one in unit.cols:
-        new: nn.Linear = stitched.model.get_submodule(one.path)  # type: ignore[assignment]
-        spread = torch.zeros(one.rows, one.columns)
+    for weight in unit.cols:
+        new: nn.Linear = stitched.model.get_submodule(weight.path)  # type: ignore[assignment]
+        spread = torch.zeros(weight.rows, weight.columns)
         spread[:, keep] = new.weight.detach()
-        replace_(full, one.path, spread, new.bias)
+        replace_(full, weight.path, spread, new.bias)
     batch = tiny.task.batch(tiny.task.test, range(8))
     assert (logits(stitched.model, batch) - logits(full, batch)).abs().max() <= 1e-6
 
@@ -438,7 +438,7 @@ def test_what_is_kept_matters_more_than_what_is_removed(tiny: Tiny, kind: str) -
     assert torch.equal(unit.at(pieces, unit.rows[0].rows), keep)
     rest = torch.tensor(sorted(set(range(unit.pieces)) - set(pieces.tolist())))
     made = [make_variants(unit, some, tiny.model, tiny.statistics) for some in (pieces, rest)]
-    harms = [sum(harm_at(tiny, unit, tensors, one) for one in unit.cols) for tensors in made]
+    harms = [sum(harm_at(tiny, unit, tensors, weight) for weight in unit.cols) for tensors in made]
     assert 0 < harms[0] < harms[1]
     assert torch.equal(made[0]["keep"], pieces)
     for path, variant in tiny.library.variants(unit, Level.of(0.5, 32)).items():
@@ -461,9 +461,9 @@ def harm_at(tiny: Tiny, unit: Unit, tensors: Mapping[str, Tensor], col: Weight) 
 def kept_rows(tiny: Tiny, model: nn.Module, unit: Unit) -> Tensor:
     """Numbers of the teacher's rows that a stitched model still has, found by their values."""
     found = []
-    for one in unit.rows:
-        teacher: Tensor = tiny.model.get_submodule(one.path).weight  # type: ignore[assignment]
-        mine: Tensor = model.get_submodule(one.path).weight  # type: ignore[assignment]
+    for weight in unit.rows:
+        teacher: Tensor = tiny.model.get_submodule(weight.path).weight  # type: ignore[assignment]
+        mine: Tensor = model.get_submodule(weight.path).weight  # type: ignore[assignment]
         equal = (mine[:, None] == teacher[None]).all(-1)
         assert (equal.sum(1) == 1).all()
         found.append(equal.long().argmax(1))

@@ -224,7 +224,7 @@ def test_rows_that_stay_are_all_where_none_are_removed(tiny: Tiny) -> None:
 
 
 def test_rows_that_stay_are_those_of_the_variants_in_order(tiny: Tiny) -> None:
-    for unit in (one for one in tiny.units if one.prunable):
+    for unit in (unit for unit in tiny.units if unit.prunable):
         for ratio in unit.ratios:
             keep = tiny.library.kept_rows(unit, ratio)
             pieces = tiny.library.kept(unit, ratio)
@@ -390,7 +390,7 @@ def test_what_is_not_the_librarys_is_never_removed_nor_counted(tmp_path: Path) -
     library._limit = 1
     library.build(unit, 0.5)
     assert all(path.exists() for path in strangers)
-    assert {one.path for one in library_folder.holdings(tmp_path)} == {library.path(unit, 0.5)}
+    assert {file.path for file in library_folder.holdings(tmp_path)} == {library.path(unit, 0.5)}
 
 
 def test_a_killed_writers_leftovers_go_after_an_hour_and_a_living_ones_stay(tmp_path: Path) -> None:
@@ -442,7 +442,7 @@ def test_a_limit_that_makes_variants_over_and_over_is_said_once(
     library, units = several(tmp_path, limit=1)
     for unit in (*units, *units):
         library.build(unit, 0.0)
-    assert [one.levelname for one in caplog.records] == ["WARNING"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "raise AUTOPRUNE_LIBRARY_LIMIT" in caplog.text
 
 
@@ -544,7 +544,9 @@ def test_workers_that_drive_out_each_others_files_all_get_the_right_variants(tmp
         found = pool.starmap(read_in_turn, [(library, units, start) for start in range(3)], chunksize=1)
     assert all(one == right for turns in found for one in turns)
     library.build(units[0], 0.0)
-    assert {one.path for one in library_folder.holdings(tmp_path / "shared")} == {library.path(units[0], 0.0)}
+    assert {file.path for file in library_folder.holdings(tmp_path / "shared")} == {
+        library.path(units[0], 0.0)
+    }
 
 
 def read_in_turn(library: Library, units: list[Unit], start: int) -> list[list[list[int]]]:
@@ -629,8 +631,8 @@ def check_sizes(tiny: Tiny, stitched: Stitched) -> None:
 
 def places_of(stitched: Stitched, unit: Unit) -> list[Tensor]:
     """Numbers by which ids are looked up in embeddings that lost tokens."""
-    modules = (stitched.model.get_submodule(one.path) for one in unit.weights)
-    return [one.places for one in modules if isinstance(one, FewerTokens)]
+    modules = (stitched.model.get_submodule(weight.path) for weight in unit.weights)
+    return [module.places for module in modules if isinstance(module, FewerTokens)]
 
 
 def bytes_of(stitched: Stitched, path: str) -> int:

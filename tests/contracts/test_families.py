@@ -75,7 +75,7 @@ def test_the_canonical_form_answers_as_the_model_did(case: Case) -> None:
     plain, canonical = made(case.name)
     assert float(answers(case, plain).float().std(0).mean()) > 0.01  # rows are answered differently
     assert gap(answers(case, canonical), answers(case, plain)) < 30 * SAME  # tens of norms were folded
-    left = {type(one).__name__ for one in canonical.modules()}
+    left = {type(module).__name__ for module in canonical.modules()}
     assert not left & {"BatchNorm2d", "Conv1D"}
 
 
@@ -87,7 +87,9 @@ def test_its_space_is_found_by_its_type_and_covers_its_large_weights(case: Case)
     covered = [path for unit in case.tiny.units for w in unit.weights for path in (w.path, w.tied) if path]
     assert len(set(covered)) == len(covered)
     kinds = (nn.Linear, nn.Conv2d, nn.Embedding)
-    left = {path for path, one in case.tiny.model.named_modules() if isinstance(one, kinds)} - set(covered)
+    left = {path for path, module in case.tiny.model.named_modules() if isinstance(module, kinds)} - set(
+        covered
+    )
     heads = {"classifier", "classifier.out_proj"}  # of few classes
     few = ("token_type", "relative", "embed_positions")
     assert not {one for one in left - heads if not one.rpartition(".")[2].startswith(few)}
@@ -121,11 +123,11 @@ def masked(case: Case, stitched: Stitched) -> nn.Module:
             rows = embedding.joined().weight if stem != path else embedding.weight[embedding.places]
             both = parted(full).get(stem)
             replace_(full, path, rows if both is None else rows[both.order()[-unit.pieces :]], None)
-        for one in unit.cols:
-            new: Any = stitched.model.get_submodule(one.path)
-            spread = torch.zeros(one.rows, one.columns)
-            spread[:, unit.at(kept, one.columns)] = new.weight.detach().flatten(1)
-            replace_(full, one.path, spread, new.bias)
+        for weight in unit.cols:
+            new: Any = stitched.model.get_submodule(weight.path)
+            spread = torch.zeros(weight.rows, weight.columns)
+            spread[:, unit.at(kept, weight.columns)] = new.weight.detach().flatten(1)
+            replace_(full, weight.path, spread, new.bias)
     return full
 
 
@@ -145,10 +147,10 @@ def test_rows_of_a_unit_lose_the_same_pieces(case: Case) -> None:
     stitched = case.tiny.stitched_as(lowered(case, 0.5))
     for unit in case.tiny.units:
         kept = case.tiny.library.kept(unit, stitched.levels[unit.name].ratio)
-        for one in unit.rows:
-            old, new = (weight_of(model, one.path) for model in (case.tiny.model, stitched.model))
-            assert torch.equal(new, old[unit.at(kept, one.rows)] if unit.prunable else old)
-            assert tuple(new.flatten(1).shape) == unit.shapes(stitched.levels[unit.name].ratio)[one.path]
+        for weight in unit.rows:
+            old, new = (weight_of(model, weight.path) for model in (case.tiny.model, stitched.model))
+            assert torch.equal(new, old[unit.at(kept, weight.rows)] if unit.prunable else old)
+            assert tuple(new.flatten(1).shape) == unit.shapes(stitched.levels[unit.name].ratio)[weight.path]
 
 
 def weight_of(model: nn.Module, path: str) -> Tensor:
@@ -193,7 +195,9 @@ def mixed(case: Case) -> Candidate:
         Level.of(0.0, 6),
     ]
     return Candidate(
-        tuple((one.unit, one.nearest(sorts[k % len(sorts)])) for k, one in enumerate(case.tiny.space.units))
+        tuple(
+            (unit.unit, unit.nearest(sorts[k % len(sorts)])) for k, unit in enumerate(case.tiny.space.units)
+        )
     )
 
 
@@ -360,7 +364,7 @@ def test_removing_tokens_harms_text_with_other_words_as_much_as_predicted(case: 
     anything = rng.integers(0, VOCABULARY, len(rows.ids)).astype(np.int32)
     drawn = rng.random(len(anything))
     here, there = (replace(rows, ids=np.where(drawn < share, anything, rows.ids)) for share in (0.1, 0.4))
-    unit = next(one for one in tiny.units if one.by_token)
+    unit = next(unit for unit in tiny.units if unit.by_token)
     teacher = teacher_answers(torch_runner(tiny.model, task.kind), task, there)
 
     def seen(unit: Unit, level: Level) -> float:
@@ -382,7 +386,7 @@ def test_removing_tokens_harms_text_with_other_words_as_much_as_predicted(case: 
 @families("bert-parts")
 def test_tokens_that_no_measured_row_has_are_no_free_removal(case: Case) -> None:
     tiny = case.tiny
-    unit = next(one for one in tiny.units if one.by_token)
+    unit = next(unit for unit in tiny.units if unit.by_token)
     nothing = {level: np.zeros(64, np.float32) for level in unit.levels()}
     found = with_measured_removal(Sensitivity({unit.name: nothing}), [unit], lambda unit, level: level.ratio)
     assert all(harm == pytest.approx(level.ratio) for level, harm in found.damage()[unit.name].items())

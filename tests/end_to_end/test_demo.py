@@ -83,7 +83,7 @@ def wait_for_trials(folder: Path, count: int, driver: subprocess.Popen[bytes], l
         assert driver.poll() is None, log.read_text()[-3000:]
         if (folder / "front.json").is_file():
             trials = json.loads((folder / "front.json").read_text(encoding="utf-8"))["trials"]
-            if sum(one["name"] is None for one in trials) >= count:
+            if sum(trial["name"] is None for trial in trials) >= count:
                 return
         time.sleep(0.2)
     pytest.fail(f"no trial within {PATIENCE_S} s: {log.read_text()[-3000:]}")
@@ -94,9 +94,9 @@ def test_a_kill_loses_no_finished_trial_leaves_none_running_and_resume_finishes(
     assert len(run.numbers_before) >= 1
     assert {n: list(after[n].values) for n in run.numbers_before} == run.numbers_before
     assert {one.state.name for one in after} <= {"COMPLETE", "FAIL"}
-    tried = [one for one in run.record["trials"] if one["name"] is None and one["rung"] == 0]
+    tried = [trial for trial in run.record["trials"] if trial["name"] is None and trial["rung"] == 0]
     assert len(tried) == TRIALS
-    assert len({json.dumps(one["levels"]) for one in tried}) == TRIALS
+    assert len({json.dumps(trial["levels"]) for trial in tried}) == TRIALS
     assert run.record["run"]["state"] == "finished"
 
 
@@ -115,13 +115,13 @@ def test_the_table_shows_the_baselines_and_the_best_point(run: Finished) -> None
 
 
 def test_sizes_are_those_that_were_predicted_and_no_trial_is_over_the_budget(run: Finished) -> None:
-    for one in run.record["trials"]:
+    for trial in run.record["trials"]:
         # What a graph loses with its very last head is told only by saving it: 33 kB of a model of 1.4 MB.
-        emptied = any(level["ratio"] == 1 for level in one["levels"].values())
+        emptied = any(level["ratio"] == 1 for level in trial["levels"].values())
         slack = 35_000 if emptied else 0
-        assert one["size_bytes"] == pytest.approx(one["predicted_size_bytes"], rel=0.005, abs=slack)
-        if one["name"] is None:
-            assert one["size_bytes"] <= BUDGET
+        assert trial["size_bytes"] == pytest.approx(trial["predicted_size_bytes"], rel=0.005, abs=slack)
+        if trial["name"] is None:
+            assert trial["size_bytes"] <= BUDGET
 
 
 def test_the_study_names_parameters_after_units(run: Finished) -> None:
@@ -132,14 +132,14 @@ def test_the_study_names_parameters_after_units(run: Finished) -> None:
 
 def test_only_models_of_the_front_baselines_and_points_to_ship_are_kept(run: Finished) -> None:
     kept = {int(one.name) for one in (run.folder / "trials").iterdir()}
-    named = {one["number"] for one in run.record["trials"] if one["name"] not in (None, "original")}
+    named = {trial["number"] for trial in run.record["trials"] if trial["name"] not in (None, "original")}
     assert kept <= set(run.record["front"]) | named | {run.record["best"], run.record["knee"]}
     assert run.record["best"] in kept
 
 
 def test_some_candidates_are_trained_and_each_of_these_was_untrained_first(run: Finished) -> None:
-    trials = {one["number"]: one for one in run.record["trials"]}
-    trained = [one for one in trials.values() if one["name"] is None and one["rung"] > 0]
+    trials = {trial["number"]: trial for trial in run.record["trials"]}
+    trained = [trial for trial in trials.values() if trial["name"] is None and trial["rung"] > 0]
     assert trained
     for one in trained:
         lower = trials[one["promoted_from"]]
@@ -194,7 +194,7 @@ def test_an_export_is_as_small_and_as_accurate_as_recorded_in_a_fresh_process(
     subprocess.run(command, check=True, env=run.environment, capture_output=True)
     files = ["model.xml", "model.bin"] if target == "openvino" else ["model.safetensors"]
     size = sum((out / name).stat().st_size for name in files)
-    best = next(one for one in run.record["trials"] if one["number"] == run.record["best"])
+    best = next(trial for trial in run.record["trials"] if trial["number"] == run.record["best"])
     assert size <= BUDGET
     if target == "openvino":
         assert size == pytest.approx(best["predicted_size_bytes"], rel=0.005)

@@ -266,13 +266,13 @@ def test_without_a_copy_harm_is_undone_by_making_the_model_again(tiny_bert: Tiny
 def test_what_needs_no_mending_is_given_back(tiny_bert: Tiny) -> None:
     given = tiny_bert.stitched_as(tiny_bert.space.untouched())
     teacher = Answers.plain(own_logits(tiny_bert, tiny_bert.model))
-    state = {name: one.clone() for name, one in given.model.state_dict().items()}
+    state = {name: tensor.clone() for name, tensor in given.model.state_dict().items()}
     data = tiny_bert.task.train
     result = finetune(
         given, tiny_bert.task, data, teacher, FEW, seed=0, again=lambda: pytest.fail("made again")
     )
     assert result is given
-    assert all(torch.equal(state[name], one) for name, one in given.model.state_dict().items())
+    assert all(torch.equal(state[name], tensor) for name, tensor in given.model.state_dict().items())
 
 
 # ---- every kind of task -------------------------------------------------------------------------
@@ -413,14 +413,14 @@ def test_a_vocabularys_batch_in_parts_gives_the_gradients_of_the_whole(
     task = Task(data, data, data, (), ("input_ids",), 0, kinds.CAUSAL_LM, kinds.CAUSAL_LM.usual_metric)
     teacher = teacher_answers(torch_runner(model, task.kind), task, data)
     with torch.no_grad():
-        for one in model.parameters():
-            one.add_(0.1 * torch.randn_like(one))
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
     found = []
     for size in (3, 16):
         monkeypatch.setattr(Task, "evaluation_batch", size)
         model.zero_grad(set_to_none=True)
         _learn(model, task, data, teacher, np.arange(10), 0)
-        found.append([one.grad for one in model.parameters()])
+        found.append([parameter.grad for parameter in model.parameters()])
     for part, whole in zip(*found, strict=True):
         torch.testing.assert_close(part, whole, rtol=1e-4, atol=1e-6)
 

@@ -98,7 +98,7 @@ def test_an_export_says_what_a_fresh_process_found(run: Path, exported: tuple[Pa
     assert validated["passed"] is True
     named = ["files", "bytes", "logits", "accuracy"]
     named += ["defaults"] if get_target("openvino").defaults() is not None else []
-    assert {one["name"]: one["passed"] for one in validated["checks"]} == dict.fromkeys(named, True)
+    assert {check["name"]: check["passed"] for check in validated["checks"]} == dict.fromkeys(named, True)
     assert validated["size_bytes"] == size_on_disk(get_target("openvino"), folder)
     assert validated["size_bytes"] == pytest.approx(about["predicted_size_bytes"], rel=0.005)
     recorded = json.loads((run / FRONT).read_text())["trials"][0]
@@ -215,7 +215,7 @@ def test_without_its_data_a_model_is_checked_as_far_as_it_can_be(
     assert "moved-away.csv' does not exist" in done.stdout
     assert "made-up rows" in done.stdout
     validated = read_about(tmp_path / "out")["validated"]
-    assert {one["name"]: one["passed"] for one in validated["checks"]} == {
+    assert {check["name"]: check["passed"] for check in validated["checks"]} == {
         "files": True, "bytes": True, "logits": True, "accuracy": None
     }  # fmt: skip
     assert validated["accuracy"] is None
@@ -462,7 +462,7 @@ RECORD: dict[str, Any] = {
 
 def names_that_fail(found: Found, **changes: Any) -> set[str]:
     checks = export_checks(found, RECORD | changes, tolerance=0.1)
-    return {one.name for one in checks if one.passed is False}
+    return {check.name for check in checks if check.passed is False}
 
 
 def test_each_check_fails_past_its_tolerance_and_not_before() -> None:
@@ -508,7 +508,7 @@ def test_coded_storage_may_be_smaller_than_predicted_but_not_larger() -> None:
 def test_what_was_not_predicted_or_compared_is_not_checked() -> None:
     about = RECORD | {"predicted_size_bytes": None, "not_predicted": "no space file"}
     checks = export_checks(replace(FOUND, logits=None), about, tolerance=0.1)
-    assert [one.passed for one in checks] == [True, None, None, True]
+    assert [check.passed for check in checks] == [True, None, None, True]
     assert failed(checks) == ""
     assert "no space file" in checks[1].said
 

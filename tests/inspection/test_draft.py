@@ -199,10 +199,12 @@ def shaken(model: nn.Module) -> nn.Module:
     """The model with no bias zero and no norm one, in canonical form."""
     draws = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for one in model.parameters():
-            one.add_(torch.randn(one.shape, generator=draws) * (0.1 if one.ndim == 1 else 0.02))
+        for parameter in model.parameters():
+            parameter.add_(
+                torch.randn(parameter.shape, generator=draws) * (0.1 if parameter.ndim == 1 else 0.02)
+            )
     straighten_(model.eval())
-    if any(isinstance(one, nn.BatchNorm2d) for one in model.modules()):
+    if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         fold_norms_(model, answers)
     return model
 
@@ -226,14 +228,14 @@ def test_what_can_be_pruned_is_found(name: str, made: Made) -> None:
 
 def test_depthwise_partners_and_squeeze_excite_are_in_the_unit_of_their_block(made: Made) -> None:
     _, found = made("efficientnet")
-    (blocks,) = [one for one in found.rules.values() if one.at == "efficientnet.encoder.blocks.*"]
+    (blocks,) = [rule for rule in found.rules.values() if rule.at == "efficientnet.encoder.blocks.*"]
     assert (list(blocks.rows), list(blocks.cols)) == (
         BLOCK,
         ["squeeze_excite.reduce", "projection.project_conv"],
     )
     assert blocks.optional  # the first block does not expand
     _, found = made("mobilenet")
-    (layers,) = [one for one in found.rules.values() if one.at == "mobilenet_v2.layer.*"]
+    (layers,) = [rule for rule in found.rules.values() if rule.at == "mobilenet_v2.layer.*"]
     assert layers.rows == ("expand_1x1.convolution", "conv_3x3.convolution")
     assert layers.cols == ("reduce_1x1.convolution",)
     streams = [one for one in found.left if "residual stream" in one.why]
@@ -242,7 +244,7 @@ def test_depthwise_partners_and_squeeze_excite_are_in_the_unit_of_their_block(ma
 
 def test_a_weight_that_an_output_layer_shares_is_named_once(made: Made) -> None:
     _, found = made("llama")
-    (tied,) = [one for one in found.rules.values() if one.tied]
+    (tied,) = [rule for rule in found.rules.values() if rule.tied]
     assert (tied.at, tied.tied) == ("model.embed_tokens", "lm_head")
     assert all(rule.at != "lm_head" for rule in found.rules.values())
     assert 2 not in tied.bits  # it gives the answers
@@ -276,14 +278,14 @@ def test_what_is_written_is_read_back_as_the_same_units(builder: Any, made: Made
 
 def test_the_model_is_left_as_it_was_and_a_draft_does_not_depend_on_chance() -> None:
     model = shaken(bert())
-    before = {name: one.clone() for name, one in model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     said = answers(model)
     texts = [text_of(draft(model, answers), model="m", kind="n", file="f") for _ in range(2)]
     torch.randn(3)
     assert texts[0] == texts[1]
-    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert torch.equal(answers(model), said)
-    assert not any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 # ---- coupling against a slow truth --------------------------------------------------------------
@@ -520,7 +522,7 @@ def test_a_model_that_a_function_builds(tmp_path: Path) -> None:
     record = json.loads(result.stdout)
     assert (record["what"], record["file"]) == ("draft", str(path))
     assert set(record["rules"]) == set(read_space(path).units)
-    assert any("feed_forward" in one for rule in record["rules"].values() for one in rule["units"])
+    assert any("feed_forward" in unit for rule in record["rules"].values() for unit in rule["units"])
     assert record["left_alone"]
     result = run("tests.inspection.test_draft:plain_cnn", "--write-space", tmp_path / "other.yaml")
     assert result.exit_code == 2

@@ -222,7 +222,7 @@ def test_the_smallest_model_is_the_sum_of_the_smallest_levels_and_can_be_saved(
     named = {unit["name"]: unit["smallest"] for unit in found["units"]}
     candidate = tiny_bert.space.untouched()
     for choices in tiny_bert.space.units:
-        (level,) = [one for one in choices.levels() if str(one) == named[choices.unit]]
+        (level,) = [level for level in choices.levels() if str(level) == named[choices.unit]]
         candidate = candidate.with_level(choices.unit, level)
     write_packed(tiny_bert.stitched_as(candidate), tmp_path / "model.safetensors")
     saved = (tmp_path / "model.safetensors").stat().st_size
@@ -235,7 +235,7 @@ def test_units_and_levels_are_those_a_search_would_find(
 ) -> None:
     found = inspected(model_folder, "--target", target)
     space = search_space(tiny_bert.units, get_target(target).offers)
-    assert any(STATIC8 in one.storages for one in space.units) is integer
+    assert any(STATIC8 in unit.storages for unit in space.units) is integer
     assert found["labels"] == 3
     assert found["has_head"]
     assert [unit["name"] for unit in found["units"]] == [unit.name for unit in tiny_bert.units]
@@ -261,8 +261,8 @@ def test_widths_and_what_they_save_in_text(model_folder: Path) -> None:
     lines = text_of(model_folder, "--target", "openvino").splitlines()
     assert "Fast      8, w8a8, 4, 2: computed faster than floats on openvino" in lines
     assert "Slow      16, 6, 3: bytes are saved, but no time" in lines
-    assert sum("w8a8 is 8-bit weights and activations" in one for one in lines) == 1
-    heads = [one.replace(" bits", "").split()[1:] for one in lines if one.startswith("  ratio")]
+    assert sum("w8a8 is 8-bit weights and activations" in line for line in lines) == 1
+    heads = [line.replace(" bits", "").split()[1:] for line in lines if line.startswith("  ratio")]
     ordered = ["32", "16", "8", "w8a8", "6", "4", "3", "2"]
     assert ordered in heads
     assert all(head == [one for one in ordered if one in head] for head in heads)
@@ -273,7 +273,7 @@ def test_widths_and_what_they_save_in_text(model_folder: Path) -> None:
 
 def test_a_column_has_the_bytes_of_its_width(model_folder: Path) -> None:
     found = inspected(model_folder, "--target", "openvino")
-    unit = next(one for one in found["units"] if one["kind"] == "attention")
+    unit = next(unit for unit in found["units"] if unit["kind"] == "attention")
     lines = lines_of(found)
     first = next(k for k, line in enumerate(lines) if line.startswith("encoder.layer.*.attention"))
     heads = lines[first + 1].replace(" bits", "").split()[1:]
@@ -308,7 +308,7 @@ def test_a_space_file_of_ones_own_is_used(model_folder: Path, tmp_path: Path) ->
     space.write_text(re.sub(r"by: head, ratios: \[[^]]*\]", "by: head, ratios: [0.0, 0.5]", text))
     assert read_space(space) != read_space(SPACES / "bert.yaml")
     found = inspected(model_folder, "--space", space, "--target", "packed")
-    ratios = {lv["ratio"] for one in found["units"] if one["kind"] == "attention" for lv in one["levels"]}
+    ratios = {lv["ratio"] for unit in found["units"] if unit["kind"] == "attention" for lv in unit["levels"]}
     assert ratios == {0.0, 0.5}
     assert found["space"] == "two.yaml"
 

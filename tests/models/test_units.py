@@ -279,8 +279,8 @@ def test_a_rule_that_prunes_nothing_still_quantizes_rows_and_columns() -> None:
 
 def test_bits_that_a_target_cannot_store_are_not_offered(tiny: Tiny) -> None:
     space = search_space(tiny.units, lambda unit, level: level.storage.bits in {4, 8, 32})
-    assert {storage.bits for one in space.units for storage in one.storages} == {4, 8, 32}
-    assert [one.unit for one in space.units] == [unit.name for unit in tiny.units]
+    assert {storage.bits for unit in space.units for storage in unit.storages} == {4, 8, 32}
+    assert [unit.unit for unit in space.units] == [unit.name for unit in tiny.units]
 
 
 # ---- rules --------------------------------------------------------------------------------------

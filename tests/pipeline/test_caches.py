@@ -84,15 +84,17 @@ def values(config: Config) -> Arrays:
     prepared = prepare(config, inputs, Progress(quiet=True))
     setting = prepared.setting
     worker: Any = make_worker({"setting": setting})
-    unit = [one for one in setting.units if one.prunable][-1]
+    unit = [unit for unit in setting.units if unit.prunable][-1]
     ratio = unit.ratios[-1]
     with SerialPool(make_worker, {"setting": setting}) as pool:
         damage = measured_costs._sensitivity(prepared, pool, Progress(quiet=True)).damage()
     out: Arrays = {f"teacher {name}": x for name, x in setting.state.items()}
     out |= {f"statistics {u} {k}": x for u, one in setting.statistics.items() for k, x in one.items()}
     out |= {
-        f"variant {path}": (one.weight if one.stored is None else one.stored.tensors()["codes"]).numpy()
-        for path, one in worker.library.variants(unit, Level(ratio, unit.choices.storages[-1])).items()
+        f"variant {path}": (
+            variant.weight if variant.stored is None else variant.stored.tensors()["codes"]
+        ).numpy()
+        for path, variant in worker.library.variants(unit, Level(ratio, unit.choices.storages[-1])).items()
     }
     return out | {
         "train answers": setting.train_answers.values,
@@ -355,9 +357,9 @@ def test_bytes_of_a_model_whose_biases_are_zeros(use: Use, tmp_path: Path) -> No
     before = read_inputs(config).original_bytes
     model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     with torch.no_grad():
-        for name, one in model.named_parameters():
+        for name, parameter in model.named_parameters():
             if name.endswith("bias"):
-                one.zero_()
+                parameter.zero_()
     model.save_pretrained(tmp_path / "model")
     after = read_inputs(config).original_bytes
     use("empty")

@@ -320,29 +320,29 @@ def test_verdict_where_nothing_fits(front: Json) -> None:
 
 
 def test_a_uniform_model_trained_longer_is_named_where_it_is_chosen(front: Json) -> None:
-    assert not any("trained longer" in one for one in notes(checked_front(front)))
-    uniform = next(one for one in front["trials"] if one["name"] == "uniform 4-bit")
+    assert not any("trained longer" in note for note in notes(checked_front(front)))
+    uniform = next(trial for trial in front["trials"] if trial["name"] == "uniform 4-bit")
     rows = [
-        {**one, "levels": uniform["levels"]} if one["number"] == front["best"] else one
-        for one in front["trials"]
+        {**trial, "levels": uniform["levels"]} if trial["number"] == front["best"] else trial
+        for trial in front["trials"]
     ]
-    said = [one for one in notes(checked_front(changed(front, trials=rows))) if "trained longer" in one]
+    said = [note for note in notes(checked_front(changed(front, trials=rows))) if "trained longer" in note]
     assert len(said) == 1
     told = "is uniform 4-bit, trained longer, which no trial dominates"
     assert said[0].startswith(f"Trial {front['best']} {told}")
 
 
 def test_verdict_without_test_accuracy_budget_or_result(front: Json) -> None:
-    rows = [{**one, "test_accuracy": None} for one in front["trials"]]
+    rows = [{**trial, "test_accuracy": None} for trial in front["trials"]]
     free = {"budget": {"size_bytes": None, "latency_ms": None}, "budget_text": ""}
     read = checked_front(changed(front, {**free, "state": "running"}, trials=rows))
     assert verdict(read).startswith("So far ")
     assert "on validation" in verdict(read)
     assert verdict(read).endswith("no limit was set")
-    assert any("not finished: 38 of 40" in one for one in notes(read))
+    assert any("not finished: 38 of 40" in note for note in notes(read))
     gone = notes(checked_front(changed(front, {"state": "gone"})))
     assert any("ended without a word: 38 of 40" in one and "autoprune resume" in one for one in gone)
-    assert any("somewhat optimistic" in one for one in notes(read))
+    assert any("somewhat optimistic" in note for note in notes(read))
     empty = checked_front(changed(front, trials=[], best=None, knee=None))
     assert verdict(empty) == "No trial has finished yet"
     failed = checked_front(changed(front, trials=[front["trials"][13]], best=None))
@@ -353,9 +353,9 @@ def test_gain_is_against_trials_of_no_more_bytes(front: Json) -> None:
     read = checked_front(front)
     rows = gains(read)
     assert [one.name for one in rows] == ["uniform pruning", "uniform 8-bit", "uniform 4-bit"]
-    small = {f"trial {one.number}": one.size_bytes or 0 for one in read.searched if one.measured}
+    small = {f"trial {trial.number}": trial.size_bytes or 0 for trial in read.searched if trial.measured}
     for row, base in zip(rows, ("uniform pruning", "uniform 8-bit", "uniform 4-bit"), strict=True):
-        limit = next(one.size_bytes for one in read.baselines if one.name == base)
+        limit = next(trial.size_bytes for trial in read.baselines if trial.name == base)
         assert row.equal is not None
         assert small[row.equal.label] <= (limit or 0)
     assert [one.chosen is not None for one in rows] == [False, False, True]
@@ -459,7 +459,7 @@ def test_widths_of_the_front_that_save_no_time(
 ) -> None:
     members = [{"ratio": 0.0, "bits": width} for width in widths]
     rows = [
-        {**row, "on_front": k < 2, "levels": {f"unit {n}": one for n, one in enumerate(members)}}
+        {**row, "on_front": k < 2, "levels": {f"unit {n}": trial for n, trial in enumerate(members)}}
         if k < 2
         else {**row, "on_front": False, "levels": {"other": {"ratio": 0.5, "bits": 6}}}
         for k, row in enumerate(modern["trials"])
@@ -513,7 +513,7 @@ def test_perplexity_is_told_in_its_own_numbers(front: Json) -> None:
     assert (score.label, score.value, score.detail) == ("Perplexity, test", best, f"original {original}")
     assert re.fullmatch(r"perplexity \+\d\.\d\d", score.change)
     assert size == figures(checked_front(front))[0]
-    assert not any("standard error" in one for one in notes(read))
+    assert not any("standard error" in note for note in notes(read))
     told = dict(provenance(read))
     assert told["Metric"] == "perplexity (lower is better)"
     assert told["Hypervolume"].endswith("perplexity 100.0")
@@ -538,7 +538,7 @@ def test_a_metric_in_percent_has_points_and_its_name(front: Json) -> None:
         read = checked_front(changed(front, {"metric": given}))
         assert re.search(r" at F1 \d\d\.\d\s% \(original \d\d\.\d\s%\) on test", verdict(read))
         assert figures(read)[2].change.endswith(" points")
-        assert not any("standard error" in one for one in notes(read))
+        assert not any("standard error" in note for note in notes(read))
     assert checked_front(changed(front, {"latency_of": None})).run == checked_front(front).run
     for given in (None, "accuracy", METRICS["accuracy"].as_json()):
         assert verdict(checked_front(changed(front, {"metric": given}))) == verdict(checked_front(front))
@@ -628,7 +628,7 @@ def test_without_a_latency_table_nothing_is_predicted() -> None:
 def test_a_packed_front_is_small_and_unpacks_to_itself(modern: Json) -> None:
     given: Any = pack(modern)
     names, levels, variants = (given[key] for key in ("names", "levels", "variants"))
-    assert {json.dumps(one) for one in levels} == {
+    assert {json.dumps(level) for level in levels} == {
         json.dumps(level) for row in modern["trials"] for level in row["levels"].values()
     }
     for row, packed in zip(modern["trials"], given["front"]["trials"], strict=True):
@@ -671,7 +671,7 @@ def test_write_is_whole_or_not_at_all(front: Json, tmp_path: Path, monkeypatch: 
 
 
 def test_nan_is_nothing_and_a_wrong_file_is_named(front: Json, tmp_path: Path) -> None:
-    rows = [{**one, "kl": math.nan} for one in front["trials"]]
+    rows = [{**trial, "kl": math.nan} for trial in front["trials"]]
     write_report(changed(front, trials=rows), tmp_path / "report.html")
     assert ":NaN" not in (tmp_path / "report.html").read_text()
     with pytest.raises(AutopruneError, match="version 9, this report reads version 1"):
@@ -716,7 +716,7 @@ def test_csv_holds_no_formula(front: Json, tmp_path: Path) -> None:
     with (tmp_path / "front.csv").open(newline="") as file:
         cells = [cell for row in csv.reader(file) for cell in row]
     assert "'=cmd|' /C calc'!A0" in cells
-    assert not [one for one in cells if one.startswith(("=", "+", "-", "@"))]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
 
 
 def test_report_imports_no_torch() -> None:
@@ -770,7 +770,7 @@ def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[[Json], Any]]:
 
 def rows_of(page: Any, column: int) -> list[str]:
     cells = page.locator(f"#trials tbody tr > :nth-child({column})").all_inner_texts()
-    return [one.strip() for one in cells]
+    return [cell.strip() for cell in cells]
 
 
 def test_page_shows_the_chosen_trial(visit: Callable[[Json], Any], front: Json) -> None:
@@ -790,12 +790,12 @@ def test_page_shows_the_chosen_trial(visit: Callable[[Json], Any], front: Json) 
 @pytest.mark.parametrize("gap", [1.0, 1.05, 1.3])
 def test_names_in_the_chart_cover_no_other(visit: Callable[[Json], Any], front: Json, gap: float) -> None:
     """Uniform models as large and as accurate as the best, or nearly: their names all stay readable."""
-    best = next(one for one in front["trials"] if one["number"] == front["best"])
+    best = next(trial for trial in front["trials"] if trial["number"] == front["best"])
     rows = [
-        one
-        if one["name"] in (None, "original")
-        else {**one, "size_bytes": round(best["size_bytes"] * gap), "accuracy": best["accuracy"]}
-        for one in front["trials"]
+        trial
+        if trial["name"] in (None, "original")
+        else {**trial, "size_bytes": round(best["size_bytes"] * gap), "accuracy": best["accuracy"]}
+        for trial in front["trials"]
     ]
     page = visit(changed(front, trials=rows))
     names = page.locator("#chart text.caption")
@@ -907,7 +907,7 @@ def test_damage_is_shaded_told_and_walked_by_keys(visit: Callable[[Json], Any], 
     assert [one.inner_text().split() for one in heads] == [
         ["Rows", "removed", "none", "25", "%"], ["Bits", *2 * ["32", "8", "w8a8", "4", "3"]],
     ]  # fmt: skip
-    names = [one["name"] for one in modern["units"]]
+    names = [unit["name"] for unit in modern["units"]]
     assert page.locator("#heat tbody th").all_text_contents() == names
     first = page.locator("#heat td[tabindex='0']")
     assert first.count() == 1
@@ -1044,7 +1044,7 @@ def test_scatter_has_untrained_trials_then_all(visit: Callable[[Json], Any], mod
     number = point.get_attribute("aria-label").split(",")[0]
     assert page.inner_text("#card h3").lower() == number
     assert "selected" in point.get_attribute("class")
-    older = [{**one, "rung": None, "promoted_from": None} for one in modern["trials"]]
+    older = [{**trial, "rung": None, "promoted_from": None} for trial in modern["trials"]]
     page = visit(changed(modern, trials=older))
     assert page.locator("#scatter .point").count() > untrained
     assert not page.is_visible("#scatter-all")
@@ -1090,7 +1090,7 @@ def test_page_shows_perplexity_by_its_name_and_which_way_is_better(
     assert page.locator("#axis-x option").all_inner_texts()[1] == f"Latency of {TOKEN}, ms"
     heads = page.locator("#trials thead th").all_inner_texts()
     column = 1 + heads.index("Perplexity, validation")
-    told = [PERPLEXITY.text(one["accuracy"]) for one in words["trials"]]
+    told = [PERPLEXITY.text(trial["accuracy"]) for trial in words["trials"]]
     assert rows_of(page, column) == told
     assert {told[5], told[6]} == {"\u221e", "25,000"}
     places = {
@@ -1098,9 +1098,9 @@ def test_page_shows_perplexity_by_its_name_and_which_way_is_better(
         for point in page.locator("#chart .point").all()
     }
     assert "trial 5" not in places
-    done = [one for one in words["trials"] if one["accuracy"]]
+    done = [trial for trial in words["trials"] if trial["accuracy"]]
     named = {one["name"] or f"trial {one['number']}": one["accuracy"] for one in done}
-    scores = [named[one] for one in sorted(places, key=places.__getitem__)]
+    scores = [named[place] for place in sorted(places, key=places.__getitem__)]
     assert scores[0] == min(scores)
     assert scores[-1] == max(scores)
     assert page.locator("#chart .bar[d*=V]").count() == 0
@@ -1141,7 +1141,7 @@ def test_many_units_have_an_overview_and_a_table_that_scrolls(
     parts = [f"model.layers.*.part_{k}" for k in range(3)]
     assert lines.locator("code").all_text_contents() == ["tokens", *parts, "head"]
     assert [one.locator(".cell").count() for one in lines.all()] == [1, 50, 50, 50, 1]
-    trial = next(one for one in many["trials"] if one["number"] == (many["best"] or many["knee"]))
+    trial = next(trial for trial in many["trials"] if trial["number"] == (many["best"] or many["knee"]))
     first = lines.nth(1).locator(".cell")
     bits = [trial["levels"][f"model.layers.{k}.part_0"]["bits"] for k in range(50)]
     bits[2] = DASH  # nothing of it is left

@@ -369,8 +369,8 @@ def test_the_record_has_the_documented_keys_and_is_strict_json() -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(Front.model_fields) | {"version", "units"} == set(found)
     more = {"levels", "unit_bytes", "parts", "raw_latency_ms", "raw_original_ms"}
-    for one in found["trials"]:
-        assert set(one) == set(TrialRow.model_fields) | more
+    for trial in found["trials"]:
+        assert set(trial) == set(TrialRow.model_fields) | more
     measured = {one.name for one in fields(Measurement)}
     assert measured <= set(found["trials"][0])
     run = {"state", "started", "command", "seconds"}
@@ -378,8 +378,8 @@ def test_the_record_has_the_documented_keys_and_is_strict_json() -> None:
 
 
 def test_the_bytes_of_the_units_and_the_fixed_ones_are_the_predicted_size() -> None:
-    for one in record()["trials"]:
-        assert sum(one["unit_bytes"].values()) + COSTS.fixed_bytes == one["predicted_size_bytes"]
+    for trial in record()["trials"]:
+        assert sum(trial["unit_bytes"].values()) + COSTS.fixed_bytes == trial["predicted_size_bytes"]
     whole = record()["units"]
     assert whole == [
         {"name": "embeddings", "kind": "embedding", "size_bytes": 8000},
@@ -390,9 +390,9 @@ def test_the_bytes_of_the_units_and_the_fixed_ones_are_the_predicted_size() -> N
 def test_the_record_says_who_is_on_the_front_in_the_budget_and_chosen() -> None:
     found = record()
     assert found["front"] == [4, 1, 0]
-    assert [one["on_front"] for one in found["trials"]] == [True, True, False, False, True]
-    assert [one["within_budget"] for one in found["trials"]] == [False, True, False, False, True]
-    assert [one["state"] for one in found["trials"]] == ["COMPLETE"] * 3 + ["FAIL", "COMPLETE"]
+    assert [trial["on_front"] for trial in found["trials"]] == [True, True, False, False, True]
+    assert [trial["within_budget"] for trial in found["trials"]] == [False, True, False, False, True]
+    assert [trial["state"] for trial in found["trials"]] == ["COMPLETE"] * 3 + ["FAIL", "COMPLETE"]
     assert (found["best"], found["knee"]) == (1, 4)  # of two on the line the smaller is the knee
     assert found["hypervolume_reference"] == {"size_bytes": 13_000, "latency_ms": 10, "accuracy": 50}
 
@@ -423,8 +423,8 @@ def test_the_record_says_what_each_rung_did_and_how_ranks_agree() -> None:
         "lower": 0, "upper": 1, "kendall_tau": pytest.approx(-1 / 3), "pairs": 3, "low": False,
     }  # fmt: skip
     assert (few["lower"], few["upper"], few["kendall_tau"], few["pairs"]) == (1, 2, None, 1)
-    assert [one["promoted_from"] for one in found["trials"]] == [None] * 3 + [0, 1, 2, 4, None]
-    assert [one["predicted_kl"] for one in found["trials"][:3]] == pytest.approx([0.01, 0.2, 0.21])
+    assert [trial["promoted_from"] for trial in found["trials"]] == [None] * 3 + [0, 1, 2, 4, None]
+    assert [trial["predicted_kl"] for trial in found["trials"][:3]] == pytest.approx([0.01, 0.2, 0.21])
     assert found["sensitivity"]["spearman"] == pytest.approx(1.0)
     assert found["sensitivity"]["pairs"] == 3
     assert ["layer.0", 0.5, 4, 300, 0.2, 0.0] in found["sensitivity"]["levels"]
@@ -464,7 +464,7 @@ def test_the_report_reads_the_record() -> None:
     found = checked_front(json.loads(json.dumps(record())))
     assert found.original is not None
     assert (found.original.number, found.best, found.front) == (0, 1, (4, 1, 0))
-    assert [one.number for one in found.searched] == [1, 2, 3, 4]
+    assert [trial.number for trial in found.searched] == [1, 2, 3, 4]
 
 
 def test_a_record_without_trials_is_read_too() -> None:
@@ -475,7 +475,7 @@ def test_a_record_without_trials_is_read_too() -> None:
 
 def test_knee_and_best_are_of_the_search_not_of_the_baselines() -> None:
     now = standing(TRIALS[:1], Budget(), REFERENCE, answers=100)
-    assert [one.number for one in now.front] == [0]
+    assert [trial.number for trial in now.front] == [0]
     assert now.best is now.knee is None
     assert now.hypervolume == 0.0  # as large and as slow as the reference
 

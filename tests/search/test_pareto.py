@@ -64,7 +64,7 @@ def better_somewhere(a: Measurement, b: Measurement) -> bool:
 @hypothesis.given(many())
 def test_the_front_is_what_no_other_dominates(trials: list[Trial]) -> None:
     """By definition: b is out if some a is better somewhere and b is better than a nowhere."""
-    done = [one for one in trials if one.measurement is not None]
+    done = [trial for trial in trials if trial.measurement is not None]
     slow = {
         b.number
         for b in done
@@ -74,7 +74,7 @@ def test_the_front_is_what_no_other_dominates(trials: list[Trial]) -> None:
         )
     }
     members = front(trials)
-    assert {one.number for one in members} == slow
+    assert {trial.number for trial in members} == slow
     assert len(members) == len(slow)
 
 
@@ -83,9 +83,9 @@ def test_the_front_is_what_no_other_dominates(trials: list[Trial]) -> None:
 def test_members_do_not_dominate_each_other_and_dominate_all_else(trials: list[Trial]) -> None:
     members = front(trials)
     assert not any(dominates(measured(a), measured(b)) for a in members for b in members)
-    for one in trials:
-        if one.measurement is not None and one not in members:
-            assert any(dominates(measured(a), one.measurement) for a in members)
+    for trial in trials:
+        if trial.measurement is not None and trial not in members:
+            assert any(dominates(measured(a), trial.measurement) for a in members)
 
 
 @quick
@@ -100,7 +100,7 @@ def test_the_order_of_the_trials_does_not_matter(trials: list[Trial], seed: int)
 
 def test_ties_stay_and_are_sorted_by_number() -> None:
     trials = [trial(2, 5, 90), trial(0, 9, 91), trial(1, 5, 90), trial(3, 5, 89)]
-    assert [one.number for one in front(trials)] == [1, 2, 0]
+    assert [trial.number for trial in front(trials)] == [1, 2, 0]
 
 
 def test_failed_trials_are_on_no_front_and_within_no_budget() -> None:
@@ -117,7 +117,7 @@ def counted(trials: Sequence[Trial]) -> float:
     """Share of the unit cells between the reference and the ideal that some trial dominates."""
     low, high = int(REFERENCE.accuracy), 100
     cells = [(i, j, k) for i in range(6) for j in range(6) for k in range(low, high)]
-    points = [measured(one) for one in trials if one.measurement is not None]
+    points = [measured(trial) for trial in trials if trial.measurement is not None]
     hit = [
         any(m.size_bytes <= i and m.latency_ms <= j and m.accuracy >= k + 1 for m in points)
         for i, j, k in cells
@@ -285,7 +285,7 @@ def offered(trials: Sequence[Trial], budget: Budget) -> list[Trial]:
     def beats(u: Trial, one: Trial) -> bool:
         return measured(u).accuracy > measured(one).accuracy and cost(u) <= 1.01 * cost(one)
 
-    fit = [one for one in within(trials, budget) if one.name != "original"]
+    fit = [trial for trial in within(trials, budget) if trial.name != "original"]
     uniform = [one for one in fit if one.is_baseline]
     unbeaten = [one for one in fit if one.is_baseline or not any(beats(u, one) for u in uniform)]
     on_front = [one for one in unbeaten if one in front(trials)]
@@ -323,7 +323,7 @@ def test_no_compressed_model_dominates_the_best_one(trials: list[Trial], budget:
 def test_there_is_a_best_wherever_a_compressed_model_is_within_the_budget(
     trials: list[Trial], budget: Budget
 ) -> None:
-    fit = [one for one in within(trials, budget) if one.name != "original"]
+    fit = [trial for trial in within(trials, budget) if trial.name != "original"]
     assert (best(trials, budget, answers=100) is None) == (not fit)
 
 

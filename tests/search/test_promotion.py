@@ -66,7 +66,7 @@ def trial(
 
 
 def begun_of(trials: Sequence[Trial]) -> set[Key]:
-    return {(one.candidate, one.rung) for one in trials}
+    return {(trial.candidate, trial.rung) for trial in trials}
 
 
 def all_promoted(trials: Sequence[Trial], budget: Budget) -> list[Candidate]:
@@ -277,15 +277,15 @@ SPACE = SearchSpace(
 COSTS = Costs(
     500,
     {
-        one.unit: {
+        unit.unit: {
             level: Cost(
                 round(1000 * (k % 4 + 1) * (1 - level.ratio) * level.storage.bits / 8),
                 0.05 * level.ratio**2 + (4.0**-level.storage.bits if level.storage.bits < 32 else 0.0),
                 0.1 * (1 - level.ratio),
             )
-            for level in one.levels()
+            for level in unit.levels()
         }
-        for k, one in enumerate(SPACE.units)
+        for k, unit in enumerate(SPACE.units)
     },
 )
 BUDGET = Budget(15_000)
@@ -378,13 +378,13 @@ class Simulated:
 
     @property
     def tried(self) -> int:
-        return sum(is_candidate(one) for one in self.study.trials())
+        return sum(is_candidate(trial) for trial in self.study.trials())
 
     def at(self, rung: int) -> list[Trial]:
-        return [one for one in self.study.trials() if one.rung == rung and not one.is_baseline]
+        return [trial for trial in self.study.trials() if trial.rung == rung and not trial.is_baseline]
 
     def keys(self) -> list[tuple[Candidate, int]]:
-        return [(one.candidate, one.rung) for one in self.study.trials()]
+        return [(trial.candidate, trial.rung) for trial in self.study.trials()]
 
 
 def shared(one: Simulated) -> int:

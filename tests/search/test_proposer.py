@@ -179,8 +179,8 @@ def test_a_tiny_space_is_tried_out_completely_each_once_and_then_there_is_an_err
 ) -> None:
     toy = small_toy(2, (0.0, 0.5), (4, 8, 32))
     every = [
-        Candidate(tuple(zip((one.unit for one in toy.space.units), levels, strict=True)))
-        for levels in itertools.product(*(tuple(one.levels()) for one in toy.space.units))
+        Candidate(tuple(zip((unit.unit for unit in toy.space.units), levels, strict=True)))
+        for levels in itertools.product(*(tuple(unit.levels()) for unit in toy.space.units))
     ]
     limit = int(np.median([toy.costs.size_bytes(one) for one in every])) if tight else None
     study = study_of(toy, tmp_path / "study.db", Budget(limit))
@@ -252,8 +252,8 @@ def test_no_proposal_is_over_the_latency_limit_to_the_last_that_is_within(
     toy = small_toy(2, (0.0, 0.5), (4, 8, 32))
     plain = toy.aim()
     limit = between(plain.scale, share)
-    every = itertools.product(*(tuple(one.levels()) for one in toy.space.units))
-    units = [one.unit for one in toy.space.units]
+    every = itertools.product(*(tuple(unit.levels()) for unit in toy.space.units))
+    units = [unit.unit for unit in toy.space.units]
     allowed = {Candidate(tuple(zip(units, levels, strict=True))) for levels in every}
     allowed = {one for one in allowed if toy.costs.latency_ms(one) <= limit}
     study = study_of(toy, tmp_path / "study.db", Budget(None, limit))

@@ -41,8 +41,8 @@ def problem(seed: int) -> tuple[SearchSpace, Costs]:
 
 
 def everything(space: SearchSpace) -> list[Candidate]:
-    names = [one.unit for one in space.units]
-    choices = itertools.product(*(one.levels() for one in space.units))
+    names = [unit.unit for unit in space.units]
+    choices = itertools.product(*(unit.levels() for unit in space.units))
     return [Candidate(tuple(zip(names, chosen, strict=True))) for chosen in choices]
 
 
@@ -149,7 +149,7 @@ def test_a_new_one_is_found_at_once_where_almost_nothing_fits() -> None:
     units = tuple(
         Choices(f"u{k}", (0.0,), storages_of(tuple(level.storage.bits for level in steps))) for k in range(12)
     )
-    space, costs = SearchSpace(units), Costs(0, {one.unit: steps for one in units})
+    space, costs = SearchSpace(units), Costs(0, {unit.unit: steps for unit in units})
     seen: set[Candidate] = set()
     for number in range(13):
         one = repair(space.untouched(), seen, number, space=space, costs=costs, limit_bytes=25)
@@ -238,7 +238,7 @@ def fine() -> tuple[SearchSpace, Costs]:
     levels = {Level.of(r, b): (1 - r) * b for r in (0.0, 0.25, 0.5, 0.75) for b in (4, 8, 16, 32)}
     table = {one: Cost(round(100 * size), 1 / size - 1 / 32) for one, size in levels.items()}
     units = tuple(Choices(f"u{k}", (0.0, 0.25, 0.5, 0.75), storages_of((4, 8, 16, 32))) for k in range(20))
-    return SearchSpace(units), Costs(500, {one.unit: table for one in units})
+    return SearchSpace(units), Costs(500, {unit.unit: table for unit in units})
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 0.9])
@@ -280,8 +280,8 @@ def test_uniform_pruning_is_the_least_damaging_that_fits(seed: int, share: float
     limit = limit_between(space, costs, share)
     pairs = itertools.product((0.25, 0.5, 0.75), (2, 4, 8, 16, 32))
     offered = (
-        {r for one in space.units for r in one.ratios},
-        {s.bits for one in space.units for s in one.storages},
+        {r for unit in space.units for r in unit.ratios},
+        {s.bits for unit in space.units for s in unit.storages},
     )
     every = [space.uniform(Level.of(r, b)) for r, b in pairs if r in offered[0] and b in offered[1]]
     fit = [costs.damage(one) for one in every if costs.size_bytes(one) <= limit]
@@ -301,7 +301,9 @@ def test_below_4_bits_the_widest_uniform_model_that_fits_is_a_baseline(seed: int
     space, costs = problem(seed)
     limit = limit_between(space, costs, share)
     named = baselines(space, costs, Budget(limit))
-    narrow = {s.bits: space.uniform(Level(0.0, s)) for one in space.units for s in one.storages if s.bits < 4}
+    narrow = {
+        s.bits: space.uniform(Level(0.0, s)) for unit in space.units for s in unit.storages if s.bits < 4
+    }
     fit = [bits for bits, one in narrow.items() if costs.size_bytes(one) <= limit]
     is_needed = costs.size_bytes(named["uniform 4-bit"]) > limit
     found = {f"uniform {bits}-bit" for bits in narrow} & named.keys()

@@ -128,11 +128,11 @@ def test_each_run_has_a_study_with_its_id_and_its_own_trials_alone(shared: Share
         assert about["study"] == f"{NAME}-{about['id']}"
         names.add(about["study"])
         stored = optuna.load_study(study_name=about["study"], storage=database).get_trials()
-        assert [one["number"] for one in front["trials"]] == [one.number for one in stored]
-        for one, kept in zip(front["trials"], stored, strict=True):
-            levels = {f"{u}.{part}": level[part] for u, level in one["levels"].items() for part in level}
+        assert [trial["number"] for trial in front["trials"]] == [one.number for one in stored]
+        for trial, kept in zip(front["trials"], stored, strict=True):
+            levels = {f"{u}.{part}": level[part] for u, level in trial["levels"].items() for part in level}
             assert levels == kept.params
-            assert one["seconds"] == kept.user_attrs["seconds"]
+            assert trial["seconds"] == kept.user_attrs["seconds"]
     assert set(optuna.get_all_study_names(database)) == names
     database.engine.dispose()
     assert len(names) == 2
@@ -173,7 +173,7 @@ def drive_at_once(studies: Sequence[Study]) -> None:
             done = study.tell(asked.token, told)
             wrong.extend([done] if done.candidate != told.candidate else [])
 
-    threads = [threading.Thread(target=drive, args=[one]) for one in studies]
+    threads = [threading.Thread(target=drive, args=[study]) for study in studies]
     for one in threads:
         one.start()
     for one in threads:
@@ -222,7 +222,7 @@ def test_a_new_search_goes_on_with_no_study_that_is_there(url: str, tmp_path: Pa
     run.close()
     again = RunFolder.open(run.path, url)
     kept = opened(url, again.study_name(), 0, expect=_expected(again))
-    assert [one.candidate for one in kept.trials()] == [asked.candidate]
+    assert [trial.candidate for trial in kept.trials()] == [asked.candidate]
     kept.close()
     again.close()
 

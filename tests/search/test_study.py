@@ -82,7 +82,8 @@ def foreseen(k: int, level: Level) -> Cost:
 
 
 COSTS = Costs(
-    0, {one.unit: {level: foreseen(k, level) for level in one.levels()} for k, one in enumerate(SPACE.units)}
+    0,
+    {unit.unit: {level: foreseen(k, level) for level in unit.levels()} for k, unit in enumerate(SPACE.units)},
 )
 
 
@@ -118,7 +119,7 @@ def step(study: Study) -> Trial:
 def run(study: Study, until: int) -> list[Candidate]:
     while len(study.trials()) < until:
         step(study)
-    return [one.candidate for one in study.trials()]
+    return [trial.candidate for trial in study.trials()]
 
 
 def stored(path: Path) -> list[optuna.trial.FrozenTrial]:
@@ -156,18 +157,18 @@ class TestContract:
     """What holds for every sampler."""
 
     def test_proposals_are_allowed_small_and_new(self, uncut: Path) -> None:
-        found = [one.candidate for one in open_study(uncut).trials()]
+        found = [trial.candidate for trial in open_study(uncut).trials()]
         for one in found:
             SPACE.check(one)
         assert len(set(found)) == len(found) == TRIALS
         assert all(size_of(one) <= BUDGET_BYTES for one in found[3:])
 
     def test_what_is_recorded_is_what_was_proposed(self, uncut: Path) -> None:
-        for one, frozen in zip(open_study(uncut).trials(), stored(uncut), strict=True):
-            assert one.number == frozen.number
-            assert dict(frozen.params) == one.candidate.params()
-            if one.measurement is not None:
-                assert tuple(frozen.values) == measure(one.candidate).objectives()
+        for trial, frozen in zip(open_study(uncut).trials(), stored(uncut), strict=True):
+            assert trial.number == frozen.number
+            assert dict(frozen.params) == trial.candidate.params()
+            if trial.measurement is not None:
+                assert tuple(frozen.values) == measure(trial.candidate).objectives()
 
     def test_a_cut_run_ends_where_the_uncut_does(self, uncut: Path, sampler: str, tmp_path: Path) -> None:
         path = tmp_path / "study.db"
@@ -175,12 +176,12 @@ class TestContract:
         open_study(path, sampler).ask()  # in flight at the cut, and lost
         until = CUT + 4 if sampler == "gp" else TRIALS  # a second a proposal
         again = run(open_study(path, sampler), until)
-        assert again == [one.candidate for one in open_study(uncut).trials()][:until]
+        assert again == [trial.candidate for trial in open_study(uncut).trials()][:until]
 
     def test_another_seed_is_another_run(self, uncut: Path, sampler: str, tmp_path: Path) -> None:
         until = TRIALS if sampler == OURS else 8  # ours finds the same best places to begin with
         other = run(open_study(tmp_path / "study.db", sampler, seed=1), until)
-        assert other[3:] != [one.candidate for one in open_study(uncut).trials()][3:until]
+        assert other[3:] != [trial.candidate for trial in open_study(uncut).trials()][3:until]
 
     def test_parallel_asks_are_numbered_as_they_finish(
         self, uncut: Path, sampler: str, tmp_path: Path
@@ -192,7 +193,7 @@ class TestContract:
         order = [asked[k] for k in (2, 0, 1)]
         told = [study.tell(one.token, result(one.candidate)) for one in order]
         assert [one.number for one in told] == list(range(TRIALS, TRIALS + 3))
-        found = [one.candidate for one in study.trials()]
+        found = [trial.candidate for trial in study.trials()]
         assert found[TRIALS:] == [one.candidate for one in order]
         assert len(set(found)) == TRIALS + 3
 
@@ -211,7 +212,7 @@ class TestNsga2:
         key = "NSGAIISampler:generation"
         trials = stored(path)
         assert key not in trials[0].system_attrs  # the baseline, which nobody asked for
-        done = [one for one in trials[1:] if one.state == optuna.trial.TrialState.COMPLETE]
+        done = [trial for trial in trials[1:] if trial.state == optuna.trial.TrialState.COMPLETE]
         numbers = [one.system_attrs[key] for one in done]
         assert numbers[:2] == [0, 0]  # the warm starts
         assert numbers == [k // 4 for k in range(len(done))]
@@ -222,7 +223,7 @@ class TestNsga2:
             study = open_study(tmp_path / "cut.db", "nsga2")
             step(study)
             study.close()
-        assert [one.candidate for one in open_study(tmp_path / "cut.db").trials()] == uncut
+        assert [trial.candidate for trial in open_study(tmp_path / "cut.db").trials()] == uncut
 
 
 @pytest.mark.parametrize("name", ["tpe", OURS])
@@ -232,7 +233,7 @@ def test_it_learns_from_what_was_evaluated(name: str, tmp_path: Path) -> None:
     def accuracy(name: str) -> float:
         study = open_study(tmp_path / f"{name}.db", name)
         run(study, 50)
-        done = [m.accuracy for one in study.trials()[30:] if (m := one.measurement)]
+        done = [m.accuracy for trial in study.trials()[30:] if (m := trial.measurement)]
         return sum(done) / len(done)
 
     assert accuracy(name) > accuracy("random")
@@ -255,10 +256,10 @@ def test_kill_loses_no_told_trial(tmp_path: Path, sampler: str, times: int) -> N
             child.send_signal(signal.SIGKILL)
             told += [int(line) for line in child.stdout if line.endswith("\n")]
         trials = stored(path)
-        assert all(one.state.is_finished() for one in trials)
-        assert [one.number for one in trials] == list(range(len(trials)))
+        assert all(trial.state.is_finished() for trial in trials)
+        assert [trial.number for trial in trials] == list(range(len(trials)))
         assert len(trials) in (told[-1] + 1, told[-1] + 2)  # written, not yet printed
-    cut = [one.candidate for one in open_study(path).trials()]
+    cut = [trial.candidate for trial in open_study(path).trials()]
     assert cut == run(open_study(tmp_path / "uncut.db", sampler), len(cut))
 
 
@@ -487,7 +488,7 @@ def test_another_space_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     run(open_study(path), 4)
     units = SPACE.units
-    fewer = SearchSpace((units[0], *(replace(one, storages=storages_of((4, 8, 32))) for one in units[1:])))
+    fewer = SearchSpace((units[0], *(replace(unit, storages=storages_of((4, 8, 32))) for unit in units[1:])))
     found = r"study\.db holds a search over another space: "
     cases = [
         (fewer, r"units or levels differ \(encoder.layer.0.*and 1 more\). Go on with the model"),

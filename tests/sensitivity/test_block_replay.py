@@ -150,8 +150,8 @@ def make(family: str, folder: Path) -> Made:
     names = ("input_ids", "attention_mask") if kind == TEXT_CLASSIFICATION else ("input_ids",)
     task = Task(data, data, data, tuple("abcdefg"), names, 0, kind)
     weights = [weight for unit in units for weight in unit.weights]
-    tied = {one.path: one.tied for one in weights if one.tied}
-    paths = [one.path for one in weights]
+    tied = {weight.path: weight.tied for weight in weights if weight.tied}
+    paths = [weight.path for weight in weights]
     statistics = calibrate(model, paths, task, data, rows=8, seed=0, tied=tied)
     return Made(model, units, task, Library(folder, model, statistics, key=family))
 
@@ -240,12 +240,12 @@ def test_a_block_that_takes_more_than_its_arguments_is_done_with_the_whole_model
 
 
 def test_the_model_is_left_without_hooks(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {name: one.clone() for name, one in made.model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in made.model.state_dict().items()}
     monkeypatch.setattr(fisher_scores, "CHANGES_BYTES", 1)
     made.measured()
-    assert all(torch.equal(before[name], one) for name, one in made.model.state_dict().items())
-    assert all(one.grad is None for one in made.model.parameters())
-    assert not any(one._forward_hooks or one._forward_pre_hooks for one in made.model.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in made.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in made.model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in made.model.modules())
 
 
 # ---- layers used in unusual ways ----------------------------------------------------------------
@@ -397,7 +397,7 @@ def test_memory_of_a_batch_is_given_back(llama: Made) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
 def test_units_are_shared_out_whole_and_in_a_row(tiny: Tiny, count: int) -> None:
     dealt = shares(tiny.model, tiny.units, count)
-    assert sorted(one.name for share in dealt for one in share) == sorted(one.name for one in tiny.units)
+    assert sorted(one.name for share in dealt for one in share) == sorted(unit.name for unit in tiny.units)
     assert 1 <= len(dealt) <= count
     for block in by_block(tiny.model, tiny.units).values():
         assert sum(any(one in share for one in block) for share in dealt) == 1

@@ -57,7 +57,7 @@ def changes(tiny: Tiny, unit: Unit, level: Level) -> dict[str, Tensor]:
         old = state[f"{path}.weight"]
         new, bias = old.clone(), state[f"{path}.bias"].clone() if variant.bias is not None else None
         keep = tiny.library.kept_rows(unit, level.ratio)
-        if path in {one.path for one in unit.cols}:
+        if path in {weight.path for weight in unit.cols}:
             new = torch.zeros_like(old)
             new[:, keep] = variant.value()
             bias = variant.bias
@@ -197,16 +197,16 @@ def test_the_seed_settles_the_rows(tiny_bert: Tiny) -> None:
 
 
 def test_the_model_is_left_as_it_was(tiny_bert: Tiny) -> None:
-    before = {name: one.clone() for name, one in tiny_bert.model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in tiny_bert.model.state_dict().items()}
     tiny_bert.model.train()
     try:
         measured(tiny_bert, tiny_bert.units[:1])
         assert tiny_bert.model.training
     finally:
         tiny_bert.model.eval()
-    assert all(torch.equal(before[name], one) for name, one in tiny_bert.model.state_dict().items())
-    assert all(one.grad is None for one in tiny_bert.model.parameters())
-    assert not any(one._forward_hooks for one in tiny_bert.model.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in tiny_bert.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in tiny_bert.model.parameters())
+    assert not any(module._forward_hooks for module in tiny_bert.model.modules())
 
 
 def test_units_together_add_their_scores() -> None:

@@ -89,12 +89,12 @@ def test_levels_are_every_ratio_with_every_bits_untouched_first() -> None:
 def test_uniform_picks_the_nearest_offered_and_the_milder_of_two(space: SearchSpace, level: Level) -> None:
     found = space.uniform(level)
     space.check(found)
-    for one in space.units:
-        ratio, width = found[one.unit].ratio, found[one.unit].storage.bits
-        for other in one.ratios:
+    for unit in space.units:
+        ratio, width = found[unit.unit].ratio, found[unit.unit].storage.bits
+        for other in unit.ratios:
             away, further = abs(ratio - level.ratio), abs(other - level.ratio)
             assert away < further or (away == further and ratio <= other)
-        for other_bits in (storage.bits for storage in one.storages):
+        for other_bits in (storage.bits for storage in unit.storages):
             away, further = abs(width - level.storage.bits), abs(other_bits - level.storage.bits)
             assert away < further or (away == further and width >= other_bits)
 
@@ -111,9 +111,9 @@ SPACE = SearchSpace(
 
 def test_untouched_and_every_offered_level_pass_the_check() -> None:
     SPACE.check(SPACE.untouched())
-    for one in SPACE.units:
-        for level in one.levels():
-            SPACE.check(SPACE.untouched().with_level(one.unit, level))
+    for unit in SPACE.units:
+        for level in unit.levels():
+            SPACE.check(SPACE.untouched().with_level(unit.unit, level))
 
 
 @pytest.mark.parametrize(

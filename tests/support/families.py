@@ -238,12 +238,12 @@ def shaken_(model: nn.Module, task: Task) -> None:
     """Make no bias zero, no norm neutral, and signals of like size in all layers, in place."""
     draws = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for one in model.parameters():
-            if one.ndim == 1:
-                one.add_(torch.randn(one.shape, generator=draws) * 0.1)
-        for conv in (one for one in model.modules() if isinstance(one, nn.Conv2d)):
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn(parameter.shape, generator=draws) * 0.1)
+        for conv in (module for module in model.modules() if isinstance(module, nn.Conv2d)):
             conv.weight.normal_(0.0, (2 / conv.weight[0].numel()) ** 0.5, generator=draws)
-    norms = [one for one in model.modules() if isinstance(one, nn.BatchNorm2d)]
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
         norm.train()

@@ -47,9 +47,9 @@ class Hub:
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
         if found := re.fullmatch(r"/api/models/(\S+)/preupload/main", path):
-            names = [one["path"] for one in json.loads(body)["files"]]
+            names = [file["path"] for file in json.loads(body)["files"]]
             told = {"shouldIgnore": False, "oid": None}
-            return 200, {"files": [{"path": one, "uploadMode": mode(one), **told} for one in names]}
+            return 200, {"files": [{"path": name, "uploadMode": mode(name), **told} for name in names]}
         if path.endswith(".git/info/lfs/objects/batch"):
             put = [{"oid": one["oid"], "size": one["size"],
                     "actions": {"upload": {"href": f"{self.url}/objects/{one['oid']}"}}}

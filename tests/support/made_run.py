@@ -58,8 +58,8 @@ def levels_of(inputs: Inputs) -> Candidate:
         Level.of(0.5, 6),
     ]
     levels = inputs.space.untouched()
-    for one, level in zip(inputs.space.units, picked, strict=False):
-        levels = levels.with_level(one.unit, one.nearest(level))
+    for unit, level in zip(inputs.space.units, picked, strict=False):
+        levels = levels.with_level(unit.unit, unit.nearest(level))
     return levels
 
 

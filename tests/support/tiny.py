@@ -77,7 +77,7 @@ class Tiny:
         """The nearest candidate that a target can hold."""
         levels = dict(candidate.items)
         return Candidate(
-            tuple((one.unit, one.nearest(levels[one.unit])) for one in self.space_for(target).units)
+            tuple((unit.unit, unit.nearest(levels[unit.unit])) for unit in self.space_for(target).units)
         )
 
     def with_levels(self, **levels: Level) -> Candidate:

@@ -35,16 +35,16 @@ def space_of(units: int, ratios: Sequence[float] = (0.0, 0.25, 0.5, 0.75)) -> Se
 def costs_of(space: SearchSpace, seed: int = 0) -> Costs:
     """Units of many sizes; damage grows with the square of the ratio and four times for a bit less."""
     rng, table = np.random.default_rng(seed), {}
-    for one in space.units:
+    for unit in space.units:
         size, removal, rounding, ms = rng.lognormal(0, 0.7, 4) * [8000, 0.06, 1.0, 0.5]
-        table[one.unit] = {
+        table[unit.unit] = {
             level: Cost(
                 round(size * (1 - level.ratio) * bits / 8),
                 removal * (0.2 * level.ratio + level.ratio**2)
                 + (rounding * 4.0**-bits * (1 - level.ratio) if bits < FLOAT_BITS else 0.0),
                 ms * (1 - level.ratio) * (0.6 if bits <= 8 else 1.0),
             )
-            for level in one.levels()
+            for level in unit.levels()
             for bits in [level.storage.bits]
         }
     return Costs(500, table, fixed_ms=0.3)
@@ -86,7 +86,7 @@ class Toy:
         return Trial(number, candidate, m, rung=0)
 
     def records(self, candidates: Sequence[Candidate]) -> Records:
-        trials = [self.trial(one, k) for k, one in enumerate(candidates)]
+        trials = [self.trial(candidate, k) for k, candidate in enumerate(candidates)]
         return Records.of(Problem.of(self.space, self.costs), trials)
 
     def random(self, count: int, seed: int, limit: float) -> list[Candidate]:
@@ -100,8 +100,8 @@ class Toy:
 
     def area(self, aim: Aim, candidates: Sequence[Candidate]) -> float:
         """Measured hypervolume in (bytes, log KL)."""
-        size = np.array([float(self.costs.size_bytes(one)) for one in candidates])
-        kl = np.array([self.kl(one) for one in candidates])
+        size = np.array([float(self.costs.size_bytes(candidate)) for candidate in candidates])
+        kl = np.array([self.kl(candidate) for candidate in candidates])
         return kl_area(size, kl, aim.scale.byte_range)
 
 

@@ -146,7 +146,7 @@ def test_a_units_weights_share_a_scheme_and_each_weight_has_one(
     assert scheme_of.keys() == integers_of(stitched).keys()
     for unit in tiny_bert.units:
         # Rows of a unit, such as queries, keys and values, take the same input: runtimes fuse them.
-        assert len({scheme_of.get(one.path) for one in unit.rows}) == 1
+        assert len({scheme_of.get(weight.path) for weight in unit.rows}) == 1
     bits = {name: one["weights"]["num_bits"] for name, one in config["config_groups"].items()}
     assert all(bits[scheme_of[path]] == one.bits for path, one in integers_of(stitched).items())
     assert config["format"] == "mixed-precision"

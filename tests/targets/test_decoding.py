@@ -51,9 +51,9 @@ def language_model(family: str) -> Any:
     torch.manual_seed(0)
     model = Architecture(CAUSAL_LM, CONFIGS[family].to_dict()).empty()
     with torch.no_grad():
-        for one in model.parameters():
-            if one.ndim == 1:
-                one.add_(torch.randn_like(one) * 0.1)
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
     return model
 
 

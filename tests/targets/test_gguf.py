@@ -64,7 +64,7 @@ def saved(tiny: Tiny, target: Target, candidate: Candidate, folder: Path) -> Sti
 
 
 def tensors_of(folder: Path) -> dict[str, Any]:
-    return {one.name: one for one in gguf.GGUFReader(folder / "model.gguf").tensors}
+    return {tensor.name: tensor for tensor in gguf.GGUFReader(folder / "model.gguf").tensors}
 
 
 def value_of(tensor: Any) -> torch.Tensor:
@@ -346,5 +346,5 @@ def test_models_of_other_kinds_are_refused(tmp_path: Path, target: Target, name:
     stitched = tiny.stitched_as(tiny.space.untouched())
     with pytest.raises(AutopruneError, match=f"this model is a {type(tiny.model).__name__}"):
         target.save(stitched, tmp_path, tiny.task.batch(tiny.task.validation, [0, 1]))
-    kernels = [unit for unit in tiny.units if any(one.is_conv for one in unit.weights)]
+    kernels = [unit for unit in tiny.units if any(weight.is_conv for weight in unit.weights)]
     assert not any(target.offers(unit, level) for unit in kernels for level in unit.levels()[1:])

@@ -58,8 +58,8 @@ SPACE = SearchSpace(tuple(one.choices for one in UNITS))
 COSTS = Costs(
     100,
     {
-        one.unit: {level: Cost(level.storage.bits, level.ratio) for level in one.levels()}
-        for one in SPACE.units
+        unit.unit: {level: Cost(level.storage.bits, level.ratio) for level in unit.levels()}
+        for unit in SPACE.units
     },
 )
 
@@ -77,7 +77,7 @@ EVERY = [SPACE.untouched(), *PROBES]
 def times_of(weights: NDArray[np.float64], candidates: Sequence[Candidate]) -> list[float]:
     """What candidates would take if a unit's time were a constant and a part in line with its rows."""
     whole = DESIGN.features(SPACE.untouched()) @ weights
-    return [float(DESIGN.features(one) @ weights / whole) for one in candidates]
+    return [float(DESIGN.features(candidate) @ weights / whole) for candidate in candidates]
 
 
 def weights_of(seed: int) -> NDArray[np.float64]:
@@ -89,7 +89,7 @@ def weights_of(seed: int) -> NDArray[np.float64]:
 def drawn(count: int, seed: int) -> list[Candidate]:
     """Random candidates, every level as likely as another."""
     rng = np.random.default_rng(seed)
-    tables = [(one.unit, list(one.levels())) for one in SPACE.units]
+    tables = [(unit.unit, list(unit.levels())) for unit in SPACE.units]
     return [Candidate(tuple((u, lv[rng.integers(len(lv))]) for u, lv in tables)) for _ in range(count)]
 
 
@@ -169,23 +169,25 @@ def test_no_time_is_negative_and_more_rows_never_take_less(seed: int, noise: flo
     taken = np.array(times_of(weights_of(seed), PROBES)) * np.exp(rng.normal(0.0, noise, len(PROBES)))
     costs = DESIGN.fitted(PROBES, taken.tolist()).applied(COSTS, ORIGINAL_MS)
     assert costs.fixed_ms >= 0.0
-    for one in SPACE.units:
-        table = costs.levels[one.unit]
-        assert list(table) == list(COSTS.levels[one.unit])
+    for unit in SPACE.units:
+        table = costs.levels[unit.unit]
+        assert list(table) == list(COSTS.levels[unit.unit])
         assert [(c.size_bytes, c.damage) for c in table.values()] == [
-            (c.size_bytes, c.damage) for c in COSTS.levels[one.unit].values()
+            (c.size_bytes, c.damage) for c in COSTS.levels[unit.unit].values()
         ]
-        for storage in one.storages:
-            found = [table[Level(ratio, storage)].latency_ms for ratio in one.ratios]
+        for storage in unit.storages:
+            found = [table[Level(ratio, storage)].latency_ms for ratio in unit.ratios]
             assert min(found) >= 0.0
             assert (np.diff(found) <= 1e-12).all()
 
 
 def test_widths_that_are_not_fast_cost_what_floats_do() -> None:
     costs = DESIGN.fitted(PROBES, times_of(weights_of(0), PROBES)).applied(COSTS, ORIGINAL_MS)
-    for one in SPACE.units:
-        for ratio in one.ratios:
-            slow = {costs.levels[one.unit][Level(ratio, s)].latency_ms for s in one.storages if s not in FAST}
+    for unit in SPACE.units:
+        for ratio in unit.ratios:
+            slow = {
+                costs.levels[unit.unit][Level(ratio, s)].latency_ms for s in unit.storages if s not in FAST
+            }
             assert len(slow) == 1
 
 
@@ -230,7 +232,7 @@ def prepared(**changes: Any) -> Any:
         "task": text_task(),
     }
     units = changes.get("units", UNITS)
-    space = SearchSpace(tuple(one.choices for one in units))
+    space = SearchSpace(tuple(unit.choices for unit in units))
     return SimpleNamespace(setting=SimpleNamespace(**setting | changes), inputs=SimpleNamespace(space=space))
 
 
@@ -310,7 +312,7 @@ def test_scores_read_back_from_the_cache_whatever_a_unit_is_called(cache: Path) 
         def work(job: object) -> Sensitivity:
             assert isinstance(job, Sense)
             calls.append(job)
-            return Sensitivity({one.name: scores[one.name] for one in job.units})
+            return Sensitivity({unit.name: scores[unit.name] for unit in job.units})
 
         return work
 
@@ -350,9 +352,9 @@ def blocks(count: int = 12) -> tuple[Unit, ...]:
 def error_where_it_is_quickest(seed: int) -> float:
     """Mean relative error on the candidates that a table of disturbed times has for the quickest."""
     rng, units = np.random.default_rng(seed), blocks()
-    space = SearchSpace(tuple(one.choices for one in units))
+    space = SearchSpace(tuple(unit.choices for unit in units))
     design = Design(units, space, is_fast)
-    own = {one.name: rng.uniform(0.8, 1.2) for one in units}
+    own = {unit.name: rng.uniform(0.8, 1.2) for unit in units}
 
     def time(one: Candidate) -> float:
         each = [
@@ -362,7 +364,7 @@ def error_where_it_is_quickest(seed: int) -> float:
         return (1.0 + sum(each)) / (1.0 + sum(own.values()))
 
     probes = design.probes()
-    table = design.fitted(probes, [time(one) * rng.normal(1, 0.15) for one in probes])
+    table = design.fitted(probes, [time(probe) * rng.normal(1, 0.15) for probe in probes])
     off = []
     for ratio in (0.0, 0.5, 0.75):
         items = []

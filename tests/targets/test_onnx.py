@@ -51,7 +51,9 @@ def saved(tiny: Tiny, level: Level, folder: Path) -> tuple[Stitched, Any]:
 
 
 def constants(proto: Any) -> dict[str, NDArray[Any]]:
-    return {one.name: onnx.numpy_helper.to_array(one) for one in proto.graph.initializer}
+    return {
+        initializer.name: onnx.numpy_helper.to_array(initializer) for initializer in proto.graph.initializer
+    }
 
 
 def operators(proto: Any) -> Counter[str]:

@@ -82,7 +82,9 @@ def operators(proto: Any) -> Counter[str]:
 
 
 def constants(proto: Any) -> dict[str, NDArray[Any]]:
-    return {one.name: onnx.numpy_helper.to_array(one) for one in proto.graph.initializer}
+    return {
+        initializer.name: onnx.numpy_helper.to_array(initializer) for initializer in proto.graph.initializer
+    }
 
 
 def with_rounded_biases(stitched: Stitched, proto: Any) -> nn.Module:
@@ -157,8 +159,8 @@ def test_layers_of_which_nothing_is_left_and_tokens_that_are_gone(
     if name == "bert-tokens":
         candidate = candidate.with_level("embeddings.word_embeddings", Level.of(0.5, 4 if width == 4 else 16))
     stitched, _ = saved(tiny, candidate, tmp_path)
-    assert any(0 in one.shape for one in stitched.model.parameters())
-    lost = [one for one in stitched.model.modules() if isinstance(one, FewerTokens)]
+    assert any(0 in parameter.shape for parameter in stitched.model.parameters())
+    lost = [module for module in stitched.model.modules() if isinstance(module, FewerTokens)]
     assert len(lost) == (name == "bert-tokens")
     assert gap(tiny, stitched, tmp_path) <= (ONNX.tolerance if lost and width == 4 else SAME)
 

@@ -212,7 +212,7 @@ class Made:
         items = []
         for kind in dict.fromkeys(unit.kind for unit in self.units):
             wanted = levels.get(kind, UNTOUCHED)
-            for k, unit in enumerate(one for one in self.units if one.kind == kind):
+            for k, unit in enumerate(unit for unit in self.units if unit.kind == kind):
                 items.append((unit.name, wanted[k] if isinstance(wanted, tuple) else wanted))
         order = {unit.name: k for k, unit in enumerate(self.units)}
         return Candidate(tuple(sorted(items, key=lambda one: order[one[0]])))
@@ -259,14 +259,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Making:
         architecture = ARCHITECTURES[name]
         model = architecture.empty()
         with torch.no_grad():
-            for one in model.parameters():
-                if one.ndim == 1:
-                    one.add_(torch.randn_like(one) * 0.1)
+            for parameter in model.parameters():
+                if parameter.ndim == 1:
+                    parameter.add_(torch.randn_like(parameter) * 0.1)
         file = SpaceFile.model_validate({"version": 1, "units": SPACES[name]})
         units, task = find_units(model, file, source=name), random_task(architecture.kind)
-        weights = [one for unit in units for one in unit.weights]
-        tied = {one.path: one.tied for one in weights if one.tied}
-        paths = [one.path for one in weights]
+        weights = [weight for unit in units for weight in unit.weights]
+        tied = {weight.path: weight.tied for weight in weights if weight.tied}
+        paths = [weight.path for weight in weights]
         statistics = calibrate(model, paths, task, task.train, rows=8, seed=0, tied=tied)
         library = Library(tmp_path_factory.mktemp("library"), model, statistics, key=name)
         known[name] = Made(model, architecture, units, task, library)

@@ -76,7 +76,11 @@ def test_a_whole_model_gives_the_stitched_models_logits(tiny: Tiny) -> None:
     wanted = logits(stitched.model, batch)
     paths = set(stitched.activations)
     model = with_integer_products(stitched)
-    assert {path for path, one in model.named_modules() if isinstance(one, IntegerProduct)} == paths != set()
+    assert (
+        {path for path, module in model.named_modules() if isinstance(module, IntegerProduct)}
+        == paths
+        != set()
+    )
     assert (logits(model, batch) - wanted).abs().max() <= 1e-4 * wanted.std()
 
 

@@ -120,7 +120,7 @@ def test_a_built_model_is_loaded_from_its_weights_with_its_norms_folded(module: 
         nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     loaded = load_built(f"{module}:net", str(tmp_path / "w.safetensors"), Pixels((8, 8)))
-    assert not any(isinstance(one, nn.BatchNorm2d) for one in loaded.model.modules())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in loaded.model.modules())
     x = torch.randn(4, 3, 8, 8)
     with torch.no_grad():
         wanted, found = model(x), outputs_of(loaded.model, {"pixel_values": x}, IMAGE_CLASSIFICATION)

@@ -146,12 +146,12 @@ def test_a_uniform_model_that_is_best_is_named(tmp_path: Path) -> None:
     uniform = Trial(3, Candidate(()), Measurement(12_000_000, 4.0, 90.0), name="uniform 8-bit")
     now = standing([uniform, TRIAL], Budget(), REFERENCE, answers=100)
     lines = summary_lines(Summary(tmp_path, "finished", now, Budget()))
-    assert any(one.startswith("  #3 is uniform 8-bit, which no trial dominates") for one in lines)
+    assert any(line.startswith("  #3 is uniform 8-bit, which no trial dominates") for line in lines)
     longer = Trial(9, Candidate(()), Measurement(12_000_000, 4.0, 95.0), rung=2)
     now = standing([uniform, longer], Budget(), REFERENCE, answers=100)
     lines = summary_lines(Summary(tmp_path, "finished", now, Budget()))
     assert any(
-        one.startswith("  #9 is uniform 8-bit, trained longer, which no trial dominates") for one in lines
+        line.startswith("  #9 is uniform 8-bit, trained longer, which no trial dominates") for line in lines
     )
     alone = standing([TRIAL], Budget(), REFERENCE, answers=100)
     assert "dominates" not in "".join(summary_lines(Summary(tmp_path, "finished", alone, Budget())))
@@ -228,7 +228,7 @@ def test_other_data_and_no_data_are_no_check() -> None:
 def test_lines_of_checks_stay_in_columns_and_pictures_have_no_tokens() -> None:
     checks = export_checks(found(60.0), of_metric(METRICS["matthews"], 60.0), tolerance=0.1)
     seen = found(60.0, sequence=0)
-    starts = {re.search(r"(ok|FAILED|not checked|measured) ", one).start() for one in lines(seen, checks)}  # type: ignore[union-attr]
+    starts = {re.search(r"(ok|FAILED|not checked|measured) ", line).start() for line in lines(seen, checks)}  # type: ignore[union-attr]
     assert len(starts) == 1
     assert "at batch 1, 1 thread;" in latency(seen)
     assert "at batch 1, 128 tokens, 1 thread;" in latency(found(60.0))
@@ -298,6 +298,6 @@ def test_no_family_of_models_is_named_where_none_may_be() -> None:
     word = re.compile(rf"(?<![a-z])({'|'.join(FAMILIES)})[0-9]*(?![a-z])", re.IGNORECASE)
     assert all(word.search(one) for one in ("class ViT_Model", "ResNet18", "bert-base", "self.gpt2"))
     assert not any(word.search(one) for one in ("invite", "vitae", "Albertina", "graphic"))
-    named = [(one.name, hit[0]) for one in files for hit in word.finditer(one.read_text(encoding="utf-8"))]
+    named = [(file.name, hit[0]) for file in files for hit in word.finditer(file.read_text(encoding="utf-8"))]
     assert named == []
     assert len(files) > 20

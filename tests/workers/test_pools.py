@@ -179,10 +179,10 @@ class TestContract:
         for key in range(made.size):
             made.submit(key, ("square", key + 10))
         outcomes = drain(made)
-        assert {key: one.result for key, one in outcomes.items()} == {
+        assert {key: outcome.result for key, outcome in outcomes.items()} == {
             key: (key + 10) ** 2 for key in range(made.size)
         }
-        assert all(one.failure is None and one.worker for one in outcomes.values())
+        assert all(outcome.failure is None and outcome.worker for outcome in outcomes.values())
 
     def test_nothing_submitted(self, made: Pool) -> None:
         begun = time.monotonic()

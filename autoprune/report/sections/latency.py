@@ -15,7 +15,7 @@ METHOD = (
 
 def prediction(front: Front) -> str:
     """How milliseconds were predicted, and by how much that was off; empty where they were not."""
-    if all(one.predicted_latency_ms is None for one in front.searched):
+    if all(trial.predicted_latency_ms is None for trial in front.searched):
         return ""
     return " ".join(one for one in (METHOD, _on_left_out(front), _on_trials(front)) if one)
 

@@ -47,13 +47,13 @@ def ladder(front: Front) -> list[Step]:
     rungs = sorted(front.rungs or (), key=lambda one: one.rung)
     return [
         Step(
-            name=NAMES.get(one.rung, f"rung {one.rung}"),
-            meaning=MEANING.get(one.rung, ""),
-            steps=DASH if one.steps is None else f"{one.steps:,}",
-            trials=f"{one.trials:,}",
-            seconds=DASH if one.mean_seconds is None else f"{one.mean_seconds:.1f}\u00a0s",
+            name=NAMES.get(rung.rung, f"rung {rung.rung}"),
+            meaning=MEANING.get(rung.rung, ""),
+            steps=DASH if rung.steps is None else f"{rung.steps:,}",
+            trials=f"{rung.trials:,}",
+            seconds=DASH if rung.mean_seconds is None else f"{rung.mean_seconds:.1f}\u00a0s",
         )
-        for one in rungs
+        for rung in rungs
     ]
 
 

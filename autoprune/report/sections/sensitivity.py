@@ -18,7 +18,7 @@ ALIKE, PARTLY = 0.8, 0.5
 
 def predicted(front: Front) -> bool:
     """Whether any trial has both a predicted and a measured KL to draw."""
-    return any((one.predicted_kl or 0) > 0 and (one.kl or 0) > 0 for one in front.searched)
+    return any((trial.predicted_kl or 0) > 0 and (trial.kl or 0) > 0 for trial in front.searched)
 
 
 def extremes(front: Front) -> str:

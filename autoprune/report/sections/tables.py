@@ -61,7 +61,7 @@ class Cause:
 def gains(front: Front) -> list[Gain]:
     """Each uniform baseline, largest first, with what the search found beside it."""
     chosen = front.chosen if front.chosen is not None and front.chosen.measured else None
-    uniform = [one for one in front.baselines if one.measured and one.name != ORIGINAL]
+    uniform = [trial for trial in front.baselines if trial.measured and trial.name != ORIGINAL]
     found = []
     for base in sorted(uniform, key=lambda one: -(one.size_bytes or 0)):
         fits = base.within_budget
@@ -99,23 +99,23 @@ def gain_note(front: Front) -> str:
 
 def best_of_at_most(trials: Sequence[TrialRow], size_bytes: int) -> TrialRow | None:
     """The most accurate trial, on validation, of no more bytes."""
-    small = [one for one in trials if one.measured and (one.size_bytes or 0) <= size_bytes]
+    small = [trial for trial in trials if trial.measured and (trial.size_bytes or 0) <= size_bytes]
     return min(small, key=_rank, default=None)
 
 
 def causes(front: Front) -> list[Cause]:
     """Failures by the part of their message before the first colon, most frequent first."""
     groups: dict[str, list[TrialRow]] = {}
-    for one in front.trials:
-        if one.state == "FAIL":
-            text = (one.failure or "").strip() or "no cause was recorded"
-            groups.setdefault(re.split(r"[:\n]", text, maxsplit=1)[0].strip(), []).append(one)
+    for trial in front.trials:
+        if trial.state == "FAIL":
+            text = (trial.failure or "").strip() or "no cause was recorded"
+            groups.setdefault(re.split(r"[:\n]", text, maxsplit=1)[0].strip(), []).append(trial)
     ordered = sorted(groups.items(), key=lambda pair: -len(pair[1]))
     return [
         Cause(
             cause=cause,
             count=len(members),
-            numbers=", ".join(one.name or str(one.number) for one in members),
+            numbers=", ".join(trial.name or str(trial.number) for trial in members),
             example=members[0].failure or "",
         )
         for cause, members in ordered

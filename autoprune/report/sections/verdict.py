@@ -47,7 +47,7 @@ def verdict(front: Front) -> str:
         return _nothing(front)
     where = f"{chosen.label} is within {budget_text(front)}"
     if not has_budget(front):
-        done = sum(one.measured for one in front.searched)
+        done = sum(trial.measured for trial in front.searched)
         where = f"{chosen.label} is the best of {plural(done, 'trial')}; no limit was set"
     parts = f"{megabytes(chosen.size_bytes or 0)}{_compared(chosen, front.original)}"
     return f"{_so_far(front)}{parts} at {_score(front, chosen)}: {where}"
@@ -63,8 +63,8 @@ def figures(front: Front) -> list[Figure]:
     """Size, latency and score of the chosen trial, and how far the run went."""
     chosen, original = front.chosen, front.original
     found = [] if chosen is None or not chosen.measured else _measured(front, chosen, original)
-    done = sum(one.measured for one in front.searched)
-    failed = sum(one.state == "FAIL" for one in front.searched)
+    done = sum(trial.measured for trial in front.searched)
+    failed = sum(trial.state == "FAIL" for trial in front.searched)
     planned = front.run.planned_trials
     shown = f"{done} of {planned}" if planned > done else str(done)
     change = f"{failed} failed" if failed else "none failed"
@@ -111,8 +111,8 @@ def _measured(front: Front, chosen: TrialRow, original: TrialRow | None) -> list
 
 def _nothing(front: Front) -> str:
     """The sentence where there is no trial to ship."""
-    done = [one for one in front.searched if one.measured]
-    failed = sum(one.state == "FAIL" for one in front.searched)
+    done = [trial for trial in front.searched if trial.measured]
+    failed = sum(trial.state == "FAIL" for trial in front.searched)
     if not done and failed:
         which = "the only trial" if failed == 1 else f"all {failed} trials"
         return f"{_so_far(front)}no result: {which} failed".capitalize()
@@ -175,7 +175,7 @@ def _score(front: Front, one: TrialRow) -> str:
 
 def _unfinished(front: Front) -> str:
     run = front.run
-    done = sum(one.measured for one in front.searched)
+    done = sum(trial.measured for trial in front.searched)
     told = f"{done} of {plural(run.planned_trials, 'trial')} measured"
     if done > run.planned_trials:
         told = f"{plural(done, 'trial')} measured"
@@ -192,7 +192,7 @@ def _plain(front: Front) -> str:
     chosen = front.chosen
     if chosen is None or chosen.levels is None or chosen.name is not None:
         return ""
-    same = [one.name for one in front.baselines if one.levels == chosen.levels]
+    same = [trial.name for trial in front.baselines if trial.levels == chosen.levels]
     beats = "which no trial dominates; more trials may find better."
     return f"{chosen.label.capitalize()} is {same[0]}, trained longer, {beats}" if same else ""
 

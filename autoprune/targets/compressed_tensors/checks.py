@@ -32,7 +32,7 @@ def check_stitched(stitched: Stitched) -> None:
         )
     check_names(stitched)
     shared = aliases(stitched.model)
-    for path, one in stitched.stored_as(Integers).items():
+    for path, weight in stitched.stored_as(Integers).items():
         module = stitched.model.get_submodule(path)
         is_embedding = isinstance(module, nn.Embedding)
         shares = is_embedding and f"{path}.weight" in shared.values()
@@ -44,9 +44,9 @@ def check_stitched(stitched: Stitched) -> None:
                 f"target compressed-tensors cannot store {what} {path} in integers. "
                 "Search with this target, or export to openvino, onnx or packed"
             )
-        if is_embedding and one.storage not in OF_EMBEDDINGS:
+        if is_embedding and weight.storage not in OF_EMBEDDINGS:
             raise AutopruneError(
-                f"target compressed-tensors cannot store the embedding {path} with {one.bits} bits, but with "
+                f"target compressed-tensors cannot store the embedding {path} with {weight.bits} bits, but with "
                 "8, 16 or 32. Search with this target, or export to openvino or packed"
             )
 

@@ -85,10 +85,10 @@ class CompressedTensors:
 
         Of convolutions, and of an embedding that is an output layer's weight too, floats alone.
         """
-        is_embedding = any(one.is_embedding for one in unit.weights)
+        is_embedding = any(weight.is_embedding for weight in unit.weights)
         if level.ratio > 0 or (is_embedding and level.storage.rounds_inputs):
             return False
-        if any(one.is_conv or one.tied for one in unit.weights):
+        if any(weight.is_conv or weight.tied for weight in unit.weights):
             return level.storage.is_float
         return level.storage in (OF_EMBEDDINGS if is_embedding else self.storages)
 
@@ -152,9 +152,9 @@ class CompressedTensors:
 
     def size_bytes(self, unit: Unit, level: Level) -> int:
         """Bytes of a unit that is offered at a level: zero points take a byte, packed rows whole words."""
-        biases = sum(4 * one.rows for one in unit.weights if one.has_bias)
+        biases = sum(4 * weight.rows for weight in unit.weights if weight.has_bias)
         return biases + sum(
-            _stored_bytes(one, level, unit.group_size) + _text_bytes(level) for one in unit.weights
+            _stored_bytes(weight, level, unit.group_size) + _text_bytes(level) for weight in unit.weights
         )
 
 

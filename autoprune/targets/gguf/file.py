@@ -253,9 +253,9 @@ def _tensors(path: Path) -> dict[str, Any]:
 
     try:
         reader = GGUFReader(path)
-        end = max(one.data_offset + one.n_bytes for one in reader.tensors)
+        end = max(tensor.data_offset + tensor.n_bytes for tensor in reader.tensors)
         if len(reader.data) < -(-end // reader.alignment) * reader.alignment:
             raise ValueError("it ends early")
     except (OSError, ValueError, IndexError, KeyError, OverflowError, MemoryError) as error:
         raise AutopruneError(f"{path} is not a GGUF file that can be read: {error}") from error
-    return {one.name: one for one in reader.tensors}
+    return {tensor.name: tensor for tensor in reader.tensors}

@@ -72,12 +72,18 @@ class Gguf:
 
     def offers(self, unit: Unit, level: Level) -> bool:
         """4 bits and 8 with 8-bit activations in whole blocks, and floats; no row is removed."""
-        if level.ratio > 0 or level.storage not in self.storages or any(one.is_conv for one in unit.weights):
+        if (
+            level.ratio > 0
+            or level.storage not in self.storages
+            or any(weight.is_conv for weight in unit.weights)
+        ):
             return level == UNTOUCHED
         if level.storage.rounds_inputs:
-            return all(one.columns % BLOCK == 0 and not one.is_embedding for one in unit.weights)
+            return all(weight.columns % BLOCK == 0 and not weight.is_embedding for weight in unit.weights)
         if level.storage == GroupedIntegers(4):
-            return all(group_size_for(one.columns, unit.group_size) % BLOCK == 0 for one in unit.weights)
+            return all(
+                group_size_for(weight.columns, unit.group_size) % BLOCK == 0 for weight in unit.weights
+            )
         return level.storage.is_float
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
@@ -130,9 +136,9 @@ class Gguf:
         """Bytes of a unit that is offered at a level: every block has its own scale."""
         if level.storage.is_float:
             return unit.size_bytes(level)
-        biases = sum(4 * one.rows for one in unit.weights if one.has_bias)
+        biases = sum(4 * weight.rows for weight in unit.weights if weight.has_bias)
         return biases + sum(
-            one.rows * one.columns // BLOCK * _BLOCK_BYTES[level.storage] for one in unit.weights
+            weight.rows * weight.columns // BLOCK * _BLOCK_BYTES[level.storage] for weight in unit.weights
         )
 
 
@@ -156,11 +162,11 @@ def _check_levels(stitched: Stitched) -> None:
         )
     from autoprune.compress.integers import Integers
 
-    for path, one in stitched.stored_as(Integers).items():
-        if path in stitched.activations and one.is_symmetric and one.codes.shape[1] % BLOCK == 0:
+    for path, weight in stitched.stored_as(Integers).items():
+        if path in stitched.activations and weight.is_symmetric and weight.codes.shape[1] % BLOCK == 0:
             continue
-        if one.bits != 4 or one.group_size % BLOCK:
+        if weight.bits != 4 or weight.group_size % BLOCK:
             raise AutopruneError(
-                f"target gguf cannot store {path} with {one.bits} bits in groups of {one.group_size}: it has "
+                f"target gguf cannot store {path} with {weight.bits} bits in groups of {weight.group_size}: it has "
                 f"4 bits in groups of a multiple of {BLOCK}, 8 with 8-bit activations, 16 and 32. {elsewhere}"
             )

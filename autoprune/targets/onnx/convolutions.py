@@ -51,7 +51,7 @@ class _Window:
 
     @classmethod
     def of(cls, node: Any) -> _Window:
-        found = {one.name: tuple(one.ints) for one in node.attribute}
+        found = {attribute.name: tuple(attribute.ints) for attribute in node.attribute}
         size = found["kernel_shape"]
         return cls(
             size,

@@ -33,11 +33,13 @@ def _fold_(proto: Any) -> None:
     fixed = []
     for node in graph.node:
         is_known = all(name in known for name in node.input if name) and node.op_type not in _RANDOM
-        if is_known and not any(one.type in (5, 10) for one in node.attribute):  # a branch or a loop
+        if is_known and not any(
+            attribute.type in (5, 10) for attribute in node.attribute
+        ):  # a branch or a loop
             fixed.append(node)
             known.update(node.output)
     values = _computed(proto, fixed)
-    small = {name for name, one in values.items() if one.nbytes <= _LARGEST_BYTES}
+    small = {name for name, value in values.items() if value.nbytes <= _LARGEST_BYTES}
     gone = {id(node) for node in fixed if small.issuperset(node.output)}
     nodes = [node for node in graph.node if id(node) not in gone]
     shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -45,7 +47,7 @@ def _fold_(proto: Any) -> None:
     for name in sorted(small):
         one = values[name]
         renamed[name] = shared.setdefault((one.dtype.str, one.shape, one.tobytes()), name)
-    outputs = {one.name for one in graph.output}
+    outputs = {output.name for output in graph.output}
     read = {renamed.get(name, name) for node in nodes for name in node.input} | (outputs & small)
     for node in nodes:
         for place, name in enumerate(node.input):
@@ -80,12 +82,12 @@ def _merge_pads_(graph: Any) -> None:
     """Leave out padding of nothing; make padding with zeros part of the convolutions that alone read it."""
     from onnx import numpy_helper
 
-    values = {one.name: one for one in graph.initializer}
+    values = {initializer.name: initializer for initializer in graph.initializer}
     takers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
             takers.setdefault(name, []).append(node)
-    outputs = {one.name for one in graph.output}
+    outputs = {output.name for output in graph.output}
     gone = []
     for node in graph.node:
         if node.op_type != "Pad" or node.input[1] not in values or node.output[0] in outputs:
@@ -94,13 +96,15 @@ def _merge_pads_(graph: Any) -> None:
             continue
         pads = numpy_helper.to_array(values[node.input[1]])
         readers = takers[node.output[0]]
-        convolutions = [one for reader in readers for one in _convolutions(reader, takers, outputs)]
+        convolutions = [
+            convolution for reader in readers for convolution in _convolutions(reader, takers, outputs)
+        ]
         fits = None not in convolutions and pads.shape == (8,) and not pads[[0, 1, 4, 5]].any()
         value = numpy_helper.to_array(values[node.input[2]]) if len(node.input) == 3 and node.input[2] else 0
         if pads.any() and not (fits and np.all(value == 0) and (pads >= 0).all()):
             continue
         if pads.any():
-            for one in {id(one): one for one in convolutions}.values():
+            for one in {id(convolution): convolution for convolution in convolutions}.values():
                 _pad_(one, [int(n) for n in pads[[2, 3, 6, 7]]])
         for reader in readers:
             for place, name in enumerate(reader.input):
@@ -119,7 +123,9 @@ def _convolutions(node: Any, takers: dict[str, list[Any]], outputs: set[str]) ->
     if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.output[0] in outputs:
         return [None]
     return [
-        one for reader in takers.get(node.output[0], ()) for one in _convolutions(reader, takers, outputs)
+        convolution
+        for reader in takers.get(node.output[0], ())
+        for convolution in _convolutions(reader, takers, outputs)
     ]
 
 
@@ -128,7 +134,7 @@ def _number_pads_(conv: Any) -> None:
 
     Of an odd number "same" has one more behind than before.
     """
-    about = {one.name: one for one in conv.attribute}
+    about = {attribute.name: attribute for attribute in conv.attribute}
     kind = about["auto_pad"].s if "auto_pad" in about else b"NOTSET"
     if kind in (b"SAME_UPPER", b"SAME_LOWER"):
         size = about["kernel_shape"].ints
@@ -144,7 +150,7 @@ def _pad_(conv: Any, more: list[int]) -> None:
     """Pad a convolution's input (top, left, bottom, right) more."""
     from onnx import helper
 
-    old = next((one for one in conv.attribute if one.name == "pads"), None)
+    old = next((attribute for attribute in conv.attribute if attribute.name == "pads"), None)
     if old is None:
         conv.attribute.append(helper.make_attribute("pads", more))
     else:

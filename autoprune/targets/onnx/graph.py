@@ -34,9 +34,9 @@ class Graph:
 
     def __init__(self, graph: Any) -> None:
         self._graph = graph
-        self.constants = {one.name: one for one in graph.initializer}
+        self.constants = {initializer.name: initializer for initializer in graph.initializer}
         self.giver = {name: node for node in graph.node for name in node.output}
-        self.outputs = {one.name for one in graph.output}
+        self.outputs = {output.name for output in graph.output}
         self.widths: set[int] = set()
         """Bits of constants of less than a byte that no operator of ONNX Runtime's own unpacks."""
         self._takers: defaultdict[str, list[Any]] = defaultdict(list)
@@ -248,7 +248,7 @@ class Graph:
     def _needed(self) -> Iterator[Any]:
         """Depth first from the outputs, without recursion: graphs are deeper than Python's stack."""
         done: set[int] = set()
-        stack = [(self.giver[one.name], False) for one in self._graph.output]
+        stack = [(self.giver[output.name], False) for output in self._graph.output]
         while stack:
             node, is_ready = stack.pop()
             if id(node) in done:

@@ -60,8 +60,8 @@ def rewrite_(proto: Any, stitched: Stitched) -> None:
     for path, grid in grids.items():
         for node in _products(graph, path):
             graph.expect(path, node.input[0], grid)
-    for path, one in stitched.stored_as(Integers).items():
-        _compress(graph, path, one, rounded=path in grids)
+    for path, weight in stitched.stored_as(Integers).items():
+        _compress(graph, path, weight, rounded=path in grids)
     graph.finish()
     if any(node.domain == DOMAIN for node in proto.graph.node):
         proto.opset_import.append(helper.make_opsetid(DOMAIN, 1))

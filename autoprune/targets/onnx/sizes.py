@@ -43,7 +43,11 @@ def size_bytes(unit: Unit, level: Level) -> int:
     return (
         unit.size_bytes(level)
         + parts
-        + sum(_beside(unit, one, shapes[one.path], level) for one in unit.weights if level.storage != FLOAT32)
+        + sum(
+            _beside(unit, weight, shapes[weight.path], level)
+            for weight in unit.weights
+            if level.storage != FLOAT32
+        )
     )
 
 

@@ -94,10 +94,10 @@ class Onnx:
         from autoprune.space.storage import group_size_for
 
         if level.storage.rounds_inputs:
-            return not any(one.is_embedding for one in unit.weights)
+            return not any(weight.is_embedding for weight in unit.weights)
         if level.storage not in self.storages or level.storage.is_float:
             return level.storage in self.storages
-        products = [one.path for one in unit.weights if not one.is_conv]
+        products = [weight.path for weight in unit.weights if not weight.is_conv]
         columns = {unit.shapes(ratio)[path][1] for ratio in unit.ratios for path in products}
         return {group_size_for(i, unit.group_size) for i in columns if i} <= GROUP_SIZES
 
@@ -154,7 +154,7 @@ def _opened(path: Path, options: Any) -> Runner:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except errors as error:
         raise AutopruneError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
-    names = [one.name for one in session.get_inputs()]
+    names = [node.name for node in session.get_inputs()]
 
     def call(given: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         if lacking := [name for name in names if name not in given]:
@@ -166,7 +166,7 @@ def _opened(path: Path, options: Any) -> Runner:
             raise AutopruneError(f"{path} cannot be run on {shapes}: {error}") from error
         return [np.array(one, dtype=np.float32) for one in found]
 
-    heads = [tuple(one.shape[1::2]) for one in session.get_inputs() if one.name.startswith("past.")]
+    heads = [tuple(node.shape[1::2]) for node in session.get_inputs() if node.name.startswith("past.")]
     if heads:
         from autoprune.targets.decoding import Decoder
 
@@ -183,7 +183,7 @@ def _exported(stitched: Stitched, example: Batch) -> bytes:
     import torch
 
     kind = type(stitched.model).__name__
-    size = sum(one.numel() * one.element_size() for one in stitched.model.parameters())
+    size = sum(parameter.numel() * parameter.element_size() for parameter in stitched.model.parameters())
     if size > _LARGEST_BYTES:
         raise AutopruneError(
             f"{kind} has {size / 1e9:.1f} GB of weights; a file of target onnx holds "

@@ -120,7 +120,7 @@ class OpenVino:
         if unit.prunable and not unit.kept(level.ratio):
             return unit.size_bytes(level) - _emptied_bytes(unit)
         parts = _XML_PARTS_BYTES if unit.ranked and level != UNTOUCHED else 0
-        return unit.size_bytes(level) + parts + sum(_text_bytes(one, level) for one in unit.weights)
+        return unit.size_bytes(level) + parts + sum(_text_bytes(weight, level) for weight in unit.weights)
 
 
 def _loaded(folder: Path, config: dict[str, object]) -> Runner:
@@ -174,7 +174,7 @@ def _text_bytes(weight: Weight, level: Level) -> int:
 
 def _emptied_bytes(unit: Unit) -> int:
     """Text of what is computed between a unit's weights, which goes with the last of its pieces."""
-    rows = {one.rows for one in unit.rows}
+    rows = {weight.rows for weight in unit.rows}
     if len(rows) > 1:
         return _XML_GROUPS_BYTES
     return _XML_HEADS_BYTES if max(rows) > unit.pieces else _XML_NEURONS_BYTES

@@ -52,7 +52,10 @@ def large(seed: int, units: int = 100, *, decades: float = 4.0) -> Problem:
     """Units of 25 levels: weights of 1e3 to 1e7 (or fewer decades), damages of 1e-7 to about 10 nats."""
     rng = np.random.default_rng(seed)
     levels = tuple(Level.of(r, b) for r in (0.0, 0.2, 0.4, 0.6, 0.8) for b in (32, 8, 4, 3, 2))
-    ratio, bits = np.array([one.ratio for one in levels]), np.array([one.storage.bits for one in levels])
+    ratio, bits = (
+        np.array([level.ratio for level in levels]),
+        np.array([level.storage.bits for level in levels]),
+    )
     weights = 10 ** rng.uniform(7 - decades, 7, (units, 1))
     size = np.floor(weights * (1 - ratio) * bits / 8) + 40
     ms = rng.uniform(0.05, 1, (units, 1)) * (0.1 + (1 - ratio) * np.where(bits == 32, 1, 0.3 + 0.8 / bits))
@@ -113,8 +116,8 @@ def space_and_costs() -> tuple[SearchSpace, Costs]:
         (Choices("a", (0.0, 0.5), storages_of((8, 32))), Choices("b", (0.0,), storages_of((4, 32))))
     )
     table = {
-        one.unit: {level: Cost(k + 9, k / 8, k / 4) for k, level in enumerate(one.levels())}
-        for one in space.units
+        unit.unit: {level: Cost(k + 9, k / 8, k / 4) for k, level in enumerate(unit.levels())}
+        for unit in space.units
     }
     return space, Costs(7, table, 2.0)
 
@@ -129,13 +132,13 @@ def test_a_problem_has_the_costs_of_its_space() -> None:
     candidates = [problem.candidate(one) for one in every]
     assert len(set(candidates)) == 8
     size, ms, damage = problem.totals(every)
-    for k, one in enumerate(candidates):
-        space.check(one)
-        assert (problem.chosen(one) == every[k]).all()
+    for k, candidate in enumerate(candidates):
+        space.check(candidate)
+        assert (problem.chosen(candidate) == every[k]).all()
         assert (size[k], ms[k], damage[k]) == (
-            costs.size_bytes(one),
-            costs.latency_ms(one),
-            costs.damage(one),
+            costs.size_bytes(candidate),
+            costs.latency_ms(candidate),
+            costs.damage(candidate),
         )
 
 

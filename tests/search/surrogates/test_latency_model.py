@@ -28,9 +28,9 @@ SPACE = SearchSpace(tuple(Choices(f"layer.{k}", RATIOS, storages_of(WIDTHS)) for
 def problem_of(factors: NDArray[np.float64], fixed_ms: float = 2.0) -> Problem:
     """Times of units [u] at widths [w] that are `factors` [u w] of what they should be."""
     rng, table = np.random.default_rng(0), {}
-    for u, one in enumerate(SPACE.units):
+    for u, unit in enumerate(SPACE.units):
         size, ms, damage = rng.lognormal(0, 0.5, 3)
-        table[one.unit] = {
+        table[unit.unit] = {
             level: Cost(
                 round(8000 * size * (1 - level.ratio) * level.storage.bits / 8),
                 damage * (level.ratio**2 + 4.0**-level.storage.bits),
@@ -39,7 +39,7 @@ def problem_of(factors: NDArray[np.float64], fixed_ms: float = 2.0) -> Problem:
                 * (0.5 if level.storage.bits <= 8 else 1)
                 * factors[u, WIDTHS.index(level.storage.bits)],
             )
-            for level in one.levels()
+            for level in unit.levels()
         }
     return Problem.of(SPACE, Costs(500, table, fixed_ms=fixed_ms))
 
@@ -50,7 +50,7 @@ RIGHT = problem_of(np.ones((UNITS, len(WIDTHS))))
 def drawn(count: int, seed: int) -> NDArray[np.intp]:
     """Random candidates [n u]."""
     rng = np.random.default_rng(seed)
-    return np.stack([rng.integers(len(one), size=count) for one in RIGHT.levels], 1).astype(np.intp)
+    return np.stack([rng.integers(len(level), size=count) for level in RIGHT.levels], 1).astype(np.intp)
 
 
 def off(one: Problem, truth: Problem) -> float:
@@ -119,11 +119,11 @@ def test_a_search_under_a_limit_of_time_sees_through_the_errors_of_its_table(see
     aim = Aim.of(RIGHT, Budget(None, limit))
     tried: list[Candidate] = []
     for k in range(12):
-        known = measured(truth, [RIGHT.chosen(one) for one in tried])
+        known = measured(truth, [RIGHT.chosen(trial) for trial in tried])
         one = aim.largest_gain(known, np.zeros((0, UNITS), np.intp), frozenset(tried), seed=k, volume=True)
         assert one is not None
         tried.append(one)
-    within = measured(truth, [RIGHT.chosen(one) for one in tried]).latency_ms <= limit
+    within = measured(truth, [RIGHT.chosen(trial) for trial in tried]).latency_ms <= limit
     assert within[-6:].sum() >= 4
 
 
@@ -137,6 +137,6 @@ def test_where_no_candidate_is_predicted_to_be_quick_enough_the_quickest_are_tri
         ms = RIGHT.totals(RIGHT.chosen(one)[None]).latency_ms[0]
         assert ms < 0.4 * RIGHT.totals(drawn(500, 7)).latency_ms.mean()
         seen.add(one)
-    quick = RIGHT.chosen(Candidate(tuple((one.unit, Level.of(1.0, 4)) for one in SPACE.units)))
+    quick = RIGHT.chosen(Candidate(tuple((unit.unit, Level.of(1.0, 4)) for unit in SPACE.units)))
     met = Records(quick[None].astype(np.intp), np.ones(1), np.array([0.4 * RIGHT.fixed_ms]))
     assert aim.largest_gain(met, np.zeros((0, UNITS), np.intp), seen, seed=9, volume=True) not in seen

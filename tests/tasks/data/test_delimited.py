@@ -152,7 +152,7 @@ def test_what_may_not_be_meant_is_said(tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING):
         columns(tmp_path / "a.csv", 'text,label\n"a,1\nb,0\nc",1\n')
         columns(tmp_path / "a.tsv", 'text\tlabel\n"a"\t1\n"b"\t0\n')
-    said = [one.getMessage() for one in caplog.records]
+    said = [record.getMessage() for record in caplog.records]
     assert "a.csv: 3 lines are 1 rows, as quoted cells hold line breaks" in said[0]
     assert "a.tsv: a tsv has no quoting, so the quotes around 2 cells are text" in said[1]
 
