@@ -4,7 +4,7 @@
 
 ROWS.json holds texts, labels and the tokens a row is cut at. Prints a line of JSON for each folder: its
 accuracy on these rows in percent, as measured and with the runtime's own settings, and which of the heavy
-packages were there. `exports.py` calls it.
+packages were there. `benchmarks.exports` calls it.
 """
 
 import importlib.util

@@ -46,8 +46,8 @@ def check_stitched(stitched: Stitched) -> None:
             )
         if is_embedding and weight.storage not in OF_EMBEDDINGS:
             raise AutopruneError(
-                f"target compressed-tensors cannot store the embedding {path} with {weight.bits} bits, but with "
-                "8, 16 or 32. Search with this target, or export to openvino or packed"
+                f"target compressed-tensors cannot store the embedding {path} with {weight.bits} bits, but "
+                "with 8, 16 or 32. Search with this target, or export to openvino or packed"
             )
 
 
