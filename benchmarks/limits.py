@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from autoprune.cli.options import DEMO_DEFAULTS
 from autoprune.compress.stitch import stitch
 from autoprune.core.progress import Progress
 from autoprune.evaluation.measure import time_interleaved
@@ -32,7 +31,7 @@ from autoprune.evaluation.worker import make_worker
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.pipeline.measured_costs import build_library, measured_costs, time_original
 from autoprune.pipeline.prepare import Prepared, prepare
-from autoprune.run.config import Config
+from autoprune.run.config import DEMO_DEFAULTS, Config
 from autoprune.search.solver.mckp import Problem, solve
 from autoprune.space.levels import Candidate, Level
 from autoprune.targets import size_on_disk

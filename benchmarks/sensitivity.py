@@ -26,7 +26,6 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from autoprune.cli.options import DEMO_DEFAULTS
 from autoprune.compress.statistics import Statistics
 from autoprune.compress.stitch import stitch
 from autoprune.core.progress import Progress
@@ -36,7 +35,7 @@ from autoprune.evaluation.worker import make_worker
 from autoprune.models.unit import Unit
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.pipeline.prepare import prepare
-from autoprune.run.config import Config
+from autoprune.run.config import DEMO_DEFAULTS, Config
 from autoprune.search.baselines import warm_starts
 from autoprune.sensitivity.fisher_scores import measure_sensitivity
 from autoprune.sensitivity.weight_changes import Lookup, weight_changes

@@ -17,14 +17,13 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from autoprune.cli.options import DEMO_DEFAULTS
 from autoprune.compress.stitch import stitch
 from autoprune.core.progress import Progress
 from autoprune.evaluation.measure import time_interleaved
 from autoprune.evaluation.worker import make_worker
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.pipeline.prepare import prepare
-from autoprune.run.config import Config
+from autoprune.run.config import DEMO_DEFAULTS, Config
 from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.targets import size_on_disk
 

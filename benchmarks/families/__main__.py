@@ -3,8 +3,8 @@
     python -m benchmarks.families [NAME...] [--work FOLDER] [--trials N] [--workers N] [-o FILE.json]
 
 NAME is one of those that `--help` lists; without any, all. Runs lie in the work folder and are gone on with,
-or read again where they are finished. Models and data are made by `harness/models.py`. Latency is the run's own, in
-turn with the original: nothing else should run meanwhile. Exits 1 where a claim does not hold.
+or read again where they are finished. Models and data are made by `harness/models.py`. Latency is the
+run's own, in turn with the original: nothing else should run meanwhile. Exits 1 where a claim does not hold.
 """
 
 from __future__ import annotations

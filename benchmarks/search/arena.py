@@ -21,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from autoprune.cli.options import DEMO_DEFAULTS
 from autoprune.compress.library_folder import VERSION as LIBRARY_VERSION
 from autoprune.compress.stitch import stitch
 from autoprune.compress.surgery import replace_
@@ -32,7 +31,7 @@ from autoprune.evaluation.worker import make_worker
 from autoprune.models.units import search_space
 from autoprune.pipeline.inputs import Inputs, read_inputs
 from autoprune.pipeline.prepare import prepare
-from autoprune.run.config import Config
+from autoprune.run.config import DEMO_DEFAULTS, Config
 from autoprune.sensitivity.fisher_scores import measure_sensitivity
 from autoprune.space.costs import Costs
 from autoprune.space.levels import UNTOUCHED, Candidate, Level, SearchSpace

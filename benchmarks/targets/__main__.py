@@ -33,10 +33,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 warnings.filterwarnings("ignore", category=FutureWarning)
 
-from autoprune.cli.options import DEMO_DEFAULTS
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import write_json
-from autoprune.run.config import Config
+from autoprune.run.config import DEMO_DEFAULTS, Config
 from autoprune.targets import NAMES
 from autoprune.tasks.task import Task
 from benchmarks.harness.claim import Claim

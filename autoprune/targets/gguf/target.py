@@ -167,6 +167,7 @@ def _check_levels(stitched: Stitched) -> None:
             continue
         if weight.bits != 4 or weight.group_size % BLOCK:
             raise AutopruneError(
-                f"target gguf cannot store {path} with {weight.bits} bits in groups of {weight.group_size}: it "
-                f"has 4 bits in groups of a multiple of {BLOCK}, 8 with 8-bit activations, 16 and 32. {elsewhere}"
+                f"target gguf cannot store {path} with {weight.bits} bits in groups of {weight.group_size}: "
+                f"it has 4 bits in groups of a multiple of {BLOCK}, 8 with 8-bit activations, 16 and 32. "
+                f"{elsewhere}"
             )

@@ -1,0 +1,1 @@
+"""Does our search find more than others, at equal trials and at equal time?"""
