@@ -15,8 +15,7 @@ demo: $(VENV)/.demo
 # The packages that do without torch, and neither Ray nor a browser: a minute.
 FAST := core space tasks workers search run report
 test-fast: $(VENV)/.dev
-	$(BIN)/python -m pytest --without-torch -m "not (ray or browser or slow or demo or gpu)" \
-	  $(FAST:%=autoprune/%) $(wildcard $(FAST:%=tests/%))
+	$(BIN)/python -m pytest --fast -m "not (ray or browser or slow or demo or gpu)" $(FAST:%=autoprune/%) tests
 
 test: $(VENV)/.demo $(VENV)/.dev
 	$(BIN)/python -m pytest

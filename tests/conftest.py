@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,14 +16,42 @@ if TYPE_CHECKING:
 FAMILIES = ("bert", "distilbert")
 
 
+HEAVY = re.compile(
+    r"^(import|from) (torch|ray|transformers|openvino|onnx|safetensors"
+    r"|autoprune\.(cli|models|compress|sensitivity|targets|evaluation|pipeline|inspection|export\.(artifact|from_run|validate|original|recorded_rows|trial_record))"
+    r"|tests\.support\.(tiny|tiny_search|families|made_run|targets|bare_runtime))\b",
+    re.MULTILINE,
+)
+"""Imports that take seconds: what makes a file of tests one that the fast tests leave out."""
+
+MARKS = {"browser": "browser", "local_ray": "ray", "cluster": "ray"}
+"""Markers of the tests that use a fixture."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--without-torch", action="store_true", help="Fail where a test imports torch or Ray.")
+    parser.addoption("--fast", action="store_true", help="Only files that do without torch and Ray.")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out, of the fast tests, files that import what takes seconds."""
+    if not config.getoption("--fast") or collection_path.suffix != ".py":
+        return None
+    return True if HEAVY.search(collection_path.read_text(encoding="utf-8")) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that uses a browser or a Ray has its marker."""
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if fixture in MARKS:
+                item.add_marker(MARKS[fixture])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """The fast tests stay fast: none of them may import what takes seconds."""
     heavy = sorted({"torch", "transformers", "ray", "openvino"} & sys.modules.keys())
-    if session.config.getoption("--without-torch") and heavy:
+    if session.config.getoption("--fast") and heavy:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         print(f"\nthe fast tests imported {', '.join(heavy)}")
 

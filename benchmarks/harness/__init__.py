@@ -1,1 +1,1 @@
-"""What all benchmarks share: claims, the command line, real models and data, a process with a runtime alone."""
+"""What all benchmarks share: claims, the command line, real models and data, a runtime alone."""
