@@ -38,7 +38,9 @@ _PATTERNS = (
         r"(?P<secret>[^\s/?#\"<>]+)(?P<after>@)",
         re.I,
     ),
-    re.compile(rf"(?P<before>[?&](?:{_NAMES})=)(?P<secret>[^\s&#\"'<>]+)(?P<after>)", re.I),
+    re.compile(
+        rf"(?P<before>[?&](?:{_NAMES})=)(?P<secret>(?!\*\*\*(?![a-z\d]))[^\s&#\"'<>]+)(?P<after>)", re.I
+    ),
     re.compile(
         r"(?P<before>(?<![A-Za-z\d]))(?P<secret>hf_[A-Za-z\d]{20,}|gh[opsu]_[A-Za-z\d]{20,}"
         r"|github_pat_\w{20,})(?P<after>)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy
+import sqlalchemy.orm
 from database_server import ENCODED, PASSWORD, postgresql
 from test_study import SPACE, repair, result
 from tiny_search import OPTIONS, autoprune, command, environment, write_inputs
 
 from autoprune.errors import AutopruneError
+from autoprune.front import Trial
 from autoprune.run import RUN, Config, RunFolder
 from autoprune.search import _expected
 from autoprune.study import Study
@@ -158,10 +160,9 @@ def opened(url: str, name: str, seed: int, **more: Any) -> Study:
     )
 
 
-def test_what_is_written_is_read_back_by_its_own_number(url: str, tmp_path: Path) -> None:
-    """Even where two drivers write into one study, as of a folder that was copied."""
-    both = [opened(url, f"both-{tmp_path.name}", seed) for seed in range(2)]
-    wrong: list[object] = []
+def drive_at_once(studies: Sequence[Study]) -> None:
+    """Thirty trials of each, by a thread of its own; each is read back as it was told."""
+    wrong: list[Trial] = []
 
     def drive(study: Study) -> None:
         for _ in range(30):
@@ -170,14 +171,36 @@ def test_what_is_written_is_read_back_by_its_own_number(url: str, tmp_path: Path
             done = study.tell(asked.token, told)
             wrong.extend([done] if done.candidate != told.candidate else [])
 
-    threads = [threading.Thread(target=drive, args=[one]) for one in both]
+    threads = [threading.Thread(target=drive, args=[one]) for one in studies]
     for one in threads:
         one.start()
     for one in threads:
         one.join()
     assert wrong == []
+
+
+def test_what_is_written_is_read_back_by_its_own_number(url: str, tmp_path: Path) -> None:
+    """Even where two drivers write into one study, as of a folder that was copied."""
+    both = first, second = [opened(url, f"both-{tmp_path.name}", seed) for seed in range(2)]
+    theirs: list[Trial] = []
+
+    def write_between(session: sqlalchemy.orm.Session) -> None:
+        """What another driver may do at any time: it writes when the first's trial is in the database."""
+        if session.get_bind() is first._kept.engine and not theirs:
+            theirs.append(Trial(0, SPACE.untouched(), failure="theirs"))
+            theirs.append(second.add(theirs[0]))
+
+    asked = first.ask()
+    sqlalchemy.event.listen(sqlalchemy.orm.Session, "after_commit", write_between)
+    try:
+        done = first.tell(asked.token, result(asked.candidate))
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.orm.Session, "after_commit", write_between)
+    assert (done.number, done.candidate, done.failure) == (0, asked.candidate, None)
+    assert (theirs[1].number, theirs[1].failure) == (1, "theirs")
+    drive_at_once(both)
     numbers = [trial.number for one in both for trial in one.trials()]
-    assert sorted(numbers) == list(range(60))
+    assert sorted(numbers) == list(range(62))
     for one in both:
         one.close()
 
