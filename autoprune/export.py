@@ -28,7 +28,7 @@ from autoprune.run import FRONT, RUN, Config, RunFolder, located, read_record
 from autoprune.rungs import RUNG_STEPS
 from autoprune.scrub import scrub_and_say
 from autoprune.search import answer, remake
-from autoprune.sizes import EMPTY
+from autoprune.sizes import EMPTY, SIZES_VERSION
 from autoprune.space import FLOAT_BITS, UNTOUCHED, Level
 from autoprune.targets import NAMES, Target, get_target, kept_at, size_on_disk
 from autoprune.targets.packed import PLAIN, read_packed
@@ -115,11 +115,9 @@ def export(
     about |= _predicted(
         source, get_target(target), example, units, levels, key=run.get("library_key"), builder=builder
     )
-    if target == config.target:
-        about["predicted_size_bytes"] = trial["predicted_size_bytes"]
-    elif unknown or any(level.ratio == EMPTY for level in levels.values()):
-        why = unknown or f"what is left of emptied layers was measured on {config.target} alone"
-        about |= {"predicted_size_bytes": None, "not_predicted": why}
+    if unknown or any(level.ratio == EMPTY for level in levels.values()):
+        is_same = front["run"].get("sizes_version") == SIZES_VERSION
+        about |= _recorded(trial, config.target, target, is_same=is_same, unknown=unknown)
     with written_whole(folder) as temporary:
         write_artifact(
             read_packed(source, builder=builder), temporary, target=target, tokenizer=path / "tokenizer",
@@ -261,6 +259,24 @@ def _predicted(
         by_unit[name] = target.size_bytes(unit, kept_at(target, levels[name]) or levels[name])
         size += by_unit[name] - target.size_bytes(unit, UNTOUCHED)
     return {"predicted_size_bytes": size, "unit_bytes": by_unit}
+
+
+def _recorded(
+    trial: Mapping[str, Any], searched: str, target: str, *, is_same: bool, unknown: str
+) -> dict[str, Any]:
+    """The bytes that the search predicted, or why they say nothing of this export.
+
+    Args:
+        searched: the target of the search.
+        is_same: whether targets still save the same model in the same bytes.
+        unknown: why nothing else is known of the units.
+    """
+    if target == searched and is_same:
+        return {"predicted_size_bytes": trial["predicted_size_bytes"]}
+    why = unknown or f"what is left of emptied layers was measured on {searched} alone"
+    if target == searched:
+        why = f"the search predicted bytes as an older autoprune stored them for {target}"
+    return {"predicted_size_bytes": None, "not_predicted": why}
 
 
 # ---- whether it is true -------------------------------------------------------------------------

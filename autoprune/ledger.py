@@ -25,6 +25,7 @@ from autoprune.redaction import redacted
 from autoprune.report import write_csv, write_report
 from autoprune.run import FRONT, SENSITIVITY, Config, RunFolder, Standing, standing
 from autoprune.schedule import is_candidate
+from autoprune.sizes import SIZES_VERSION
 from autoprune.space import INTEGER, Candidate
 from autoprune.study import Study
 from autoprune.targets import get_target, is_fast
@@ -220,6 +221,7 @@ class Ledger:
             "space": inputs.space_name,
             "labels": list(task.label_names),
             "parts": parts_of(self.prepared.model),
+            "sizes_version": SIZES_VERSION,
         }
         kinds = {unit.name: unit.kind for unit in self.prepared.setting.units}
         self.run.note(facts=facts, kinds=kinds, library_key=self.prepared.setting.key)

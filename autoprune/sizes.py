@@ -25,7 +25,7 @@ from autoprune.units import Unit
 from autoprune.variants import matrix_of
 from autoprune.vocabulary import whole
 
-SIZES_VERSION = 3
+SIZES_VERSION = 4
 """Raised when a target saves the same model in other bytes."""
 
 EMPTY = 1.0

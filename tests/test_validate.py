@@ -24,6 +24,7 @@ from autoprune import cli
 from autoprune.artifact import ABOUT, CARD, read_about, runtime_of
 from autoprune.checks import bench_checks, export_checks, failed
 from autoprune.errors import AutopruneError, ValidationError
+from autoprune.export import _recorded
 from autoprune.files import file_hash
 from autoprune.inputs import read_inputs
 from autoprune.measure import DefaultRun, Timing
@@ -179,6 +180,25 @@ def test_coded_storage_is_checked_pushed_and_says_how_long_it_takes_to_load(
     assert "Pushed:" in done.stdout
 
 
+def test_a_run_of_before_is_held_against_the_bytes_that_are_stored_now(run: Path, tmp_path: Path) -> None:
+    """A target may store the same model in other bytes than when the search predicted them."""
+    old = Path(shutil.copytree(run, tmp_path / "run"))
+    edited(old / RUN, lambda about: about["config"].update(target="openvino"))
+    edited(old / FRONT, lambda about: about["trials"][0].update(predicted_size_bytes=1000))
+    done = invoke("export", old, "-o", tmp_path / "out", "-q")
+    assert done.exit_code == 0, done.output
+    assert "bytes     ok" in done.stdout
+
+
+def test_bytes_of_emptied_layers_are_those_of_the_search_or_not_predicted() -> None:
+    trial = {"predicted_size_bytes": 1000}
+    assert _recorded(trial, "onnx", "onnx", is_same=True, unknown="") == trial
+    for target, is_same, why in (("onnx", False, "as an older autoprune"), ("packed", True, "on onnx alone")):
+        said = _recorded(trial, "onnx", target, is_same=is_same, unknown="")
+        assert said["predicted_size_bytes"] is None
+        assert why in said["not_predicted"]
+
+
 def test_without_its_data_a_model_is_checked_as_far_as_it_can_be(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,12 +245,11 @@ def test_one_that_ends_its_runtime_where_nobody_sets_anything_fails_with_one_mes
     import openvino
 
     graph = openvino.Core().read_model(copied / "model.xml")
-    widened = [node for node in graph.get_ops() if node.get_type_name() == "Convert"]
-    for node in widened:
-        if node.input_value(0).get_element_type() == openvino.Type.u2:
+    for node in graph.get_ops():
+        if node.get_type_name() == "Convert" and node.get_output_element_type(0) == openvino.Type.u4:
             node.output(0).replace(node.input_value(0))
     openvino.save_model(graph, copied / "old.xml", compress_to_fp16=False)
-    del graph, widened, node
+    del graph, node
     for name in ("model.xml", "model.bin"):
         (copied / f"old{Path(name).suffix}").replace(copied / name)
     edited(

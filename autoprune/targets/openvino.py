@@ -57,7 +57,7 @@ PRECISIONS = {"bf16": "bfloat16", "f16": "float16"}
 _XML_BYTES = {16: 367, 32: 0}
 """Text of the extra operations of one weight in the graph file, measured (OpenVINO 2026.4)."""
 _XML_INTEGER_BYTES, _XML_ACTIVATIONS_BYTES = 3880, 2950
-_XML_TWO_BITS_BYTES = 870
+_XML_TWO_BITS_BYTES = 430
 """What there is more of it where codes of 2 bits become codes of 4."""
 _XML_KERNEL_BYTES: dict[Width, int] = {32: 0, 16: 93, INTEGER: 850}
 """What there is more of a convolution's at a width."""

@@ -170,6 +170,7 @@ def integer_pattern(integers: Integers, shape: list[int]) -> Any:
     o, i = integers.codes.shape
     g = integers.scale.shape[1]
     codes = _packed(integers.codes.numpy(), (o, g, i // g), integers.bits)
+    codes = op.convert(codes, "u4") if integers.bits == 2 else codes
     zero = _packed(integers.zero.numpy(), (o, g, 1), integers.bits)
     scale = op.constant(integers.scale.numpy().reshape(o, g, 1))
     centred = op.subtract(op.convert(codes, "f16"), op.convert(zero, "f16"))
@@ -195,12 +196,10 @@ def half_pattern(weight: NDArray[np.float32]) -> Any:
 
 
 def _packed(codes: NDArray[np.uint8], shape: tuple[int, ...], bits: int) -> Any:
-    """Unsigned integers that are stored with `bits` bits: a constant, and what makes 4 bits of 2."""
+    """A constant of unsigned integers of `bits` bits."""
     import openvino as ov
-    from openvino import opset13 as op
 
     kinds = {2: ov.Type.u2, 3: ov.Type.u3, 4: ov.Type.u4, 6: ov.Type.u6, 8: ov.Type.u8}
     packed = np.ascontiguousarray(pack_openvino(codes, bits))
     # Not shared: the constant would outlive the array it points into.
-    constant = ov.op.Constant(ov.Tensor(packed, list(shape), kinds[bits]), shared_memory=False)
-    return op.convert(constant, "u4") if bits == 2 else constant
+    return ov.op.Constant(ov.Tensor(packed, list(shape), kinds[bits]), shared_memory=False)
