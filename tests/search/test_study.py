@@ -62,7 +62,7 @@ def repair(candidate: Candidate, seen: AbstractSet[Candidate], seed: int) -> Can
     draw = random.Random(seed)
     while candidate in seen or size_of(candidate) > BUDGET_BYTES:
         unit = draw.choice(SPACE.units)
-        level = Level(draw.choice(unit.ratios), draw.choice(unit.storages))
+        level = Level(draw.choice(unit.ratios), draw.choice(unit.storages[::-1]))  # as was recorded
         candidate = candidate.with_level(unit.unit, level)
     return candidate
 
