@@ -160,8 +160,9 @@ def test_another_budget_is_answered_without_a_search(run: Finished, tmp_path: Pa
     size = sum((tmp_path / "six" / name).stat().st_size for name in ("model.xml", "model.bin"))
     trials = stored(run.folder)
     assert size <= 6_000_000
-    assert size in {trial.values[0] for trial in trials if trial.values}
-    assert any(5_800_000 <= trial.values[0] <= 6_000_000 for trial in trials if trial.values)
+    sizes = [trial.values[0] for trial in trials if trial.values]
+    assert any(size == pytest.approx(other, rel=0.005) for other in sizes)
+    assert any(5_800_000 <= other <= 6_000_000 for other in sizes)  # the solver's answer
     assert len(trials) <= before + 1
 
 
