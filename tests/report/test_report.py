@@ -648,6 +648,7 @@ def test_embedded_json_is_inert() -> None:
     assert json.loads(text) == {"</script>": "<!-- & \u2028\u2029"}
 
 
+@pytest.mark.slow
 def test_five_hundred_trials_fit(tmp_path: Path) -> None:
     for units in (15, 151):
         write_report(climbed(synthetic(500, units)), tmp_path / "report.html")

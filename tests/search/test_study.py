@@ -153,6 +153,7 @@ def uncut(sampler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 class TestContract:
     """What holds for every sampler."""
 
@@ -198,6 +199,7 @@ class TestContract:
         assert len(set(found)) == TRIALS + 3
 
 
+@pytest.mark.slow
 class TestNsga2:
     """Its generations must outlive a cut, and count warm starts."""
 
@@ -226,6 +228,7 @@ class TestNsga2:
         assert [trial.candidate for trial in open_study(tmp_path / "cut.db").trials()] == uncut
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tpe", OURS])
 def test_it_learns_from_what_was_evaluated(name: str, tmp_path: Path) -> None:
     """Once it has a model, a sampler proposes more accurate ones than chance does."""
@@ -239,6 +242,7 @@ def test_it_learns_from_what_was_evaluated(name: str, tmp_path: Path) -> None:
     assert accuracy(name) > accuracy("random")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "times"), [("tpe", 2), (OURS, 4)])
 def test_kill_loses_no_told_trial(tmp_path: Path, sampler: str, times: int) -> None:
     """SIGKILL at any time: all that was told is there, nothing is RUNNING."""
@@ -540,6 +544,7 @@ def test_a_driver_killed_at_the_first_moment(tmp_path: Path) -> None:
         assert run(open_study(tmp_path / name), 2) == run(open_study(tmp_path / "whole.db"), 2)
 
 
+@pytest.mark.slow
 def test_the_study_imports_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\nfrom tests.search import test_study\n"

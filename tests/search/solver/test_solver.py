@@ -357,6 +357,7 @@ def test_a_large_front_is_near_its_bound(seed: int) -> None:
     assert over.max() < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ms_share", [None, 0.35, 0.6])
 def test_large_answers_are_those_of_a_solver_of_integer_programs(ms_share: float | None) -> None:
     """Sizes within four decades. Where both limits bind, near no damage, a front may be 5 % above."""
