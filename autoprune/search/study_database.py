@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,8 @@ LOCK_SECONDS = 30.0
 
 OPENING_ERRORS = (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, OptunaError, ImportError, RuntimeError)
 """What opening a database may raise; the last two: no driver, and a schema of another Optuna."""
+
+OPENING_ATTEMPTS = 5
 
 
 def database_url(path: Path, storage: str | None) -> tuple[sqlalchemy.URL, str]:
@@ -50,7 +53,22 @@ def open_storage(url: sqlalchemy.URL, where: str) -> optuna.storages.RDBStorage:
         _check_file(where)
         options["creator"] = lambda: _connect(where)
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    return optuna.storages.RDBStorage(text, engine_kwargs=options)
+    for attempt in range(1, OPENING_ATTEMPTS + 1):
+        try:
+            return optuna.storages.RDBStorage(text, engine_kwargs=options)
+        except sqlalchemy.exc.DBAPIError as error:
+            if attempt == OPENING_ATTEMPTS or not _was_made_meanwhile(error):
+                raise
+            time.sleep(0.1)
+    raise AssertionError("unreachable")
+
+
+def _was_made_meanwhile(error: sqlalchemy.exc.DBAPIError) -> bool:
+    """Whether another driver made the tables at the same time; at the next attempt they are there.
+
+    Optuna looks first and then makes, and nothing holds the others back meanwhile.
+    """
+    return isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(error)
 
 
 def open_study(

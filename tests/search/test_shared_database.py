@@ -16,6 +16,7 @@ import sqlalchemy
 import sqlalchemy.orm
 
 from autoprune.core.errors import AutopruneError
+from autoprune.pipeline.start import expected_study
 from autoprune.run.config import Config
 from autoprune.run.folder import RUN, RunFolder
 from autoprune.search.samplers import make_proposer
@@ -43,6 +44,15 @@ class Shared:
 def server() -> Iterator[str]:
     with postgresql() as address:
         yield f"postgresql+psycopg://me:{ENCODED}@{address}"
+
+
+def make_database(server: str, name: str) -> str:
+    """The URL of a new, empty database beside the server's first."""
+    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return f"{server.rpartition('/')[0]}/{name}"
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +149,7 @@ def test_each_run_has_a_study_with_its_id_and_its_own_trials_alone(shared: Share
 
 
 def test_a_run_whose_study_is_gone_is_told(shared: Shared, server: str) -> None:
-    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text("CREATE DATABASE empty"))
-    engine.dispose()
-    empty = server.rpartition("/")[0] + "/empty"
+    empty = make_database(server, "empty")
     done = autoprune(
         ["resume", shared.runs[1], "--storage", empty], cwd=shared.base, env=shared.environment, code=2
     )
@@ -151,8 +157,13 @@ def test_a_run_whose_study_is_gone_is_told(shared: Shared, server: str) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, backend: str, tmp_path: Path) -> str:
+    if backend == "sqlite":
         return f"sqlite:///{tmp_path}/shared.db"
     return str(request.getfixturevalue("server"))
 
@@ -207,11 +218,36 @@ def test_what_is_written_is_read_back_by_its_own_number(url: str, tmp_path: Path
         one.close()
 
 
+def test_drivers_that_meet_in_an_empty_database_all_open_it(
+    request: pytest.FixtureRequest, backend: str, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/new.db"
+    if backend == "postgresql":
+        url = make_database(request.getfixturevalue("server"), "new")
+    together = threading.Barrier(6)
+    names: list[str] = []
+
+    def drive(seed: int) -> None:
+        together.wait()
+        study = opened(url, f"run-{seed}", seed)
+        asked = study.ask()
+        study.tell(asked.token, result(asked.candidate))
+        names.append(f"run-{seed}")
+        study.close()
+
+    threads = [threading.Thread(target=drive, args=[seed]) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(names) == [f"run-{seed}" for seed in range(6)]
+
+
 def test_a_new_search_goes_on_with_no_study_that_is_there(url: str, tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", Config(storage=url), "")
-    assert _expected(run) == "absent"
+    assert expected_study(run) == "absent"
     name = run.study_name()
-    first = opened(url, name, 0, expect=_expected(run))
+    first = opened(url, name, 0, expect=expected_study(run))
     asked = first.ask()
     first.tell(asked.token, result(asked.candidate))
     first.close()
@@ -221,7 +257,7 @@ def test_a_new_search_goes_on_with_no_study_that_is_there(url: str, tmp_path: Pa
     assert ENCODED not in str(caught.value)
     run.close()
     again = RunFolder.open(run.path, url)
-    kept = opened(url, again.study_name(), 0, expect=_expected(again))
+    kept = opened(url, again.study_name(), 0, expect=expected_study(again))
     assert [trial.candidate for trial in kept.trials()] == [asked.candidate]
     kept.close()
     again.close()
@@ -238,7 +274,7 @@ def test_a_run_of_before_there_were_ids_keeps_its_study(url: str, tmp_path: Path
     kept.close()
     again = RunFolder.open(run.path, url)
     assert again.study_name() == run.path.name
-    taken_up = opened(url, again.study_name(), 0, expect=_expected(again))
+    taken_up = opened(url, again.study_name(), 0, expect=expected_study(again))
     assert len(taken_up.trials()) == 1
     taken_up.close()
     again.close()
