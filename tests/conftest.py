@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +30,11 @@ HEAVY = re.compile(
 MARKS = {"browser": "browser", "local_ray": "ray", "cluster": "ray"}
 """Markers of the tests that use a fixture."""
 
+LONGEST = ("tests/end_to_end/", "tests/search/test_shared_database.py", "tests/workers/")
+"""Files that take minutes, the longest first."""
+
+MEMORY, ROOM_BYTES = Path("/dev/shm"), 4_000_000_000
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="Only files that do without torch and Ray.")
@@ -41,16 +49,32 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that uses a browser or a Ray has its marker."""
+    """A test that uses a browser or a Ray has its marker. The longest files come first.
+
+    Processes that share the tests take whole files in this order, so that none is left with a long one.
+    """
     for item in items:
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in MARKS:
                 item.add_marker(MARKS[fixture])
+    items.sort(key=lambda item: next((k for k, part in enumerate(LONGEST) if part in item.nodeid), len(LONGEST)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Temporary folders in memory, where there is room: a study waits for the disk at each trial."""
+    is_first = not hasattr(config, "workerinput")
+    if is_first and config.option.basetemp is None and _free_bytes(MEMORY) > ROOM_BYTES:
+        config.option.basetemp = tempfile.mkdtemp(prefix="pytest-", dir=MEMORY)
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Say what the fast tests imported that takes seconds: they are to do without."""
-    heavy = sorted({"torch", "transformers", "ray", "openvino"} & sys.modules.keys())
+    heavy = sorted({"torch", "ray", "openvino"} & sys.modules.keys())
     if session.config.getoption("--fast") and heavy:
         print(f"\nthe fast tests imported {', '.join(heavy)}")
 
