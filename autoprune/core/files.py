@@ -38,11 +38,11 @@ def full_disk(error: BaseException | None) -> BaseException | None:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, keep: bool = False) -> Iterator[Path]:
     """A temporary name beside `path` to write to; renamed to it at the end, removed on error.
 
     Works for a file and for a folder. A folder that is already there is kept and the new one
-    dropped: content-addressed folders are equal, whoever writes first.
+    dropped: content-addressed folders are equal, whoever writes first. So is a file with `keep`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -55,7 +55,7 @@ def written_whole(path: Path) -> Iterator[Path]:
             except OSError:
                 if not path.is_dir():
                     raise
-        else:
+        elif not keep or not _linked(temporary, path):
             os.replace(temporary, path)
     except Exception as error:
         if full_disk(error) is not None:  # a write that fails does not say of which file
@@ -63,6 +63,17 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def _linked(file: Path, path: Path) -> bool:
+    """Give a file the name `path` as well, or keep what has it; whether the disk has such second names."""
+    try:
+        os.link(file, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        return False
+    return True
 
 
 def write_json(path: Path, data: object) -> None:
