@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
-from torch import nn
+from torch import Tensor, nn
 
 from autoprune.compress.statistics import Statistics, calibrate
-from autoprune.core.cache import cache_folder, content_key
+from autoprune.core.cache import DiskCache, cache_folder, content_key
 from autoprune.core.files import write_json, written_whole
 from autoprune.core.progress import Progress
 from autoprune.evaluation import teacher
@@ -48,8 +49,10 @@ PLACED_ROWS, PLACED_CALIBRATION, PLACED_TRAINING = 32, 96, 160
 """The same where each row has an answer at many places; most rows to calibrate on there, and least to train
 on and to guard with. A language model has a hundred answers a row."""
 
-TEACHER_VERSION, VERSION = 2, 3
-"""Raised when a cached teacher, or its statistics and logits, would come out differently."""
+VERSION = 3
+"""Raised when a teacher's statistics or answers would come out differently."""
+
+_TEACHERS = DiskCache("teachers", 2)
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,8 @@ def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Mod
         return loaded.model, task
     recipe = teacher.FitRecipe(epochs=config.teacher_epochs, learning_rate=config.teacher_rate)
     model: Any = loaded.model
-    key = content_key(
-        TEACHER_VERSION, weights_hash(model.state_dict()), loaded.architecture.identity(),
-        inputs.encoded_hash, asdict(recipe), config.seed,
-    )  # fmt: skip
-    path = cache_folder() / "teachers" / key
-    if not path.is_dir():
+
+    def fitted() -> dict[str, Tensor]:
         with progress.bar("Fitting the teacher: the model has no trained head for this task", 1) as bar:
             teacher.fit(
                 model,
@@ -133,13 +132,18 @@ def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Mod
                 seed=config.seed,
                 on_step=lambda step, steps, loss: bar(step, f"loss {loss:.3f}", steps),
             )
-        if task.label_names:
-            teacher.name_labels(model, task.label_names)
-        with written_whole(path) as temporary:
-            temporary.mkdir()
-            save_torch(state_of(model), temporary / WEIGHTS)
-            write_json(temporary / "labels.json", {"label_names": task.label_names})
-    load_state_(model, load_torch(path / WEIGHTS))
+        return state_of(model)
+
+    def save(state: dict[str, Tensor], folder: Path) -> None:
+        save_torch(state, folder / WEIGHTS)
+        write_json(folder / "labels.json", {"label_names": task.label_names})
+
+    parts = [
+        weights_hash(model.state_dict()), loaded.architecture.identity(),
+        inputs.encoded_hash, asdict(recipe), config.seed,
+    ]  # fmt: skip
+    state = _TEACHERS.get(parts, make=fitted, save=save, load=lambda folder: load_torch(folder / WEIGHTS))
+    load_state_(model, state)
     if task.label_names:
         teacher.name_labels(model, task.label_names)
     return model, task
