@@ -53,6 +53,7 @@ VERSION = 3
 """Raised when a teacher's statistics or answers would come out differently."""
 
 _TEACHERS = DiskCache("teachers", 2)
+_STATISTICS = DiskCache("statistics", VERSION, ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -167,19 +168,21 @@ def _statistics(
         {weight.path: weight.tied for weight in weights if weight.tied},
     )
     told = ["fisher"] if any(unit.is_looked_up for unit in units) else []
-    name = content_key(key, paths, tied, *told)
-    path = cache_folder() / "statistics" / f"{name}.safetensors"
     rows = (
         min(config.calibration_rows, PLACED_CALIBRATION)
         if task.kind.answers_each_token
         else config.calibration_rows
     )
-    if not path.is_file():
+
+    def arrays() -> dict[str, NDArray[np.float32]]:
         with progress.bar(f"Calibrating on {rows} rows", 1):
             made = calibrate(model, paths, task, task.train, rows=rows, seed=config.seed, tied=tied)
-        arrays = {f"{where}:{k}": x for where, one in made.items() for k, x in one.arrays().items()}
-        with written_whole(path) as temporary:
-            save_file(arrays, temporary)
+        return {f"{where}:{k}": x for where, one in made.items() for k, x in one.arrays().items()}
+
+    return _STATISTICS.get([key, paths, tied, *told], make=arrays, save=save_file, load=_read_statistics)
+
+
+def _read_statistics(path: Path) -> dict[str, Statistics]:
     by_path: dict[str, dict[str, NDArray[np.float32]]] = {}
     for name, array in load_file(path).items():
         where, _, part = name.rpartition(":")
