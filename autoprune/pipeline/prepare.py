@@ -19,8 +19,8 @@ from safetensors.torch import save_file as save_torch
 from torch import Tensor, nn
 
 from autoprune.compress.statistics import Statistics, calibrate
-from autoprune.core.cache import DiskCache, cache_folder, content_key
-from autoprune.core.files import write_json, written_whole
+from autoprune.core.cache import DiskCache, content_key
+from autoprune.core.files import write_json
 from autoprune.core.progress import Progress
 from autoprune.evaluation import teacher
 from autoprune.evaluation.finetune import Recipe
@@ -54,6 +54,7 @@ VERSION = 3
 
 _TEACHERS = DiskCache("teachers", 2)
 _STATISTICS = DiskCache("statistics", VERSION, ".safetensors")
+_ANSWERS = DiskCache("answers", VERSION, ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -231,18 +232,21 @@ def _with_counts(
     return statistics
 
 
-def _answers(model: nn.Module, task: Task, name: str, progress: Progress) -> dict[str, Answers]:
+def _answers(model: nn.Module, task: Task, key: str, progress: Progress) -> dict[str, Answers]:
     """What the teacher answers to the fine-tuning rows and on validation, cached."""
-    path = cache_folder() / "answers" / f"{name}.safetensors"
     parts = ("train", "validation")
-    if not path.is_file():
+
+    def arrays() -> dict[str, NDArray[Any]]:
         run = torch_runner(model, task.kind)
         with progress.bar("Teacher's answers", 1):
             made = {part: teacher_answers(run, task, getattr(task, part)) for part in parts}
-        with written_whole(path) as temporary:
-            save_file({k: x for part in parts for k, x in _arrays(part, made[part]).items()}, temporary)
-    arrays = load_file(path)
-    return {part: _from_arrays(part, arrays) for part in parts}
+        return {k: x for part in parts for k, x in _arrays(part, made[part]).items()}
+
+    def read(path: Path) -> dict[str, Answers]:
+        arrays = load_file(path)
+        return {part: _from_arrays(part, arrays) for part in parts}
+
+    return _ANSWERS.get([key], make=arrays, save=save_file, load=read)
 
 
 def _arrays(part: str, one: Answers) -> dict[str, NDArray[Any]]:
