@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from autoprune.compress.library import LOOK_UPS
 from autoprune.compress.library_folder import VERSION as LIBRARY_VERSION
-from autoprune.core.cache import cache_folder, content_key
-from autoprune.core.files import read_json, write_json, written_whole
+from autoprune.core.cache import DiskCache, cache_folder, content_key
+from autoprune.core.files import read_json, write_json
 from autoprune.core.progress import Progress
 from autoprune.evaluation.jobs import BuildUnit, Sense, TimeCandidate, Whereabouts
 from autoprune.models.blocks import shares
@@ -26,9 +27,10 @@ from autoprune.targets.latency_table import Design, LatencyTable
 from autoprune.tasks.task import layout
 from autoprune.workers.pool import Pool, run_all
 
-SENSITIVITY_VERSION = 6
 LATENCY_VERSION = 6
 """Raised when a cached result would come out differently."""
+
+_SENSITIVITIES = DiskCache("sensitivity", 6, ".safetensors")
 
 
 def build_library(prepared: Prepared, pool: Pool, progress: Progress) -> None:
@@ -61,26 +63,23 @@ def time_original(pool: Pool) -> float:
 def _sensitivity(prepared: Prepared, pool: Pool, progress: Progress) -> Sensitivity:
     """From the cache, or measured by all workers, each for some of the units."""
     setting = prepared.setting
-    key = content_key(
-        SENSITIVITY_VERSION, LIBRARY_VERSION, setting.key, setting.sensitivity_rows, len(setting.task.train),
+
+    def arrays() -> dict[str, NDArray[np.float32]]:
+        found: list[Sensitivity] = []
+        jobs = [Sense(share) for share in shares(prepared.model, setting.units, pool.size)]
+        with progress.bar("Sensitivity of every variant", len(jobs)) as bar:
+            run_all(pool, jobs, lambda _, result: found.append(result), bar)
+        return {
+            f"{unit}|{level.ratio!r}|{level.storage.name}": np.ascontiguousarray(score)
+            for unit, table in Sensitivity.merged(found).scores.items()
+            for level, score in table.items()
+        }
+
+    parts = [
+        LIBRARY_VERSION, setting.key, setting.sensitivity_rows, len(setting.task.train),
         _described(setting.units), *[LOOK_UPS for unit in setting.units if unit.is_looked_up],
-    )  # fmt: skip
-    path = cache_folder() / "sensitivity" / f"{key}.safetensors"
-    if path.is_file():
-        return _read(load_file(path))
-    parts: list[Sensitivity] = []
-    jobs = [Sense(share) for share in shares(prepared.model, setting.units, pool.size)]
-    with progress.bar("Sensitivity of every variant", len(jobs)) as bar:
-        run_all(pool, jobs, lambda _, result: parts.append(result), bar)
-    whole = Sensitivity.merged(parts)
-    arrays = {
-        f"{unit}|{level.ratio!r}|{level.storage.name}": np.ascontiguousarray(score)
-        for unit, table in whole.scores.items()
-        for level, score in table.items()
-    }
-    with written_whole(path) as temporary:
-        save_file(arrays, temporary)
-    return whole
+    ]  # fmt: skip
+    return _SENSITIVITIES.get(parts, make=arrays, save=save_file, load=lambda path: _read(load_file(path)))
 
 
 def _described(units: Sequence[Unit]) -> list[dict[str, Any]]:

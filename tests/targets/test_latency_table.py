@@ -244,7 +244,7 @@ def measured(**changes: Any) -> LatencyTable:
 
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(measured_costs, "cache_folder", lambda: tmp_path)
+    monkeypatch.setenv("AUTOPRUNE_CACHE", str(tmp_path))
     target = SimpleNamespace(fast=FAST)
     monkeypatch.setattr(measured_costs, "get_target", lambda name: target)
     return tmp_path
