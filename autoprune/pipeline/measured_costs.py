@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from autoprune.compress.library import LOOK_UPS
 from autoprune.compress.library_folder import VERSION as LIBRARY_VERSION
-from autoprune.core.cache import DiskCache, cache_folder, content_key
+from autoprune.core.cache import DiskCache
 from autoprune.core.files import read_json, write_json
 from autoprune.core.progress import Progress
 from autoprune.evaluation.jobs import BuildUnit, Sense, TimeCandidate, Whereabouts
@@ -27,10 +28,11 @@ from autoprune.targets.latency_table import Design, LatencyTable
 from autoprune.tasks.task import layout
 from autoprune.workers.pool import Pool, run_all
 
-LATENCY_VERSION = 6
-"""Raised when a cached result would come out differently."""
-
 _SENSITIVITIES = DiskCache("sensitivity", 6, ".safetensors")
+_LATENCIES = DiskCache("latency", 6, ".json")
+
+_RATIOS = "of the original's milliseconds"
+"""What a file of latencies names its numbers, one for each probe."""
 
 
 def build_library(prepared: Prepared, pool: Pool, progress: Progress) -> None:
@@ -104,27 +106,33 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Latenc
     design = Design(setting.units, space, functools.partial(is_fast, target))
     probes = design.probes()
     machine = _timing_machine(pool)
-    key = content_key(
-        LATENCY_VERSION, machine, setting.target, versions_of(setting.target),
-        setting.architecture.identity(), setting.batch, setting.sequence,
-        layout(setting.task.timing_batch(setting.batch, setting.sequence)),
-        _described(setting.units), [[str(level) for _, level in probe.items] for probe in probes],
-    )  # fmt: skip
-    path = cache_folder() / "latency" / f"{key}.json"
-    if path.is_file():
-        ratios = [float(one) for one in read_json(path)["of the original's milliseconds"]]
-    else:
-        ratios = [0.0] * len(probes)
+
+    def ratios() -> list[float]:
+        out = [0.0] * len(probes)
         jobs = [TimeCandidate(probe) for probe in probes]
 
         def done(k: int, timing: Any) -> None:
-            ratios[k] = timing.quick_ratio
+            out[k] = timing.quick_ratio
 
         with progress.bar(f"Latency table: {len(jobs)} models on {setting.target}", len(jobs)) as bar:
             run_all(pool, jobs, done, bar)
+        return out
+
+    def save(ratios: list[float], path: Path) -> None:
         about = {"machine": machine, "probes": [{u: str(lv) for u, lv in probe.items} for probe in probes]}
-        write_json(path, about | {"of the original's milliseconds": ratios})
-    return design.fitted(probes, ratios)
+        write_json(path, about | {_RATIOS: ratios})
+
+    parts = [
+        machine, setting.target, versions_of(setting.target),
+        setting.architecture.identity(), setting.batch, setting.sequence,
+        layout(setting.task.timing_batch(setting.batch, setting.sequence)),
+        _described(setting.units), [[str(level) for _, level in probe.items] for probe in probes],
+    ]  # fmt: skip
+    return design.fitted(probes, _LATENCIES.get(parts, make=ratios, save=save, load=_read_ratios))
+
+
+def _read_ratios(path: Path) -> list[float]:
+    return [float(one) for one in read_json(path)[_RATIOS]]
 
 
 def _timing_machine(pool: Pool) -> list[str]:
