@@ -12,7 +12,7 @@ from torch import nn
 
 from autoprune.compress.stitch import Stitched
 from autoprune.compress.surgery import replace_
-from autoprune.core.cache import cache_folder, content_key
+from autoprune.core.cache import DiskCache
 from autoprune.core.files import read_json, write_json
 from autoprune.models.canonical import settle_
 from autoprune.models.layer_io import matrix_of
@@ -29,6 +29,8 @@ from autoprune.tasks.task import Batch, Task, layout
 
 SIZES_VERSION = 4
 """Raised when a target saves the same model in other bytes."""
+
+_SIZES = DiskCache("sizes", SIZES_VERSION, ".json")
 
 EMPTY = 1.0
 """The ratio at which nothing of a unit is left."""
@@ -67,26 +69,30 @@ class _Saved:
         ]
         kind, builder = loaded.architecture.kind, loaded.architecture.builder
         code = spot_check(torch_runner(loaded.model, kind), example) if builder else []
-        self._key = [
-            SIZES_VERSION, loaded.architecture.identity(), code, shapes, layout(example), target.name,
+        self._parts = [
+            loaded.architecture.identity(), code, shapes, layout(example), target.name,
             versions_of(target.name),
         ]  # fmt: skip
 
     def size_bytes(self, empty: Sequence[Unit] = ()) -> int:
         """Bytes of the model as it came, or with nothing left of some units."""
         told = [[weight.path, weight.rows, weight.columns] for unit in empty for weight in unit.weights]
-        path = cache_folder() / "sizes" / f"{content_key(*self._key, told)}.json"
-        if path.is_file():
-            return int(read_json(path)["size_bytes"])
+        return _SIZES.get(
+            [*self._parts, told],
+            make=lambda: self._measured(empty),
+            save=lambda size, path: write_json(path, {"size_bytes": size}),
+            load=lambda path: int(read_json(path)["size_bytes"]),
+        )
+
+    def _measured(self, empty: Sequence[Unit]) -> int:
+        """The same, from really saving it."""
         model = whole(self._loaded.model)
         model = model if self._loaded.has_head else _as_if_fitted(model)
         model = _emptied(model, empty) if empty else model
         with TemporaryDirectory(prefix="autoprune-") as name:
             plain = Stitched.plain(model, self._loaded.architecture)
             self._target.save(plain, Path(name), self._example)
-            found = size_on_disk(self._target, Path(name))
-        write_json(path, {"size_bytes": found})
-        return found
+            return size_on_disk(self._target, Path(name))
 
     def emptied_off(self, units: Sequence[Unit], original: int) -> dict[str, int]:
         """By how many bytes what a target says of each unit, emptied, is too few.
