@@ -24,7 +24,6 @@ from autoprune.compress.library import Library
 from autoprune.compress.statistics import Statistics
 from autoprune.compress.stitch import Stitched, stitch
 from autoprune.core.cache import cache_folder
-from autoprune.core.files import written_whole
 from autoprune.core.memory import give_memory_back
 from autoprune.evaluation.finetune import finetune
 from autoprune.evaluation.jobs import (
@@ -57,6 +56,7 @@ from autoprune.sensitivity.token_removal import with_measured_removal
 from autoprune.space.levels import UNTOUCHED, Candidate, Level, is_untouched
 from autoprune.space.trial import Measurement
 from autoprune.targets import Runner, get_target, size_on_disk
+from autoprune.targets.originals import loaded_original
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.answers import divergence
 from autoprune.workers.machine_lock import default_room
@@ -128,14 +128,13 @@ class _Worker:
     def original(self) -> Runner:
         """The uncompressed model on the target, saved once a machine and loaded once a worker."""
         if self._original is None:
-            path = cache_folder() / "originals" / f"{self.setting.key}-{self.target.name}"
-            if not path.is_dir():
-                model, architecture = whole(self.teacher), self.setting.architecture
-                plain = Stitched.plain(model, architecture)
-                with written_whole(path) as temporary:
-                    temporary.mkdir()
-                    self.target.save(plain, temporary, self.example)
-            self._original = self.target.load(path)
+            self._original = loaded_original(
+                self.target,
+                [self.setting.key],
+                lambda: Stitched.plain(whole(self.teacher), self.setting.architecture),
+                self.example,
+                self.target.load,
+            )
         return self._original
 
     def sense(self, units: Sequence[Unit]) -> Sensitivity:

@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autoprune.core.cache import cache_folder, content_key
 from autoprune.core.errors import AutopruneError
-from autoprune.core.files import written_whole
 from autoprune.models.spec import Architecture
 from autoprune.targets import Target, versions_of
+from autoprune.targets.originals import kept_original, loaded_original
 from autoprune.targets.spot_check import spot_check
 from autoprune.tasks.task import Batch, layout
 
@@ -33,8 +32,8 @@ def original_folder(
         example: a batch to trace the model with.
         builder: of a model that is not from transformers, the function that may be called for it.
     """
-    kept = cache_folder() / "originals" / f"{key}-{target.name}"
-    if key and kept.is_dir():
+    kept = kept_original(target, [key]) if key else None
+    if kept is not None:
         return kept, SEARCHED
     from autoprune.compress.stitch import Stitched
     from autoprune.targets.packed import torch_runner
@@ -50,14 +49,13 @@ def original_folder(
     code: list[float] = []
     if architecture.builder:
         code = spot_check(torch_runner(_stand_in(architecture), architecture.kind), example)
-    name = content_key(
-        "shapes", architecture.identity(), code, layout(example), target.name, versions_of(target.name)
+    path = loaded_original(
+        target,
+        ["shapes", architecture.identity(), code, layout(example), versions_of(target.name)],
+        lambda: Stitched.plain(_stand_in(architecture), architecture),
+        example,
+        load=lambda folder: folder,
     )
-    path = cache_folder() / "originals" / f"{name}-{target.name}"
-    if not path.is_dir():
-        with written_whole(path) as temporary:
-            temporary.mkdir()
-            target.save(Stitched.plain(_stand_in(architecture), architecture), temporary, example)
     return path, "its shapes, with random weights"
 
 
