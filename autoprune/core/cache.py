@@ -69,8 +69,8 @@ class DiskCache:
             parts: whatever the value depends on, each with a JSON form or a text that tells it.
             make: gives the value.
             save: writes the value to a path: a file, or into a folder that is there and empty.
-            load: reads an entry; an error that it raises means that the entry is damaged, unless memory, a
-                module or the right to read is missing.
+            load: reads an entry; an error that it raises means that the entry is damaged, unless memory or a
+                module is missing.
 
         Raises:
             OSError: when the entry is missing and cannot be written.
@@ -80,7 +80,7 @@ class DiskCache:
         if before is not None:
             try:
                 return load(path)
-            except (MemoryError, ImportError, PermissionError):
+            except (MemoryError, ImportError):
                 raise
             except Exception as error:  # every format raises its own
                 log.warning("%s is damaged (%s) and is made again", path, error)

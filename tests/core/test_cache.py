@@ -202,7 +202,7 @@ def test_a_damaged_entry_stays_until_there_is_a_new_one(kept: DiskCache) -> None
 
 
 @KINDS
-@pytest.mark.parametrize("error", [MemoryError, ImportError, PermissionError])
+@pytest.mark.parametrize("error", [MemoryError, ImportError])
 def test_an_entry_is_not_damaged_where_something_else_is_missing(
     kept: DiskCache, error: type[Exception]
 ) -> None:
