@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from autoprune.core.cache import cache_folder, content_key
+from autoprune.core.cache import DiskCache
 from autoprune.core.errors import AutopruneError
-from autoprune.core.files import written_whole
 from autoprune.models.image_processor import Pixels
 from autoprune.targets import versions_of
 from autoprune.tasks.custom import own_task, task_hash
@@ -29,8 +28,7 @@ from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind, task_kind
 from autoprune.tasks.metrics import Metric
 from autoprune.tasks.task import Arrays, Data, Encoded, Task, with_label_order
 
-CACHE_VERSION = 3
-"""Raised when cached rows would come out differently."""
+_ROWS = DiskCache("rows", 3, ".safetensors")
 
 NEEDED = {
     "dataset", "text_columns", "label_column", "group_by", "seed", "max_length", "labels", "fingerprint"
@@ -59,16 +57,14 @@ def recorded_rows(folder: Path, about: Mapping[str, Any], lies_at: str | None = 
         if task_hash(task) != data["fingerprint"]:
             raise AutopruneError(f"{data['own']} is not what it was when the search read it")
         return replace(task, train=task.validation, test=task.validation)
-    path = cache_folder() / "rows" / f"{_key(data, about)}.safetensors"
-    kept = _cached(path)
-    if kept is not None:
-        return kept
-    splits = _read(data, lies_at or data["dataset"])
-    if splits.fingerprint != data["fingerprint"]:
-        raise AutopruneError(f"{splits.name} is not what it was when the search read it")
-    task = _encoded(splits, folder, data)
-    _keep(path, task)
-    return task
+
+    def encoded() -> Task:
+        splits = _read(data, lies_at or data["dataset"])
+        if splits.fingerprint != data["fingerprint"]:
+            raise AutopruneError(f"{splits.name} is not what it was when the search read it")
+        return _encoded(splits, folder, data)
+
+    return _ROWS.get(_parts(data, about), make=encoded, save=_save, load=_load)
 
 
 def other_rows(folder: Path, about: Mapping[str, Any], dataset: str) -> tuple[Task, bool]:
@@ -171,43 +167,39 @@ def _order(names: Sequence[str], wanted: Sequence[str], source: str) -> list[int
 # ---- the cache ----------------------------------------------------------------------------------
 
 
-def _key(data: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+def _parts(data: Mapping[str, Any], about: Mapping[str, Any]) -> list[object]:
+    """What rows depend on: the data, and every file of an export that may say how inputs are read."""
     weights = (".safetensors", ".bin", ".xml", ".onnx", ".gguf", ".md")
     reader = {name: digest for name, digest in about["sha256"].items() if not name.endswith(weights)}
     task = [task_kind(data.get("task")).name, data.get("metric", "")]
     read = [data["fingerprint"], data["max_length"], data["labels"]]
-    return content_key(CACHE_VERSION, versions_of("packed"), read, reader, task)
+    return [versions_of("packed"), read, reader, task]
 
 
-def _keep(path: Path, task: Task) -> None:
+def _save(task: Task, path: Path) -> None:
     described = {
         "inputs": task.inputs,
         "pad_id": task.pad_id,
         "label_names": task.label_names,
         "kind": task.kind.name,
-        "metric": task.metric.name,
+        "metric": task.metric.as_json(),
     }
-    with written_whole(path) as temporary:
-        save_file(task.validation.arrays(), temporary, metadata={"task": json.dumps(described)})
+    save_file(task.validation.arrays(), path, metadata={"task": json.dumps(described)})
 
 
-def _cached(path: Path) -> Task | None:
-    """The rows kept in a file; None where there is none, or it is damaged."""
-    try:
-        with safe_open(path, "np") as file:
-            described = json.loads((file.metadata() or {})["task"])
-            parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        inputs = {name.removeprefix("input."): x for name, x in parts.items() if name.startswith("input.")}
-        rows: Data = Arrays(inputs, parts["labels"]) if inputs else Encoded(**parts)
-        return Task(
-            rows,
-            rows,
-            rows,
-            label_names=tuple(described["label_names"]),
-            inputs=tuple(described["inputs"]),
-            pad_id=described["pad_id"],
-            kind=task_kind(described["kind"]),
-            metric=Metric.from_json(described["metric"]),
-        )
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-        return None
+def _load(path: Path) -> Task:
+    with safe_open(path, "np") as file:
+        described = json.loads(file.metadata()["task"])
+        parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    inputs = {name.removeprefix("input."): x for name, x in parts.items() if name.startswith("input.")}
+    rows: Data = Arrays(inputs, parts["labels"]) if inputs else Encoded(**parts)
+    return Task(
+        rows,
+        rows,
+        rows,
+        label_names=tuple(described["label_names"]),
+        inputs=tuple(described["inputs"]),
+        pad_id=described["pad_id"],
+        kind=task_kind(described["kind"]),
+        metric=Metric.from_json(described["metric"]),
+    )

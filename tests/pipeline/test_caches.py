@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from autoprune.core.progress import Progress
 from autoprune.evaluation.worker import make_worker
 from autoprune.export.original import original_folder
-from autoprune.export.recorded_rows import _key
+from autoprune.export.recorded_rows import _parts
 from autoprune.pipeline import measured_costs
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.pipeline.prepare import prepare
@@ -383,12 +383,14 @@ def test_rows_of_an_export_follow_whatever_reads_its_inputs() -> None:
     about: dict[str, Any] = {"sha256": {"model.bin": "0", "tokenizer.json": "1", "spiece.model": "2"}}
     data = {"fingerprint": "f", "max_length": 8, "labels": []}
 
-    def key(**changed: str) -> str:
-        return _key(data, {"sha256": about["sha256"] | {n.replace("_", "."): x for n, x in changed.items()}})
+    def parts(**changed: str) -> list[object]:
+        return _parts(
+            data, {"sha256": about["sha256"] | {n.replace("_", "."): x for n, x in changed.items()}}
+        )
 
-    assert key(spiece_model="3") != key()
-    assert key(tokenizer_json="3") != key()
-    assert key(model_bin="3") == key()  # exports of one run share their rows
+    assert parts(spiece_model="3") != parts()
+    assert parts(tokenizer_json="3") != parts()
+    assert parts(model_bin="3") == parts()  # exports of one run share their rows
 
 
 # ---- a task's identity --------------------------------------------------------------------------
