@@ -21,6 +21,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from autoprune.core.cache import cache_folder
 from autoprune.core.errors import AutopruneError
 from autoprune.space.budget import parse_budget
 
@@ -40,6 +41,11 @@ LEFTOVER_SECONDS = 3600.0
 
 _FILE = re.compile(r"[0-9a-f]{24}\.safetensors")  # `files.content_key`
 _LEFTOVER = re.compile(r"\.[0-9a-f]{24}\.safetensors\..+")  # `files.written_whole`
+
+
+def library_path() -> Path:
+    """Where the library lies that all searches of this machine share."""
+    return cache_folder() / "library"
 
 
 def limit_bytes() -> int:

@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 
 from autoprune.compress.library import Library
+from autoprune.compress.library_folder import library_path
 from autoprune.compress.statistics import Statistics
 from autoprune.compress.stitch import Stitched, stitch
-from autoprune.core.cache import cache_folder
 from autoprune.core.memory import give_memory_back
 from autoprune.evaluation.finetune import finetune
 from autoprune.evaluation.jobs import (
@@ -95,8 +95,7 @@ class _Worker:
         self.target = get_target(setting.target)
         self.room = default_room()
         statistics = {path: Statistics.from_arrays(one) for path, one in setting.statistics.items()}
-        folder = cache_folder() / "library"
-        self.library = Library(folder, self.teacher, statistics, key=setting.key)
+        self.library = Library(library_path(), self.teacher, statistics, key=setting.key)
         self.example = self.task.batch(self.task.validation, self.task.example_rows)
         self.timing_batch = self.task.timing_batch(setting.batch, setting.sequence)
         self._original: Runner | None = None

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.compress import library_folder
-from autoprune.core.cache import cache_folder
 from autoprune.core.errors import AutopruneError
 from autoprune.run.fast_storages import fast_of, speed_record
 from autoprune.run.folder import FRONT, RUN, UNITS, read_record
@@ -36,7 +35,7 @@ def record_of(what: str | None, *, space: str | None = None, target: str | None 
     if (path is None or is_run) and (space or target):
         raise AutopruneError("--space and --target are for a model; the library and a run have their own")
     if path is None:
-        return library_record(cache_folder() / "library", limit_bytes=library_folder.limit_bytes())
+        return library_record(library_folder.library_path(), limit_bytes=library_folder.limit_bytes())
     if is_run:
         return run_record(path)
     is_demo = what == DEMO and not path.exists()
@@ -174,7 +173,7 @@ def _library_of(key: object) -> dict[str, Any] | None:
     """What the library holds under a key; None where a run does not say its key."""
     if not isinstance(key, str):
         return None
-    files = library_folder.holdings(cache_folder() / "library")
+    files = library_folder.holdings(library_folder.library_path())
     return {"key": key} | _summed([file for file in files if file.note is not None and file.note.key == key])
 
 
