@@ -304,6 +304,24 @@ def test_the_rows_that_statistics_are_of_follow_from_the_steps(use: Use, tmp_pat
     check(use, first, lambda: replace(first, finetune_steps=20), {"statistics", "train"})
 
 
+def test_all_that_is_damaged_is_made_again(
+    use: Use, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = write_bert(tmp_path / "model", has_head=False)
+    cache = use("cache")
+    before = values(config)
+    files = kept(cache)
+    for path in (cache / name for name in files):
+        content = path.read_bytes()
+        path.unlink()  # what is loaded is mapped, and lives on
+        path.write_bytes(content[: len(content) // 2])
+    assert not differ(before, values(config))
+    assert kept(cache).keys() == files.keys()
+    said = [record.getMessage() for record in caplog.records if "is damaged" in record.getMessage()]
+    for kind in ("teachers", "statistics", "answers", "sensitivity", "sizes", "originals"):
+        assert any(str(cache / kind) in text for text in said), kind
+
+
 # ---- models that a function builds --------------------------------------------------------------
 
 BUILDER = """
