@@ -7,10 +7,13 @@ import re
 import shutil
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from autoprune.tasks.task import Batch
@@ -19,9 +22,21 @@ if TYPE_CHECKING:
 FAMILIES = ("bert", "distilbert")
 
 
+def _heavy_packages() -> list[str]:
+    """Packages of autoprune that may import torch, by import-linter's contracts; export does in parts."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (layers,) = (one["layers"] for one in contracts["contracts"] if one["type"] == "layers")
+    (light,) = (
+        one["source_modules"] for one in contracts["contracts"] if "torch" in one.get("forbidden_modules", ())
+    )
+    packages = [name for layer in layers for name in layer.split(" : ")]
+    return [name for name in packages if f"autoprune.{name}" not in light and name != "export"]
+
+
 HEAVY = re.compile(
     r"^(import|from) (torch|ray|transformers|openvino|onnx|safetensors"
-    r"|autoprune\.(cli|models|compress|sensitivity|targets|evaluation|pipeline|inspection|export\.(artifact|from_run|validate|original|recorded_rows|trial_record))"
+    rf"|autoprune\.({'|'.join(_heavy_packages())}"
+    r"|export\.(artifact|from_run|validate|original|recorded_rows|trial_record))"
     r"|tests\.support\.(tiny|tiny_search|families|made_run|targets|bare_runtime))\b",
     re.MULTILINE,
 )
@@ -57,7 +72,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in MARKS:
                 item.add_marker(MARKS[fixture])
-    items.sort(key=lambda item: next((k for k, part in enumerate(LONGEST) if part in item.nodeid), len(LONGEST)))
+    items.sort(
+        key=lambda item: next((k for k, part in enumerate(LONGEST) if part in item.nodeid), len(LONGEST))
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
