@@ -18,7 +18,7 @@ import numpy as np
 from autoprune.core.errors import BudgetError, FailedTrialsError
 from autoprune.core.files import write_json, written_whole
 from autoprune.core.progress import Progress, Update
-from autoprune.evaluation.jobs import Evaluate
+from autoprune.evaluation.jobs import Evaluate, Evaluated
 from autoprune.evaluation.seeds import candidate_seed
 from autoprune.pipeline.finalists import Finalists
 from autoprune.pipeline.inputs import Inputs
@@ -170,7 +170,7 @@ class Driver:
 
     def remake(self, number: int) -> None:
         """Make a finished trial's model again."""
-        self._finalists().weights({trial.number: trial for trial in self.study.trials()}[number])
+        self._finalists().packed({trial.number: trial for trial in self.study.trials()}[number])
 
     def _finalists(self) -> Finalists:
         return Finalists(
@@ -216,7 +216,7 @@ class Driver:
         named = baselines(self.space, self.costs, self.budget)
         todo = {name: one for name, one in named.items() if name not in have}
         if todo:
-            waiting, came = list(todo.items()), dict[int, Outcome]()
+            waiting, came = list(todo.items()), dict[int, Outcome[Evaluated]]()
             with self.progress.bar("Baselines", len(todo)) as bar:
                 jobs = [self._job(one, self._baseline_rung(one)) for one in todo.values()]
                 for outcome in run_each(self.pool, jobs, bar):
@@ -226,7 +226,7 @@ class Driver:
                         self._record_baseline(*waiting.pop(0), came[place])
         self.ledger.sum_up(state="running")
 
-    def _record_baseline(self, name: str, candidate: Candidate, outcome: Outcome) -> None:
+    def _record_baseline(self, name: str, candidate: Candidate, outcome: Outcome[Evaluated]) -> None:
         trial = self.study.add(self.ledger.trial_of(candidate, self._baseline_rung(candidate), outcome, name))
         if name != ORIGINAL:
             self.ledger.keep(trial, outcome.result)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from autoprune.core.progress import Progress
-from autoprune.evaluation.jobs import Evaluate, Score, TimeTogether
+from autoprune.evaluation.jobs import Evaluate, Original, PackedModel, Score, TimeTogether
 from autoprune.pipeline.ledger import Ledger
 from autoprune.run.folder import RunFolder
 from autoprune.search.study import Study
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import ORIGINAL, Trial
-from autoprune.workers.pool import Pool, run_all
+from autoprune.workers.pool import Pool, run_all, run_one
 
 AGAIN = 4
 """Times at most that points to ship are timed again, while each time others take their place."""
@@ -52,14 +51,12 @@ class Finalists:
 
     def _time(self, trials: Iterable[Trial]) -> None:
         chosen = together(trials)
-        job = TimeTogether(tuple(self.weights(one) for one in chosen))
-
-        def done(_: int, timings: Any) -> None:
-            for one, timing in zip(chosen, timings, strict=True):
-                self.study.retime(one.number, timing.fields(self.reference_ms))
+        job = TimeTogether(tuple(self.packed(trial) for trial in chosen))
 
         with self.progress.bar(f"Timing {len(chosen)} finalists and baselines in turn", 1) as bar:
-            run_all(self.pool, [job], done, bar)
+            timings = run_one(self.pool, job, bar)
+        for trial, timing in zip(chosen, timings, strict=True):
+            self.study.retime(trial.number, timing.fields(self.reference_ms))
 
     def score(self) -> None:
         """Accuracy on test, once, of the baselines and the points to ship."""
@@ -67,7 +64,7 @@ class Finalists:
         points = [one for one in (now.best, now.knee) if one is not None]
         finalists = {one.number: one for one in [*points, *(t for t in now.trials if t.is_baseline)]}
         todo = [trial for trial in finalists.values() if trial.test_accuracy is None and trial.measurement]
-        jobs = [Score(None if one.name == ORIGINAL else self.weights(one)) for one in todo]
+        jobs = [Score(Original() if trial.name == ORIGINAL else self.packed(trial)) for trial in todo]
         if todo:
             with self.progress.bar("Test scores of finalists and baselines", len(todo)) as bar:
                 run_all(
@@ -77,13 +74,12 @@ class Finalists:
                     bar,
                 )
 
-    def weights(self, trial: Trial) -> bytes:
+    def packed(self, trial: Trial) -> PackedModel:
         """A trial's packed model; made again, the same, where it was not kept."""
         path = self.run.artifact(trial.number) / "model.safetensors"
         if not path.is_file():
-            job = self.job(trial.candidate, trial.rung)
-            run_all(self.pool, [job], lambda _, result: self.ledger.keep(trial, result))
-        return path.read_bytes()
+            self.ledger.keep(trial, run_one(self.pool, self.job(trial.candidate, trial.rung)))
+        return PackedModel(path.read_bytes())
 
 
 def together(trials: Iterable[Trial]) -> list[Trial]:

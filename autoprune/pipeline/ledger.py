@@ -12,6 +12,7 @@ import numpy as np
 from autoprune.core.files import write_json
 from autoprune.core.redaction import redacted
 from autoprune.evaluation.jobs import Evaluated
+from autoprune.evaluation.measure import TIMING_PAIRS
 from autoprune.evaluation.seeds import candidate_seed
 from autoprune.models.split_embedding import parts_of
 from autoprune.pipeline.prepare import Prepared
@@ -39,7 +40,7 @@ EVALUATION = ("finetune", "save", "accuracy", "latency")
 """Parts of a trial that train or measure it; size is measured by saving."""
 
 PROTOCOL = (
-    "Median of 15 calls, batch {batch}, {what}, one thread, the original and the "
+    "Median of {pairs} calls, batch {batch}, {what}, one thread, the original and the "
     "candidate in turn; meanwhile every other worker of the machine waits. The median over these "
     "pairs of the candidate's time to the original's is multiplied by the original's median, measured "
     "once before the trials. The bars are the 10th and 90th percentile. The points to ship and the "
@@ -55,7 +56,7 @@ def _protocol(config: Config, task: Task) -> str:
     elif isinstance(task.validation, Arrays):
         shapes = (x.shape[1:] for x in task.validation.inputs.values())
         what = "inputs of " + ", ".join(" x ".join(map(str, shape)) for shape in shapes)
-    return PROTOCOL.format(batch=config.batch, what=what)
+    return PROTOCOL.format(pairs=TIMING_PAIRS, batch=config.batch, what=what)
 
 
 def _guessed(task: Task) -> float:
@@ -89,9 +90,11 @@ class Ledger:
         self.estimates: list[tuple[float, float]] = []
         self._note_facts()
 
-    def trial_of(self, candidate: Candidate, rung: int, outcome: Outcome, name: str | None = None) -> Trial:
+    def trial_of(
+        self, candidate: Candidate, rung: int, outcome: Outcome[Evaluated], name: str | None = None
+    ) -> Trial:
         """What an outcome says of a candidate; `number` is the study's to give."""
-        result = outcome.result if isinstance(outcome.result, Evaluated) else None
+        result = outcome.result
         return Trial(
             number=-1,
             candidate=candidate,
@@ -106,12 +109,11 @@ class Ledger:
             parts=dict(result.parts) if result else {},
         )
 
-    def keep(self, trial: Trial, result: object) -> None:
+    def keep(self, trial: Trial, result: Evaluated | None) -> None:
         """Keep the model of a trial; `sum_up` drops those that leave the front."""
-        if isinstance(result, Evaluated):
-            self.run.keep_artifact(
-                trial.number, result.artifact, self.prepared.setting.architecture.described()
-            )
+        if result is not None:
+            architecture = self.prepared.setting.architecture.described()
+            self.run.keep_artifact(trial.number, result.packed.weights, architecture)
 
     def standing(self) -> Standing:
         task = self.prepared.setting.task

@@ -14,7 +14,8 @@ from autoprune.compress.library_folder import VERSION as LIBRARY_VERSION
 from autoprune.core.cache import cache_folder, content_key
 from autoprune.core.files import read_json, write_json, written_whole
 from autoprune.core.progress import Progress
-from autoprune.evaluation.jobs import BuildUnit, Sense, TimeCandidate, Whereabouts
+from autoprune.evaluation.jobs import BuildUnit, Original, Sense, TimeModel, Whereabouts
+from autoprune.evaluation.measure import Timing
 from autoprune.models.blocks import shares
 from autoprune.models.unit import Unit
 from autoprune.pipeline.prepare import Prepared
@@ -24,7 +25,7 @@ from autoprune.space.levels import Level
 from autoprune.targets import get_target, is_fast, versions_of
 from autoprune.targets.latency_table import Design, LatencyTable
 from autoprune.tasks.task import layout
-from autoprune.workers.pool import Pool, run_all
+from autoprune.workers.pool import Pool, run_all, run_one
 
 SENSITIVITY_VERSION = 6
 LATENCY_VERSION = 6
@@ -50,9 +51,7 @@ def measured_costs(
 
 def time_original(pool: Pool) -> float:
     """The original's milliseconds on the target, with nothing else running."""
-    found: list[float] = []
-    run_all(pool, [TimeCandidate(None)], lambda _, timing: found.append(timing.original_ms))
-    return found[0]
+    return run_one(pool, TimeModel(Original())).original_ms
 
 
 # ---- sensitivity --------------------------------------------------------------------------------
@@ -104,7 +103,7 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Latenc
     target = get_target(setting.target)
     design = Design(setting.units, space, functools.partial(is_fast, target))
     probes = design.probes()
-    machine = _timing_machine(pool)
+    machine = run_one(pool, Whereabouts())
     key = content_key(
         LATENCY_VERSION, machine, setting.target, versions_of(setting.target),
         setting.architecture.identity(), setting.batch, setting.sequence,
@@ -116,9 +115,9 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Latenc
         ratios = [float(one) for one in read_json(path)["of the original's milliseconds"]]
     else:
         ratios = [0.0] * len(probes)
-        jobs = [TimeCandidate(probe) for probe in probes]
+        jobs = [TimeModel(probe) for probe in probes]
 
-        def done(k: int, timing: Any) -> None:
+        def done(k: int, timing: Timing) -> None:
             ratios[k] = timing.quick_ratio
 
         with progress.bar(f"Latency table: {len(jobs)} models on {setting.target}", len(jobs)) as bar:
@@ -126,10 +125,3 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Latenc
         about = {"machine": machine, "probes": [{u: str(lv) for u, lv in probe.items} for probe in probes]}
         write_json(path, about | {"of the original's milliseconds": ratios})
     return design.fitted(probes, ratios)
-
-
-def _timing_machine(pool: Pool) -> list[str]:
-    """The machine that times, as strings."""
-    found: list[list[str]] = []
-    run_all(pool, [Whereabouts()], lambda _, machine: found.append(machine))
-    return found[0]
