@@ -15,6 +15,7 @@ from autoprune.evaluation.jobs import Evaluated
 from autoprune.evaluation.measure import TIMING_PAIRS
 from autoprune.evaluation.seeds import candidate_seed
 from autoprune.models.split_embedding import parts_of
+from autoprune.pipeline.measured_costs import Costed
 from autoprune.pipeline.prepare import Prepared
 from autoprune.report import write_csv, write_report
 from autoprune.run.config import Config
@@ -23,11 +24,9 @@ from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder
 from autoprune.run.front_record import front_record, sensitivity_file
 from autoprune.run.standing import Standing, standing
 from autoprune.search.hypervolume import ByteRange
-from autoprune.search.schedule import is_candidate
 from autoprune.search.study import Study
-from autoprune.space.costs import Costs
 from autoprune.space.levels import Candidate
-from autoprune.space.trial import Measurement, Trial, failed_trials
+from autoprune.space.trial import Measurement, Trial, failed_trials, tried_trials
 from autoprune.targets import get_target, is_fast
 from autoprune.targets.sizes import SIZES_VERSION
 from autoprune.tasks.metrics import ACCURACY
@@ -75,15 +74,15 @@ class Ledger:
         run: RunFolder,
         prepared: Prepared,
         study: Study,
-        costs: Costs,
+        costed: Costed,
         *,
-        reference_ms: float,
         wanted: int,
         byte_range: ByteRange,
     ) -> None:
-        self.run, self.prepared, self.study, self.costs = run, prepared, study, costs
+        self.run, self.prepared, self.study = run, prepared, study
+        self.costs, self.reference_ms = costed.costs, costed.reference_ms
         self.byte_range = byte_range
-        self.config, self.reference_ms, self.wanted = run.config(), reference_ms, wanted
+        self.config, self.wanted = run.config(), wanted
         self.budget = self.config.limits()
         self.started = time.monotonic()
         self.before = float(run.about().get("seconds", 0.0))
@@ -136,7 +135,7 @@ class Ledger:
         if seconds_left is not None:
             self.estimates.append((time.monotonic() - self.started, seconds_left))
         self.run.status(
-            state, trials=sum(is_candidate(trial) for trial in now.trials), planned=self.wanted,
+            state, trials=len(tried_trials(now.trials)), planned=self.wanted,
             trained=sum(trial.rung > 0 and not trial.is_baseline for trial in now.trials),
             in_flight=in_flight, seconds=seconds, seconds_left=seconds_left,
             failed=len(failed_trials(now.trials)), front=record["front"],
@@ -172,7 +171,7 @@ class Ledger:
     def _drop_artifacts(self, now: Standing) -> None:
         """Models that are neither on the front, nor a baseline, nor a point to ship."""
         wanted = {trial.number for trial in now.front} | {t.number for t in now.trials if t.is_baseline}
-        wanted |= {one.number for one in (now.best, now.knee) if one is not None}
+        wanted |= {trial.number for trial in now.points_to_ship}
         for folder in (self.run.path / "trials").glob("[0-9]*"):
             if int(folder.name) not in wanted:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from autoprune.evaluation.measure import Timing
 from autoprune.models.blocks import shares
 from autoprune.models.unit import Unit
 from autoprune.pipeline.prepare import Prepared
+from autoprune.run.folder import UNITS, RunFolder
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Level
@@ -30,6 +32,35 @@ from autoprune.workers.pool import Pool, run_all, run_one
 SENSITIVITY_VERSION = 6
 LATENCY_VERSION = 6
 """Raised when a cached result would come out differently."""
+
+
+@dataclass(frozen=True)
+class Costed:
+    """What is measured once, before the trials.
+
+    reference_ms: the original's latency on the target. costs: bytes, predicted damage and milliseconds of
+    every unit at every level.
+    """
+
+    reference_ms: float
+    costs: Costs
+
+
+def measure_costs(run: RunFolder, prepared: Prepared, pool: Pool, progress: Progress) -> Costed:
+    """Build the library, time the original and measure the costs; noted in the run folder.
+
+    What another run has measured is in the caches. The original is timed once a run.
+    """
+    build_library(prepared, pool, progress)
+    known = run.about().get("original_ms")
+    if known is None:
+        known = time_original(pool)
+        run.note(original_ms=known)
+    reference_ms = float(known)
+    costs, table = measured_costs(prepared, pool, progress, reference_ms)
+    run.note(latency_table_error=table.error)
+    write_json(run.path / UNITS, costs.as_json())
+    return Costed(reference_ms, costs)
 
 
 def build_library(prepared: Prepared, pool: Pool, progress: Progress) -> None:
