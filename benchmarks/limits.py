@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -72,8 +71,9 @@ class Bench:
         config = Config(**DEMO_DEFAULTS)
         inputs, progress = read_inputs(config), Progress()
         self.prepared: Prepared = prepare(config, inputs, progress)
-        self.worker: Any = make_worker({"setting": self.prepared.setting})
-        with SerialPool(lambda _: self.worker, {}) as pool:
+        worker = make_worker({"setting": self.prepared.setting})
+        self.workbench = worker.workbench
+        with SerialPool(lambda _: worker, {}) as pool:
             build_library(self.prepared, pool, progress)
             self.original_ms = time_original(pool)
             self.costs, self.table = measured_costs(self.prepared, pool, progress, self.original_ms)
@@ -95,12 +95,12 @@ class Bench:
         found = solve(self.problem, limit_bytes=limit_bytes, limit_ms=limit_ms)
         assert found is not None
         candidate: Candidate = self.problem.candidate(found)
-        worker = self.worker
+        bench = self.workbench
         with tempfile.TemporaryDirectory() as name:
-            stitched = stitch(worker.teacher, self.prepared.setting.units, candidate, worker.library)
-            run = worker._loaded(stitched, Path(name))
-            size = size_on_disk(worker.target, Path(name))
-            timing = time_interleaved(run, worker.original(), worker.timing_batch, pairs=PAIRS)
+            stitched = stitch(bench.teacher, self.prepared.setting.units, candidate, bench.library)
+            run = bench.loaded(stitched, Path(name))
+            size = size_on_disk(bench.target, Path(name))
+            timing = time_interleaved(run, bench.original(), bench.timing_batch, pairs=PAIRS)
         return Row(
             limit_bytes, limit_ms, self.costs.size_bytes(candidate), size,
             self.costs.latency_ms(candidate), timing.ratio * self.original_ms, timing.original_ms,

@@ -31,6 +31,7 @@ from autoprune.compress.stitch import stitch
 from autoprune.core.progress import Progress
 from autoprune.evaluation.jobs import Setting
 from autoprune.evaluation.measure import logits_of
+from autoprune.evaluation.workbench import Workbench
 from autoprune.evaluation.worker import make_worker
 from autoprune.models.unit import Unit
 from autoprune.pipeline.inputs import read_inputs
@@ -61,7 +62,7 @@ LADDER = 9
 class Bench:
     """The demo with a worker's teacher and library, and the rows that candidates are measured on."""
 
-    worker: Any
+    workbench: Workbench
     setting: Setting
     space: SearchSpace
     sizes: Costs
@@ -74,7 +75,7 @@ class Bench:
 
     def logits(self, candidate: Candidate, data: Encoded) -> NDArray[np.float32]:
         """What the candidate's model says, without fine-tuning."""
-        model = stitch(self.worker.teacher, self.setting.units, candidate, self.worker.library).model
+        model = stitch(self.workbench.teacher, self.setting.units, candidate, self.workbench.library).model
         return logits_of(torch_runner(model), self.setting.task, data)
 
 
@@ -131,7 +132,7 @@ def independent_tokens(bench: Bench, unit: Unit) -> dict[Level, float]:
     1/2 uses sum_o g_o E[(D x + c)^2]_o a row (K-FAC's view: Martens and Grosse, arXiv 1503.05671, 3.1).
     """
     total = torch.zeros(len(unit.levels()))
-    for path, change in weight_changes(unit, bench.worker.teacher, bench.worker.library).items():
+    for path, change in weight_changes(unit, bench.workbench.teacher, bench.workbench.library).items():
         seen = Statistics.from_arrays(bench.setting.statistics[path])
         if isinstance(change, Lookup):
             rows = change.rows(torch.arange(len(change.old)))
@@ -199,11 +200,11 @@ def open_bench(rows: int, seed: int) -> Bench:
     config = Config(max_length=int(DEMO_DEFAULTS["max_length"]), finetune_steps=12, seed=seed)
     inputs = read_inputs(config)
     setting = prepare(config, inputs, Progress()).setting
-    worker = make_worker({"setting": setting})
+    workbench = make_worker({"setting": setting}).workbench
     for unit in setting.units:
         for ratio in unit.ratios:
-            worker.library.build(unit, ratio)
-    return Bench(worker, setting, inputs.space, inputs.sizes, setting.task.validation.first(rows))
+            workbench.library.build(unit, ratio)
+    return Bench(workbench, setting, inputs.space, inputs.sizes, setting.task.validation.first(rows))
 
 
 def drawn_for(
@@ -254,10 +255,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     given = parser.parse_args()
     bench = open_bench(given.rows, given.seed)
-    worker, task, units = bench.worker, bench.setting.task, bench.setting.units
+    workbench, task, units = bench.workbench, bench.setting.task, bench.setting.units
     start = time.process_time()
     found = measure_sensitivity(
-        worker.teacher, units, worker.library, task, task.train, rows=given.rows, seed=given.seed
+        workbench.teacher, units, workbench.library, task, task.train, rows=given.rows, seed=given.seed
     )
     seconds = time.process_time() - start
     plain = {unit.name: independent_tokens(bench, unit) for unit in units}

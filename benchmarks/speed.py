@@ -56,16 +56,16 @@ def main() -> None:
     )  # fmt: skip
     inputs = read_inputs(config)
     setting = prepare(config, inputs, Progress()).setting
-    worker = make_worker({"setting": setting})
+    workbench = make_worker({"setting": setting}).workbench
     rows = []
     print(f"{'':32}{'MB':>8}{'ms':>9}{'original':>10}{'times faster':>14}")
     for name, level in LEVELS.items():
-        one = stitch(worker.teacher, setting.units, inputs.space.uniform(level), worker.library)
+        one = stitch(workbench.teacher, setting.units, inputs.space.uniform(level), workbench.library)
         with TemporaryDirectory() as folder:
-            worker.target.save(one, Path(folder), worker.example)
-            run = worker.target.load(Path(folder))
-            timing = time_interleaved(run, worker.original(), worker.timing_batch, pairs=given.pairs)
-            size = size_on_disk(worker.target, Path(folder))
+            workbench.target.save(one, Path(folder), workbench.example)
+            run = workbench.target.load(Path(folder))
+            timing = time_interleaved(run, workbench.original(), workbench.timing_batch, pairs=given.pairs)
+            size = size_on_disk(workbench.target, Path(folder))
         ratio = timing.original_ms / timing.median_ms
         rows.append({"candidate": name, "size_bytes": size, **vars(timing), "times_faster": ratio})
         print(f"{name:32}{size / 1e6:8.2f}{timing.median_ms:9.2f}{timing.original_ms:10.2f}{ratio:14.2f}")

@@ -1,23 +1,26 @@
 """What workers are asked, and what they answer: plain data that travels between processes.
 
-Each job says what its result is; `evaluate` does them.
+Each job is typed by its result; `worker` does them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.evaluation.finetune import Recipe
+from autoprune.evaluation.measure import Timing
 from autoprune.models.spec import Architecture
 from autoprune.models.unit import Unit
+from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Measurement
 from autoprune.tasks.answers import Answers
 from autoprune.tasks.task import Task
+from autoprune.workers.pool import Job
 
 
 @dataclass(frozen=True)
@@ -45,51 +48,66 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class BuildUnit:
-    """Job: make all variants of a unit. Result: None."""
+class Original:
+    """The uncompressed model, which every worker has."""
+
+
+@dataclass(frozen=True)
+class PackedModel:
+    """A model as the bytes of its file in the packed layout."""
+
+    weights: bytes = field(repr=False)
+
+
+ModelRef = Original | Candidate | PackedModel
+"""A model that a worker can make: the original, an untrained candidate of its library, or a packed one."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A measurement, seconds of each stage, and the model that was measured."""
+
+    measurement: Measurement
+    parts: Mapping[str, float]
+    packed: PackedModel
+
+
+@dataclass(frozen=True)
+class BuildUnit(Job[None]):
+    """Make all variants of a unit."""
 
     unit: Unit
 
 
 @dataclass(frozen=True)
-class Sense:
-    """Job: what each variant of some units harms. Result: a `Sensitivity`."""
+class Sense(Job[Sensitivity]):
+    """What each variant of some units harms."""
 
     units: tuple[Unit, ...]
 
 
 @dataclass(frozen=True)
-class TimeCandidate:
-    """Job: an untrained candidate timed in turn with the original; None is the original itself.
+class TimeModel(Job[Timing]):
+    """A model timed in turn with the original, with nothing else running."""
 
-    Result: a `Timing`, taken with nothing else running.
-    """
-
-    candidate: Candidate | None
+    model: ModelRef
 
 
 @dataclass(frozen=True)
-class TimeModel:
-    """Job: a packed model timed in turn with the original, where this job is done. Result: a `Timing`."""
+class TimeTogether(Job[list[Timing]]):
+    """Models timed in turn with each other and the original: a `Timing` of each."""
 
-    artifact: bytes | None
-
-
-@dataclass(frozen=True)
-class TimeTogether:
-    """Job: packed models timed in turn with each other and the original. Result: a `Timing` of each."""
-
-    artifacts: tuple[bytes, ...]
+    models: tuple[ModelRef, ...]
 
 
 @dataclass(frozen=True)
-class Whereabouts:
-    """Job: none but to say what machine latency is timed on. Result: strings that tell it from others."""
+class Whereabouts(Job[list[str]]):
+    """None but to say what machine latency is timed on: strings that tell it from others."""
 
 
 @dataclass(frozen=True)
-class Evaluate:
-    """Job: a candidate, fine-tuned by a recipe. Result: an `Evaluated`."""
+class Evaluate(Job[Evaluated]):
+    """A candidate, fine-tuned by a recipe, and measured."""
 
     candidate: Candidate
     recipe: Recipe
@@ -98,16 +116,7 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Score:
-    """Job: the score on test of a packed artifact, of the original when None. Result: 0 to 100."""
+class Score(Job[float]):
+    """A model's score on test, 0 to 100."""
 
-    artifact: bytes | None
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """A measurement, seconds of each stage, and the model in the packed layout."""
-
-    measurement: Measurement
-    parts: Mapping[str, float]
-    artifact: bytes
+    model: ModelRef

@@ -18,6 +18,9 @@ from autoprune.tasks.task import Batch, Data, Task
 Entered = Callable[[], contextlib.AbstractContextManager[object]]
 """Something entered around work: a room shared with others, or had alone."""
 
+TIMING_PAIRS = 15
+"""Calls of a model, each beside one of the original, that its milliseconds are taken from."""
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -130,7 +133,9 @@ def _answered(
         yield rows, places_of(starts, rows), logits if at is None else logits[at]
 
 
-def time_interleaved(run: Runner, original: Runner, batch: Batch, *, pairs: int, warm_up: int = 3) -> Timing:
+def time_interleaved(
+    run: Runner, original: Runner, batch: Batch, *, pairs: int = TIMING_PAIRS, warm_up: int = 3
+) -> Timing:
     """Time a model and the original in turn, so that both meet the same machine.
 
     The order within a pair alternates. Call it where nothing else runs.
@@ -139,7 +144,7 @@ def time_interleaved(run: Runner, original: Runner, batch: Batch, *, pairs: int,
 
 
 def time_together(
-    runs: Sequence[Runner], original: Runner, batch: Batch, *, rounds: int, warm_up: int = 3
+    runs: Sequence[Runner], original: Runner, batch: Batch, *, rounds: int = TIMING_PAIRS, warm_up: int = 3
 ) -> list[Timing]:
     """Time several models and the original in turn: each beside the original, all on the same machine.
 

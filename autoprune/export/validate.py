@@ -20,6 +20,7 @@ import numpy as np
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import read_json
 from autoprune.evaluation.measure import (
+    TIMING_PAIRS,
     DefaultRun,
     Timing,
     labels_watched,
@@ -41,8 +42,6 @@ from autoprune.targets import Runner, Target, size_on_disk
 from autoprune.tasks.answers import Answers
 from autoprune.tasks.task import Data, Task
 from autoprune.workers.machine_lock import Room, default_room
-
-TIMING_PAIRS = 15
 
 LOGIT_ROWS = 256
 """Rows on which logits are compared; accuracy is taken on all of them."""
@@ -164,9 +163,7 @@ def measure(request: Request) -> Found:
         else:
             teacher = teacher_answers(original, task, task.validation, room=room.busy)
     with room.alone():
-        timing = time_interleaved(
-            run, original, task.timing_batch(at["batch"], at["sequence"]), pairs=TIMING_PAIRS
-        )
+        timing = time_interleaved(run, original, task.timing_batch(at["batch"], at["sequence"]))
     return Found(
         size_bytes=size_on_disk(target, folder),
         load_seconds=round(load_seconds, 3),

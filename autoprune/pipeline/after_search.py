@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from autoprune.core.progress import Progress
 from autoprune.evaluation.worker import make_worker
-from autoprune.pipeline.driver import Driver
-from autoprune.pipeline.inputs import check_budget, read_inputs
+from autoprune.pipeline.answers import answer_budget
+from autoprune.pipeline.finalists import packed_model
+from autoprune.pipeline.measured_costs import measure_costs
+from autoprune.pipeline.opened import OpenedSearch, open_search
 from autoprune.pipeline.prepare import prepare
-from autoprune.run.folder import RunFolder, located
-from autoprune.run.identity import hold_to
+from autoprune.pipeline.start import plan
+from autoprune.run.folder import RunFolder
 from autoprune.space.budget import Budget
 from autoprune.space.trial import Trial
 from autoprune.workers import open_pool
@@ -23,28 +25,27 @@ def answer(run: RunFolder, budget: Budget, progress: Progress) -> Sequence[Trial
     Raises:
         BudgetError: when no candidate can meet the budget.
     """
-    with _in_this_process(run, budget, progress) as one:
-        one.answer(budget)
-        return one.study.trials()
+    with _in_this_process(run, budget, progress) as search:
+        answer_budget(search, budget, state="finished")
+        return search.study.trials()
 
 
 def remake(run: RunFolder, number: int, progress: Progress) -> None:
     """Make the model of a finished trial again and keep it in the run folder."""
-    with _in_this_process(run, Budget(), progress) as one:
-        one.remake(number)
+    with _in_this_process(run, Budget(), progress) as search:
+        packed_model(search, {trial.number: trial for trial in search.study.trials()}[number])
 
 
 @contextlib.contextmanager
-def _in_this_process(run: RunFolder, budget: Budget, progress: Progress) -> Iterator[Driver]:
+def _in_this_process(run: RunFolder, budget: Budget, progress: Progress) -> Iterator[OpenedSearch]:
     """A run taken up without workers, for a model or two; the budget is checked first."""
     config = run.config()
-    inputs = read_inputs(located(config, run.path))
-    hold_to(run, inputs.identity, progress)
-    check_budget(inputs, budget)
+    inputs, _ = plan(config, run, progress, budget=budget)
     prepared = prepare(config, inputs, progress)
     with open_pool(make_worker, {"setting": prepared.setting}, workers=0) as pool:
-        one = Driver(run, config, prepared, pool, progress, config.trials)
+        costed = measure_costs(run, prepared, pool, progress)
+        search = open_search(run, prepared, costed, pool, progress, wanted=config.trials)
         try:
-            yield one
+            yield search
         finally:
-            one.study.close()
+            search.study.close()

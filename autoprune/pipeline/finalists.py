@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
-from autoprune.core.progress import Progress
-from autoprune.evaluation.jobs import Evaluate, Score, TimeTogether
-from autoprune.pipeline.ledger import Ledger
-from autoprune.run.folder import RunFolder
-from autoprune.search.study import Study
-from autoprune.space.levels import Candidate
+from autoprune.evaluation.jobs import Original, PackedModel, Score, TimeTogether
+from autoprune.pipeline.opened import OpenedSearch
 from autoprune.space.trial import ORIGINAL, Trial
-from autoprune.workers.pool import Pool, run_all
+from autoprune.workers.pool import run_all, run_one
 
 AGAIN = 4
 """Times at most that points to ship are timed again, while each time others take their place."""
@@ -22,68 +16,51 @@ TOGETHER_BYTES = 2**30
 """Files of the models that are held at once to be timed in turn; baselines that are too many are left out."""
 
 
-@dataclass(frozen=True)
-class Finalists:
-    """What is done with the points to ship of a run, and with its baselines.
+def time_again(search: OpenedSearch) -> None:
+    """Time the points to ship in turn with the baselines; one that is slower may give way to another.
 
-    job: how a candidate is evaluated at a rung, for models that were not kept.
+    Their trials were minutes apart, and what drifted meanwhile is no merit of theirs.
     """
+    for _ in range(AGAIN):
+        now = search.ledger.standing()
+        points = now.points_to_ship
+        if all(trial.number in search.study.timed_again for trial in points):
+            return
+        plain = [trial for trial in now.trials if trial.is_baseline and trial.name != ORIGINAL]
+        _time(search, {trial.number: trial for trial in [*points, *plain] if trial.measurement}.values())
 
-    run: RunFolder
-    study: Study
-    ledger: Ledger
-    pool: Pool
-    progress: Progress
-    reference_ms: float
-    job: Callable[[Candidate, int], Evaluate]
 
-    def time_again(self) -> None:
-        """Time the points to ship in turn with the baselines; one that is slower may give way to another.
+def _time(search: OpenedSearch, trials: Iterable[Trial]) -> None:
+    chosen = together(trials)
+    job = TimeTogether(tuple(packed_model(search, trial) for trial in chosen))
+    with search.progress.bar(f"Timing {len(chosen)} finalists and baselines in turn", 1) as bar:
+        timings = run_one(search.pool, job, bar)
+    for trial, timing in zip(chosen, timings, strict=True):
+        search.study.retime(trial.number, timing.fields(search.costed.reference_ms))
 
-        Their trials were minutes apart, and what drifted meanwhile is no merit of theirs.
-        """
-        for _ in range(AGAIN):
-            now = self.ledger.standing()
-            points = [one for one in (now.best, now.knee) if one is not None]
-            if all(trial.number in self.study.timed_again for trial in points):
-                return
-            plain = [trial for trial in now.trials if trial.is_baseline and trial.name != ORIGINAL]
-            self._time({one.number: one for one in [*points, *plain] if one.measurement}.values())
 
-    def _time(self, trials: Iterable[Trial]) -> None:
-        chosen = together(trials)
-        job = TimeTogether(tuple(self.weights(one) for one in chosen))
+def score_finalists(search: OpenedSearch) -> None:
+    """Accuracy on test, once, of the baselines and the points to ship."""
+    now = search.ledger.standing()
+    plain = [trial for trial in now.trials if trial.is_baseline]
+    finalists = {trial.number: trial for trial in [*now.points_to_ship, *plain]}
+    todo = [trial for trial in finalists.values() if trial.test_accuracy is None and trial.measurement]
+    jobs = [Score(Original() if trial.name == ORIGINAL else packed_model(search, trial)) for trial in todo]
 
-        def done(_: int, timings: Any) -> None:
-            for one, timing in zip(chosen, timings, strict=True):
-                self.study.retime(one.number, timing.fields(self.reference_ms))
+    def done(k: int, score: float) -> None:
+        search.study.update(todo[k].number, test_accuracy=score)
 
-        with self.progress.bar(f"Timing {len(chosen)} finalists and baselines in turn", 1) as bar:
-            run_all(self.pool, [job], done, bar)
+    if todo:
+        with search.progress.bar("Test scores of finalists and baselines", len(todo)) as bar:
+            run_all(search.pool, jobs, done, bar)
 
-    def score(self) -> None:
-        """Accuracy on test, once, of the baselines and the points to ship."""
-        now = self.ledger.standing()
-        points = [one for one in (now.best, now.knee) if one is not None]
-        finalists = {one.number: one for one in [*points, *(t for t in now.trials if t.is_baseline)]}
-        todo = [trial for trial in finalists.values() if trial.test_accuracy is None and trial.measurement]
-        jobs = [Score(None if one.name == ORIGINAL else self.weights(one)) for one in todo]
-        if todo:
-            with self.progress.bar("Test scores of finalists and baselines", len(todo)) as bar:
-                run_all(
-                    self.pool,
-                    jobs,
-                    lambda k, result: self.study.update(todo[k].number, test_accuracy=result),
-                    bar,
-                )
 
-    def weights(self, trial: Trial) -> bytes:
-        """A trial's packed model; made again, the same, where it was not kept."""
-        path = self.run.artifact(trial.number) / "model.safetensors"
-        if not path.is_file():
-            job = self.job(trial.candidate, trial.rung)
-            run_all(self.pool, [job], lambda _, result: self.ledger.keep(trial, result))
-        return path.read_bytes()
+def packed_model(search: OpenedSearch, trial: Trial) -> PackedModel:
+    """A trial's model; made again, the same, where it was not kept."""
+    path = search.run.artifact(trial.number) / "model.safetensors"
+    if not path.is_file():
+        search.ledger.keep(trial, run_one(search.pool, search.job(trial.candidate, trial.rung)))
+    return PackedModel(path.read_bytes())
 
 
 def together(trials: Iterable[Trial]) -> list[Trial]:

@@ -12,8 +12,10 @@ import numpy as np
 from autoprune.core.files import write_json
 from autoprune.core.redaction import redacted
 from autoprune.evaluation.jobs import Evaluated
+from autoprune.evaluation.measure import TIMING_PAIRS
 from autoprune.evaluation.seeds import candidate_seed
 from autoprune.models.split_embedding import parts_of
+from autoprune.pipeline.measured_costs import Costed
 from autoprune.pipeline.prepare import Prepared
 from autoprune.report import write_csv, write_report
 from autoprune.run.config import Config
@@ -22,11 +24,9 @@ from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder
 from autoprune.run.front_record import front_record, sensitivity_file
 from autoprune.run.standing import Standing, standing
 from autoprune.search.hypervolume import ByteRange
-from autoprune.search.schedule import is_candidate
 from autoprune.search.study import Study
-from autoprune.space.costs import Costs
 from autoprune.space.levels import Candidate
-from autoprune.space.trial import Measurement, Trial, failed_trials
+from autoprune.space.trial import Measurement, Trial, failed_trials, tried_trials
 from autoprune.targets import get_target, is_fast
 from autoprune.targets.sizes import SIZES_VERSION
 from autoprune.tasks.metrics import ACCURACY
@@ -39,7 +39,7 @@ EVALUATION = ("finetune", "save", "accuracy", "latency")
 """Parts of a trial that train or measure it; size is measured by saving."""
 
 PROTOCOL = (
-    "Median of 15 calls, batch {batch}, {what}, one thread, the original and the "
+    "Median of {pairs} calls, batch {batch}, {what}, one thread, the original and the "
     "candidate in turn; meanwhile every other worker of the machine waits. The median over these "
     "pairs of the candidate's time to the original's is multiplied by the original's median, measured "
     "once before the trials. The bars are the 10th and 90th percentile. The points to ship and the "
@@ -55,7 +55,7 @@ def _protocol(config: Config, task: Task) -> str:
     elif isinstance(task.validation, Arrays):
         shapes = (x.shape[1:] for x in task.validation.inputs.values())
         what = "inputs of " + ", ".join(" x ".join(map(str, shape)) for shape in shapes)
-    return PROTOCOL.format(batch=config.batch, what=what)
+    return PROTOCOL.format(pairs=TIMING_PAIRS, batch=config.batch, what=what)
 
 
 def _guessed(task: Task) -> float:
@@ -74,24 +74,26 @@ class Ledger:
         run: RunFolder,
         prepared: Prepared,
         study: Study,
-        costs: Costs,
+        costed: Costed,
         *,
-        reference_ms: float,
         wanted: int,
         byte_range: ByteRange,
     ) -> None:
-        self.run, self.prepared, self.study, self.costs = run, prepared, study, costs
+        self.run, self.prepared, self.study = run, prepared, study
+        self.costs, self.reference_ms = costed.costs, costed.reference_ms
         self.byte_range = byte_range
-        self.config, self.reference_ms, self.wanted = run.config(), reference_ms, wanted
+        self.config, self.wanted = run.config(), wanted
         self.budget = self.config.limits()
         self.started = time.monotonic()
         self.before = float(run.about().get("seconds", 0.0))
         self.estimates: list[tuple[float, float]] = []
         self._note_facts()
 
-    def trial_of(self, candidate: Candidate, rung: int, outcome: Outcome, name: str | None = None) -> Trial:
+    def trial_of(
+        self, candidate: Candidate, rung: int, outcome: Outcome[Evaluated], name: str | None = None
+    ) -> Trial:
         """What an outcome says of a candidate; `number` is the study's to give."""
-        result = outcome.result if isinstance(outcome.result, Evaluated) else None
+        result = outcome.result
         return Trial(
             number=-1,
             candidate=candidate,
@@ -106,12 +108,11 @@ class Ledger:
             parts=dict(result.parts) if result else {},
         )
 
-    def keep(self, trial: Trial, result: object) -> None:
+    def keep(self, trial: Trial, result: Evaluated | None) -> None:
         """Keep the model of a trial; `sum_up` drops those that leave the front."""
-        if isinstance(result, Evaluated):
-            self.run.keep_artifact(
-                trial.number, result.artifact, self.prepared.setting.architecture.described()
-            )
+        if result is not None:
+            architecture = self.prepared.setting.architecture.described()
+            self.run.keep_artifact(trial.number, result.packed.weights, architecture)
 
     def standing(self) -> Standing:
         task = self.prepared.setting.task
@@ -134,7 +135,7 @@ class Ledger:
         if seconds_left is not None:
             self.estimates.append((time.monotonic() - self.started, seconds_left))
         self.run.status(
-            state, trials=sum(is_candidate(trial) for trial in now.trials), planned=self.wanted,
+            state, trials=len(tried_trials(now.trials)), planned=self.wanted,
             trained=sum(trial.rung > 0 and not trial.is_baseline for trial in now.trials),
             in_flight=in_flight, seconds=seconds, seconds_left=seconds_left,
             failed=len(failed_trials(now.trials)), front=record["front"],
@@ -170,7 +171,7 @@ class Ledger:
     def _drop_artifacts(self, now: Standing) -> None:
         """Models that are neither on the front, nor a baseline, nor a point to ship."""
         wanted = {trial.number for trial in now.front} | {t.number for t in now.trials if t.is_baseline}
-        wanted |= {one.number for one in (now.best, now.knee) if one is not None}
+        wanted |= {trial.number for trial in now.points_to_ship}
         for folder in (self.run.path / "trials").glob("[0-9]*"):
             if int(folder.name) not in wanted:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,54 @@ from autoprune.compress.library_folder import VERSION as LIBRARY_VERSION
 from autoprune.core.cache import DiskCache
 from autoprune.core.files import read_json, write_json
 from autoprune.core.progress import Progress
-from autoprune.evaluation.jobs import BuildUnit, Sense, TimeCandidate, Whereabouts
+from autoprune.evaluation.jobs import BuildUnit, Original, Sense, TimeModel, Whereabouts
+from autoprune.evaluation.measure import Timing
 from autoprune.models.blocks import shares
 from autoprune.models.unit import Unit
 from autoprune.pipeline.prepare import Prepared
+from autoprune.run.folder import UNITS, RunFolder
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Level
 from autoprune.targets import get_target, is_fast, versions_of
 from autoprune.targets.latency_table import Design, LatencyTable
 from autoprune.tasks.task import layout
-from autoprune.workers.pool import Pool, run_all
+from autoprune.workers.pool import Pool, run_all, run_one
 
 _SENSITIVITIES = DiskCache("sensitivity", 6, ".safetensors")
 _LATENCIES = DiskCache("latency", 6, ".json")
 
 _RATIOS = "of the original's milliseconds"
 """What a file of latencies names its numbers, one for each probe."""
+
+
+@dataclass(frozen=True)
+class Costed:
+    """What is measured once, before the trials.
+
+    reference_ms: the original's latency on the target. costs: bytes, predicted damage and milliseconds of
+    every unit at every level.
+    """
+
+    reference_ms: float
+    costs: Costs
+
+
+def measure_costs(run: RunFolder, prepared: Prepared, pool: Pool, progress: Progress) -> Costed:
+    """Build the library, time the original and measure the costs; noted in the run folder.
+
+    What another run has measured is in the caches. The original is timed once a run.
+    """
+    build_library(prepared, pool, progress)
+    known = run.about().get("original_ms")
+    if known is None:
+        known = time_original(pool)
+        run.note(original_ms=known)
+    reference_ms = float(known)
+    costs, table = measured_costs(prepared, pool, progress, reference_ms)
+    run.note(latency_table_error=table.error)
+    write_json(run.path / UNITS, costs.as_json())
+    return Costed(reference_ms, costs)
 
 
 def build_library(prepared: Prepared, pool: Pool, progress: Progress) -> None:
@@ -54,9 +86,7 @@ def measured_costs(
 
 def time_original(pool: Pool) -> float:
     """The original's milliseconds on the target, with nothing else running."""
-    found: list[float] = []
-    run_all(pool, [TimeCandidate(None)], lambda _, timing: found.append(timing.original_ms))
-    return found[0]
+    return run_one(pool, TimeModel(Original())).original_ms
 
 
 # ---- sensitivity --------------------------------------------------------------------------------
@@ -105,13 +135,13 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Latenc
     target = get_target(setting.target)
     design = Design(setting.units, space, functools.partial(is_fast, target))
     probes = design.probes()
-    machine = _timing_machine(pool)
+    machine = run_one(pool, Whereabouts())
 
     def ratios() -> list[float]:
         out = [0.0] * len(probes)
-        jobs = [TimeCandidate(probe) for probe in probes]
+        jobs = [TimeModel(probe) for probe in probes]
 
-        def done(k: int, timing: Any) -> None:
+        def done(k: int, timing: Timing) -> None:
             out[k] = timing.quick_ratio
 
         with progress.bar(f"Latency table: {len(jobs)} models on {setting.target}", len(jobs)) as bar:
@@ -133,10 +163,3 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Latenc
 
 def _read_ratios(path: Path) -> list[float]:
     return [float(one) for one in read_json(path)[_RATIOS]]
-
-
-def _timing_machine(pool: Pool) -> list[str]:
-    """The machine that times, as strings."""
-    found: list[list[str]] = []
-    run_all(pool, [Whereabouts()], lambda _, machine: found.append(machine))
-    return found[0]

@@ -11,22 +11,28 @@ from autoprune.pipeline.inputs import Inputs, check_budget, read_inputs
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, RunFolder, located
 from autoprune.run.identity import hold_to
+from autoprune.space.budget import Budget
 from autoprune.workers import Pool, open_pool
 from autoprune.workers.latency_node import parse_label
 
 
 def plan(
-    config: Config, run: RunFolder | None = None, progress: Progress | None = None
+    config: Config,
+    run: RunFolder | None = None,
+    progress: Progress | None = None,
+    *,
+    budget: Budget | None = None,
 ) -> tuple[Inputs, int]:
     """Load what was named and check that the budget can be met; bytes of the smallest candidate.
 
-    run: one that is taken up, and held to what it began with before anything else.
+    run: one that is taken up, and held to what it began with before anything else. budget: another than the
+    config's.
     """
     limit_bytes()  # a limit of the library that is none is said now, not by every worker
     inputs = read_inputs(config if run is None else located(config, run.path))
     if run is not None:
         hold_to(run, inputs.identity, progress or Progress())
-    return inputs, check_budget(inputs, config.limits())
+    return inputs, check_budget(inputs, config.limits() if budget is None else budget)
 
 
 def open_workers(config: Config) -> Pool:

@@ -22,6 +22,11 @@ class Standing:
     hypervolume: float
     reference: Measurement
 
+    @property
+    def points_to_ship(self) -> list[Trial]:
+        """The best and the knee, as far as there are any."""
+        return [trial for trial in (self.best, self.knee) if trial is not None]
+
 
 def standing(trials: Sequence[Trial], budget: Budget, reference: Measurement, *, answers: int) -> Standing:
     """Sum up the trials; `answers` is how many validation answers accuracy was measured on."""

@@ -13,15 +13,14 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from autoprune.search import pareto
 from autoprune.space.levels import Candidate, Choices, SearchSpace
 from autoprune.space.trial import Measurement, Trial
 
-DIRECTIONS = [StudyDirection[word.upper()] for word in pareto.DIRECTIONS]
-"""As Optuna types them."""
-
 OBJECTIVES = ("size_bytes", "latency_ms", "accuracy")
-"""Values of a trial, in the order of `pareto.DIRECTIONS`."""
+"""Values of a trial."""
+
+DIRECTIONS = [StudyDirection.MINIMIZE, StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]
+"""Of the objectives, in their order."""
 
 _TRIAL_FIELDS = tuple(
     field.name

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Sequence
 from autoprune.space.budget import Budget
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, finished
 
-DIRECTIONS = ("minimize", "minimize", "maximize")
-
 SAME_SIZE = 1.01
 """A model up to this much larger than another counts as being of its size, and so with milliseconds."""
 

@@ -15,7 +15,7 @@ from autoprune.search.promotion import FINALISTS, RUNG_STEPS, SHARE, finalist, k
 from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
-from autoprune.space.trial import Trial
+from autoprune.space.trial import Trial, is_candidate, tried_trials
 
 GAIN = 1e-3
 """Relative growth of the hypervolume below which `patience` candidates have brought nothing."""
@@ -50,7 +50,7 @@ class Schedule:
         history = study.history
         trials = history.finished
         self._starts = [candidate for candidate in starts if candidate not in history.seen]
-        self._candidates = sum(is_candidate(trial) for trial in trials)
+        self._candidates = len(tried_trials(trials))
         # The finalists of these candidates; where more candidates are tried, there are new finalists.
         last = max((k for k, trial in enumerate(trials) if is_candidate(trial)), default=-1)
         self._finalists = sum(trial.rung == 2 for trial in trials[last + 1 :])
@@ -121,11 +121,6 @@ class Schedule:
         if self._plan.patience is not None and is_idle(trials, self._plan.patience, self._plan.byte_range):
             self.stopped_by = "patience"
         return self.stopped_by != "trials"
-
-
-def is_candidate(trial: Trial) -> bool:
-    """Whether a trial counts as one that the user asked for: baselines and promotions do not."""
-    return trial.rung == 0 and not trial.is_baseline
 
 
 def is_idle(trials: Sequence[Trial], patience: int, byte_range: ByteRange) -> bool:

@@ -76,6 +76,16 @@ def searched_trials(trials: Iterable[Trial]) -> list[Trial]:
     return [trial for trial in trials if not trial.is_baseline]
 
 
+def is_candidate(trial: Trial) -> bool:
+    """Whether a trial counts as one that the user asked for: baselines and promotions do not."""
+    return trial.rung == 0 and not trial.is_baseline
+
+
+def tried_trials(trials: Iterable[Trial]) -> list[Trial]:
+    """Those that count as ones the user asked for: the one count for terminal, status and plan."""
+    return [trial for trial in trials if is_candidate(trial)]
+
+
 def failed_trials(trials: Iterable[Trial]) -> list[Trial]:
     """Those of the search that failed: the one count for the terminal, the limit and the records."""
     return [trial for trial in searched_trials(trials) if trial.failure is not None]

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from autoprune.core.errors import AutopruneError
 from autoprune.workers.carried_errors import CarriedError, received, sent
-from autoprune.workers.pool import Factory, Job, Report, attempt, describe
+from autoprune.workers.pool import Factory, Job, Report, Result, attempt, describe
 
 LABEL = "latency-node"
 """The label's name where only its value is given."""
@@ -86,13 +86,13 @@ class Elsewhere:
     def __init__(self, timer: Any) -> None:
         self._timer = timer
 
-    def __call__(self, job: Job) -> object:
+    def __call__(self, job: Job[Result]) -> Result:
         import ray
 
         report = received(ray.get(self._timer.run.remote(job)))
         if report.error is not None:
             raise noted(report.error)
-        return report.result
+        return cast(Result, report.result)
 
 
 class _Timer:
@@ -106,7 +106,7 @@ class _Timer:
         """It is there, with all loaded, or why not."""
         return sent(self._begun._replace(result=None))
 
-    def run(self, job: Job) -> tuple[Report, CarriedError | None]:
+    def run(self, job: Job[Any]) -> tuple[Report, CarriedError | None]:
         if self._begun.error is not None:
             return sent(self._begun)
         return sent(attempt(cast(Callable[[object], object], self._begun.result), job))

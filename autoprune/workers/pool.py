@@ -12,16 +12,20 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar, cast
 
-Job = object
+Result = TypeVar("Result")
 Factory = Callable[[Mapping[str, object]], Callable[[object], object]]
 
 log = logging.getLogger(__name__)
 
 
+class Job(Generic[Result]):
+    """A message to a worker, typed by what the worker answers; plain data that can be pickled."""
+
+
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Generic[Result]):
     """What came of one job: `failure` is None exactly when it returned, with `result`.
 
     Else it is "ClassName: message" on one line, "WorkerDied: ..." after the last try. `seconds` is
@@ -30,7 +34,7 @@ class Outcome:
     """
 
     key: int
-    result: object | None
+    result: Result | None
     failure: str | None
     worker: str
     seconds: float
@@ -49,10 +53,10 @@ class Pool(Protocol):
     def start(self, context: Mapping[str, object]) -> None:
         """Give the workers what they need; for a pool that was made without. Before any job."""
 
-    def submit(self, key: int, job: Job) -> None:
+    def submit(self, key: int, job: Job[Any]) -> None:
         """Hand in a job; it waits its turn when all workers are busy."""
 
-    def next(self, timeout: float | None = None) -> Outcome | None:
+    def next(self, timeout: float | None = None) -> Outcome[Any] | None:
         """The next job that ended; None when none is left, or after `timeout` seconds."""
 
     def close(self) -> None:
@@ -83,10 +87,10 @@ class SerialPool(Pool):
     def free(self) -> int:
         return max(0, 1 - len(self._queue))
 
-    def submit(self, key: int, job: Job) -> None:
+    def submit(self, key: int, job: Job[Any]) -> None:
         self._queue.append(Queued(key, job))
 
-    def next(self, timeout: float | None = None) -> Outcome | None:
+    def next(self, timeout: float | None = None) -> Outcome[Any] | None:
         if not self._queue:
             return None
         report = attempt(self._work, self._queue[0].job)
@@ -100,13 +104,13 @@ class SerialPool(Pool):
 @dataclass
 class Queued:
     key: int
-    job: Job
+    job: Job[Any]
     tries: int = 0
 
 
 def run_each(
-    pool: Pool, jobs: Sequence[Job], bar: Callable[[int, str], None] | None = None
-) -> Iterator[Outcome]:
+    pool: Pool, jobs: Sequence[Job[Result]], bar: Callable[[int, str], None] | None = None
+) -> Iterator[Outcome[Result]]:
     """Run jobs on an idle pool; their outcomes as they come, whose key is the job's place."""
     for key, job in enumerate(jobs):
         pool.submit(key, job)
@@ -120,8 +124,8 @@ def run_each(
 
 def run_all(
     pool: Pool,
-    jobs: Sequence[Job],
-    done: Callable[[int, Any], None],
+    jobs: Sequence[Job[Result]],
+    done: Callable[[int, Result], None],
     bar: Callable[[int, str], None] | None = None,
 ) -> None:
     """Run jobs that must all succeed; `done` gets each one's place and result.
@@ -133,13 +137,20 @@ def run_all(
             raise outcome.error
         if outcome.failure is not None:
             raise RuntimeError(f"{type(jobs[outcome.key]).__name__} failed: {outcome.failure}")
-        done(outcome.key, outcome.result)
+        done(outcome.key, cast(Result, outcome.result))
+
+
+def run_one(pool: Pool, job: Job[Result], bar: Callable[[int, str], None] | None = None) -> Result:
+    """The result of a job that must succeed; raises as `run_all` does."""
+    results: list[Result] = []
+    run_all(pool, [job], lambda _, result: results.append(result), bar)
+    return results[0]
 
 
 class Report(NamedTuple):
     """What a worker says of a job; `failure`, `trace` and `error` are of what it raised."""
 
-    result: object | None
+    result: Any
     failure: str | None
     trace: str
     seconds: float
@@ -150,7 +161,7 @@ class WorkerTrace(Exception):  # noqa: N818  (no error of its own)
     """The traceback of an error in a worker, as text: the cause of that error where it is raised again."""
 
 
-def attempt(work: Callable[[object], object], job: Job) -> Report:
+def attempt(work: Callable[[object], object], job: object) -> Report:
     begun = time.perf_counter()
     try:
         return Report(work(job), None, "", time.perf_counter() - begun)
@@ -167,7 +178,7 @@ def traced(error: Exception, trace: str) -> Exception:
     return error
 
 
-def outcome_of(task: Queued, worker: str, report: Report) -> Outcome:
+def outcome_of(task: Queued, worker: str, report: Report) -> Outcome[Any]:
     if report.failure is not None:
         log.debug("job %d on %s: %s\n%s", task.key, worker, report.failure, report.trace)
     return Outcome(task.key, report.result, report.failure, worker, report.seconds, report.error)

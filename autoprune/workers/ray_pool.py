@@ -83,7 +83,7 @@ class RayPool(Pool):
         self._on_wait, self._told = on_wait, -math.inf
         self._label, self._timer = timer, None
         self._queue: deque[Queued] = deque()
-        self._done: deque[Outcome] = deque()
+        self._done: deque[Outcome[Any]] = deque()
         self._slots: list[_Slot] = []
         self._local = address is None
         self._ray, self._disconnect = connect(address, math.ceil(workers * cpus_per_worker))
@@ -115,14 +115,14 @@ class RayPool(Pool):
     def free(self) -> int:
         return max(0, self.size - self._outstanding())
 
-    def submit(self, key: int, job: Job) -> None:
+    def submit(self, key: int, job: Job[Any]) -> None:
         if not self._slots:
             raise RuntimeError("the pool is closed")
         self._queue.append(Queued(key, job))
         with self._pulse.felt():
             self._assign()
 
-    def next(self, timeout: float | None = None) -> Outcome | None:
+    def next(self, timeout: float | None = None) -> Outcome[Any] | None:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while not self._done and self._outstanding():
             self._step(min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
@@ -275,7 +275,7 @@ class _Worker:
             self._work = cast(Callable[[object], object], report.result)
         return sent(report._replace(result=None))
 
-    def run(self, job: Job) -> _Message:
+    def run(self, job: Job[Any]) -> _Message:
         return sent(attempt(self._work, job))
 
 

@@ -36,7 +36,7 @@ def measured(config: Config, bits: int, *, steps: int = 0) -> Uniform:
     recipe = replace(prepared.recipe, steps=steps)
     found = work(Evaluate(candidate, recipe, config.seed, 1.0))
     assert isinstance(found, Evaluated)
-    test = work(Score(found.artifact))
+    test = work(Score(found.packed))
     assert isinstance(test, float)
     one = found.measurement
     return Uniform(one.size_bytes, one.accuracy, test, one.kl)

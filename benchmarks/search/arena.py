@@ -14,7 +14,6 @@ import json
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +26,9 @@ from autoprune.compress.surgery import replace_
 from autoprune.core.cache import cache_folder, content_key
 from autoprune.core.files import read_json, write_json
 from autoprune.core.progress import Progress
+from autoprune.evaluation.jobs import Original
+from autoprune.evaluation.timers import LocalTimer
+from autoprune.evaluation.workbench import Workbench
 from autoprune.evaluation.worker import make_worker
 from autoprune.models.units import search_space
 from autoprune.pipeline.inputs import Inputs, read_inputs
@@ -86,21 +88,24 @@ class Arena:
 class Evaluator:
     """Measures candidates of one teacher on fixed rows, and remembers on disk."""
 
-    def __init__(self, worker: Any, rows: int, batch: int) -> None:
-        self._worker, self._units = worker, worker.setting.units
-        data = worker.task.validation
+    def __init__(self, workbench: Workbench, rows: int, batch: int) -> None:
+        self._workbench, self._units = workbench, workbench.setting.units
+        data = workbench.task.validation
         chosen = np.random.default_rng(0).permutation(len(data))[:rows]
         chosen = chosen[np.argsort(data.lengths[chosen], kind="stable")]  # less padding
         self.labels: NDArray[np.int64] = data.labels[chosen]
         self._batches = [
-            {name: torch.from_numpy(x) for name, x in worker.task.batch(data, chosen[k : k + batch]).items()}
+            {
+                name: torch.from_numpy(x)
+                for name, x in workbench.task.batch(data, chosen[k : k + batch]).items()
+            }
             for k in range(0, len(chosen), batch)
         ]
-        self._model = copy.deepcopy(worker.teacher)
+        self._model = copy.deepcopy(workbench.teacher)
         self._now = dict.fromkeys((unit.name for unit in self._units), UNTOUCHED)
         self._modules: dict[tuple[str, Level], dict[str, nn.Module]] = {}
-        self.teacher_logits = self._logits(worker.teacher)
-        self.key = content_key(VERSION, LIBRARY_VERSION, worker.setting.key, rows, batch)
+        self.teacher_logits = self._logits(workbench.teacher)
+        self.key = content_key(VERSION, LIBRARY_VERSION, workbench.setting.key, rows, batch)
         self._path = cache_folder() / "benchmarks" / f"{self.key}.jsonl"
         self._known: dict[str, tuple[float, float, float]] = {}
         self._read = 0
@@ -155,7 +160,7 @@ class Evaluator:
     def differs(self, candidate: Candidate) -> float:
         """Largest difference of logits from those of `stitch`: the short cut here must give 0."""
         self._fill(candidate)
-        whole = stitch(self._worker.teacher, self._units, candidate, self._worker.library).model
+        whole = stitch(self._workbench.teacher, self._units, candidate, self._workbench.library).model
         return float(np.abs(self._logits(whole) - self._logits(self._put_together(candidate))).max())
 
     def _put_together(self, candidate: Candidate) -> nn.Module:
@@ -175,9 +180,11 @@ class Evaluator:
             level = candidate[unit.name]
             if (unit.name, level) in self._modules:
                 continue
-            scratch = copy.deepcopy(self._worker.teacher) if level != UNTOUCHED else self._worker.teacher
+            scratch = (
+                copy.deepcopy(self._workbench.teacher) if level != UNTOUCHED else self._workbench.teacher
+            )
             if level != UNTOUCHED:
-                for path, variant in self._worker.library.variants(unit, level).items():
+                for path, variant in self._workbench.library.variants(unit, level).items():
                     replace_(scratch, path, variant.value(), variant.bias)
             self._modules[unit.name, level] = {w.path: scratch.get_submodule(w.path) for w in unit.weights}
 
@@ -214,29 +221,32 @@ def open_arena(name: str, rows: int | None = None) -> Arena:
             target="packed", max_length=digits.TOKENS, sequence=digits.TOKENS,
         )  # fmt: skip
     inputs = read_inputs(config)
-    worker: Any = make_worker({"setting": prepare(config, inputs, Progress()).setting})
+    workbench = make_worker({"setting": prepare(config, inputs, Progress()).setting}).workbench
     torch.set_num_threads(1)
-    evaluator = Evaluator(worker, rows or ROWS[name], BATCH[name])
-    damage, seconds = predicted_damage(worker)
+    evaluator = Evaluator(workbench, rows or ROWS[name], BATCH[name])
+    damage, seconds = predicted_damage(workbench)
     costs = inputs.sizes.with_damage(damage)
-    costs = with_assumed_latency(costs, inputs) if name == "digits" else with_measured_latency(costs, worker)
+    costs = (
+        with_assumed_latency(costs, inputs) if name == "digits" else with_measured_latency(costs, workbench)
+    )
     majority = 100.0 * float(np.bincount(evaluator.labels).max()) / len(evaluator.labels)
     whole = inputs.space.untouched()
     reference = Measurement(costs.size_bytes(whole), costs.latency_ms(whole), majority)
     return Arena(name, inputs.space, costs, reference, seconds, evaluator)
 
 
-def predicted_damage(worker: Any) -> tuple[dict[str, dict[Level, float]], float]:
+def predicted_damage(workbench: Workbench) -> tuple[dict[str, dict[Level, float]], float]:
     """Predicted damage of every unit at every level, nats a row, and the seconds it took; cached."""
-    key = content_key(VERSION, LIBRARY_VERSION, worker.setting.key, SENSITIVITY_ROWS)
+    key = content_key(VERSION, LIBRARY_VERSION, workbench.setting.key, SENSITIVITY_ROWS)
     path = cache_folder() / "benchmarks" / f"damage-{key}.json"
     if not path.is_file():
-        for unit in worker.setting.units:
+        for unit in workbench.setting.units:
             for ratio in unit.ratios:
-                worker.library.build(unit, ratio)
+                workbench.library.build(unit, ratio)
         start = time.perf_counter()
+        task, units = workbench.task, workbench.setting.units
         found = measure_sensitivity(
-            worker.teacher, worker.setting.units, worker.library, worker.task, worker.task.train,
+            workbench.teacher, units, workbench.library, task, task.train,
             rows=SENSITIVITY_ROWS, seed=0,
         )  # fmt: skip
         rows = {u: [[v.ratio, v.storage.written, d] for v, d in t.items()] for u, t in found.damage().items()}
@@ -246,18 +256,19 @@ def predicted_damage(worker: Any) -> tuple[dict[str, dict[Level, float]], float]
     return damage, float(known["seconds"])
 
 
-def with_measured_latency(costs: Costs, worker: Any) -> Costs:
+def with_measured_latency(costs: Costs, workbench: Workbench) -> Costs:
     """Costs with the target's table of milliseconds, timed once for a cache."""
-    units, setting = worker.setting.units, worker.setting
-    space = search_space(units, worker.target.offers)
-    design = Design(units, space, functools.partial(is_fast, worker.target))
+    units, setting = workbench.setting.units, workbench.setting
+    space = search_space(units, workbench.target.offers)
+    design = Design(units, space, functools.partial(is_fast, workbench.target))
     probes = design.probes()
     key = content_key(VERSION, setting.key, setting.target, setting.batch, setting.sequence)
     path = cache_folder() / "benchmarks" / f"latency-{key}.json"
     if not path.is_file():
-        whole = worker.time_candidate(None).original_ms
+        timer = LocalTimer(workbench)
+        whole = timer.time(Original()).original_ms
         # Each beside the original, so that drift of the machine cancels.
-        write_json(path, [whole, *(worker.time_candidate(probe).quick_ratio for probe in probes)])
+        write_json(path, [whole, *(timer.time(probe).quick_ratio for probe in probes)])
     whole, *taken = read_json(path)
     return design.fitted(probes, taken).applied(costs, whole)
 

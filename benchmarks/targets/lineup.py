@@ -6,7 +6,6 @@ import functools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -39,15 +38,15 @@ class Lineup:
     def __init__(self, config: Config, folder: Path, *, jobs: int, check: bool) -> None:
         self._folder, self._jobs, self._check = folder, jobs, check
         prepared = prepare(config, read_inputs(config), Progress())
-        worker: Any = make_worker({"setting": prepared.setting})
+        workbench = make_worker({"setting": prepared.setting}).workbench
         torch.set_num_threads(1)
         self.task = prepared.setting.task
         self.rows: list[Row] = []
         self.skipped: list[str] = []
         self._teacher_logits = prepared.setting.validation_answers.values
-        self._shop = Workshop(prepared, worker)
-        worker.teacher.save_pretrained(folder / "teacher")
-        self._source = Source(worker.teacher, folder / "teacher", worker.example, self.task)
+        self._shop = Workshop(prepared, workbench)
+        workbench.teacher.save_pretrained(folder / "teacher")
+        self._source = Source(workbench.teacher, folder / "teacher", workbench.example, self.task)
 
     def rival(self, rival: Rival, splits: Sequence[str] = ()) -> Row | None:
         """A tool's model, saved; None where it is skipped."""

@@ -6,12 +6,12 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from autoprune.compress.stitch import Stitched, stitch
 from autoprune.core.errors import AutopruneError
 from autoprune.evaluation.finetune import finetune
 from autoprune.evaluation.seeds import candidate_seed
+from autoprune.evaluation.workbench import Workbench
 from autoprune.export.from_run import find_trial
 from autoprune.models.unit import Unit
 from autoprune.models.units import search_space
@@ -128,9 +128,9 @@ def float_of(level: Level) -> str:
 class Workshop:
     """Makes our models of one teacher, each once, and saves them for targets."""
 
-    def __init__(self, prepared: Prepared, worker: Any) -> None:
+    def __init__(self, prepared: Prepared, workbench: Workbench) -> None:
         self._setting, self._recipe = prepared.setting, prepared.recipe
-        self._worker: Any = worker
+        self._workbench = workbench
         self._made: dict[tuple[Candidate, bool, Path | None], Stitched] = {}
         self._originals: dict[str, int] = {}
         self._undone: set[Candidate] = set()
@@ -152,7 +152,7 @@ class Workshop:
         """
         stitched = self._stitched(wanted, target)
         folder.mkdir(parents=True)
-        target.save(stitched, folder, self._worker.example)
+        target.save(stitched, folder, self._workbench.example)
         size = size_on_disk(target, folder)
         if wanted.name == ORIGINAL:
             self._originals[target.name] = size
@@ -204,8 +204,8 @@ class Workshop:
     def _make(self, candidate: Candidate, tuned: bool) -> Stitched:
         key = candidate, tuned, None
         if key not in self._made:
-            worker = self._worker
-            stitched = stitch(worker.teacher, self.units, candidate, worker.library)
+            workbench = self._workbench
+            stitched = stitch(workbench.teacher, self.units, candidate, workbench.library)
             self._made[key] = self._tuned(stitched) if tuned else stitched
         return self._made[key]
 
@@ -214,7 +214,7 @@ class Workshop:
         setting = self._setting
         found = finetune(
             stitched, setting.task, setting.task.train, setting.train_answers, self._recipe,
-            seed=candidate_seed(setting.seed, stitched.levels), step_room=self._worker.room.busy,
+            seed=candidate_seed(setting.seed, stitched.levels), step_room=self._workbench.room.busy,
         )  # fmt: skip
         if found is stitched:
             self._undone.add(stitched.levels)

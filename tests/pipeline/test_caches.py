@@ -83,7 +83,7 @@ def values(config: Config) -> Arrays:
     inputs = read_inputs(config)
     prepared = prepare(config, inputs, Progress(quiet=True))
     setting = prepared.setting
-    worker: Any = make_worker({"setting": setting})
+    workbench = make_worker({"setting": setting}).workbench
     unit = [unit for unit in setting.units if unit.prunable][-1]
     ratio = unit.ratios[-1]
     with SerialPool(make_worker, {"setting": setting}) as pool:
@@ -94,7 +94,7 @@ def values(config: Config) -> Arrays:
         f"variant {path}": (
             variant.weight if variant.stored is None else variant.stored.tensors()["codes"]
         ).numpy()
-        for path, variant in worker.library.variants(unit, Level(ratio, unit.choices.storages[-1])).items()
+        for path, variant in workbench.library.variants(unit, Level(ratio, unit.choices.storages[-1])).items()
     }
     return out | {
         "train answers": setting.train_answers.values,
@@ -102,7 +102,7 @@ def values(config: Config) -> Arrays:
         "damage": np.array(
             [harm[1] for one in sorted(damage) for harm in sorted(damage[one].items(), key=str)]
         ),
-        "original": worker.original()(worker.example),
+        "original": workbench.original()(workbench.example),
         "bytes": np.array(inputs.original_bytes),
     }
 

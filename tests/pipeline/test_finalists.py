@@ -10,10 +10,10 @@ from typing import Any, cast
 import pytest
 
 from autoprune.core.progress import Progress
-from autoprune.evaluation.jobs import Score, TimeTogether
+from autoprune.evaluation.jobs import PackedModel, Score, TimeTogether
 from autoprune.evaluation.measure import Timing
 from autoprune.pipeline import finalists as finalists_module
-from autoprune.pipeline.finalists import Finalists, together
+from autoprune.pipeline.finalists import score_finalists, time_again, together
 from autoprune.run.folder import RunFolder
 from autoprune.run.standing import Standing, standing
 from autoprune.search.aim import Aim
@@ -63,15 +63,20 @@ class Finished:
         if isinstance(job, Score):
             return 80.0
         assert isinstance(job, TimeTogether)
-        ms = [self.true[one.decode()] for one in job.artifacts]
+        ms = [self.true[cast(PackedModel, model).weights.decode()] for model in job.models]
         return [Timing(x, 0.9 * x, 1.1 * x, REFERENCE_MS, x / REFERENCE_MS, x / REFERENCE_MS) for x in ms]
 
     @property
-    def finalists(self) -> Finalists:
-        ledger = cast(Any, SimpleNamespace(standing=self.standing))
-        pool = SerialPool(lambda context: self.work, {})
-        job = cast(Any, None)
-        return Finalists(self.run, self.study, ledger, pool, Progress(quiet=True), REFERENCE_MS, job)
+    def search(self) -> Any:
+        """What finalists need of a search."""
+        return SimpleNamespace(
+            run=self.run,
+            study=self.study,
+            ledger=SimpleNamespace(standing=self.standing),
+            pool=SerialPool(lambda context: self.work, {}),
+            progress=Progress(quiet=True),
+            costed=SimpleNamespace(reference_ms=REFERENCE_MS),
+        )
 
     def best(self) -> str:
         one = best(self.study.trials(), BUDGET, answers=ROWS)
@@ -81,7 +86,7 @@ class Finished:
 def test_a_trial_that_was_quick_by_luck_gives_way_to_one_that_is(tmp_path: Path) -> None:
     one = Finished(tmp_path)
     assert one.best() == "lucky"
-    one.finalists.time_again()
+    time_again(one.search)
     assert one.best() == "sound"
     m = one.study.trials()[2].measurement
     assert m is not None
@@ -92,17 +97,17 @@ def test_a_trial_that_was_quick_by_luck_gives_way_to_one_that_is(tmp_path: Path)
 
 def test_what_was_timed_again_is_not_timed_once_more(tmp_path: Path) -> None:
     one = Finished(tmp_path)
-    one.finalists.time_again()
+    time_again(one.search)
     count = len(one.jobs)
     again = Finished(tmp_path)
-    again.finalists.time_again()
+    time_again(again.search)
     assert (count, len(again.jobs)) == (2, 0)
     assert again.best() == "sound"
 
 
 def test_all_that_are_too_slow_after_all_leave_nothing_to_ship(tmp_path: Path) -> None:
     one = Finished(tmp_path, dict.fromkeys(TOLD, 19.0))
-    one.finalists.time_again()
+    time_again(one.search)
     assert one.best() == ""
     assert len(one.jobs) <= finalists_module.AGAIN
 
@@ -110,7 +115,7 @@ def test_all_that_are_too_slow_after_all_leave_nothing_to_ship(tmp_path: Path) -
 def test_points_to_ship_and_baselines_are_scored_once(tmp_path: Path) -> None:
     one = Finished(tmp_path)
     for _ in range(2):
-        one.finalists.score()
+        score_finalists(one.search)
     now = one.standing()
     assert sum(isinstance(job, Score) for job in one.jobs) == len(
         {0, 1, *(t.number for t in (now.best, now.knee) if t is not None)}

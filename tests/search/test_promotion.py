@@ -40,14 +40,14 @@ from autoprune.search.promotion import (
 )
 from autoprune.search.repair import repair as repaired
 from autoprune.search.samplers import OURS, make_proposer
-from autoprune.search.schedule import Plan, Schedule, is_candidate, is_idle, pace_of
+from autoprune.search.schedule import Plan, Schedule, is_idle, pace_of
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
 from autoprune.space.storage import storages_of
-from autoprune.space.trial import Measurement, Trial
+from autoprune.space.trial import Measurement, Trial, tried_trials
 
 quick = hypothesis.settings(deadline=None, max_examples=60)
 ROWS = 1000
@@ -378,7 +378,7 @@ class Simulated:
 
     @property
     def tried(self) -> int:
-        return sum(is_candidate(trial) for trial in self.study.trials())
+        return len(tried_trials(self.study.trials()))
 
     def at(self, rung: int) -> list[Trial]:
         return [trial for trial in self.study.trials() if trial.rung == rung and not trial.is_baseline]

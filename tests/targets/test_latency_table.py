@@ -17,7 +17,7 @@ from torch import nn
 
 from autoprune.core.files import read_json
 from autoprune.core.progress import Progress
-from autoprune.evaluation.jobs import Sense, TimeCandidate, Whereabouts
+from autoprune.evaluation.jobs import ModelRef, Original, Sense, TimeModel, Whereabouts
 from autoprune.evaluation.measure import Timing
 from autoprune.models.spec import Architecture
 from autoprune.models.unit import Unit, Weight
@@ -194,7 +194,7 @@ def test_widths_that_are_not_fast_cost_what_floats_do() -> None:
 # ---- in the groundwork --------------------------------------------------------------------------
 
 
-CALLS: list[Candidate | None] = []
+CALLS: list[ModelRef] = []
 
 
 def clockwork(_: Mapping[str, object]) -> Callable[[object], object]:
@@ -203,9 +203,10 @@ def clockwork(_: Mapping[str, object]) -> Callable[[object], object]:
     def work(job: object) -> object:
         if isinstance(job, Whereabouts):
             return ["a machine"]
-        assert isinstance(job, TimeCandidate)
-        CALLS.append(job.candidate)
-        touched = sum(level != UNTOUCHED for _, level in job.candidate.items) if job.candidate else 0
+        assert isinstance(job, TimeModel)
+        CALLS.append(job.model)
+        items = job.model.items if isinstance(job.model, Candidate) else ()
+        touched = sum(level != UNTOUCHED for _, level in items)
         return Timing(20.0 - touched, 19.0, 21.0, 20.0, 1.0, 1.0 - touched / 20.0)
 
     return work
@@ -281,7 +282,9 @@ def test_pictures_of_another_size_are_timed_anew(cache: Path) -> None:
 
 def test_the_original_is_timed_as_itself() -> None:
     with SerialPool(clockwork, {}) as pool:
+        CALLS.clear()
         assert measured_costs.time_original(pool) == 20.0
+    assert [Original()] == CALLS
 
 
 def test_a_model_that_cannot_be_timed_is_an_error_and_nothing_is_kept(cache: Path) -> None:

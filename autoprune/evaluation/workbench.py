@@ -1,0 +1,96 @@
+"""The models of one worker - teacher, original and variants - and the target that they are loaded on."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from autoprune.compress.library import Library
+from autoprune.compress.library_folder import library_path
+from autoprune.compress.statistics import Statistics
+from autoprune.compress.stitch import Stitched, stitch
+from autoprune.core.memory import give_memory_back
+from autoprune.evaluation.jobs import ModelRef, Original, PackedModel, Setting
+from autoprune.evaluation.packed_model import packed_bytes, unpacked
+from autoprune.models.split_embedding import whole
+from autoprune.models.state import load_state_
+from autoprune.space.levels import Candidate
+from autoprune.targets import Runner, get_target
+from autoprune.targets.originals import loaded_original
+from autoprune.workers.machine_lock import default_room
+
+
+class Workbench:
+    """Teacher, library and target of one process, and the room that it shares with others of its machine."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.task = setting.task
+        self.teacher = _teacher(setting)
+        self.target = get_target(setting.target)
+        self.room = default_room()
+        statistics = {path: Statistics.from_arrays(one) for path, one in setting.statistics.items()}
+        self.library = Library(library_path(), self.teacher, statistics, key=setting.key)
+        self.example = self.task.batch(self.task.validation, self.task.example_rows)
+        self.timing_batch = self.task.timing_batch(setting.batch, setting.sequence)
+        self._original: Runner | None = None
+
+    def original(self) -> Runner:
+        """The uncompressed model on the target, saved once a machine and loaded once a worker."""
+        if self._original is None:
+            self._original = loaded_original(
+                self.target,
+                [self.setting.key],
+                lambda: Stitched.plain(whole(self.teacher), self.setting.architecture),
+                self.example,
+                self.target.load,
+            )
+        return self._original
+
+    def stitched(self, candidate: Candidate) -> Stitched:
+        """An untrained candidate, from the library."""
+        setting = self.setting
+        return stitch(self.teacher, setting.units, candidate, self.library, setting.architecture)
+
+    def packed(self, model: ModelRef) -> Original | PackedModel:
+        """The model as another process takes it, which may have no library."""
+        if not isinstance(model, Candidate):
+            return model
+        with self.room.busy():
+            stitched = self.stitched(model)
+        return PackedModel(packed_bytes(stitched))
+
+    def loaded(self, stitched: Stitched, folder: Path) -> Runner:
+        """The model on the target, saved into `folder` and loaded."""
+        with self.room.busy():
+            self.target.save(stitched, folder, self.example)
+            give_memory_back()
+            return self.target.load(folder)
+
+    @contextlib.contextmanager
+    def runners(self, *models: ModelRef) -> Iterator[list[Runner]]:
+        """Models on the target, each in a folder of its own for as long as they are used."""
+        with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
+            yield [self._runner(model, Path(name) / str(k)) for k, model in enumerate(models)]
+
+    def _runner(self, model: ModelRef, folder: Path) -> Runner:
+        match model:
+            case Original():
+                return self.original()
+            case Candidate():
+                with self.room.busy():
+                    stitched = self.stitched(model)
+            case PackedModel(weights):
+                stitched = unpacked(weights, self.setting.architecture)
+        folder.mkdir()
+        return self.loaded(stitched, folder)
+
+
+def _teacher(setting: Setting) -> torch.nn.Module:
+    model = setting.architecture.empty()
+    load_state_(model, {name: torch.from_numpy(array) for name, array in setting.state.items()})
+    return model.eval()

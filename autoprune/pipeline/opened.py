@@ -1,0 +1,119 @@
+"""A search that has begun: what its stages share once variants are measured and the study is open."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from autoprune.core.progress import Progress
+from autoprune.evaluation.jobs import Evaluate
+from autoprune.evaluation.seeds import candidate_seed
+from autoprune.pipeline.ledger import Ledger
+from autoprune.pipeline.measured_costs import Costed
+from autoprune.pipeline.prepare import Prepared
+from autoprune.pipeline.start import expected_study
+from autoprune.run.config import Config
+from autoprune.run.folder import STUDY, RunFolder
+from autoprune.search.aim import Aim
+from autoprune.search.promotion import RUNG_STEPS
+from autoprune.search.repair import repair
+from autoprune.search.samplers import make_proposer
+from autoprune.search.solver.mckp import Problem
+from autoprune.search.study import Study
+from autoprune.space.budget import Budget
+from autoprune.space.levels import Candidate
+from autoprune.space.trial import ORIGINAL, Trial, finished
+from autoprune.workers import Pool
+
+
+@dataclass(frozen=True)
+class OpenedSearch:
+    """One driver at work on one run.
+
+    wanted: candidates to try. deadline: by `time.monotonic()`, after which no trial is begun.
+    """
+
+    run: RunFolder
+    config: Config
+    prepared: Prepared
+    costed: Costed
+    aim: Aim
+    study: Study
+    ledger: Ledger
+    pool: Pool
+    progress: Progress
+    wanted: int
+    deadline: float | None
+
+    @property
+    def budget(self) -> Budget:
+        """What the run is searched under."""
+        return self.aim.budget
+
+    def job(self, candidate: Candidate, rung: int) -> Evaluate:
+        """How a candidate is evaluated at a rung."""
+        recipe = self.prepared.recipe
+        steps = recipe.steps * RUNG_STEPS[rung]
+        seed = candidate_seed(self.config.seed, candidate)
+        return Evaluate(candidate, replace(recipe, steps=steps), seed, self.costed.reference_ms)
+
+    def predicted_limit_bytes(self) -> int | None:
+        """Predicted bytes that a candidate may have for its file to be within the budget."""
+        if self.budget.size_bytes is None:
+            return None
+        costs = self.costed.costs
+        smallest = costs.size_bytes(costs.smallest(self.prepared.inputs.space))
+        # Of baselines alone: the same whichever trial ends first.
+        plain = [trial for trial in self.study.trials() if trial.is_baseline]
+        room = self.budget.size_bytes - excess_bytes(plain)
+        return max(room, min(smallest, self.budget.size_bytes))
+
+
+def open_search(
+    run: RunFolder,
+    prepared: Prepared,
+    costed: Costed,
+    pool: Pool,
+    progress: Progress,
+    *,
+    wanted: int,
+    deadline: float | None = None,
+) -> OpenedSearch:
+    """Open the run's study and ledger; whoever calls closes the study.
+
+    Raises:
+        AutopruneError: as `Study` raises, and for a sampler that cannot run here.
+    """
+    config, space = run.config(), prepared.inputs.space
+    aim = Aim.of(Problem.of(space, costed.costs), config.limits())
+
+    def repaired(candidate: Candidate, seen: AbstractSet[Candidate], seed: int) -> Candidate:
+        limit_bytes = search.predicted_limit_bytes()
+        return repair(candidate, seen, seed, space=space, costs=costed.costs, limit_bytes=limit_bytes)
+
+    study = Study(
+        run.path / STUDY,
+        space,
+        proposer=make_proposer(config.sampler, space=space, seed=config.seed, repair=repaired, aim=aim),
+        storage=config.storage,
+        name=run.study_name(),
+        expect=expected_study(run),
+    )
+    ledger = Ledger(run, prepared, study, costed, wanted=wanted, byte_range=aim.scale.byte_range)
+    search = OpenedSearch(run, config, prepared, costed, aim, study, ledger, pool, progress, wanted, deadline)
+    return search
+
+
+def excess_bytes(trials: Sequence[Trial]) -> int:
+    """Bytes that files may be larger than predicted: the upper quartile of the models so far, or none.
+
+    A language model's were by 12 kB of 58 MB: candidates that were to fill the limit broke it.
+    """
+    off = [
+        m.size_bytes - trial.predicted_size_bytes for trial, m in finished(trials) if trial.name != ORIGINAL
+    ]
+    return max(0, math.ceil(np.quantile(off, 0.75, method="lower"))) if off else 0

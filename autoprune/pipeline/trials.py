@@ -1,0 +1,81 @@
+"""The trials of a search: ask for a candidate, have it evaluated, tell the study, until it is enough."""
+
+from __future__ import annotations
+
+import time
+
+from autoprune.core.errors import FailedTrialsError
+from autoprune.core.progress import Update
+from autoprune.pipeline.opened import OpenedSearch
+from autoprune.run.folder import FRONT
+from autoprune.run.text import standing_note, trial_line
+from autoprune.search.baselines import first_candidates
+from autoprune.search.schedule import Plan, Schedule
+from autoprune.space.trial import Trial, failed_trials, searched_trials, tried_trials
+from autoprune.targets import get_target
+
+FEWEST_TRIALS = 6
+"""Trials from which a search ends where more than half of them failed."""
+
+
+def run_trials(search: OpenedSearch) -> None:
+    """Ask, evaluate, tell, until enough are finished or the time is up.
+
+    Raises:
+        FailedTrialsError: when more than half of at least `FEWEST_TRIALS` trials failed, whatever their rung.
+    """
+    study, pool, ledger = search.study, search.pool, search.ledger
+    starts = first_candidates(
+        search.prepared.inputs.space, search.costed.costs, fast=get_target(search.config.target).fast,
+        limit_bytes=search.predicted_limit_bytes(), count=study.proposer.warm_starts,
+    )  # fmt: skip
+    schedule = Schedule(study, _plan(search), starts)
+    begun, waited = time.monotonic(), 0.0
+    with search.progress.bar("Search", search.wanted) as bar:
+        while True:
+            while pool.free and (work := schedule.next()) is not None:
+                pool.submit(work.token, search.job(work.candidate, work.rung))
+            if not study.history.in_flight:
+                break
+            pause = time.monotonic()
+            outcome = pool.next(timeout=1.0)
+            waited += time.monotonic() - pause
+            if outcome is None:
+                continue
+            work = study.history.in_flight[outcome.key]
+            trial = study.tell(work.token, ledger.trial_of(work.candidate, work.rung, outcome))
+            ledger.keep(trial, outcome.result)
+            _say(search, trial, schedule.seconds_left(pool.size), bar)
+    ledger.close_trials(schedule.stopped_by, time.monotonic() - begun, waited)
+
+
+def _plan(search: OpenedSearch) -> Plan:
+    task = search.prepared.setting.task
+    return Plan(
+        budget=search.budget,
+        wanted=search.wanted,
+        steps=search.prepared.recipe.steps,
+        answers=task.answer_count(task.validation),
+        byte_range=search.aim.scale.byte_range,
+        patience=search.config.patience,
+        deadline=search.deadline,
+    )
+
+
+def _say(search: OpenedSearch, trial: Trial, seconds_left: float, bar: Update) -> None:
+    """Sum up after a trial; a line for one that failed, and for each where there is no bar."""
+    in_flight = len(search.study.history.in_flight)
+    now = search.ledger.sum_up(state="running", in_flight=in_flight, seconds_left=seconds_left)
+    tried, searched, failed = (
+        len(counted(now.trials)) for counted in (tried_trials, searched_trials, failed_trials)
+    )
+    metric = search.prepared.setting.task.metric
+    note = standing_note(now, failed, seconds_left, metric=metric)
+    bar(tried, note)
+    if trial.failure is not None or not search.progress.live:
+        search.progress.line(f"[{tried}/{search.wanted}] {trial_line(trial, metric=metric)}   {note}")
+    if searched >= FEWEST_TRIALS and failed > searched / 2:
+        raise FailedTrialsError(
+            f"{failed} of {searched} trials failed, the last with: {trial.failure}; "
+            f"see {search.run.path / FRONT}"
+        )
