@@ -63,14 +63,14 @@ def rows_file(run: Path, path: Path) -> tuple[Any, dict[str, Any]]:
     """The validation rows of a run as texts, and an example batch of its task."""
     config = Config.from_json(read_record(run / RUN)["config"])
     inputs = read_inputs(config)
-    if config.dataset is not None:
+    if config.data.dataset is not None:
         raise SystemExit(f"{run} is no run of the built-in demo")
     data = demo_splits().validation
     texts = [list(one) for one in zip(*data.texts, strict=True)]
     labels = [int(label) for label in data.labels]
-    rows = {"texts": texts, "labels": labels, "max_length": config.max_length}
+    rows = {"texts": texts, "labels": labels, "max_length": config.task.max_length}
     path.write_text(json.dumps(rows), encoding="utf-8")
-    return inputs.task.batch(inputs.task.validation, [0, 1]), {"target": config.target}
+    return inputs.task.batch(inputs.task.validation, [0, 1]), {"target": config.search.target}
 
 
 def written(run: Path, folder: Path, example: Any) -> list[dict[str, Any]]:

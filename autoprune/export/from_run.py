@@ -98,7 +98,8 @@ def export(
     front, run = read_record(path / FRONT), read_record(path / RUN)
     trial, asked_for = find_trial(front, which), Config.from_json(run["config"])
     config = located(asked_for, path)
-    builder = config.model if config.model is not None and names_builder(config.model) else None
+    model = config.model.name
+    builder = model if model is not None and names_builder(model) else None
     levels = {name: Level.of(level["ratio"], level["bits"]) for name, level in trial["levels"].items()}
     units, unknown = _units(path, config, levels, run["facts"].get("parts", {}))
     _check_levels(runtime, units, levels)
@@ -106,8 +107,8 @@ def export(
     if not (source / "model.safetensors").is_file():
         progress.line(f"Trial {trial['number']} is not on the front; making its model again")
         _remake(path, trial["number"], progress)
-    example = _example(path / "tokenizer", Architecture.read(source), config.task)
-    about = about_trial(run, front["run"], config, trial, dataset=asked_for.dataset)
+    example = _example(path / "tokenizer", Architecture.read(source), config.task.name)
+    about = about_trial(run, front["run"], config, trial, dataset=asked_for.data.dataset)
     searched = front["run"]["folder"]
     about["export"] = export_command(searched, trial["number"], budget, target, storage, folder.name)
     about["budget"] = front["run"]["budget_text"] if budget is None else str(budget)
@@ -116,14 +117,14 @@ def export(
     )
     if unknown or any(level.ratio == EMPTY for level in levels.values()):
         is_same = front["run"].get("sizes_version") == SIZES_VERSION
-        about |= recorded_bytes(trial, config.target, target, is_same=is_same, unknown=unknown)
+        about |= recorded_bytes(trial, config.search.target, target, is_same=is_same, unknown=unknown)
     with written_whole(folder) as temporary:
         write_artifact(
             read_packed(source, builder=builder), temporary, target=target, tokenizer=path / "tokenizer",
             example=example, about=about, storage=storage,
         )  # fmt: skip
         with progress.bar("Validation in a fresh process", 1):
-            found, checks = _validated(temporary, source, runtime, builder, config.dataset)
+            found, checks = _validated(temporary, source, runtime, builder, config.data.dataset)
         if found is None or failed(checks):
             _put_aside(temporary, folder, found, checks)
         _finish(temporary, folder.name, record(found, checks))
@@ -148,7 +149,7 @@ def _units(
     model = Architecture.read(models[0].parent).empty()
     try:
         part_anyhow_(model, parts)
-        file, source = find_space(config.space, model)
+        file, source = find_space(config.search.space, model)
         units = {unit.name: unit for unit in find_units(model, file, source=source)}
     except AutopruneError as error:
         return {}, str(error)

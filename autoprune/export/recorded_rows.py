@@ -23,6 +23,7 @@ from autoprune.core.files import written_whole
 from autoprune.models.image_processor import Pixels
 from autoprune.targets import versions_of
 from autoprune.tasks.custom import own_task, task_hash
+from autoprune.tasks.data.source import DataSource
 from autoprune.tasks.data.splits import Rows, Splits, demo_splits, read_splits
 from autoprune.tasks.encoding import encode, pictures
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind, task_kind
@@ -127,17 +128,15 @@ def _described(about: Mapping[str, Any]) -> Mapping[str, Any]:
 def _read(data: Mapping[str, Any], dataset: str | None) -> Splits:
     if dataset is None:
         return demo_splits()
-    limits = data.get("limit_rows") or ()
-    return read_splits(
+    source = DataSource(
         dataset,
-        kind=task_kind(data.get("task")),
         text_columns=tuple(data["text_columns"]),
         image_column=data.get("image_column"),
         label_column=data["label_column"],
         group_by=data["group_by"],
-        seed=data["seed"],
-        limits=dict(zip(("train", "validation", "test"), limits, strict=False)),
+        limit_rows=tuple(data.get("limit_rows") or ()),
     )
+    return read_splits(source, task_kind(data.get("task")), seed=data["seed"])
 
 
 def _encoded(splits: Splits, folder: Path, data: Mapping[str, Any]) -> Task:

@@ -43,7 +43,7 @@ def _in_this_process(run: RunFolder, budget: Budget, progress: Progress) -> Iter
     check_budget(inputs, budget)
     prepared = prepare(config, inputs, progress)
     with open_pool(make_worker, {"setting": prepared.setting}, workers=0) as pool:
-        one = Driver(run, config, prepared, pool, progress, config.trials)
+        one = Driver(run, config, prepared, pool, progress, config.search.trials)
         try:
             yield one
         finally:

@@ -103,13 +103,14 @@ class Driver:
         run.note(latency_table_error=table.error)
         write_json(run.path / UNITS, self.costs.as_json())
         self.aim = Aim.of(Problem.of(self.space, self.costs), self.budget)
+        asked = config.search
         self.study = Study(
             run.path / STUDY,
             self.space,
             proposer=make_proposer(
-                config.sampler, space=self.space, seed=config.seed, repair=self._repair, aim=self.aim
+                asked.sampler, space=self.space, seed=asked.seed, repair=self._repair, aim=self.aim
             ),
-            storage=config.storage,
+            storage=asked.storage,
             name=run.study_name(),
             expect=expected_study(run),
         )
@@ -204,7 +205,7 @@ class Driver:
     def _job(self, candidate: Candidate, rung: int) -> Evaluate:
         recipe = self.prepared.recipe
         steps = recipe.steps * RUNG_STEPS[rung]
-        seed = candidate_seed(self.config.seed, candidate)
+        seed = candidate_seed(self.config.search.seed, candidate)
         return Evaluate(candidate, replace(recipe, steps=steps), seed, self.reference_ms)
 
     def _baseline_rung(self, candidate: Candidate) -> int:
@@ -234,7 +235,7 @@ class Driver:
     def _run_trials(self) -> None:
         """Ask, evaluate, tell, until enough are finished or the time is up."""
         starts = first_candidates(
-            self.space, self.costs, fast=get_target(self.config.target).fast,
+            self.space, self.costs, fast=get_target(self.config.search.target).fast,
             limit_bytes=self._limit_bytes(), count=self.study.proposer.warm_starts,
         )  # fmt: skip
         schedule = Schedule(self.study, self._plan(), starts)
@@ -258,14 +259,14 @@ class Driver:
         self.ledger.close_trials(schedule.stopped_by, time.monotonic() - begun, waited)
 
     def _plan(self) -> Plan:
-        limit, task = self.config.timeout_s, self.prepared.setting.task
+        limit, task = self.config.search.timeout_s, self.prepared.setting.task
         return Plan(
             budget=self.budget,
             wanted=self.wanted,
             steps=self.prepared.recipe.steps,
             answers=task.answer_count(task.validation),
             byte_range=self.aim.scale.byte_range,
-            patience=self.config.patience,
+            patience=self.config.search.patience,
             deadline=None if limit is None else self.started + limit,
         )
 

@@ -49,13 +49,13 @@ PROTOCOL = (
 
 def _protocol(config: Config, task: Task) -> str:
     """How latency is taken, in words."""
-    what = f"{config.sequence} tokens"
+    what = f"{config.timing.sequence} tokens"
     if task.kind.predicts_next_token:
-        what = f"one token after {config.sequence} others, whose keys and values are kept"
+        what = f"one token after {config.timing.sequence} others, whose keys and values are kept"
     elif isinstance(task.validation, Arrays):
         shapes = (x.shape[1:] for x in task.validation.inputs.values())
         what = "inputs of " + ", ".join(" x ".join(map(str, shape)) for shape in shapes)
-    return PROTOCOL.format(batch=config.batch, what=what)
+    return PROTOCOL.format(batch=config.timing.batch, what=what)
 
 
 def _guessed(task: Task) -> float:
@@ -101,7 +101,7 @@ class Ledger:
             predicted_size_bytes=self.costs.size_bytes(candidate),
             seconds=round(outcome.seconds, 3),
             worker=outcome.worker,
-            seed=candidate_seed(self.config.seed, candidate),
+            seed=candidate_seed(self.config.search.seed, candidate),
             rung=rung,
             parts=dict(result.parts) if result else {},
         )
@@ -178,17 +178,17 @@ class Ledger:
     def _note_facts(self) -> None:
         """What the report says of the run, in `run.json`."""
         inputs, config, task = self.prepared.inputs, self.config, self.prepared.setting.task
-        target, units = get_target(config.target), self.prepared.setting.units
+        target, units = get_target(config.search.target), self.prepared.setting.units
         fast = {lv.storage for unit in units for lv in unit.levels(0.0) if is_fast(target, unit, lv)}
         facts = {
             "name": self.run.path.name,
             "folder": str(self.run.path),
-            "model": config.model or "all-MiniLM-L6-v2 (built-in demo)",
+            "model": config.model.name or "all-MiniLM-L6-v2 (built-in demo)",
             "dataset": inputs.dataset,
-            "target": config.target,
+            "target": config.search.target,
             **fast_facts(fast),
-            "sampler": config.sampler,
-            "seed": config.seed,
+            "sampler": config.search.sampler,
+            "seed": config.search.seed,
             "budget": {"size_bytes": self.budget.size_bytes, "latency_ms": self.budget.latency_ms},
             "budget_text": str(self.budget),
             "task": task.kind.name,

@@ -12,7 +12,7 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -55,15 +55,15 @@ class RunFolder:
             hint = f"; go on with it: autoprune resume {path}" if (path / RUN).exists() else ""
             raise AutopruneError(f"{path} already exists and is kept as it is{hint}. Or give another -o")
         path.mkdir(parents=True, exist_ok=True)
-        run = cls(path, _locked(path), config.storage, is_new=True)
+        run = cls(path, _locked(path), config.search.storage, is_new=True)
         identity = uuid.uuid4().hex[:12]
         about = {
             "version": 1,
             "id": identity,
-            "study": OWN_STUDY if config.storage is None else f"{path.resolve().name}-{identity}",
+            "study": OWN_STUDY if config.search.storage is None else f"{path.resolve().name}-{identity}",
             "command": command,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "config": asdict(config),
+            "config": config.as_json(),
         }
         write_json(path / RUN, about)
         return run
@@ -96,7 +96,7 @@ class RunFolder:
 
     def config(self) -> Config:
         """What the run was asked for."""
-        return replace(Config.from_json(_config_of(self.path)), storage=self.storage)
+        return Config.from_json(_config_of(self.path)).with_settings(storage=self.storage)
 
     def study_name(self) -> str:
         """Which study of the database is this run's; runs of before they had an id go by their folder."""
@@ -127,13 +127,13 @@ def located(config: Config, path: Path) -> Config:
     that the run was started in.
     """
     inputs = read_record(path / RUN).get(INPUTS, {})
-    if inputs.get("folder") and any(":" in str(one) for one in (config.model, config.dataset, config.task)):
+    named = (config.model.name, config.data.dataset, config.task.name)
+    if inputs.get("folder") and any(":" in str(one) for one in named):
         import_from(inputs["folder"])
     paths = inputs.get("paths", {})
-    kept = {
-        n: path for n, path in paths.items() if Path(path).exists() or not Path(getattr(config, n)).exists()
-    }
-    return replace(config, **kept)
+    given = config.as_json()
+    kept = {n: path for n, path in paths.items() if Path(path).exists() or not Path(given[n]).exists()}
+    return config.with_settings(**kept)
 
 
 def _config_of(path: Path) -> dict[str, Any]:

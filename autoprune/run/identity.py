@@ -55,10 +55,10 @@ def hold_to(run: RunFolder, now: Identity, progress: Progress) -> None:
         run.note(**{INPUTS: asdict(now)})
         return
     config = run.config()
-    model = _where(config.model or "the demo's model", now.paths.get("model"))
-    if config.weights is not None:
-        model = _where(config.weights, now.paths.get("weights"))
-    dataset = config.dataset or (config.task if ":" in config.task else "the demo's data")
+    model = _where(config.model.name or "the demo's model", now.paths.get("model"))
+    if config.model.weights is not None:
+        model = _where(config.model.weights, now.paths.get("weights"))
+    dataset = config.data.dataset or (config.task.name if ":" in config.task.name else "the demo's data")
     pairs = [
         ("weights", model, before["weights"], now.weights),
         ("weights of the head", model, before["head"], now.head),

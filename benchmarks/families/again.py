@@ -25,8 +25,8 @@ def times_of(run: Run, trial: dict[str, Any], others: list[dict[str, Any]]) -> l
     The trials' models are those that the run has kept. Nothing else should run meanwhile.
     """
     config = _config(run)
-    task, target = read_inputs(config).task, get_target(config.target)
-    batch = task.timing_batch(config.batch, config.sequence)
+    task, target = read_inputs(config).task, get_target(config.search.target)
+    batch = task.timing_batch(config.timing.batch, config.timing.sequence)
 
     with TemporaryDirectory(prefix="autoprune-") as name:
 

@@ -39,7 +39,7 @@ class Wanted:
 
     def recorded_on(self, target: Target) -> Score | None:
         """What a search measured of it on a target: on its own, or nothing."""
-        own = self.trial is not None and self.trial.config.target == target.name
+        own = self.trial is not None and self.trial.config.search.target == target.name
         return self.trial.recorded if own and self.trial else None
 
 
@@ -73,7 +73,7 @@ class Kept:
         config = Config.from_json(read_record(Path(path) / RUN)["config"])
         right = {VALIDATION: trial["accuracy"]}
         right |= {TEST: trial["test_accuracy"]} if trial["test_accuracy"] is not None else {}
-        limit = ", ".join(config.budget) or "no limit"
+        limit = ", ".join(config.search.budget) or "no limit"
         kept = Score(right, trial["kl"])
         return cls(f"searched, {limit} ({which}, {trial['number']})", folder, config, kept)
 
@@ -181,7 +181,7 @@ class Workshop:
 
     def _how(self, wanted: Wanted, candidate: Candidate) -> str:
         if wanted.trial is not None:
-            return f"autoprune search, {wanted.trial.config.trials} trials"
+            return f"autoprune search, {wanted.trial.config.search.trials} trials"
         if not wanted.tuned:
             return "library"
         undone = ", undone since they brought nothing" if candidate in self._undone else ""

@@ -186,17 +186,17 @@ FED = {"statistics", "variant", "train", "validation", "damage", "original"}
 
 
 def test_pictures_of_another_size(use: Use, pictures: Path, resnet: Path, few: Callable[[str], str]) -> None:
-    first = Config(
+    first = Config.of(
         model=str(resnet), dataset=str(pictures), image_size=32, calibration_rows=16, space=few("resnet")
     )
-    check(use, first, lambda: replace(first, image_size=16), FED)
+    check(use, first, lambda: first.with_settings(image_size=16), FED)
 
 
 @pytest.mark.parametrize("setting", [{"image_mean": [0.5] * 3}, {"resample": 3}])
 def test_pictures_that_are_read_otherwise(
     use: Use, pictures: Path, resnet: Path, few: Callable[[str], str], setting: dict[str, Any]
 ) -> None:
-    first = Config(
+    first = Config.of(
         model=str(resnet),
         dataset=str(pictures),
         image_size=32,
@@ -238,7 +238,7 @@ def write_bert(folder: Path, *, has_head: bool) -> Config:
     text = rows.read_text(encoding="utf-8")
     rows.write_text("\n".join(text.splitlines()[:1] + [re_worded(one) for one in text.splitlines()[1:]]))
     (folder / "few.yaml").write_text(SPACE, encoding="utf-8")
-    return Config(
+    return Config.of(
         model=str(folder), dataset=str(rows), target="packed", max_length=16, sequence=16,
         calibration_rows=16, space=str(folder / "few.yaml"),
     )  # fmt: skip
@@ -300,8 +300,8 @@ def test_the_rows_that_statistics_are_of_follow_from_the_steps(use: Use, tmp_pat
         for _ in range(400)
     )
     rows.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    first = replace(config, dataset=str(rows), task="token-classification", teacher_epochs=0.2)
-    check(use, first, lambda: replace(first, finetune_steps=20), {"statistics", "train"})
+    first = config.with_settings(dataset=str(rows), task="token-classification", teacher_epochs=0.2)
+    check(use, first, lambda: first.with_settings(finetune_steps=20), {"statistics", "train"})
 
 
 # ---- models that a function builds --------------------------------------------------------------
@@ -335,7 +335,7 @@ def test_a_builder_whose_code_was_changed(
 ) -> None:
     torch.manual_seed(0)
     save_file(ResNet().state_dict(), tmp_path / "net.safetensors")
-    first = Config(
+    first = Config.of(
         model=module(1), weights=str(tmp_path / "net.safetensors"), dataset=str(pictures), image_size=32,
         calibration_rows=16, space=few("torchvision_resnet"),
     )  # fmt: skip

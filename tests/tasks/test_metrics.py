@@ -158,7 +158,7 @@ def test_a_uniform_model_that_is_best_is_named(tmp_path: Path) -> None:
 
 
 def test_a_plan_has_classes_only_where_there_are_some() -> None:
-    config = Config(model="small", dataset="news")
+    config = Config.of(model="small", dataset="news")
     for names, metric, said in (
         (("a", "b"), ACCURACY, "test 1; 2 classes"),
         (("a", "b"), METRICS["f1"], "test 1; 2 classes; F1 %"),
