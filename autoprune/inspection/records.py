@@ -15,7 +15,7 @@ from autoprune.compress import library_folder
 from autoprune.core.cache import cache_folder
 from autoprune.core.errors import AutopruneError
 from autoprune.run.fast_storages import fast_of, speed_record
-from autoprune.run.folder import FRONT, RUN, UNITS, read_record
+from autoprune.run.folder import FRONT, RUN, UNITS, read_record, read_run
 from autoprune.run.text import latency_line, size_text, speed_lines, time_text, times
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Choices, Level, SearchSpace
@@ -134,13 +134,15 @@ def run_record(path: Path) -> dict[str, Any]:
     Raises:
         AutopruneError: when the run has no such table yet, or one that this version cannot read.
     """
-    about = read_record(path / RUN)
     if not (path / UNITS).is_file():
         raise AutopruneError(f"run {path} has no {UNITS} yet: it stopped before its library was built")
+    about = read_run(path)
+    facts = about.facts
     try:
         costs = Costs.from_json(read_record(path / UNITS))
         space = SearchSpace(tuple(_choices(name, table) for name, table in costs.levels.items()))
-        facts, kinds = dict(about["facts"]), dict(about["kinds"])
+        if not about.model_fields_set >= {"facts", "kinds"}:
+            raise KeyError("facts")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise AutopruneError(
             f"{path / UNITS} or {path / RUN} is damaged, or of another version of autoprune ({error!r})"
@@ -148,11 +150,13 @@ def run_record(path: Path) -> dict[str, Any]:
     return {
         "what": "run",
         "run": str(path),
-        **{name: facts.get(name) for name in ("model", "target", "space")},
-        **_units_record(costs, space, kinds),
+        "model": facts.model,
+        "target": facts.target,
+        "space": facts.space,
+        **_units_record(costs, space, about.kinds),
         **speed_record(space, fast_of(facts)),
         "latency": _latency_of(path / FRONT),
-        "library": _library_of(about.get("library_key")),
+        "library": _library_of(about.library_key),
     }
 
 
@@ -170,9 +174,9 @@ def _latency_of(path: Path) -> dict[str, Any] | None:
     return None if found is None else found.model_dump(by_alias=True)
 
 
-def _library_of(key: object) -> dict[str, Any] | None:
+def _library_of(key: str | None) -> dict[str, Any] | None:
     """What the library holds under a key; None where a run does not say its key."""
-    if not isinstance(key, str):
+    if key is None:
         return None
     files = library_folder.holdings(cache_folder() / "library")
     return {"key": key} | _summed([file for file in files if file.note is not None and file.note.key == key])

@@ -180,7 +180,7 @@ class Driver:
 
     def _original_ms(self) -> float:
         """The original's latency on the target, measured once a run."""
-        known = self.run.about().get("original_ms")
+        known = self.run.about().original_ms
         if known is None:
             known = time_original(self.pool)
             self.run.note(original_ms=known)

@@ -18,7 +18,8 @@ from autoprune.models.split_embedding import part_by_use_
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units, search_space, to_part
 from autoprune.run.config import Config
-from autoprune.run.identity import Identity, weights_hash
+from autoprune.run.identity import weights_hash
+from autoprune.run.run_record import Identity
 from autoprune.space.budget import Budget, megabytes
 from autoprune.space.costs import Costs
 from autoprune.space.levels import SearchSpace

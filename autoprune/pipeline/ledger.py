@@ -20,6 +20,7 @@ from autoprune.run.config import Config
 from autoprune.run.fast_storages import fast_facts
 from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder
 from autoprune.run.front_record import front_record, sensitivity_file
+from autoprune.run.run_record import Limits, RecordedRecipe, RunFacts
 from autoprune.run.standing import Standing, standing
 from autoprune.search.hypervolume import ByteRange
 from autoprune.search.schedule import is_candidate
@@ -85,7 +86,7 @@ class Ledger:
         self.config, self.reference_ms, self.wanted = run.config(), reference_ms, wanted
         self.budget = self.config.limits()
         self.started = time.monotonic()
-        self.before = float(run.about().get("seconds", 0.0))
+        self.before = run.about().seconds
         self.estimates: list[tuple[float, float]] = []
         self._note_facts()
 
@@ -125,7 +126,7 @@ class Ledger:
         """Bring `front.json`, `status.json`, the table and the report up to date."""
         now = self.standing()
         seconds = round(self.before + time.monotonic() - self.started, 1)
-        about = self.run.about() | {"seconds": seconds}
+        about = self.run.about().model_copy(update={"seconds": seconds})
         record = front_record(about, self.costs, now, self.budget, byte_range=self.byte_range, state=state)
         write_json(self.run.path / FRONT, record)
         if state != "running" or not (self.run.path / SENSITIVITY).exists():
@@ -180,34 +181,34 @@ class Ledger:
         inputs, config, task = self.prepared.inputs, self.config, self.prepared.setting.task
         target, units = get_target(config.search.target), self.prepared.setting.units
         fast = {lv.storage for unit in units for lv in unit.levels(0.0) if is_fast(target, unit, lv)}
-        facts = {
-            "name": self.run.path.name,
-            "folder": str(self.run.path),
-            "model": config.model.name or "all-MiniLM-L6-v2 (built-in demo)",
-            "dataset": inputs.dataset,
-            "target": config.search.target,
+        facts = RunFacts(
+            name=self.run.path.name,
+            folder=str(self.run.path),
+            model=config.model.name or "all-MiniLM-L6-v2 (built-in demo)",
+            dataset=inputs.dataset,
+            target=config.search.target,
             **fast_facts(fast),
-            "sampler": config.search.sampler,
-            "seed": config.search.seed,
-            "budget": {"size_bytes": self.budget.size_bytes, "latency_ms": self.budget.latency_ms},
-            "budget_text": str(self.budget),
-            "task": task.kind.name,
-            "metric": task.metric.as_json(),
-            "latency_of": task.kind.latency_of,
-            "validation_answers": task.answer_count(task.validation),
-            "validation_rows": len(task.validation),
-            "test_rows": len(task.test),
-            "planned_trials": self.wanted,
-            "versions": {name: metadata.version(name) for name in PACKAGES},
-            "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
-            "protocol": _protocol(config, task),
-            "recipe": vars(self.prepared.recipe),
-            "model_hash": self.prepared.model_hash,
-            "data_hash": inputs.data_hash,
-            "space": inputs.space_name,
-            "labels": list(task.label_names),
-            "parts": parts_of(self.prepared.model),
-            "sizes_version": SIZES_VERSION,
-        }
+            sampler=config.search.sampler,
+            seed=config.search.seed,
+            budget=Limits(size_bytes=self.budget.size_bytes, latency_ms=self.budget.latency_ms),
+            budget_text=str(self.budget),
+            task=task.kind,
+            metric=task.metric,
+            latency_of=task.kind.latency_of,
+            validation_answers=task.answer_count(task.validation),
+            validation_rows=len(task.validation),
+            test_rows=len(task.test),
+            planned_trials=self.wanted,
+            versions={name: metadata.version(name) for name in PACKAGES},
+            machine=f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
+            protocol=_protocol(config, task),
+            recipe=RecordedRecipe(**vars(self.prepared.recipe)),
+            model_hash=self.prepared.model_hash,
+            data_hash=inputs.data_hash,
+            space=inputs.space_name,
+            labels=task.label_names,
+            parts=parts_of(self.prepared.model),
+            sizes_version=SIZES_VERSION,
+        )
         kinds = {unit.name: unit.kind for unit in self.prepared.setting.units}
         self.run.note(facts=facts, kinds=kinds, library_key=self.prepared.setting.key)

@@ -289,7 +289,7 @@ def test_a_config_that_was_changed_beside_the_same_weights(use: Use, tmp_path: P
 
 
 def test_the_rows_that_statistics_are_of_follow_from_the_steps(use: Use, tmp_path: Path) -> None:
-    config = replace(write_bert(tmp_path / "model", has_head=True), finetune_steps=1)
+    config = write_bert(tmp_path / "model", has_head=True).with_settings(finetune_steps=1)
     rng = np.random.default_rng(0)
     rows = tmp_path / "rows.jsonl"
     lines = (
@@ -352,7 +352,7 @@ def test_a_builder_whose_code_was_changed(
 
 def test_bytes_of_a_model_whose_biases_are_zeros(use: Use, tmp_path: Path) -> None:
     """OpenVINO leaves out what adds zeros, so the same shapes take fewer bytes."""
-    config = replace(write_bert(tmp_path / "model", has_head=True), target="openvino")
+    config = write_bert(tmp_path / "model", has_head=True).with_settings(target="openvino")
     use("cache")
     before = read_inputs(config).original_bytes
     model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
@@ -433,8 +433,8 @@ def test_a_cache_does_not_depend_on_where_a_model_lies(use: Use, tmp_path: Path)
     files = kept(cache)
     shutil.move(tmp_path / "model", tmp_path / "elsewhere")
     there = tmp_path / "elsewhere"
-    moved = replace(
-        config, model=str(there), dataset=str(there / "rows.csv"), space=str(there / "few.yaml")
+    moved = config.with_settings(
+        model=str(there), dataset=str(there / "rows.csv"), space=str(there / "few.yaml")
     )  # fmt: skip
     assert not differ(before, values(moved))
     assert kept(cache) == files

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from autoprune.export.artifact import read_about
-from autoprune.run.folder import FRONT, INPUTS, RUN
+from autoprune.run.folder import FRONT, RUN
 from tests.support.tiny_search import autoprune, environment, write_inputs
 
 OLD = Path(__file__).parents[1] / "support" / "old_run"
@@ -71,7 +71,7 @@ def test_it_is_inspected(base: Path, run: Path) -> None:
 
 def test_it_is_gone_on_with(base: Path, run: Path) -> None:
     before, old_front = read(run / RUN), read(run / FRONT)
-    assert not {"id", "study", INPUTS} & before.keys()
+    assert not {"id", "study", "inputs"} & before.keys()
     done(base, "resume", run, "--trials", "+1", "-q")
     after, front = read(run / RUN), read(run / FRONT)
     tried = [trial for trial in front["trials"] if trial["name"] is None and trial["rung"] == 0]
@@ -83,7 +83,7 @@ def test_it_is_gone_on_with(base: Path, run: Path) -> None:
     assert after["original_ms"] == before["original_ms"]
     assert after["config"] == before["config"] | {"trials": 3}
     assert after["facts"].keys() >= before["facts"].keys()
-    assert set(after[INPUTS]) == {"weights", "head", "data", "paths", "folder"}
+    assert set(after["inputs"]) == {"weights", "head", "data", "paths", "folder"}
     assert front["run"]["state"] == "finished"
 
 

@@ -37,6 +37,7 @@ from autoprune.run.config import (
 from autoprune.run.folder import FRONT, RUN, STATUS, RunFolder, read_record
 from autoprune.run.front_record import front_record
 from autoprune.run.front_schema import Front, TrialRow, checked_front
+from autoprune.run.run_record import RunFacts, RunRecord
 from autoprune.run.standing import standing
 from autoprune.search.hypervolume import KL_FLOOR, ByteRange
 from autoprune.space.budget import Budget
@@ -44,6 +45,7 @@ from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import UNTOUCHED, Candidate, Level
 from autoprune.space.trial import Measurement, Trial
 from autoprune.tasks.data.source import DataSource
+from autoprune.tasks.metrics import METRICS
 
 quick = hypothesis.settings(deadline=None, max_examples=40)
 HOLD = """
@@ -83,10 +85,10 @@ def run(tmp_path: Path) -> Iterator[RunFolder]:
 def test_a_new_run_reads_back_what_was_asked(run: RunFolder) -> None:
     assert run.config() == Config.of(budget=("20MB",))
     assert run.config().limits() == Budget(20_000_000)
-    assert run.about()["command"] == "autoprune search"
+    assert run.about().command == "autoprune search"
     run.note(facts={"seed": 3}, original_ms=1.5)
     run.note(original_ms=2.5)
-    assert (run.about()["facts"], run.about()["original_ms"]) == ({"seed": 3}, 2.5)
+    assert (run.about().facts, run.about().original_ms) == (RunFacts(seed=3), 2.5)
     assert run.config() == Config.of(budget=("20MB",))
 
 
@@ -204,6 +206,23 @@ FLAT = {
     "trust_remote_code": True,
 }  # fmt: skip
 """Every setting, as `run.json` has had them since before they were in parts."""
+
+
+def test_a_run_s_record_keeps_what_it_had_and_has_nothing_more(run: RunFolder) -> None:
+    metric = {"name": "f1", "higher_is_better": True, "unit": "%"}
+    facts = {"labels": ["a", "b"], "task": "token-classification", "metric": metric, "later": [1, 2]}
+    now = read_json(run.path / RUN) | {"facts": facts, "colour": {"red": 1}}
+    write_json(run.path / RUN, now)
+    run.note(seconds=3.5)
+    assert read_json(run.path / RUN) == now | {"seconds": 3.5}
+    assert run.about().facts.metric == METRICS["f1"]
+    assert run.about().facts.task.name == "token-classification"
+
+
+def test_a_run_s_record_with_a_wrong_field_names_it(run: RunFolder) -> None:
+    write_json(run.path / RUN, read_json(run.path / RUN) | {"original_ms": "fast", "facts": {"labels": 3}})
+    with pytest.raises(AutopruneError, match=r"cannot be read:\s+original_ms: .*\s+facts\.labels: "):
+        run.about()
 
 
 def test_settings_keep_their_flat_names_in_run_json() -> None:
@@ -376,18 +395,19 @@ COSTS = Costs(
         "layer.0": {UNTOUCHED: Cost(4000), SMALL: Cost(300, 0.2)},
     },
 )
-ABOUT: dict[str, Any] = {
-    "facts": {
-        "name": "demo",
-        "seed": 0,
-        "budget": {"size_bytes": 9000, "latency_ms": None},
-        "recipe": {"steps": 30},
-    },
-    "kinds": {"embeddings": "embedding", "layer.0": "heads"},
-    "started": "2026-01-01T00:00:00+00:00",
-    "command": "autoprune search",
-    "seconds": 12.5,
+FACTS: dict[str, Any] = {
+    "name": "demo",
+    "seed": 0,
+    "budget": {"size_bytes": 9000, "latency_ms": None},
+    "recipe": {"steps": 30},
 }
+RUN_RECORD = RunRecord(
+    facts=RunFacts(**FACTS),
+    kinds={"embeddings": "embedding", "layer.0": "heads"},
+    started="2026-01-01T00:00:00+00:00",
+    command="autoprune search",
+    seconds=12.5,
+)
 REFERENCE = Measurement(13_000, 10.0, 50.0)
 SIZES = ByteRange(1_000.0, 13_000.0)
 
@@ -409,7 +429,7 @@ TRIALS = [
 def record() -> dict[str, Any]:
     budget = Budget(9000)
     now = standing(TRIALS, budget, REFERENCE, answers=10_000)
-    return front_record(ABOUT, COSTS, now, budget, byte_range=SIZES, state="finished")
+    return front_record(RUN_RECORD, COSTS, now, budget, byte_range=SIZES, state="finished")
 
 
 def test_the_record_has_the_documented_keys_and_is_strict_json() -> None:
@@ -422,7 +442,7 @@ def test_the_record_has_the_documented_keys_and_is_strict_json() -> None:
     measured = {one.name for one in fields(Measurement)}
     assert measured <= set(found["trials"][0])
     run = {"state", "started", "command", "seconds"}
-    assert set(found["run"]) == set(ABOUT["facts"]) | run
+    assert set(found["run"]) == set(FACTS) | run
 
 
 def test_the_bytes_of_the_units_and_the_fixed_ones_are_the_predicted_size() -> None:
@@ -460,7 +480,7 @@ def test_the_record_says_what_each_rung_did_and_how_ranks_agree() -> None:
     plain = trial(7, UNTOUCHED, UNTOUCHED, Measurement(5002, 5.0, 81.0, 0.5), rung=1, name="uniform 4-bit")
     trials = [*untrained, *trained, longer, plain]
     now = standing(trials, Budget(), REFERENCE, answers=100)
-    found = front_record(ABOUT, COSTS, now, Budget(), byte_range=SIZES, state="running")
+    found = front_record(RUN_RECORD, COSTS, now, Budget(), byte_range=SIZES, state="running")
     assert found["rungs"] == [
         {"rung": 0, "steps": 0, "trials": 3, "mean_seconds": 2.0},
         {"rung": 1, "steps": 30, "trials": 3, "mean_seconds": 8.0},
@@ -486,7 +506,7 @@ def test_one_candidate_trained_twice_as_long_comes_from_its_nearest_rung() -> No
     m = Measurement(5000, 5.0, 80.0, 0.1)
     trials = [trial(0, *one, m, rung=0), trial(1, *one, m, rung=2), trial(2, *one, m, rung=1)]
     now = standing(trials, Budget(), REFERENCE, answers=100)
-    found = front_record(ABOUT, COSTS, now, Budget(), byte_range=SIZES, state="running")
+    found = front_record(RUN_RECORD, COSTS, now, Budget(), byte_range=SIZES, state="running")
     assert [row["promoted_from"] for row in found["trials"]] == [None, 2, 0]
     assert found["sensitivity"]["spearman"] is None
     assert found["agreement"][0]["kendall_tau"] is None
@@ -517,7 +537,7 @@ def test_the_report_reads_the_record() -> None:
 
 def test_a_record_without_trials_is_read_too() -> None:
     now = standing([], Budget(), REFERENCE, answers=0)
-    found = checked_front(front_record(ABOUT, COSTS, now, Budget(), byte_range=SIZES, state="running"))
+    found = checked_front(front_record(RUN_RECORD, COSTS, now, Budget(), byte_range=SIZES, state="running"))
     assert (found.best, found.knee, found.front, found.hypervolume) == (None, None, (), 0.0)
 
 

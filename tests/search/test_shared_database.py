@@ -265,7 +265,7 @@ def test_a_new_search_goes_on_with_no_study_that_is_there(url: str, tmp_path: Pa
 
 def test_a_run_of_before_there_were_ids_keeps_its_study(url: str, tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / f"old-{tmp_path.name}", Config.of(storage=url), "")
-    about = {name: one for name, one in run.about().items() if name not in ("id", "study")}
+    about = {name: one for name, one in run.about().as_json().items() if name not in ("id", "study")}
     (run.path / RUN).write_text(json.dumps(about))
     run.close()
     kept = opened(url, run.path.name, 0)
