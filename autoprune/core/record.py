@@ -6,7 +6,7 @@ Imports pydantic, which takes a fifth of a second: what answers at once imports 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 from pydantic_core import core_schema
@@ -14,6 +14,16 @@ from pydantic_core import core_schema
 from autoprune.core.errors import AutopruneError
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("text is needed")
+    return value
+
+
+AnyText = Annotated[str, pydantic.PlainValidator(_text)]
+"""Text of any characters. A path that is no UTF-8 has lone surrogates, which pydantic refuses in a `str`."""
 
 
 class Record(pydantic.BaseModel):

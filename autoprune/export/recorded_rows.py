@@ -8,7 +8,7 @@ length and labels.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from safetensors.numpy import save_file
 from autoprune.core.cache import cache_folder, content_key
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import written_whole
+from autoprune.export.export_record import DataRecord, ExportRecord
 from autoprune.models.image_processor import Pixels
 from autoprune.targets import versions_of
 from autoprune.tasks.custom import own_task, task_hash
-from autoprune.tasks.data.source import DataSource
 from autoprune.tasks.data.splits import Rows, Splits, demo_splits, read_splits
 from autoprune.tasks.encoding import encode, pictures
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind, task_kind
@@ -43,7 +43,7 @@ MADE_UP_ROWS = 64
 MADE_UP_TOKENS = 64
 
 
-def recorded_rows(folder: Path, about: Mapping[str, Any], lies_at: str | None = None) -> Task:
+def recorded_rows(folder: Path, about: ExportRecord, lies_at: str | None = None) -> Task:
     """The rows that the search validated on; all three splits of the task are these.
 
     Args:
@@ -55,24 +55,24 @@ def recorded_rows(folder: Path, about: Mapping[str, Any], lies_at: str | None = 
         AutopruneError: when the data are not there, or are no longer those that were recorded.
     """
     data = _described(about)
-    if data.get("own"):
-        task = own_task(data["own"])
-        if task_hash(task) != data["fingerprint"]:
-            raise AutopruneError(f"{data['own']} is not what it was when the search read it")
+    if data.own:
+        task = own_task(data.own)
+        if task_hash(task) != data.fingerprint:
+            raise AutopruneError(f"{data.own} is not what it was when the search read it")
         return replace(task, train=task.validation, test=task.validation)
-    path = cache_folder() / "rows" / f"{_key(data, about)}.safetensors"
+    path = cache_folder() / "rows" / f"{_key(about)}.safetensors"
     kept = _cached(path)
     if kept is not None:
         return kept
-    splits = _read(data, lies_at or data["dataset"])
-    if splits.fingerprint != data["fingerprint"]:
+    splits = _read(data, lies_at or data.dataset)
+    if splits.fingerprint != data.fingerprint:
         raise AutopruneError(f"{splits.name} is not what it was when the search read it")
     task = _encoded(splits, folder, data)
     _keep(path, task)
     return task
 
 
-def other_rows(folder: Path, about: Mapping[str, Any], dataset: str) -> tuple[Task, bool]:
+def other_rows(folder: Path, about: ExportRecord, dataset: str) -> tuple[Task, bool]:
     """The validation rows of a data set that is named, and whether it is the one recorded.
 
     Raises:
@@ -80,7 +80,7 @@ def other_rows(folder: Path, about: Mapping[str, Any], dataset: str) -> tuple[Ta
     """
     data = _described(about)
     splits = _read(data, dataset)
-    return _encoded(splits, folder, data), splits.fingerprint == data["fingerprint"]
+    return _encoded(splits, folder, data), splits.fingerprint == data.fingerprint
 
 
 def made_up_rows(
@@ -118,37 +118,28 @@ def tokenizer_of(folder: Path) -> Any:
         raise AutopruneError(f"{folder} holds no tokenizer that can be read: {error}") from error
 
 
-def _described(about: Mapping[str, Any]) -> Mapping[str, Any]:
-    data = about.get("data")
-    if not isinstance(data, Mapping) or not data.keys() >= NEEDED:
+def _described(about: ExportRecord) -> DataRecord:
+    if not about.data.model_fields_set >= NEEDED:
         raise AutopruneError("it is not noted where the data came from")
-    return data
+    return about.data
 
 
-def _read(data: Mapping[str, Any], dataset: str | None) -> Splits:
+def _read(data: DataRecord, dataset: str | None) -> Splits:
     if dataset is None:
         return demo_splits()
-    source = DataSource(
-        dataset,
-        text_columns=tuple(data["text_columns"]),
-        image_column=data.get("image_column"),
-        label_column=data["label_column"],
-        group_by=data["group_by"],
-        limit_rows=tuple(data.get("limit_rows") or ()),
-    )
-    return read_splits(source, task_kind(data.get("task")), seed=data["seed"])
+    return read_splits(data.source(dataset), data.kind, seed=data.seed)
 
 
-def _encoded(splits: Splits, folder: Path, data: Mapping[str, Any]) -> Task:
+def _encoded(splits: Splits, folder: Path, data: DataRecord) -> Task:
     """The validation rows alone as the model takes them, with labels as it numbers them."""
-    kind = task_kind(data.get("task"))
-    metric = Metric.from_json(data["metric"]) if data.get("metric") else kind.usual_metric
+    kind = data.kind
+    metric = Metric.from_json(data.metric) if data.metric else kind.usual_metric
     few = replace(splits, train=_one_row(splits.validation), test=_one_row(splits.validation))
     if kind.reads_images:
         task = pictures(few, Pixels.read(folder), kind=kind, metric=metric)
     else:
-        task = encode(few, tokenizer_of(folder), max_length=data["max_length"], kind=kind, metric=metric)
-    rows, names = task.validation, tuple(data["labels"])
+        task = encode(few, tokenizer_of(folder), max_length=data.max_length, kind=kind, metric=metric)
+    rows, names = task.validation, data.labels
     if names:
         rows = with_label_order(rows, _order(splits.label_names, names, splits.name))
     return replace(task, train=rows, validation=rows, test=rows, label_names=names)
@@ -170,11 +161,12 @@ def _order(names: Sequence[str], wanted: Sequence[str], source: str) -> list[int
 # ---- the cache ----------------------------------------------------------------------------------
 
 
-def _key(data: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+def _key(about: ExportRecord) -> str:
     weights = (".safetensors", ".bin", ".xml", ".onnx", ".gguf", ".md")
-    reader = {name: digest for name, digest in about["sha256"].items() if not name.endswith(weights)}
-    task = [task_kind(data.get("task")).name, data.get("metric", "")]
-    read = [data["fingerprint"], data["max_length"], data["labels"]]
+    reader = {name: digest for name, digest in about.sha256.items() if not name.endswith(weights)}
+    data = about.data
+    task = [data.kind.name, data.metric]
+    read = [data.fingerprint, data.max_length, data.labels]
     return content_key(CACHE_VERSION, versions_of("packed"), read, reader, task)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from autoprune.core.record import Record, read_by
+from autoprune.core.record import AnyText, Record, read_by
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind, task_kind
 from autoprune.tasks.metrics import ACCURACY, Metric
 
@@ -44,32 +44,32 @@ class RunFacts(Record):
     parts: embeddings that are in two parts, with the tokens of the first.
     """
 
-    name: str = ""
-    folder: str = ""
-    model: str = ""
-    dataset: str = ""
-    target: str = ""
+    name: AnyText = ""
+    folder: AnyText = ""
+    model: AnyText = ""
+    dataset: AnyText = ""
+    target: AnyText = ""
     fast_bits: tuple[int, ...] | None = None
     integer: bool | None = None
-    sampler: str = ""
+    sampler: AnyText = ""
     seed: int | None = None
     budget: Limits = Limits()
-    budget_text: str = ""
+    budget_text: AnyText = ""
     task: RecordedKind = TEXT_CLASSIFICATION
     metric: RecordedMetric = ACCURACY
-    latency_of: str | None = None
+    latency_of: AnyText | None = None
     validation_answers: int | None = None
     validation_rows: int = 0
     test_rows: int = 0
     planned_trials: int = 0
-    versions: Mapping[str, str] = {}
-    machine: str = ""
-    protocol: str = ""
+    versions: Mapping[str, AnyText] = {}
+    machine: AnyText = ""
+    protocol: AnyText = ""
     recipe: RecordedRecipe = RecordedRecipe()
-    model_hash: str = ""
-    data_hash: str = ""
-    space: str = ""
-    labels: tuple[str, ...] = ()
+    model_hash: AnyText = ""
+    data_hash: AnyText = ""
+    space: AnyText = ""
+    labels: tuple[AnyText, ...] = ()
     parts: Mapping[str, int] = {}
     sizes_version: int | None = None
 
@@ -91,11 +91,11 @@ class Identity(Record):
     a file or folder. folder: the working directory, which functions are imported from.
     """
 
-    weights: str
-    head: str | None
-    data: str
-    paths: Mapping[str, str] = {}
-    folder: str = ""
+    weights: AnyText
+    head: AnyText | None
+    data: AnyText
+    paths: Mapping[str, AnyText] = {}
+    folder: AnyText = ""
 
 
 class RunRecord(Record):
@@ -108,18 +108,18 @@ class RunRecord(Record):
     """
 
     version: int = 1
-    id: str | None = None
-    study: str | None = None
-    command: str = ""
-    started: str = ""
+    id: AnyText | None = None
+    study: AnyText | None = None
+    command: AnyText = ""
+    started: AnyText = ""
     config: Mapping[str, Any] = {}
     inputs: Identity | None = None
     original_ms: float | None = None
     latency_table_error: float | None = None
     facts: RunFacts = RunFacts()
-    kinds: Mapping[str, str] = {}
-    library_key: str | None = None
-    stopped_by: str = ""
+    kinds: Mapping[str, AnyText] = {}
+    library_key: AnyText | None = None
+    stopped_by: AnyText = ""
     driver_share: float | None = None
     overhead_share: float | None = None
     time_left_at_half: dict[str, float] | None = None

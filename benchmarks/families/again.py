@@ -7,11 +7,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import autoprune
-from autoprune.core.files import read_json
 from autoprune.evaluation.measure import logits_of, teacher_answers, time_interleaved
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.run.config import Config
-from autoprune.run.folder import RUN
+from autoprune.run.folder import run_config
 from autoprune.targets import Runner, get_target
 from autoprune.targets.packed import read_packed, torch_runner
 from benchmarks.harness.commands import Run
@@ -50,4 +49,4 @@ def agreement_of(run: Run, folder: Path) -> float:
 
 
 def _config(run: Run) -> Config:
-    return Config.from_json(read_json(run.path / RUN)["config"])
+    return run_config(run.path)

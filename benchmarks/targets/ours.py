@@ -17,7 +17,7 @@ from autoprune.models.unit import Unit
 from autoprune.models.units import search_space
 from autoprune.pipeline.prepare import Prepared
 from autoprune.run.config import Config
-from autoprune.run.folder import FRONT, RUN, read_record
+from autoprune.run.folder import FRONT, read_record, run_config
 from autoprune.space.levels import UNTOUCHED, Candidate, Level, SearchSpace
 from autoprune.space.storage import FLOAT32, GroupedIntegers
 from autoprune.targets import Runner, Target, get_target, size_on_disk
@@ -70,7 +70,7 @@ class Kept:
                 f"{path} keeps no model of trial {trial['number']}: only the front's are kept; "
                 f"those are {', '.join(map(str, record['front']))}"
             )
-        config = Config.from_json(read_record(Path(path) / RUN)["config"])
+        config = run_config(Path(path))
         right = {VALIDATION: trial["accuracy"]}
         right |= {TEST: trial["test_accuracy"]} if trial["test_accuracy"] is not None else {}
         limit = ", ".join(config.search.budget) or "no limit"

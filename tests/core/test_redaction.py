@@ -222,7 +222,7 @@ def test_an_old_run_is_cleaned_and_said_without_showing_it_and_is_whole(
     assert holding(run, "pa55", "w0rd", TOKEN) == []
     assert told in caplog.text
     assert not re.search(f"pa55|w0rd|{TOKEN}", caplog.text)
-    assert read_about(run / "exported")["target"] == "packed"  # hashes are those of the files as they are
+    assert read_about(run / "exported").target == "packed"  # hashes are those of the files as they are
     caplog.clear()
     RunFolder.open(run, URL).close()
     assert caplog.text == ""

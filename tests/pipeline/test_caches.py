@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 
 from autoprune.core.progress import Progress
 from autoprune.evaluation.worker import make_worker
+from autoprune.export.export_record import DataRecord, ExportRecord
 from autoprune.export.original import original_folder
 from autoprune.export.recorded_rows import _key
 from autoprune.pipeline import measured_costs
@@ -380,11 +381,12 @@ def test_the_stand_in_for_the_original_takes_the_inputs_that_it_is_given(use: Us
 
 
 def test_rows_of_an_export_follow_whatever_reads_its_inputs() -> None:
-    about: dict[str, Any] = {"sha256": {"model.bin": "0", "tokenizer.json": "1", "spiece.model": "2"}}
-    data = {"fingerprint": "f", "max_length": 8, "labels": []}
+    hashes = {"model.bin": "0", "tokenizer.json": "1", "spiece.model": "2"}
+    data = DataRecord(fingerprint="f", max_length=8, labels=())
 
     def key(**changed: str) -> str:
-        return _key(data, {"sha256": about["sha256"] | {n.replace("_", "."): x for n, x in changed.items()}})
+        others = {name.replace("_", "."): digest for name, digest in changed.items()}
+        return _key(ExportRecord(target="packed", data=data, sha256=hashes | others))
 
     assert key(spiece_model="3") != key()
     assert key(tokenizer_json="3") != key()

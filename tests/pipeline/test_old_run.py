@@ -89,7 +89,7 @@ def test_it_is_gone_on_with(base: Path, run: Path) -> None:
 
 def test_a_trial_of_it_is_exported(base: Path, run: Path, tmp_path: Path) -> None:
     done(base, "export", run, "--trial", TRIAL, "-q", "-o", tmp_path / "out")
-    now, before = read_about(tmp_path / "out"), read(OLD / "export" / "autoprune.json")
+    now, before = read_about(tmp_path / "out").as_json(), read(OLD / "export" / "autoprune.json")
     assert before.keys() <= now.keys()
     other = {"sha256", "validated", "export", "data", "library_key"}
     for name in before.keys() - other:
