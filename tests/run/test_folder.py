@@ -210,7 +210,13 @@ FLAT = {
 
 def test_a_run_s_record_keeps_what_it_had_and_has_nothing_more(run: RunFolder) -> None:
     metric = {"name": "f1", "higher_is_better": True, "unit": "%"}
-    facts = {"labels": ["a", "b"], "task": "token-classification", "metric": metric, "later": [1, 2]}
+    facts = {
+        "labels": ["a", "\udc80"],
+        "folder": "no UTF-8: \udcff",
+        "task": "token-classification",
+        "metric": metric,
+        "later": [1, 2],
+    }
     now = read_json(run.path / RUN) | {"facts": facts, "colour": {"red": 1}}
     write_json(run.path / RUN, now)
     run.note(seconds=3.5)
