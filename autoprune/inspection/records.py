@@ -137,12 +137,10 @@ def run_record(path: Path) -> dict[str, Any]:
     if not (path / UNITS).is_file():
         raise AutopruneError(f"run {path} has no {UNITS} yet: it stopped before its library was built")
     about = read_run(path)
-    facts = about.facts
     try:
         costs = Costs.from_json(read_record(path / UNITS))
         space = SearchSpace(tuple(_choices(name, table) for name, table in costs.levels.items()))
-        if not about.model_fields_set >= {"facts", "kinds"}:
-            raise KeyError("facts")
+        kinds = about.as_json()["kinds"]  # noted with the facts
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise AutopruneError(
             f"{path / UNITS} or {path / RUN} is damaged, or of another version of autoprune ({error!r})"
@@ -150,11 +148,9 @@ def run_record(path: Path) -> dict[str, Any]:
     return {
         "what": "run",
         "run": str(path),
-        "model": facts.model,
-        "target": facts.target,
-        "space": facts.space,
-        **_units_record(costs, space, about.kinds),
-        **speed_record(space, fast_of(facts)),
+        **{name: getattr(about.facts, name) for name in ("model", "target", "space")},
+        **_units_record(costs, space, kinds),
+        **speed_record(space, fast_of(about.facts)),
         "latency": _latency_of(path / FRONT),
         "library": _library_of(about.library_key),
     }
