@@ -99,18 +99,14 @@ def export(
     if budget is not None:
         which = _best_within(path, budget, progress)
     front, run = read_record(path / FRONT), read_run(path)
-    facts = _facts(front, path)
-    trial, asked_for = find_trial(front, which), run_config(path)
+    facts, trial = _facts(front, path), find_trial(front, which)
+    asked_for = run_config(path)
     config = located(asked_for, path)
-    model = config.model.name
-    builder = model if model is not None and names_builder(model) else None
+    builder = _builder(config.model.name)
     levels = {name: Level.of(level["ratio"], level["bits"]) for name, level in trial["levels"].items()}
     units, unknown = _units(path, config, levels, run.facts.parts)
     _check_levels(runtime, units, levels)
-    source = path / "trials" / f"{trial['number']:04d}"
-    if not (source / "model.safetensors").is_file():
-        progress.line(f"Trial {trial['number']} is not on the front; making its model again")
-        _remake(path, trial["number"], progress)
+    source = _packed_model(path, trial["number"], progress)
     example = _example(path / "tokenizer", Architecture.read(source), config.task.name)
     predicted = predicted_bytes(
         source, get_target(target), example, units, levels, key=run.library_key, builder=builder
@@ -126,10 +122,8 @@ def export(
         command=export_command(facts.folder, trial["number"], budget, target, storage, folder.name),
     )  # fmt: skip
     with written_whole(folder) as temporary:
-        write_artifact(
-            read_packed(source, builder=builder), temporary, about=about, tokenizer=path / "tokenizer",
-            example=example,
-        )  # fmt: skip
+        packed = read_packed(source, builder=builder)
+        write_artifact(packed, temporary, about=about, tokenizer=path / "tokenizer", example=example)
         with progress.bar("Validation in a fresh process", 1):
             found, checks = _validated(temporary, source, runtime, builder, config.data.dataset)
         if found is None or failed(checks):
@@ -231,12 +225,23 @@ def _facts(front: Mapping[str, Any], path: Path) -> Run:
     return checked(Run, front["run"], str(path / FRONT))
 
 
-def _remake(path: Path, number: int, progress: Progress) -> None:
+def _builder(model: str | None) -> str | None:
+    """The function that builds a model, where it is named by one."""
+    return model if model is not None and names_builder(model) else None
+
+
+def _packed_model(path: Path, number: int, progress: Progress) -> Path:
+    """Folder of a trial's model in the packed layout; made again where it was not kept."""
+    source = path / "trials" / f"{number:04d}"
+    if (source / "model.safetensors").is_file():
+        return source
+    progress.line(f"Trial {number} is not on the front; making its model again")
     run = RunFolder.open(path)
     try:
         remake(run, number, progress)
     finally:
         run.close()
+    return source
 
 
 def _best_within(path: Path, budget: Budget, progress: Progress) -> str:
