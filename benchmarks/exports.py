@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.export.artifact import write_artifact
+from autoprune.export.export_record import ExportRecord
 from autoprune.pipeline.inputs import read_inputs
-from autoprune.run.config import Config
-from autoprune.run.folder import FRONT, RUN, read_record
+from autoprune.run.folder import FRONT, read_record, run_config
 from autoprune.targets.packed import read_packed
 from autoprune.tasks.data.splits import demo_splits
 
@@ -61,16 +61,16 @@ for name in sys.argv[2:]:
 
 def rows_file(run: Path, path: Path) -> tuple[Any, dict[str, Any]]:
     """The validation rows of a run as texts, and an example batch of its task."""
-    config = Config.from_json(read_record(run / RUN)["config"])
+    config = run_config(run)
     inputs = read_inputs(config)
-    if config.dataset is not None:
+    if config.data.dataset is not None:
         raise SystemExit(f"{run} is no run of the built-in demo")
     data = demo_splits().validation
     texts = [list(one) for one in zip(*data.texts, strict=True)]
     labels = [int(label) for label in data.labels]
-    rows = {"texts": texts, "labels": labels, "max_length": config.max_length}
+    rows = {"texts": texts, "labels": labels, "max_length": config.task.max_length}
     path.write_text(json.dumps(rows), encoding="utf-8")
-    return inputs.task.batch(inputs.task.validation, [0, 1]), {"target": config.target}
+    return inputs.task.batch(inputs.task.validation, [0, 1]), {"target": config.search.target}
 
 
 def written(run: Path, folder: Path, example: Any) -> list[dict[str, Any]]:
@@ -85,7 +85,9 @@ def written(run: Path, folder: Path, example: Any) -> list[dict[str, Any]]:
         for target in TARGETS:
             where = folder / f"{run.name}-{number}-{target}"
             model, tokens = read_packed(source), run / "tokenizer"
-            size = write_artifact(model, where, target=target, tokenizer=tokens, example=example, about={})
+            size = write_artifact(
+                model, where, about=ExportRecord(target=target), tokenizer=tokens, example=example
+            )
             one = trials[number]
             out.append(
                 {"run": run.name, "trial": number, "target": target, "folder": str(where), "size_bytes": size}

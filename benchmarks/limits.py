@@ -68,7 +68,7 @@ class Bench:
     """The demo's groundwork, and one worker of it in this process."""
 
     def __init__(self) -> None:
-        config = Config(**DEMO_DEFAULTS)
+        config = Config.of(**DEMO_DEFAULTS)
         inputs, progress = read_inputs(config), Progress()
         self.prepared: Prepared = prepare(config, inputs, progress)
         worker = make_worker({"setting": self.prepared.setting})

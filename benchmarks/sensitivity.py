@@ -197,7 +197,7 @@ def ladder(bench: Bench, damage: Table) -> list[dict[str, float]]:
 
 def open_bench(rows: int, seed: int) -> Bench:
     """The demo, prepared."""
-    config = Config(max_length=int(DEMO_DEFAULTS["max_length"]), finetune_steps=12, seed=seed)
+    config = Config.of(max_length=int(DEMO_DEFAULTS["max_length"]), finetune_steps=12, seed=seed)
     inputs = read_inputs(config)
     setting = prepare(config, inputs, Progress()).setting
     workbench = make_worker({"setting": setting}).workbench

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
-    config = Config(
+    config = Config.of(
         target=given.target, batch=given.batch, sequence=given.sequence,
         max_length=int(DEMO_DEFAULTS["max_length"]),
     )  # fmt: skip

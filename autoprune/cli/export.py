@@ -11,7 +11,7 @@ import click
 from autoprune.cli.signals import reported
 from autoprune.core.errors import AutopruneError
 from autoprune.core.progress import Progress
-from autoprune.run.folder import RUN, read_record
+from autoprune.run.folder import run_config
 from autoprune.space.budget import parse_budget
 
 
@@ -62,7 +62,7 @@ def export(
     """
     with reported():
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        chosen = target or str(read_record(run / RUN)["config"]["target"])
+        chosen = target or run_config(run).search.target
         if budget and which != "best":
             raise AutopruneError(f"--budget chooses the trial itself: leave out --trial {which}")
         if public and repo is None:
@@ -123,7 +123,7 @@ def bench(
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         from autoprune.core.errors import ValidationError
         from autoprune.export.artifact import read_about
-        from autoprune.export.checks import bench_checks, bench_lines, failed, record, recorded
+        from autoprune.export.checks import bench_checks, bench_lines, failed, recorded, validated_record
         from autoprune.export.fresh_process import with_defaults
         from autoprune.export.validate import Request, measure
 
@@ -134,7 +134,8 @@ def bench(
         found = with_defaults(measure(request), request)
         checks = bench_checks(found, about)
         if as_json:
-            click.echo(json.dumps(record(found, checks) | {"recorded": recorded(about)}, indent=1))
+            found_now = validated_record(found, checks).as_json()
+            click.echo(json.dumps(found_now | {"recorded": recorded(about)}, indent=1))
         else:
             click.echo("\n".join(bench_lines(found, checks, about)))
         if reason := failed(checks):

@@ -7,7 +7,6 @@ import logging
 import os
 import shlex
 import sys
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,8 +86,8 @@ def search(
         if model is None:
             given = DEMO_DEFAULTS | given
         given.setdefault("workers", len(os.sched_getaffinity(0)))
-        config = replace(Config(model=model), **given)
-        config = replace(config, storage=given_storage(config.storage))
+        config = Config.of(model=model, **given)
+        config = config.with_settings(storage=given_storage(config.search.storage))
         _search(config, output, dry_run, as_json, quiet)
 
 
@@ -97,18 +96,18 @@ def _search(config: Config, output: Path | None, dry_run: bool, as_json: bool, q
     config.limits()  # a budget or a sampler that is none is said before anything is loaded
     from autoprune.search.samplers import check_sampler
 
-    check_sampler(config.sampler)
+    check_sampler(config.search.sampler)
     if dry_run:
         _plan(config)
-        click.echo(json.dumps(cleaned(asdict(config)), indent=1))
+        click.echo(json.dumps(cleaned(config.as_json()), indent=1))
         return
     from autoprune.pipeline.start import open_workers
 
     with open_workers(config) as pool:
         inputs = _plan(config)
-        path = output or _free_folder(inputs.name, config.budget)
+        path = output or _free_folder(inputs.name, config.search.budget)
         run = RunFolder.create(path, config, f"autoprune {shlex.join(shown_command(sys.argv[1:]))}")
-        _go(run, inputs, pool, config.trials, as_json, quiet)
+        _go(run, inputs, pool, config.search.trials, as_json, quiet)
 
 
 def _plan(config: Config, run: RunFolder | None = None, *, quiet: bool = False) -> Inputs:
@@ -188,20 +187,20 @@ def resume(
         folder = RunFolder.open(run, storage)
         try:
             config = folder.config()
-            wanted = _wanted(run, trials, config.trials)
+            wanted = _wanted(run, trials, config.search.trials)
             given: dict[str, Any] = {} if workers is None else {"workers": workers}
-            new_budget = bool(budget) and budget != config.budget
+            new_budget = bool(budget) and budget != config.search.budget
             if new_budget:
                 parse_budget(budget)
                 given["budget"] = budget
-            config = replace(config, trials=wanted, timeout_s=timeout_s, **given)
+            config = config.with_settings(trials=wanted, timeout_s=timeout_s, **given)
             from autoprune.pipeline.start import open_workers
 
             with open_workers(config) as pool:
                 inputs = _plan(
                     config, folder, quiet=quiet
                 )  # a budget that cannot be met is refused before it is noted
-                folder.note(config=asdict(config))
+                folder.note(config=config.as_json())
                 _go(folder, inputs, pool, wanted, as_json, quiet, new_budget)
         finally:
             folder.close()

@@ -19,16 +19,16 @@ def plan_lines(
     config: Config, inputs: Inputs, smallest_bytes: int, *, metric: Metric = ACCURACY
 ) -> list[str]:
     """What will be done, before it is."""
-    model = config.model or "all-MiniLM-L6-v2 (built-in demo)"
+    model = config.model.name or "all-MiniLM-L6-v2 (built-in demo)"
     task = inputs.task
     return [
-        f"Model     {model}  {megabytes(inputs.original_bytes)} as {config.target}",
+        f"Model     {model}  {megabytes(inputs.original_bytes)} as {config.search.target}",
         f"Data      {inputs.dataset}  train {len(task.train)}, validation {len(task.validation)}, "
         f"test {len(task.test)}{_answers(task.label_names, metric)}",
         f"Space     {inputs.space_name}  {len(inputs.units)} units; smallest "
         f"{smallest_bytes / 1e6:.2f} MB; {_limit(config.limits())}",
-        f"Plan      baselines and {config.trials} trials, {config.workers or 'no'} Ray workers, "
-        f"sampler {config.sampler}, seed {config.seed}; Ctrl-C is safe",
+        f"Plan      baselines and {config.search.trials} trials, {config.workers.count or 'no'} Ray workers, "
+        f"sampler {config.search.sampler}, seed {config.search.seed}; Ctrl-C is safe",
     ]
 
 

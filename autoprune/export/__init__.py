@@ -1,5 +1,6 @@
 """From a trial to a folder to ship: written, checked in a fresh process, described, loaded again.
 
-`from_run` is the way from a run, `artifact` writes and loads a folder (`autoprune.load`), `validate`
-measures it again, `checks` judges, `card` describes. Imports everything below. Begin with `from_run`.
+`from_run` is the way from a run, `artifact` writes and loads a folder (`autoprune.load`), `export_record` is
+what its `autoprune.json` says, `validate` measures it again, `checks` judges, `card` describes. Imports
+everything below. Begin with `from_run`.
 """

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from autoprune.compress.stitch import Stitched, with_whole_vocabulary
 from autoprune.core.errors import AutopruneError, ValidationError
 from autoprune.core.files import file_hash, read_json, write_json, written_whole
+from autoprune.core.record import checked
 from autoprune.core.redaction import redacted
+from autoprune.export.export_record import ExportRecord, UnitRecord
 from autoprune.space.levels import Level
 from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk
 from autoprune.targets.packed import PLAIN, STORAGES, Packed
@@ -65,18 +67,15 @@ def write_artifact(
     stitched: Stitched,
     folder: Path,
     *,
-    target: str,
+    about: ExportRecord,
     tokenizer: Path,
     example: Batch,
-    about: Mapping[str, object],
-    storage: str = PLAIN,
 ) -> int:
     """Write an exported model to a folder that does not exist yet.
 
     Args:
+        about: its target and storage, and facts for `autoprune.json`; units and hashes are added.
         tokenizer: folder whose files (of a tokenizer, or how pictures are read) are copied beside the model.
-        about: facts for `autoprune.json`.
-        storage: one of STORAGES.
 
     Returns:
         Bytes of the files the runtime opens.
@@ -86,11 +85,11 @@ def write_artifact(
     """
     if folder.exists():
         raise AutopruneError(f"{folder} already exists and is kept as it is; give another -o")
-    runtime = runtime_of(target, storage)
+    runtime = runtime_of(about.target, about.storage)
     levels = [level for _, level in stitched.levels.items]
     if lacking := sorted({level.storage.name for level in levels if kept_at(runtime, level) is None}):
         raise AutopruneError(
-            f"target {target} cannot store weights of {', '.join(lacking)} bits, which this model has"
+            f"target {about.target} cannot store weights of {', '.join(lacking)} bits, which this model has"
         )
     with written_whole(folder) as temporary:
         temporary.mkdir(parents=True)
@@ -99,9 +98,12 @@ def write_artifact(
             (temporary / file.name).write_bytes(file.read_bytes())
         runtime.save(_as_kept(stitched, runtime), temporary, example)
         hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
-        units = {name: {"ratio": lv.ratio, "bits": lv.storage.written} for name, lv in stitched.levels.items}
-        record = {"version": VERSION, "target": target, "storage": storage, **about}
-        write_json(temporary / ABOUT, record | {"units": units, "sha256": hashes})
+        units = {
+            name: UnitRecord(ratio=level.ratio, bits=level.storage.written)
+            for name, level in stitched.levels.items
+        }
+        added = {"version": VERSION, "storage": about.storage, "units": units, "sha256": hashes}
+        write_json(temporary / ABOUT, about.model_copy(update=added).as_json())
     return size_on_disk(runtime, folder)
 
 
@@ -126,12 +128,11 @@ def runtime_of(target: str, storage: str = PLAIN, *, builder: str | None = None)
     return Packed(storage, builder)
 
 
-def add_facts(folder: Path, *, card: str, **facts: object) -> None:
-    """Add what was found out about an exported model to its record, and put its model card beside it."""
+def write_card(folder: Path, about: ExportRecord, card: str) -> None:
+    """Put a model card beside an exported model, and write its record again, with the card's hash."""
     (folder / CARD).write_text(redacted(card), encoding="utf-8")
-    about = read_json(folder / ABOUT) | facts
-    about["sha256"] = about["sha256"] | {CARD: file_hash(folder / CARD)}
-    write_json(folder / ABOUT, about)
+    hashes = {**about.sha256, CARD: file_hash(folder / CARD)}
+    write_json(folder / ABOUT, about.model_copy(update={"sha256": hashes}).as_json())
 
 
 def _as_kept(stitched: Stitched, runtime: Target) -> Stitched:
@@ -144,28 +145,38 @@ def _as_kept(stitched: Stitched, runtime: Target) -> Stitched:
     return replace(stitched, stored=stored)
 
 
-def read_about(folder: Path) -> dict[str, Any]:
+def read_export_record(folder: Path) -> ExportRecord:
+    """What `autoprune.json` says.
+
+    Raises:
+        AutopruneError: when it is missing, damaged or of another version.
+    """
+    try:
+        written = read_json(folder / ABOUT)
+        _ = dict(written["sha256"]), written["target"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AutopruneError(
+            f"{folder} is no exported model: {ABOUT} is missing or damaged ({error})"
+        ) from error
+    if written.get("version") != VERSION:
+        raise AutopruneError(f"{folder} has version {written.get('version')}; {VERSION} can be read")
+    return checked(ExportRecord, written, str(folder / ABOUT))
+
+
+def read_about(folder: Path) -> ExportRecord:
     """What `autoprune.json` says, every file checked against its hash.
 
     Raises:
         AutopruneError: naming the file that is missing or is not what was written.
     """
-    try:
-        about = read_json(folder / ABOUT)
-        hashes, _ = dict(about["sha256"]), about["target"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AutopruneError(
-            f"{folder} is no exported model: {ABOUT} is missing or damaged ({error})"
-        ) from error
-    if about.get("version") != VERSION:
-        raise AutopruneError(f"{folder} has version {about.get('version')}; {VERSION} can be read")
-    for name, expected in hashes.items():
+    about = read_export_record(folder)
+    for name, expected in about.sha256.items():
         file = folder / name
         if Path(name).name != name or not file.is_file():
             raise ValidationError(f"{file} is missing; export the model again")
         if file_hash(file) != expected:
             raise ValidationError(f"{file} is not the file that was exported (its SHA-256 differs)")
-    return dict(about)
+    return about
 
 
 def load(folder: str | Path, *, threads: int = 1, builder: str | None = None) -> Any:
@@ -182,9 +193,9 @@ def load(folder: str | Path, *, threads: int = 1, builder: str | None = None) ->
     """
     path = Path(folder)
     about = read_about(path)
-    if about["target"] == "packed":
+    if about.target == "packed":
         from autoprune.targets.packed import read_packed
 
         return read_packed(path, builder=builder).model
-    runner = get_target(about["target"]).load(path, threads=threads)
+    runner = get_target(about.target).load(path, threads=threads)
     return CompiledModel(runner, read_json(path / "config.json"))

@@ -9,101 +9,103 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from autoprune.export.card_usage import with_autoprune, without_autoprune
+from autoprune.export.export_record import BaseRecord, ExportRecord, LatencyRecord, ValidatedRecord
 from autoprune.export.hub import is_hub_id
 from autoprune.export.markdown import code, fenced, figure, one_line, table, words
 from autoprune.space.storage import storage_of
 from autoprune.tasks.data.demo import demo_model
-from autoprune.tasks.kinds import TaskKind, task_kind
 from autoprune.tasks.metrics import METRICS, Metric
 
 DEMO_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def base_of(model: str | None, revision: str | None) -> dict[str, str | None]:
+def base_of(model: str | None, revision: str | None) -> BaseRecord:
     """Name, hub id, revision and license of the model that was compressed, as far as they are known here.
 
     Args:
         model: a folder or hub id; None is the built-in demo's.
     """
     if model is None:
-        return {"name": "all-MiniLM-L6-v2", "hub_id": DEMO_HUB_ID, "revision": None,
-                "license": _license(demo_model() / "README.md")}  # fmt: skip
+        license = _license(demo_model() / "README.md")
+        return BaseRecord(name="all-MiniLM-L6-v2", hub_id=DEMO_HUB_ID, revision=None, license=license)
     if Path(model).exists() or not is_hub_id(model):
-        return {"name": Path(model).name, "hub_id": None, "revision": None,
-                "license": _license(Path(model) / "README.md")}  # fmt: skip
+        license = _license(Path(model) / "README.md")
+        return BaseRecord(name=Path(model).name, hub_id=None, revision=None, license=license)
     from huggingface_hub import try_to_load_from_cache
 
     card = try_to_load_from_cache(model, "README.md", revision=revision)
     found = _license(Path(card)) if isinstance(card, str) else None
-    return {"name": model, "hub_id": model, "revision": revision, "license": found}
+    return BaseRecord(name=model, hub_id=model, revision=revision, license=found)
 
 
-def model_card(about: Mapping[str, Any], name: str) -> str:
+def model_card(about: ExportRecord, name: str) -> str:
     """The card of a model, from what its `autoprune.json` says.
 
     Args:
         name: of the folder it is exported to.
     """
-    base, target = about["base"], about["target"]
-    validated = about["validated"]
+    base, target = about.base, about.target
+    validated = about.validated
+    if validated is None:
+        raise ValueError("a model is described once its folder was measured")
     parts = [
         f"# {code(name)}",
-        f"{code(base['name'])}, compressed by autoprune for {code(target)}: {_kind(about).removable} removed "
-        f"and weights stored as integers, unit by unit, as a search found best within {about['budget']}. "
-        f"This is trial {about['trial']} of the run {code(about['run'])}.",
-        _summary(validated, _metric(about)),
+        f"{code(base.name)}, compressed by autoprune for {code(target)}: {about.data.kind.removable} removed "
+        f"and weights stored as integers, unit by unit, as a search found best within {about.budget}. "
+        f"This is trial {about.trial} of the run {code(about.run)}.",
+        _summary(validated, about.metric),
         *_measurements(about, validated),
         *_loading(about, name),
         *_units(about),
         "## Make it again",
         "The search, then the export:",
-        fenced(f"{about['command']}\n{about['export']}", "bash"),
+        fenced(f"{about.command}\n{about.export}", "bash"),
         *_origin(about),
     ]
-    return f"---\n{_front_matter(about, name)}\n---\n\n" + "\n\n".join(parts) + "\n"
+    return f"---\n{_front_matter(about, validated, name)}\n---\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _front_matter(about: Mapping[str, Any], name: str) -> str:
+def _front_matter(about: ExportRecord, validated: ValidatedRecord, name: str) -> str:
     from huggingface_hub import ModelCardData
 
-    base, storages = about["base"], [storage_of(unit["bits"]) for unit in about["units"].values()]
-    is_pruned = any(unit["ratio"] > 0 for unit in about["units"].values())
-    tags = ["autoprune", about["target"], *(["pruned"] if is_pruned else [])]
+    base, storages = about.base, [storage_of(unit.bits) for unit in about.units.values()]
+    is_pruned = any(unit.ratio > 0 for unit in about.units.values())
+    tags = ["autoprune", about.target, *(["pruned"] if is_pruned else [])]
     tags += ["quantized"] if any(not storage.is_float for storage in storages) else []
     dataset = _hub_dataset(about)
     data = ModelCardData(
-        base_model=base["hub_id"],
-        license=base["license"],
+        base_model=base.hub_id,
+        license=base.license,
         library_name="autoprune",
-        pipeline_tag=_kind(about).pipeline,
+        pipeline_tag=about.data.kind.pipeline,
         tags=tags,
         datasets=[dataset] if dataset else None,
         metrics=[_hub_metric(about)],
         model_name=one_line(name),
-        eval_results=_results(about) or None,
+        eval_results=_results(about, validated) or None,
     )
     return str(data.to_yaml())
 
 
-def _results(about: Mapping[str, Any]) -> list[Any]:
+def _results(about: ExportRecord, validated: ValidatedRecord) -> list[Any]:
     """Scores for the card's model-index, of the target's own model alone; the hub wants a task for each."""
     from huggingface_hub import EvalResult
 
-    metric, task = _metric(about), _kind(about).pipeline
-    scores = {"validation": about["validated"].get("accuracy")}
-    if about["measured_on"] == about["target"]:
-        scores["test"] = about["measured"]["test_accuracy"]
-    dataset = _hub_dataset(about) or one_line(about["dataset"])
+    metric, task = about.metric, about.data.kind.pipeline
+    scores = {"validation": validated.accuracy}
+    if about.measured_on == about.target:
+        scores["test"] = about.measured.test_accuracy
+    dataset = _hub_dataset(about) or one_line(about.dataset)
     return [
         EvalResult(
             task_type=task,
             dataset_type=dataset,
-            dataset_name=one_line(about["dataset"]),
+            dataset_name=one_line(about.dataset),
             dataset_split=split,
             metric_type=_hub_metric(about),
             metric_value=round(metric.shown(score) / (100 if metric.unit == "%" else 1), 4),
@@ -113,26 +115,18 @@ def _results(about: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def _metric(about: Mapping[str, Any]) -> Metric:
-    return Metric.from_json(about["data"].get("metric"))
-
-
-def _hub_metric(about: Mapping[str, Any]) -> str:
-    metric = _metric(about)
+def _hub_metric(about: ExportRecord) -> str:
+    metric = about.metric
     return metric.hub_name or one_line(metric.name)
 
 
-def _kind(about: Mapping[str, Any]) -> TaskKind:
-    return task_kind(about["data"].get("task") or None)
-
-
-def _summary(validated: Mapping[str, Any], metric: Metric) -> str:
-    score, told = validated["accuracy"], ""
+def _summary(validated: ValidatedRecord, metric: Metric) -> str:
+    score, told = validated.accuracy, ""
     if score is not None:
         value = " ".join(one for one in (metric.text(score), _unit(metric)) if one)
-        told = f", {_named(metric)} {value} on {validated['rows']} validation rows"
-    faster = 1 / validated["latency"]["ratio"]
-    return f"**{validated['size_bytes'] / 1e6:.2f} MB{told}, {faster:.2f} times as fast as the original.**"
+        told = f", {_named(metric)} {value} on {validated.rows} validation rows"
+    faster = 1 / validated.latency.ratio
+    return f"**{validated.size_bytes / 1e6:.2f} MB{told}, {faster:.2f} times as fast as the original.**"
 
 
 def _named(metric: Metric) -> str:
@@ -144,63 +138,60 @@ def _unit(metric: Metric) -> str:
     return metric.unit if metric.unit in ("", "%") else words(metric.unit)
 
 
-def _scored(what: str, about: Mapping[str, Any], *scores: float | None) -> tuple[str, str, str]:
+def _scored(what: str, about: ExportRecord, *scores: float | None) -> tuple[str, str, str]:
     """A row of the metric on a split: its name, and its own numbers."""
-    metric = _metric(about)
+    metric = about.metric
     unit = f", {_unit(metric)}" if metric.unit else ""
     worse = "" if metric.higher_is_better else " (lower is better)"
     first, second = (None if score is None else metric.shown(score) for score in scores)
     return f"{_named(metric)} on {what}{unit}{worse}", figure(first), figure(second)
 
 
-def _measurements(about: Mapping[str, Any], validated: Mapping[str, Any]) -> list[str]:
-    recorded, timing = about["measured"], validated["latency"]
-    original_ms = recorded["original_ms"]
-    before = original_ms / recorded["latency_ms"] if original_ms else None
-    of = f" of {words(about['latency_of'])}" if about.get("latency_of") else ""
+def _measurements(about: ExportRecord, validated: ValidatedRecord) -> list[str]:
+    recorded, timing = about.measured, validated.latency
+    original_ms = recorded.original_ms
+    before = original_ms / recorded.latency_ms if original_ms and recorded.latency_ms else None
+    of = f" of {words(about.latency_of)}" if about.latency_of else ""
     rows = [
-        (f"latency{of}, ms", recorded["latency_ms"], timing["median_ms"]),
-        ("10th and 90th percentile, ms", (recorded["latency_low_ms"], recorded["latency_high_ms"]),
-         (timing["low_ms"], timing["high_ms"])),
-        ("the original's latency, ms", original_ms, timing["original_ms"]),
-        ("times as fast", before, 1 / timing["ratio"]),
-        ("loads in, s", None, validated["load_seconds"]),
+        (f"latency{of}, ms", recorded.latency_ms, timing.median_ms),
+        ("10th and 90th percentile, ms", (recorded.latency_low_ms, recorded.latency_high_ms),
+         (timing.low_ms, timing.high_ms)),
+        ("the original's latency, ms", original_ms, timing.original_ms),
+        ("times as fast", before, 1 / timing.ratio),
+        ("loads in, s", None, validated.load_seconds),
     ]  # fmt: skip
-    head = ["", f"by the search, on {code(about['measured_on'])}", "as exported, in a fresh process"]
+    head = ["", f"by the search, on {code(about.measured_on)}", "as exported, in a fresh process"]
     cells = [
-        ("size, bytes", str(recorded["size_bytes"]), str(validated["size_bytes"])),
-        _scored("validation", about, recorded["accuracy"], validated["accuracy"]),
-        _scored("test", about, recorded["test_accuracy"], None),
+        ("size, bytes", str(recorded.size_bytes), str(validated.size_bytes)),
+        _scored("validation", about, recorded.accuracy, validated.accuracy),
+        _scored("test", about, recorded.test_accuracy, None),
         *((what, figure(a), figure(b)) for what, a, b in rows),
     ]
-    own = validated.get("defaults") or {}
+    own = validated.defaults
     more: Sequence[tuple[str, ...]] = [()] * len(cells)
-    if timing := own.get("latency"):
-        head.append(f"with no settings ({words(own['settings'])})")
-        more = _unset(about, validated["size_bytes"], own["accuracy"], timing)
+    if own is not None and own.latency is not None:
+        head.append(f"with no settings ({words(own.settings)})")
+        more = _unset(about, validated.size_bytes, own.accuracy, own.latency)
     return [
         "## Measurements",
         table(head, [(*row, *last) for row, last in zip(cells, more, strict=True)]),
-        f"As exported: {validated['protocol']} {validated['date']}, {code(validated['machine'])}.",
-        f"By the search: {about['protocol']}",
+        f"As exported: {validated.protocol} {validated.date}, {code(validated.machine)}.",
+        f"By the search: {about.protocol}",
         "Checked in a fresh process after the export:",
         table(
             ("", "", "found"),
-            [
-                (words(check["name"]), _MARKS[check["passed"]], code(check["said"]))
-                for check in validated["checks"]
-            ],
+            [(words(check.name), _MARKS[check.passed], code(check.said)) for check in validated.checks],
         ),
     ]
 
 
 def _unset(
-    about: Mapping[str, Any], size: int, score: float | None, timing: Mapping[str, float]
+    about: ExportRecord, size: int, score: float | None, timing: LatencyRecord
 ) -> list[tuple[str, ...]]:
     """The column of what the runtime does with no settings, which it takes in as many threads as it likes."""
     figures = [
-        None if score is None else _metric(about).shown(score), None, timing["median_ms"],
-        (timing["low_ms"], timing["high_ms"]), timing["original_ms"], 1 / timing["ratio"], None,
+        None if score is None else about.metric.shown(score), None, timing.median_ms,
+        (timing.low_ms, timing.high_ms), timing.original_ms, 1 / timing.ratio, None,
     ]  # fmt: skip
     return [(str(size),), *((figure(one),) for one in figures)]
 
@@ -208,52 +199,54 @@ def _unset(
 _MARKS = {True: "ok", False: "**failed**", None: "not checked"}
 
 
-def _loading(about: Mapping[str, Any], name: str) -> list[str]:
-    target, kind = about["target"], _kind(about)
+def _loading(about: ExportRecord, name: str) -> list[str]:
+    target, kind = about.target, about.data.kind
     parts = ["## Load it", fenced(with_autoprune(target, kind, name), "python")]
     if alone := without_autoprune(target, kind, name):
         parts += ["Without autoprune:", fenced(alone, "python")]
     return parts
 
 
-def _units(about: Mapping[str, Any]) -> list[str]:
-    sizes = about.get("unit_bytes", {})
+def _units(about: ExportRecord) -> list[str]:
+    sizes = about.unit_bytes
     rows = [
-        (code(unit), f"{100 * one['ratio']:.0f} %", str(one["bits"]), figure(sizes.get(unit)))
-        for unit, one in about["units"].items()
+        (code(unit), f"{100 * one.ratio:.0f} %", str(one.bits), figure(sizes.get(unit)))
+        for unit, one in about.units.items()
     ]
-    size = "bytes" if about["storage"] == "plain" else "bytes before entropy coding"
+    size = "bytes" if about.storage == "plain" else "bytes before entropy coding"
     return ["## What was done to each unit", table(("unit", "rows removed", "bits", size), rows)]
 
 
-def _origin(about: Mapping[str, Any]) -> list[str]:
-    base, data = about["base"], about["data"]
-    versions = ", ".join(f"{name} {version}" for name, version in about["searched_with"].items())
-    revision = base["revision"] or "as found"
+def _origin(about: ExportRecord) -> list[str]:
+    base, data = about.base, about.data
+    versions = ", ".join(f"{name} {version}" for name, version in about.searched_with.items())
+    revision = base.revision or "as found"
     facts = {
-        "base model": f"{code(base['hub_id'] or base['name'])}, revision {code(revision)}, "
-        f"SHA-256 of its tensors {code(base['tensors_sha256'])}",
-        "license of the base model": code(base["license"] or "not known"),
-        "data": f"{code(about['dataset'])}, fingerprint {code(data['fingerprint'])}; "
-        f"{data['validation_rows']} validation rows{_cut(about)}",
-        "classes": ", ".join(map(code, data["labels"])),
-        "brief fine-tune": f"{about['steps']} steps under the original",
-        "seed": str(data["seed"]),
+        "base model": f"{code(base.hub_id or base.name)}, revision {code(revision)}, "
+        f"SHA-256 of its tensors {code(base.tensors_sha256)}",
+        "license of the base model": code(base.license or "not known"),
+        "data": f"{code(about.dataset)}, fingerprint {code(data.fingerprint)}; "
+        f"{data.validation_rows} validation rows{_cut(about)}",
+        "classes": ", ".join(map(code, data.labels)),
+        "brief fine-tune": f"{about.steps} steps under the original",
+        "seed": str(data.seed),
         "versions": code(versions),
     }
-    if not data["labels"]:
+    if not data.labels:
         del facts["classes"]
     return ["## Where it comes from", "\n".join(f"- {name}: {fact}" for name, fact in facts.items())]
 
 
-def _cut(about: Mapping[str, Any]) -> str:
+def _cut(about: ExportRecord) -> str:
     """Where rows are cut; pictures are not."""
-    return "" if _kind(about).reads_images else f"; rows cut at {about['data']['max_length']} tokens"
+    return "" if about.data.kind.reads_images else f"; rows cut at {about.data.max_length} tokens"
 
 
-def _hub_dataset(about: Mapping[str, Any]) -> str | None:
-    name = about["data"]["dataset"]
-    on_disk = about["data"].get("on_disk", bool(name) and Path(name).exists())
+def _hub_dataset(about: ExportRecord) -> str | None:
+    name = about.data.dataset
+    on_disk = about.data.on_disk
+    if on_disk is None:  # a record of before it was noted
+        on_disk = name is not None and name != "" and Path(name).exists()
     return name if name and not on_disk and is_hub_id(name) else None
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from autoprune.evaluation.measure import Timing
+from autoprune.export.export_record import CheckRecord, ExportRecord, ValidatedRecord
 from autoprune.export.validate import Found
-from autoprune.tasks.kinds import task_kind
 from autoprune.tasks.metrics import Metric
 
 SIZE_TOLERANCE = 0.005
@@ -40,39 +40,39 @@ class Check:
     said: str
 
 
-def export_checks(found: Found, about: Mapping[str, Any], *, tolerance: float) -> list[Check]:
+def export_checks(found: Found, about: ExportRecord, *, tolerance: float) -> list[Check]:
     """Whether a folder just written is the model that was searched.
 
     Args:
         about: what its `autoprune.json` says.
         tolerance: the target's, of logits.
     """
-    if task_kind(about.get("data", {}).get("task")).predicts_next_token:
+    if about.data.kind.predicts_next_token:
         tolerance *= DECODING
-    same = about["measured_on"] == about["target"]
-    where = "" if same else f" on {about['measured_on']}"
+    same = about.measured_on == about.target
+    where = "" if same else f" on {about.measured_on}"
     return [
         _files(about),
         _size(found, about),
         _logits(found, tolerance),
-        _score(found, about, about["measured"]["accuracy"], f"the search recorded{where}", same=same),
-        *_defaults(found, recorded_metric(about)),
+        _score(found, about, about.measured.accuracy, f"the search recorded{where}", same=same),
+        *_defaults(found, about.metric),
     ]
 
 
-def bench_checks(found: Found, about: Mapping[str, Any]) -> list[Check]:
+def bench_checks(found: Found, about: ExportRecord) -> list[Check]:
     """Whether an exported model still is what its record says; its milliseconds are the machine's."""
-    before = about.get("validated") or {}
-    size = before.get("size_bytes")
+    before = about.validated
+    size, score = (None, None) if before is None else (before.size_bytes, before.accuracy)
     said = f"{found.size_bytes} bytes; the export recorded {size if size is not None else 'none'}"
-    score, metric = before.get("accuracy"), recorded_metric(about)
+    metric = about.metric
     checks = [
         _files(about),
         Check("bytes", None if size is None else size == found.size_bytes, said),
         *_defaults(found, metric),
     ]
     if score is None:
-        score = about.get("measured", {}).get("accuracy")
+        score = about.measured.accuracy
     if not found.is_recorded_data and found.accuracy is not None:
         verb = "were" if metric.unit == "%" else "was"
         was = "was recorded" if score is None else f"{metric.text(score, 2)} {verb} recorded"
@@ -87,10 +87,13 @@ def failed(checks: Sequence[Check]) -> str:
     return "; ".join(f"{check.name}: {check.said}" for check in checks if check.passed is False)
 
 
-def record(found: Found, checks: Sequence[Check]) -> dict[str, Any]:
+def validated_record(found: Found, checks: Sequence[Check]) -> ValidatedRecord:
     """For `autoprune.json`, and for `bench --json`."""
-    passed = all(check.passed is not False for check in checks)
-    return {"passed": passed, "checks": [asdict(check) for check in checks], **asdict(found)}
+    return ValidatedRecord(
+        passed=all(check.passed is not False for check in checks),
+        checks=tuple(CheckRecord(**asdict(check)) for check in checks),
+        **asdict(found),
+    )
 
 
 def lines(found: Found, checks: Sequence[Check]) -> list[str]:
@@ -110,30 +113,29 @@ def _name_width(checks: Sequence[Check]) -> int:
     return max(9, *(len(check.name) for check in checks))
 
 
-def recorded(about: Mapping[str, Any]) -> dict[str, Any]:
+def recorded(about: ExportRecord) -> dict[str, Any]:
     """What the export's own validation found, for `bench --json`."""
-    before = about.get("validated") or {}
+    before = {} if about.validated is None else about.validated.as_json()
     names = ("size_bytes", "accuracy", "latency", "batch", "sequence", "threads", "load_seconds", "machine",
              "defaults")  # fmt: skip
     return {name: before.get(name) for name in names}
 
 
-def bench_lines(found: Found, checks: Sequence[Check], about: Mapping[str, Any]) -> list[str]:
+def bench_lines(found: Found, checks: Sequence[Check], about: ExportRecord) -> list[str]:
     """What was measured now, and the latency that was recorded."""
-    said = f"{about['target']}, trial {about.get('trial')} of {about.get('run', 'a run')}"
-    before = (about.get("validated") or {}).get("latency")
+    said = f"{about.target}, trial {about.trial} of {about.run}"
     out = [said, *lines(found, checks)]
-    if before is None:
+    if about.validated is None:
         return out
-    at = {name: about["validated"][name] for name in ("batch", "sequence", "threads")}
-    now = {name: getattr(found, name) for name in at}
-    size = f"{at['batch']} x {at['sequence']} tokens" if at["sequence"] else f"batch {at['batch']}"
-    other = "" if at == now else f", at {size}, {at['threads']} thread(s)"
+    at, before = about.validated, about.validated.latency
+    is_same = (at.batch, at.sequence, at.threads) == (found.batch, found.sequence, found.threads)
+    size = f"{at.batch} x {at.sequence} tokens" if at.sequence else f"batch {at.batch}"
+    other = "" if is_same else f", at {size}, {at.threads} thread(s)"
     name = " " * _name_width(checks)
     return [
         *out,
-        f"  {name} {'recorded':12} {before['median_ms']:.2f} ms ({before['low_ms']:.2f} to "
-        f"{before['high_ms']:.2f}); the original {1 / before['ratio']:.2f} times as long{other}",
+        f"  {name} {'recorded':12} {before.median_ms:.2f} ms ({before.low_ms:.2f} to "
+        f"{before.high_ms:.2f}); the original {1 / before.ratio:.2f} times as long{other}",
     ]
 
 
@@ -156,16 +158,16 @@ def _length(sequence: int) -> str:
     return f"{sequence} tokens, " if sequence else ""
 
 
-def _files(about: Mapping[str, Any]) -> Check:
+def _files(about: ExportRecord) -> Check:
     """Nothing is measured of a folder before this is known."""
-    return Check("files", True, f"{len(about['sha256'])} files, each with the SHA-256 that was recorded")
+    return Check("files", True, f"{len(about.sha256)} files, each with the SHA-256 that was recorded")
 
 
-def _size(found: Found, about: Mapping[str, Any]) -> Check:
-    predicted = about.get("predicted_size_bytes")
+def _size(found: Found, about: ExportRecord) -> Check:
+    predicted = about.predicted_size_bytes
     if predicted is None:
-        return Check("bytes", None, f"{found.size_bytes} bytes; not predicted: {about.get('not_predicted')}")
-    if about["storage"] != "plain":
+        return Check("bytes", None, f"{found.size_bytes} bytes; not predicted: {about.not_predicted}")
+    if about.storage != "plain":
         passed = found.size_bytes <= predicted * (1 + SIZE_TOLERANCE)
         saved = 100 * (1 - found.size_bytes / predicted)
         return Check(
@@ -188,14 +190,9 @@ def _logits(found: Found, tolerance: float) -> Check:
     return Check("logits", one.most <= tolerance, said)
 
 
-def recorded_metric(about: Mapping[str, Any]) -> Metric:
-    """The metric of an exported model's record; accuracy in one of before there were others."""
-    return Metric.from_json(about.get("data", {}).get("metric"))
-
-
-def _score(found: Found, about: Mapping[str, Any], recorded: float | None, who: str, *, same: bool) -> Check:
+def _score(found: Found, about: ExportRecord, recorded: float | None, who: str, *, same: bool) -> Check:
     """The metric beside what was recorded of it. same: on the target that was searched on."""
-    metric = recorded_metric(about)
+    metric = about.metric
     if found.accuracy is None or recorded is None:
         return Check(metric.word, None, found.missing or "none is recorded")
     passed, allowed = _within(metric, found.accuracy, recorded, found.rows, same=same)

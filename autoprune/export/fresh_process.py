@@ -30,7 +30,7 @@ def with_defaults(found: Found, request: Request) -> Found:
     That is measured in a process of its own, which may die: a runtime's defaults may be other kernels.
     """
     about = read_about(Path(request.folder))
-    own = runtime_of(about["target"], builder=request.builder).defaults()
+    own = runtime_of(about.target, builder=request.builder).defaults()
     if own is None:
         return found
     try:

@@ -11,13 +11,15 @@ from typing import Any, NoReturn
 import numpy as np
 
 from autoprune.core.errors import AutopruneError, BudgetError, ValidationError
-from autoprune.core.files import read_json, written_whole
+from autoprune.core.files import written_whole
 from autoprune.core.progress import Progress
-from autoprune.export.artifact import ABOUT, add_facts, runtime_of, write_artifact
+from autoprune.core.record import checked
+from autoprune.export.artifact import read_export_record, runtime_of, write_artifact, write_card
 from autoprune.export.card import model_card
-from autoprune.export.checks import Check, export_checks, failed, record
+from autoprune.export.checks import Check, export_checks, failed, validated_record
+from autoprune.export.export_record import ValidatedRecord
 from autoprune.export.fresh_process import in_fresh_process, with_defaults
-from autoprune.export.trial_record import about_trial, export_command, predicted_bytes, recorded_bytes
+from autoprune.export.trial_record import export_command, export_record, predicted_bytes, recorded_bytes
 from autoprune.export.validate import Found, Request
 from autoprune.models.find_space import find_space
 from autoprune.models.spec import Architecture
@@ -27,7 +29,8 @@ from autoprune.models.units import find_units
 from autoprune.pipeline.after_search import answer, remake
 from autoprune.pipeline.inputs import names_builder
 from autoprune.run.config import Config
-from autoprune.run.folder import FRONT, RUN, RunFolder, located, read_record
+from autoprune.run.folder import FRONT, RunFolder, located, read_record, read_run, run_config
+from autoprune.run.front_schema import Run
 from autoprune.run.scrub import scrub_and_say
 from autoprune.search.pareto import best
 from autoprune.space.budget import Budget
@@ -95,38 +98,37 @@ def export(
     scrub_and_say(path)
     if budget is not None:
         which = _best_within(path, budget, progress)
-    front, run = read_record(path / FRONT), read_record(path / RUN)
-    trial, asked_for = find_trial(front, which), Config.from_json(run["config"])
+    front, run = read_record(path / FRONT), read_run(path)
+    facts, trial = _facts(front, path), find_trial(front, which)
+    asked_for = run_config(path)
     config = located(asked_for, path)
-    builder = config.model if config.model is not None and names_builder(config.model) else None
+    builder = _builder(config.model.name)
     levels = {name: Level.of(level["ratio"], level["bits"]) for name, level in trial["levels"].items()}
-    units, unknown = _units(path, config, levels, run["facts"].get("parts", {}))
+    units, unknown = _units(path, config, levels, run.facts.parts)
     _check_levels(runtime, units, levels)
-    source = path / "trials" / f"{trial['number']:04d}"
-    if not (source / "model.safetensors").is_file():
-        progress.line(f"Trial {trial['number']} is not on the front; making its model again")
-        _remake(path, trial["number"], progress)
-    example = _example(path / "tokenizer", Architecture.read(source), config.task)
-    about = about_trial(run, front["run"], config, trial, dataset=asked_for.dataset)
-    searched = front["run"]["folder"]
-    about["export"] = export_command(searched, trial["number"], budget, target, storage, folder.name)
-    about["budget"] = front["run"]["budget_text"] if budget is None else str(budget)
-    about |= predicted_bytes(
-        source, get_target(target), example, units, levels, key=run.get("library_key"), builder=builder
+    source = _packed_model(path, trial["number"], progress)
+    example = _example(path / "tokenizer", Architecture.read(source), config.task.name)
+    predicted = predicted_bytes(
+        source, get_target(target), example, units, levels, key=run.library_key, builder=builder
     )
     if unknown or any(level.ratio == EMPTY for level in levels.values()):
-        is_same = front["run"].get("sizes_version") == SIZES_VERSION
-        about |= recorded_bytes(trial, config.target, target, is_same=is_same, unknown=unknown)
-    with written_whole(folder) as temporary:
-        write_artifact(
-            read_packed(source, builder=builder), temporary, target=target, tokenizer=path / "tokenizer",
-            example=example, about=about, storage=storage,
+        predicted = recorded_bytes(
+            trial, config.search.target, target, predicted.by_unit,
+            is_same=facts.sizes_version == SIZES_VERSION, unknown=unknown,
         )  # fmt: skip
+    about = export_record(
+        run, facts, config, trial, predicted, target=target, storage=storage, dataset=asked_for.data.dataset,
+        budget=facts.budget_text if budget is None else str(budget),
+        command=export_command(facts.folder, trial["number"], budget, target, storage, folder.name),
+    )  # fmt: skip
+    with written_whole(folder) as temporary:
+        packed = read_packed(source, builder=builder)
+        write_artifact(packed, temporary, about=about, tokenizer=path / "tokenizer", example=example)
         with progress.bar("Validation in a fresh process", 1):
-            found, checks = _validated(temporary, source, runtime, builder, config.dataset)
+            found, checks = _validated(temporary, source, runtime, builder, config.data.dataset)
         if found is None or failed(checks):
             _put_aside(temporary, folder, found, checks)
-        _finish(temporary, folder.name, record(found, checks))
+        _finish(temporary, folder.name, validated_record(found, checks))
         if folder.exists():
             raise AutopruneError(f"{folder} was made by somebody else meanwhile, and is kept as it is")
     return Exported(folder, trial, found, checks)
@@ -148,7 +150,7 @@ def _units(
     model = Architecture.read(models[0].parent).empty()
     try:
         part_anyhow_(model, parts)
-        file, source = find_space(config.space, model)
+        file, source = find_space(config.search.space, model)
         units = {unit.name: unit for unit in find_units(model, file, source=source)}
     except AutopruneError as error:
         return {}, str(error)
@@ -193,13 +195,13 @@ def _validated(
         found = with_defaults(in_fresh_process(request), request)
     except AutopruneError as error:
         return None, [Check("load", False, str(error))]
-    return found, export_checks(found, read_json(folder / ABOUT), tolerance=target.tolerance)
+    return found, export_checks(found, read_export_record(folder), tolerance=target.tolerance)
 
 
-def _finish(folder: Path, name: str, validated: Mapping[str, Any]) -> None:
+def _finish(folder: Path, name: str, validated: ValidatedRecord) -> None:
     """Note what was found in the folder's record, and write its model card."""
-    about = read_json(folder / ABOUT) | {"validated": validated}
-    add_facts(folder, card=model_card(about, name), validated=validated)
+    about = read_export_record(folder).model_copy(update={"validated": validated})
+    write_card(folder, about, model_card(about, name))
 
 
 def _put_aside(temporary: Path, folder: Path, found: Found | None, checks: Sequence[Check]) -> NoReturn:
@@ -209,7 +211,7 @@ def _put_aside(temporary: Path, folder: Path, found: Found | None, checks: Seque
         k += 1
         kept = folder.with_name(f"{folder.name}.failed-{k}")
     if found is not None:
-        _finish(temporary, kept.name, record(found, checks))
+        _finish(temporary, kept.name, validated_record(found, checks))
     temporary.rename(kept)
     reason = failed(checks).replace(str(temporary), str(kept))
     raise ValidationError(f"the export did not validate: {reason}. It is kept as {kept}; do not ship it")
@@ -218,28 +220,33 @@ def _put_aside(temporary: Path, folder: Path, found: Found | None, checks: Seque
 # ---- the run ------------------------------------------------------------------------------------
 
 
-def _remake(path: Path, number: int, progress: Progress) -> None:
+def _facts(front: Mapping[str, Any], path: Path) -> Run:
+    """What `front.json` says of the run itself."""
+    return checked(Run, front["run"], str(path / FRONT))
+
+
+def _builder(model: str | None) -> str | None:
+    """The function that builds a model, where it is named by one."""
+    return model if model is not None and names_builder(model) else None
+
+
+def _packed_model(path: Path, number: int, progress: Progress) -> Path:
+    """Folder of a trial's model in the packed layout; made again where it was not kept."""
+    source = path / "trials" / f"{number:04d}"
+    if (source / "model.safetensors").is_file():
+        return source
+    progress.line(f"Trial {number} is not on the front; making its model again")
     run = RunFolder.open(path)
     try:
         remake(run, number, progress)
     finally:
         run.close()
-
-
-def recorded_answers(facts: Mapping[str, Any]) -> int:
-    """Validation answers of a run, by its facts; runs made before these were noted have its rows.
-
-    >>> recorded_answers({"validation_rows": 10, "validation_answers": 250})
-    250
-    >>> recorded_answers({"validation_rows": 10})
-    10
-    """
-    return int(facts.get("validation_answers", facts["validation_rows"]))
+    return source
 
 
 def _best_within(path: Path, budget: Budget, progress: Progress) -> str:
     """Number of the best trial within a budget, once the solver's answer to it is among the trials."""
-    answers = recorded_answers(read_record(path / FRONT)["run"])
+    answers = _facts(read_record(path / FRONT), path).answers
     run = RunFolder.open(path)
     try:
         found = best(answer(run, budget, progress), budget, answers=answers)

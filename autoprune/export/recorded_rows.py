@@ -8,7 +8,7 @@ length and labels.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from autoprune.core.cache import DiskCache
 from autoprune.core.errors import AutopruneError
+from autoprune.export.export_record import DataRecord, ExportRecord
 from autoprune.models.image_processor import Pixels
 from autoprune.targets import versions_of
 from autoprune.tasks.custom import own_task, task_hash
@@ -40,7 +41,7 @@ MADE_UP_ROWS = 64
 MADE_UP_TOKENS = 64
 
 
-def recorded_rows(folder: Path, about: Mapping[str, Any], lies_at: str | None = None) -> Task:
+def recorded_rows(folder: Path, about: ExportRecord, lies_at: str | None = None) -> Task:
     """The rows that the search validated on; all three splits of the task are these.
 
     Args:
@@ -52,22 +53,22 @@ def recorded_rows(folder: Path, about: Mapping[str, Any], lies_at: str | None = 
         AutopruneError: when the data are not there, or are no longer those that were recorded.
     """
     data = _described(about)
-    if data.get("own"):
-        task = own_task(data["own"])
-        if task_hash(task) != data["fingerprint"]:
-            raise AutopruneError(f"{data['own']} is not what it was when the search read it")
+    if data.own:
+        task = own_task(data.own)
+        if task_hash(task) != data.fingerprint:
+            raise AutopruneError(f"{data.own} is not what it was when the search read it")
         return replace(task, train=task.validation, test=task.validation)
 
     def encoded() -> Task:
-        splits = _read(data, lies_at or data["dataset"])
-        if splits.fingerprint != data["fingerprint"]:
+        splits = _read(data, lies_at or data.dataset)
+        if splits.fingerprint != data.fingerprint:
             raise AutopruneError(f"{splits.name} is not what it was when the search read it")
         return _encoded(splits, folder, data)
 
-    return _ROWS.get(_parts(data, about), make=encoded, save=_save, load=_load)
+    return _ROWS.get(_parts(about), make=encoded, save=_save, load=_load)
 
 
-def other_rows(folder: Path, about: Mapping[str, Any], dataset: str) -> tuple[Task, bool]:
+def other_rows(folder: Path, about: ExportRecord, dataset: str) -> tuple[Task, bool]:
     """The validation rows of a data set that is named, and whether it is the one recorded.
 
     Raises:
@@ -75,7 +76,7 @@ def other_rows(folder: Path, about: Mapping[str, Any], dataset: str) -> tuple[Ta
     """
     data = _described(about)
     splits = _read(data, dataset)
-    return _encoded(splits, folder, data), splits.fingerprint == data["fingerprint"]
+    return _encoded(splits, folder, data), splits.fingerprint == data.fingerprint
 
 
 def made_up_rows(
@@ -113,39 +114,28 @@ def tokenizer_of(folder: Path) -> Any:
         raise AutopruneError(f"{folder} holds no tokenizer that can be read: {error}") from error
 
 
-def _described(about: Mapping[str, Any]) -> Mapping[str, Any]:
-    data = about.get("data")
-    if not isinstance(data, Mapping) or not data.keys() >= NEEDED:
+def _described(about: ExportRecord) -> DataRecord:
+    if not about.data.model_fields_set >= NEEDED:
         raise AutopruneError("it is not noted where the data came from")
-    return data
+    return about.data
 
 
-def _read(data: Mapping[str, Any], dataset: str | None) -> Splits:
+def _read(data: DataRecord, dataset: str | None) -> Splits:
     if dataset is None:
         return demo_splits()
-    limits = data.get("limit_rows") or ()
-    return read_splits(
-        dataset,
-        kind=task_kind(data.get("task")),
-        text_columns=tuple(data["text_columns"]),
-        image_column=data.get("image_column"),
-        label_column=data["label_column"],
-        group_by=data["group_by"],
-        seed=data["seed"],
-        limits=dict(zip(("train", "validation", "test"), limits, strict=False)),
-    )
+    return read_splits(data.source(dataset), data.kind, seed=data.seed)
 
 
-def _encoded(splits: Splits, folder: Path, data: Mapping[str, Any]) -> Task:
+def _encoded(splits: Splits, folder: Path, data: DataRecord) -> Task:
     """The validation rows alone as the model takes them, with labels as it numbers them."""
-    kind = task_kind(data.get("task"))
-    metric = Metric.from_json(data["metric"]) if data.get("metric") else kind.usual_metric
+    kind = data.kind
+    metric = Metric.from_json(data.metric) if data.metric else kind.usual_metric
     few = replace(splits, train=_one_row(splits.validation), test=_one_row(splits.validation))
     if kind.reads_images:
         task = pictures(few, Pixels.read(folder), kind=kind, metric=metric)
     else:
-        task = encode(few, tokenizer_of(folder), max_length=data["max_length"], kind=kind, metric=metric)
-    rows, names = task.validation, tuple(data["labels"])
+        task = encode(few, tokenizer_of(folder), max_length=data.max_length, kind=kind, metric=metric)
+    rows, names = task.validation, data.labels
     if names:
         rows = with_label_order(rows, _order(splits.label_names, names, splits.name))
     return replace(task, train=rows, validation=rows, test=rows, label_names=names)
@@ -167,12 +157,13 @@ def _order(names: Sequence[str], wanted: Sequence[str], source: str) -> list[int
 # ---- the cache ----------------------------------------------------------------------------------
 
 
-def _parts(data: Mapping[str, Any], about: Mapping[str, Any]) -> list[object]:
+def _parts(about: ExportRecord) -> list[object]:
     """What rows depend on: the data, and every file of an export that may say how inputs are read."""
     weights = (".safetensors", ".bin", ".xml", ".onnx", ".gguf", ".md")
-    reader = {name: digest for name, digest in about["sha256"].items() if not name.endswith(weights)}
-    task = [task_kind(data.get("task")).name, data.get("metric", "")]
-    read = [data["fingerprint"], data["max_length"], data["labels"]]
+    reader = {name: digest for name, digest in about.sha256.items() if not name.endswith(weights)}
+    data = about.data
+    task = [data.kind.name, data.metric]
+    read = [data.fingerprint, data.max_length, data.labels]
     return [versions_of("packed"), read, reader, task]
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from autoprune.export.card import base_of
+from autoprune.export.export_record import DataRecord, ExportRecord, MeasuredRecord, TimedAt
 from autoprune.export.original import original_folder
 from autoprune.models.unit import Unit
 from autoprune.run.config import Config
+from autoprune.run.front_schema import Run
+from autoprune.run.run_record import RunRecord
 from autoprune.search.promotion import RUNG_STEPS
 from autoprune.space.budget import Budget
 from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.targets import Target, kept_at, size_on_disk
 from autoprune.targets.packed import PLAIN
-from autoprune.tasks.kinds import task_kind
-from autoprune.tasks.metrics import Metric
 from autoprune.tasks.task import Batch
 
 MEASURED = ("size_bytes", "predicted_size_bytes", "latency_ms", "latency_low_ms", "latency_high_ms",
@@ -25,51 +26,82 @@ MEASURED = ("size_bytes", "predicted_size_bytes", "latency_ms", "latency_low_ms"
 """What of a trial's record goes into `autoprune.json`."""
 
 
-def about_trial(
-    run: Mapping[str, Any],
-    facts: Mapping[str, Any],
+class PredictedBytes(NamedTuple):
+    """Bytes that a model, and each unit in it, should take on a target, plainly stored.
+
+    size: None where they are not known, and why.
+    """
+
+    size: int | None
+    by_unit: Mapping[str, int]
+    missing: str | None = None
+
+
+def export_record(
+    run: RunRecord,
+    facts: Run,
     config: Config,
     trial: Mapping[str, Any],
+    predicted: PredictedBytes,
     *,
+    target: str,
+    storage: str,
     dataset: str | None,
-) -> dict[str, Any]:
+    budget: str,
+    command: str,
+) -> ExportRecord:
     """What `autoprune.json` says of where a model came from.
 
-    config: with the absolute paths of the inputs. dataset: as it was given.
+    config: with the absolute paths of the inputs. dataset: as it was given. budget: in words. command: what
+    exports the model again.
     """
-    return {
-        "base_model": facts["model"],
-        "base": base_of(config.model, config.revision) | {"tensors_sha256": facts["model_hash"]},
-        "dataset": facts["dataset"],
-        "data": {
-            "dataset": dataset,
-            "on_disk": config.dataset is not None and Path(config.dataset).exists(),
-            "text_columns": list(config.text_columns),
-            "label_column": config.label_column,
-            "group_by": config.group_by,
-            "seed": config.seed,
-            "max_length": config.max_length,
-            "labels": facts["labels"],
-            "fingerprint": facts["data_hash"],
-            "task": task_kind(facts.get("task")).name,
-            "metric": Metric.from_json(facts.get("metric")).name,
-            "own": config.task if ":" in config.task else None,
-            "image_column": config.image_column,
-            "limit_rows": list(config.limit_rows),
-            "validation_rows": facts["validation_rows"],
-        },
-        "run": facts["name"],
-        "trial": trial["number"],
-        "steps": facts["recipe"]["steps"] * RUNG_STEPS[trial["rung"]],
-        "command": facts["command"],
-        "measured": {name: trial[name] for name in MEASURED} | {"original_ms": run.get("original_ms")},
-        "measured_on": config.target,
-        "protocol": facts["protocol"],
-        "latency_of": facts.get("latency_of"),
-        "timed_at": {"batch": config.batch, "sequence": config.sequence, "threads": 1},
-        "library_key": run.get("library_key"),
-        "searched_with": facts["versions"],
-    }
+    base = base_of(config.model.name, config.model.revision)
+    unpredicted: dict[str, Any] = {} if predicted.missing is None else {"not_predicted": predicted.missing}
+    return ExportRecord(
+        target=target,
+        storage=storage,
+        base_model=facts.model,
+        base=base.model_copy(update={"tensors_sha256": facts.model_hash}),
+        dataset=facts.dataset,
+        data=_data_record(facts, config, dataset),
+        run=facts.name,
+        trial=trial["number"],
+        steps=facts.recipe.steps * RUNG_STEPS[trial["rung"]],
+        command=facts.command,
+        measured=MeasuredRecord(**{name: trial[name] for name in MEASURED}, original_ms=run.original_ms),
+        measured_on=config.search.target,
+        protocol=facts.protocol,
+        latency_of=facts.latency_of,
+        timed_at=TimedAt(batch=config.timing.batch, sequence=config.timing.sequence, threads=1),
+        library_key=run.library_key,
+        searched_with=facts.versions,
+        export=command,
+        budget=budget,
+        predicted_size_bytes=predicted.size,
+        unit_bytes=predicted.by_unit,
+        **unpredicted,
+    )
+
+
+def _data_record(facts: Run, config: Config, dataset: str | None) -> DataRecord:
+    data = config.data
+    return DataRecord(
+        dataset=dataset,
+        on_disk=data.dataset is not None and Path(data.dataset).exists(),
+        text_columns=data.text_columns,
+        label_column=data.label_column,
+        group_by=data.group_by,
+        seed=config.search.seed,
+        max_length=config.task.max_length,
+        labels=facts.labels,
+        fingerprint=facts.data_hash,
+        task=facts.task.name,
+        metric=facts.metric.name,
+        own=config.task.name if ":" in config.task.name else None,
+        image_column=data.image_column,
+        limit_rows=data.limit_rows,
+        validation_rows=facts.validation_rows,
+    )
 
 
 def export_command(run: str, number: int, budget: Budget | None, target: str, storage: str, name: str) -> str:
@@ -95,20 +127,26 @@ def predicted_bytes(
     *,
     key: str | None,
     builder: str | None,
-) -> dict[str, Any]:
-    """Bytes that the model, and each unit in it, should take on a target, plainly stored: a sum."""
+) -> PredictedBytes:
+    """The original's bytes on a target, and what each unit's level changes: a sum."""
     saved, _ = original_folder(source, target, example, key=key, builder=builder)
     target.load(saved)  # a target that cannot run on this machine says so before anything is written
     by_unit, size = {}, size_on_disk(target, saved)
     for name, unit in units.items():
         by_unit[name] = target.size_bytes(unit, kept_at(target, levels[name]) or levels[name])
         size += by_unit[name] - target.size_bytes(unit, UNTOUCHED)
-    return {"predicted_size_bytes": size, "unit_bytes": by_unit}
+    return PredictedBytes(size, by_unit)
 
 
 def recorded_bytes(
-    trial: Mapping[str, Any], searched: str, target: str, *, is_same: bool, unknown: str
-) -> dict[str, Any]:
+    trial: Mapping[str, Any],
+    searched: str,
+    target: str,
+    by_unit: Mapping[str, int],
+    *,
+    is_same: bool,
+    unknown: str,
+) -> PredictedBytes:
     """The bytes that the search predicted, or why they say nothing of this export.
 
     Args:
@@ -117,8 +155,8 @@ def recorded_bytes(
         unknown: why nothing else is known of the units.
     """
     if target == searched and is_same:
-        return {"predicted_size_bytes": trial["predicted_size_bytes"]}
+        return PredictedBytes(trial["predicted_size_bytes"], by_unit)
     why = unknown or f"what is left of emptied layers was measured on {searched} alone"
     if target == searched:
         why = f"the search predicted bytes as an older autoprune stored them for {target}"
-    return {"predicted_size_bytes": None, "not_predicted": why}
+    return PredictedBytes(None, by_unit, why)

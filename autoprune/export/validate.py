@@ -29,6 +29,7 @@ from autoprune.evaluation.measure import (
     time_interleaved,
 )
 from autoprune.export.artifact import read_about, runtime_of
+from autoprune.export.export_record import ExportRecord, TimedAt
 from autoprune.export.original import SEARCHED, original_folder
 from autoprune.export.recorded_rows import (
     MADE_UP_TOKENS,
@@ -137,7 +138,7 @@ def measure(request: Request) -> Found:
     """
     folder = Path(request.folder)
     about = read_about(folder)
-    target = runtime_of(about["target"], builder=request.builder)
+    target = runtime_of(about.target, builder=request.builder)
     at = _timed_at(request, about, folder)
     load = _loader(target, at["threads"], defaults=request.defaults)
     load(folder)  # once for the imports
@@ -152,9 +153,7 @@ def measure(request: Request) -> Found:
     if not np.isfinite(logits).all():
         raise AutopruneError(f"{folder} gives logits that are not finite")
     example = task.batch(task.validation, [0])
-    path, which = original_folder(
-        folder, target, example, key=about.get("library_key"), builder=request.builder
-    )
+    path, which = original_folder(folder, target, example, key=about.library_key, builder=request.builder)
     original = load(path)
     teacher = None
     if not task.has_labels and not missing:
@@ -189,17 +188,17 @@ def _loader(target: Target, threads: int, *, defaults: bool) -> Callable[[Path],
     return own.load if own is not None else lambda path: target.load(path, threads=threads)
 
 
-def _timed_at(request: Request, about: Mapping[str, Any], folder: Path) -> dict[str, int]:
+def _timed_at(request: Request, about: ExportRecord, folder: Path) -> dict[str, int]:
     """Batch, sequence and threads that latency is taken at."""
-    recorded = {"batch": 1, "sequence": 128, "threads": 1} | dict(about.get("timed_at", {}))
-    at = {name: int(getattr(request, name) or value) for name, value in recorded.items()}
+    names = TimedAt.model_fields
+    at = {name: int(getattr(request, name) or getattr(about.timed_at, name)) for name in names}
     longest = _config(folder).get("max_position_embeddings")
     if longest is not None and at["sequence"] > longest:
         raise AutopruneError(f"--sequence {at['sequence']}: this model takes at most {longest} tokens")
     return at
 
 
-def _rows(request: Request, about: Mapping[str, Any], folder: Path) -> tuple[Task, bool, str]:
+def _rows(request: Request, about: ExportRecord, folder: Path) -> tuple[Task, bool, str]:
     """Rows to measure on, whether they are the recorded ones, and why there are none."""
     if request.dataset is not None:
         return *other_rows(folder, about, request.dataset), ""

@@ -14,7 +14,7 @@ from typing import Any
 from autoprune.compress import library_folder
 from autoprune.core.errors import AutopruneError
 from autoprune.run.fast_storages import fast_of, speed_record
-from autoprune.run.folder import FRONT, RUN, UNITS, read_record
+from autoprune.run.folder import FRONT, RUN, UNITS, read_record, read_run
 from autoprune.run.text import latency_line, size_text, speed_lines, time_text, times
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Choices, Level, SearchSpace
@@ -133,13 +133,13 @@ def run_record(path: Path) -> dict[str, Any]:
     Raises:
         AutopruneError: when the run has no such table yet, or one that this version cannot read.
     """
-    about = read_record(path / RUN)
     if not (path / UNITS).is_file():
         raise AutopruneError(f"run {path} has no {UNITS} yet: it stopped before its library was built")
+    about = read_run(path)
     try:
         costs = Costs.from_json(read_record(path / UNITS))
         space = SearchSpace(tuple(_choices(name, table) for name, table in costs.levels.items()))
-        facts, kinds = dict(about["facts"]), dict(about["kinds"])
+        kinds = about.as_json()["kinds"]  # noted with the facts
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise AutopruneError(
             f"{path / UNITS} or {path / RUN} is damaged, or of another version of autoprune ({error!r})"
@@ -147,11 +147,11 @@ def run_record(path: Path) -> dict[str, Any]:
     return {
         "what": "run",
         "run": str(path),
-        **{name: facts.get(name) for name in ("model", "target", "space")},
+        **{name: getattr(about.facts, name) for name in ("model", "target", "space")},
         **_units_record(costs, space, kinds),
-        **speed_record(space, fast_of(facts)),
+        **speed_record(space, fast_of(about.facts)),
         "latency": _latency_of(path / FRONT),
-        "library": _library_of(about.get("library_key")),
+        "library": _library_of(about.library_key),
     }
 
 
@@ -169,9 +169,9 @@ def _latency_of(path: Path) -> dict[str, Any] | None:
     return None if found is None else found.model_dump(by_alias=True)
 
 
-def _library_of(key: object) -> dict[str, Any] | None:
+def _library_of(key: str | None) -> dict[str, Any] | None:
     """What the library holds under a key; None where a run does not say its key."""
-    if not isinstance(key, str):
+    if key is None:
         return None
     files = library_folder.holdings(library_folder.library_path())
     return {"key": key} | _summed([file for file in files if file.note is not None and file.note.key == key])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ def survey(source: str | None, *, space: str, target: str, task: str = "auto") -
         AutopruneError: for whatever the user named that is not there or does not fit.
     """
     if source is None:
-        config = replace(Config(space=space, target=target), max_length=DEMO_DEFAULTS["max_length"])
+        config = Config.of(space=space, target=target, max_length=DEMO_DEFAULTS["max_length"])
         found = inputs.read_inputs(config)
         loaded, units, choices = found.loaded, found.units, found.space
         sizes, space_name, labels = found.sizes, found.space_name, len(found.task.label_names)
@@ -60,7 +60,7 @@ def survey(source: str | None, *, space: str, target: str, task: str = "auto") -
         transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         runtime, labels = get_target(target), _labels(source)
-        kind = inputs.kind_asked_for(Config(model=source, task=task))
+        kind = inputs.kind_asked_for(Config.of(model=source, task=task))
         loaded = loading.load_pretrained(source, labels=labels, kind=kind)
         file, space_name = find_space.find_space(space, loaded.model)
         units = find_units(loaded.model, file, source=space_name)

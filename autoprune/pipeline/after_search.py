@@ -44,7 +44,7 @@ def _in_this_process(run: RunFolder, budget: Budget, progress: Progress) -> Iter
     prepared = prepare(config, inputs, progress)
     with open_pool(make_worker, {"setting": prepared.setting}, workers=0) as pool:
         costed = measure_costs(run, prepared, pool, progress)
-        search = open_search(run, prepared, costed, pool, progress, wanted=config.trials)
+        search = open_search(run, prepared, costed, pool, progress, wanted=config.search.trials)
         try:
             yield search
         finally:

@@ -54,7 +54,8 @@ def search(
         with written_whole(run.path / "tokenizer") as temporary:
             inputs.loaded.save_inputs(temporary)
     pool.start({"setting": prepared.setting})
-    deadline = None if config.timeout_s is None else time.monotonic() + config.timeout_s
+    limit = config.search.timeout_s
+    deadline = None if limit is None else time.monotonic() + limit
     costed = measure_costs(run, prepared, pool, progress)
     opened = open_search(run, prepared, costed, pool, progress, wanted=trials, deadline=deadline)
     return drive(opened, new_budget=new_budget)

@@ -18,7 +18,8 @@ from autoprune.models.split_embedding import part_by_use_
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units, search_space, to_part
 from autoprune.run.config import Config
-from autoprune.run.identity import Identity, weights_hash
+from autoprune.run.identity import weights_hash
+from autoprune.run.run_record import Identity
 from autoprune.space.budget import Budget, megabytes
 from autoprune.space.costs import Costs
 from autoprune.space.levels import SearchSpace
@@ -76,20 +77,20 @@ def read_inputs(config: Config) -> Inputs:
     """
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    target = get_target(config.target)
+    target = get_target(config.search.target)
     kind = kind_asked_for(config)
     metric = metric_of(config, kind)
     if kind.is_own:
-        task = own_task(str(config.task))
-        loaded, name, data_hash = _loaded(config, kind, 0, task), str(config.task), task_hash(task)
+        task = own_task(str(config.task.name))
+        loaded, name, data_hash = _loaded(config, kind, 0, task), str(config.task.name), task_hash(task)
     else:
         splits = _splits(config, kind)
         loaded = _loaded(config, kind, len(splits.label_names))
-        task = encoded(splits, loaded, config.max_length, kind, metric)
+        task = encoded(splits, loaded, config.task.max_length, kind, metric)
         name, data_hash = splits.name, splits.fingerprint
     fed = encoded_hash(task, data_hash=data_hash, pixels=loaded.pixels)
     identity = _identity(config, loaded, task, fed)  # before embeddings are parted by the data
-    file, space_name = find_space(config.space, loaded.model)
+    file, space_name = find_space(config.search.space, loaded.model)
     if target.parts:
         _part_(loaded, file, task)
     units = find_units(loaded.model, file, source=space_name)
@@ -118,7 +119,8 @@ def _identity(config: Config, loaded: loading.Loaded, task: Task, fed: str) -> I
 
 def paths_of(config: Config) -> dict[str, str]:
     """Absolute paths of the settings that name a file or folder; hub ids and functions are none."""
-    named = {name: getattr(config, name) for name in ("model", "dataset", "weights", "space")}
+    given = config.as_json()
+    named = {name: given[name] for name in ("model", "dataset", "weights", "space")}
     if named["space"] in ("auto", *(path.stem for path in spaces_folder().glob("*.yaml"))):
         del named["space"]  # a shipped one, whatever lies here under its name
     paths = {name: Path(text).expanduser() for name, text in named.items() if text and text.strip()}
@@ -139,9 +141,9 @@ def _part_(loaded: loading.Loaded, file: SpaceFile, task: Task) -> None:
 
 def name_of(config: Config) -> str:
     """What a run is called after."""
-    if config.model is None:
+    if config.model.name is None:
         return "demo-minilm"
-    return Path(config.model.rstrip("/").rpartition(":")[2]).name or "model"
+    return Path(config.model.name.rstrip("/").rpartition(":")[2]).name or "model"
 
 
 def kind_asked_for(config: Config) -> TaskKind:
@@ -150,21 +152,21 @@ def kind_asked_for(config: Config) -> TaskKind:
     Raises:
         AutopruneError: for a kind that does not exist.
     """
-    if ":" in config.task:
+    if ":" in config.task.name:
         return OWN
-    if config.task != "auto":
+    if config.task.name != "auto":
         known = {kind.name: kind for kind in KINDS}
-        if config.task in known:
-            return known[config.task]
+        if config.task.name in known:
+            return known[config.task.name]
         raise AutopruneError(
-            f"--task {config.task!r} does not exist; there are auto, {', '.join(known)}, and module:function "
-            "for one of your own"
+            f"--task {config.task.name!r} does not exist; there are auto, {', '.join(known)}, and "
+            "module:function for one of your own"
         )
-    if config.model is None:
+    if config.model.name is None:
         return TEXT_CLASSIFICATION
-    if names_builder(config.model):
+    if names_builder(config.model.name):
         return IMAGE_CLASSIFICATION
-    return loading.kind_of(config.model, config.revision)
+    return loading.kind_of(config.model.name, config.model.revision)
 
 
 def metric_of(config: Config, kind: TaskKind) -> Metric:
@@ -173,43 +175,35 @@ def metric_of(config: Config, kind: TaskKind) -> Metric:
     Raises:
         AutopruneError: for one that the kind of task does not have.
     """
-    if config.metric is None:
+    if config.task.metric is None:
         return kind.usual_metric
     known = {metric.name: metric for metric in kind.metrics}
-    if config.metric not in known:
+    if config.task.metric not in known:
         has = f"; there are {', '.join(known)}" if known else ", which brings its own"
-        raise AutopruneError(f"--metric {config.metric!r} is not one of task {kind}{has}")
-    return known[config.metric]
+        raise AutopruneError(f"--metric {config.task.metric!r} is not one of task {kind}{has}")
+    return known[config.task.metric]
 
 
 def _splits(config: Config, kind: TaskKind) -> splits.Splits:
-    is_demo = config.model is None
-    if config.dataset is None and not is_demo:
+    is_demo = config.model.name is None
+    if config.data.dataset is None and not is_demo:
         raise AutopruneError(
             "MODEL needs data: give --dataset (a file, folder, hub id or package.module:function)"
         )
-    if is_demo and config.dataset is None:
+    if is_demo and config.data.dataset is None:
         return splits.demo_splits()
-    return splits.read_splits(
-        str(config.dataset),
-        kind=kind,
-        text_columns=config.text_columns,
-        image_column=config.image_column,
-        label_column=config.label_column,
-        group_by=config.group_by,
-        seed=config.seed,
-        limits=dict(zip(("train", "validation", "test"), config.limit_rows, strict=False)),
-    )
+    return splits.read_splits(config.data, kind, seed=config.search.seed)
 
 
 def _loaded(config: Config, kind: TaskKind, labels: int, task: Task | None = None) -> loading.Loaded:
     """The model that was named, for the kind of task."""
-    torch.manual_seed(config.seed)  # a head that is missing is drawn from the global generator
-    source = str(demo.demo_model()) if config.model is None else config.model
+    torch.manual_seed(config.search.seed)  # a head that is missing is drawn from the global generator
+    model = config.model
+    source = str(demo.demo_model()) if model.name is None else model.name
     if names_builder(source):
-        pixels = Pixels.beside(config.weights, config.image_size)
-        return loading.load_built(source, config.weights, pixels, kind=kind, task=task)
-    if config.weights is not None:
+        pixels = Pixels.beside(model.weights, model.image_size)
+        return loading.load_built(source, model.weights, pixels, kind=kind, task=task)
+    if model.weights is not None:
         raise AutopruneError(
             "--weights goes with a MODEL that a function builds, module:function; a folder has its own"
         )
@@ -217,9 +211,9 @@ def _loaded(config: Config, kind: TaskKind, labels: int, task: Task | None = Non
         source,
         labels=labels,
         kind=kind,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        image_size=config.image_size,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        image_size=model.image_size,
     )
 
 

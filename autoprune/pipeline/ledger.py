@@ -22,6 +22,7 @@ from autoprune.run.config import Config
 from autoprune.run.fast_storages import fast_facts
 from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder
 from autoprune.run.front_record import front_record, sensitivity_file
+from autoprune.run.run_record import Limits, RecordedRecipe, RunFacts
 from autoprune.run.standing import Standing, standing
 from autoprune.search.hypervolume import ByteRange
 from autoprune.search.study import Study
@@ -49,13 +50,13 @@ PROTOCOL = (
 
 def _protocol(config: Config, task: Task) -> str:
     """How latency is taken, in words."""
-    what = f"{config.sequence} tokens"
+    what = f"{config.timing.sequence} tokens"
     if task.kind.predicts_next_token:
-        what = f"one token after {config.sequence} others, whose keys and values are kept"
+        what = f"one token after {config.timing.sequence} others, whose keys and values are kept"
     elif isinstance(task.validation, Arrays):
         shapes = (x.shape[1:] for x in task.validation.inputs.values())
         what = "inputs of " + ", ".join(" x ".join(map(str, shape)) for shape in shapes)
-    return PROTOCOL.format(pairs=TIMING_PAIRS, batch=config.batch, what=what)
+    return PROTOCOL.format(pairs=TIMING_PAIRS, batch=config.timing.batch, what=what)
 
 
 def _guessed(task: Task) -> float:
@@ -85,7 +86,7 @@ class Ledger:
         self.config, self.wanted = run.config(), wanted
         self.budget = self.config.limits()
         self.started = time.monotonic()
-        self.before = float(run.about().get("seconds", 0.0))
+        self.before = run.about().seconds
         self.estimates: list[tuple[float, float]] = []
         self._note_facts()
 
@@ -103,7 +104,7 @@ class Ledger:
             predicted_size_bytes=self.costs.size_bytes(candidate),
             seconds=round(outcome.seconds, 3),
             worker=outcome.worker,
-            seed=candidate_seed(self.config.seed, candidate),
+            seed=candidate_seed(self.config.search.seed, candidate),
             rung=rung,
             parts=dict(result.parts) if result else {},
         )
@@ -126,7 +127,7 @@ class Ledger:
         """Bring `front.json`, `status.json`, the table and the report up to date."""
         now = self.standing()
         seconds = round(self.before + time.monotonic() - self.started, 1)
-        about = self.run.about() | {"seconds": seconds}
+        about = self.run.about().model_copy(update={"seconds": seconds})
         record = front_record(about, self.costs, now, self.budget, byte_range=self.byte_range, state=state)
         write_json(self.run.path / FRONT, record)
         if state != "running" or not (self.run.path / SENSITIVITY).exists():
@@ -179,36 +180,36 @@ class Ledger:
     def _note_facts(self) -> None:
         """What the report says of the run, in `run.json`."""
         inputs, config, task = self.prepared.inputs, self.config, self.prepared.setting.task
-        target, units = get_target(config.target), self.prepared.setting.units
+        target, units = get_target(config.search.target), self.prepared.setting.units
         fast = {lv.storage for unit in units for lv in unit.levels(0.0) if is_fast(target, unit, lv)}
-        facts = {
-            "name": self.run.path.name,
-            "folder": str(self.run.path),
-            "model": config.model or "all-MiniLM-L6-v2 (built-in demo)",
-            "dataset": inputs.dataset,
-            "target": config.target,
+        facts = RunFacts(
+            name=self.run.path.name,
+            folder=str(self.run.path),
+            model=config.model.name or "all-MiniLM-L6-v2 (built-in demo)",
+            dataset=inputs.dataset,
+            target=config.search.target,
             **fast_facts(fast),
-            "sampler": config.sampler,
-            "seed": config.seed,
-            "budget": {"size_bytes": self.budget.size_bytes, "latency_ms": self.budget.latency_ms},
-            "budget_text": str(self.budget),
-            "task": task.kind.name,
-            "metric": task.metric.as_json(),
-            "latency_of": task.kind.latency_of,
-            "validation_answers": task.answer_count(task.validation),
-            "validation_rows": len(task.validation),
-            "test_rows": len(task.test),
-            "planned_trials": self.wanted,
-            "versions": {name: metadata.version(name) for name in PACKAGES},
-            "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
-            "protocol": _protocol(config, task),
-            "recipe": vars(self.prepared.recipe),
-            "model_hash": self.prepared.model_hash,
-            "data_hash": inputs.data_hash,
-            "space": inputs.space_name,
-            "labels": list(task.label_names),
-            "parts": parts_of(self.prepared.model),
-            "sizes_version": SIZES_VERSION,
-        }
+            sampler=config.search.sampler,
+            seed=config.search.seed,
+            budget=Limits(size_bytes=self.budget.size_bytes, latency_ms=self.budget.latency_ms),
+            budget_text=str(self.budget),
+            task=task.kind,
+            metric=task.metric,
+            latency_of=task.kind.latency_of,
+            validation_answers=task.answer_count(task.validation),
+            validation_rows=len(task.validation),
+            test_rows=len(task.test),
+            planned_trials=self.wanted,
+            versions={name: metadata.version(name) for name in PACKAGES},
+            machine=f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
+            protocol=_protocol(config, task),
+            recipe=RecordedRecipe(**vars(self.prepared.recipe)),
+            model_hash=self.prepared.model_hash,
+            data_hash=inputs.data_hash,
+            space=inputs.space_name,
+            labels=task.label_names,
+            parts=parts_of(self.prepared.model),
+            sizes_version=SIZES_VERSION,
+        )
         kinds = {unit.name: unit.kind for unit in self.prepared.setting.units}
         self.run.note(facts=facts, kinds=kinds, library_key=self.prepared.setting.key)

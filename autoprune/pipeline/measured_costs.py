@@ -56,7 +56,7 @@ def measure_costs(run: RunFolder, prepared: Prepared, pool: Pool, progress: Prog
     What another run has measured is in the caches. The original is timed once a run.
     """
     build_library(prepared, pool, progress)
-    known = run.about().get("original_ms")
+    known = run.about().original_ms
     if known is None:
         known = time_original(pool)
         run.note(original_ms=known)

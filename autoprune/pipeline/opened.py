@@ -58,7 +58,7 @@ class OpenedSearch:
         """How a candidate is evaluated at a rung."""
         recipe = self.prepared.recipe
         steps = recipe.steps * RUNG_STEPS[rung]
-        seed = candidate_seed(self.config.seed, candidate)
+        seed = candidate_seed(self.config.search.seed, candidate)
         return Evaluate(candidate, replace(recipe, steps=steps), seed, self.costed.reference_ms)
 
     def predicted_limit_bytes(self) -> int | None:
@@ -89,6 +89,7 @@ def open_search(
         AutopruneError: as `Study` raises, and for a sampler that cannot run here.
     """
     config, space = run.config(), prepared.inputs.space
+    asked = config.search
     aim = Aim.of(Problem.of(space, costed.costs), config.limits())
 
     def repaired(candidate: Candidate, seen: AbstractSet[Candidate], seed: int) -> Candidate:
@@ -98,8 +99,8 @@ def open_search(
     study = Study(
         run.path / STUDY,
         space,
-        proposer=make_proposer(config.sampler, space=space, seed=config.seed, repair=repaired, aim=aim),
-        storage=config.storage,
+        proposer=make_proposer(asked.sampler, space=space, seed=asked.seed, repair=repaired, aim=aim),
+        storage=asked.storage,
         name=run.study_name(),
         expect=expected_study(run),
     )

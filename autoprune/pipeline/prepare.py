@@ -74,18 +74,21 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     model, task = _teacher(config, inputs, progress)
     architecture, whole = _described(inputs.loaded.architecture, model), task.train
     model_hash = weights_hash(model.state_dict())
-    steps = inputs.file.finetune.steps if config.finetune_steps is None else config.finetune_steps
+    asked = config.training.finetune_steps
+    steps = inputs.file.finetune.steps if asked is None else asked
     recipe = Recipe(steps, inputs.file.finetune.batch_size, inputs.file.finetune.learning_rate)
     least = PLACED_TRAINING if task.kind.answers_each_token else 2048
     rows = min(len(task.train), max(least, recipe.steps * recipe.batch_size))
-    task = replace(task, train=_head(task.train, rows, config.seed))
+    task = replace(task, train=_head(task.train, rows, config.search.seed))
     key = content_key(
         VERSION, torch.__version__, model_hash, architecture.identity(),
         spot_check(torch_runner(model, task.kind), task.batch(task.validation, task.example_rows)),
-        inputs.encoded_hash, _always_used(inputs.loaded), rows, config.calibration_rows, config.seed,
+        inputs.encoded_hash, _always_used(inputs.loaded), rows, config.training.calibration_rows,
+        config.search.seed,
     )  # fmt: skip
     statistics = _statistics(config, model, task, inputs.units, key, progress)
-    statistics = _with_counts(statistics, model, inputs.units, _uses(whole, task, inputs.loaded, config.seed))
+    uses = _uses(whole, task, inputs.loaded, config.search.seed)
+    statistics = _with_counts(statistics, model, inputs.units, uses)
     answers = _answers(model, task, key, progress)
     setting = Setting(
         architecture=architecture,
@@ -95,12 +98,12 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
         task=task,
         train_answers=answers["train"],
         validation_answers=answers["validation"],
-        target=config.target,
+        target=config.search.target,
         key=key,
-        batch=config.batch,
-        sequence=config.sequence,
+        batch=config.timing.batch,
+        sequence=config.timing.sequence,
         sensitivity_rows=PLACED_ROWS if task.kind.answers_each_token else SENSITIVITY_ROWS,
-        seed=config.seed,
+        seed=config.search.seed,
     )
     return Prepared(inputs, model, setting, recipe, model_hash)
 
@@ -122,7 +125,8 @@ def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Mod
         )
     if not task.has_labels:
         return loaded.model, task
-    recipe = teacher.FitRecipe(epochs=config.teacher_epochs, learning_rate=config.teacher_rate)
+    asked = config.training
+    recipe = teacher.FitRecipe(epochs=asked.teacher_epochs, learning_rate=asked.teacher_rate)
     model: Any = loaded.model
 
     def fitted() -> dict[str, Tensor]:
@@ -131,7 +135,7 @@ def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Mod
                 model,
                 task,
                 recipe,
-                seed=config.seed,
+                seed=config.search.seed,
                 on_step=lambda step, steps, loss: bar(step, f"loss {loss:.3f}", steps),
             )
         return state_of(model)
@@ -142,7 +146,7 @@ def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Mod
 
     parts = [
         weights_hash(model.state_dict()), loaded.architecture.identity(),
-        inputs.encoded_hash, asdict(recipe), config.seed,
+        inputs.encoded_hash, asdict(recipe), config.search.seed,
     ]  # fmt: skip
     state = _TEACHERS.get(parts, make=fitted, save=save, load=lambda folder: load_torch(folder / WEIGHTS))
     load_state_(model, state)
@@ -170,14 +174,14 @@ def _statistics(
     )
     told = ["fisher"] if any(unit.is_looked_up for unit in units) else []
     rows = (
-        min(config.calibration_rows, PLACED_CALIBRATION)
+        min(config.training.calibration_rows, PLACED_CALIBRATION)
         if task.kind.answers_each_token
-        else config.calibration_rows
+        else config.training.calibration_rows
     )
 
     def arrays() -> dict[str, NDArray[np.float32]]:
         with progress.bar(f"Calibrating on {rows} rows", 1):
-            made = calibrate(model, paths, task, task.train, rows=rows, seed=config.seed, tied=tied)
+            made = calibrate(model, paths, task, task.train, rows=rows, seed=config.search.seed, tied=tied)
         return {f"{where}:{k}": x for where, one in made.items() for k, x in one.arrays().items()}
 
     return _STATISTICS.get([key, paths, tied, *told], make=arrays, save=save_file, load=_read_statistics)

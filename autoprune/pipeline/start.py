@@ -40,17 +40,18 @@ def open_workers(config: Config) -> Pool:
 
     Where the user does not say, the GPUs of this machine are shared out among them.
     """
-    gpus = config.gpus_per_trial
+    asked = config.workers
+    gpus = asked.gpus_per_trial
     if gpus is None:
-        have = device_count() if config.address is None else 0
-        gpus = min(1.0, have / max(1, config.workers))
+        have = device_count() if asked.address is None else 0
+        gpus = min(1.0, have / max(1, asked.count))
     return open_pool(
         make_worker,
-        workers=config.workers,
+        workers=asked.count,
         gpus_per_worker=gpus,
-        cpus_per_worker=config.cpus_per_trial,
-        address=config.address,
-        timer=None if config.latency_node is None else parse_label(config.latency_node),
+        cpus_per_worker=asked.cpus_per_trial,
+        address=asked.address,
+        timer=None if asked.latency_node is None else parse_label(asked.latency_node),
     )
 
 

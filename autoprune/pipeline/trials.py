@@ -26,7 +26,7 @@ def run_trials(search: OpenedSearch) -> None:
     """
     study, pool, ledger = search.study, search.pool, search.ledger
     starts = first_candidates(
-        search.prepared.inputs.space, search.costed.costs, fast=get_target(search.config.target).fast,
+        search.prepared.inputs.space, search.costed.costs, fast=get_target(search.config.search.target).fast,
         limit_bytes=search.predicted_limit_bytes(), count=study.proposer.warm_starts,
     )  # fmt: skip
     schedule = Schedule(study, _plan(search), starts)
@@ -57,7 +57,7 @@ def _plan(search: OpenedSearch) -> Plan:
         steps=search.prepared.recipe.steps,
         answers=task.answer_count(task.validation),
         byte_range=search.aim.scale.byte_range,
-        patience=search.config.patience,
+        patience=search.config.search.patience,
         deadline=search.deadline,
     )
 

@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.redaction import holds_secret, redacted
 from autoprune.space.budget import Budget, parse_budget
+from autoprune.tasks.data.source import DataSource
 
 DEMO_DEFAULTS = {"trials": 24, "finetune_steps": 12, "max_length": 64}
 """What a search without MODEL asks for where the user says nothing: about five minutes on 2 cores."""
 
 
 @dataclass(frozen=True)
-class Config:
-    """All that a search is asked for. What is None is settled by the demo, the model or the space."""
+class ModelSource:
+    """Which model is compressed. name: a folder, hub id or `package.module:function`; None is the demo's.
 
-    model: str | None = None
-    dataset: str | None = None
-    task: str = "auto"
-    metric: str | None = None
+    weights: file of one that a function builds. image_size: pixels, None as the model says.
+    """
+
+    name: str | None = None
     weights: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
     image_size: int | None = None
-    text_columns: tuple[str, ...] = ()
-    image_column: str | None = None
-    limit_rows: tuple[int, ...] = ()
-    label_column: str | None = None
-    group_by: str | None = None
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What the model is for. name: of a kind, `package.module:function`, or auto, as the model tells.
+
+    metric: None is the usual one of the kind. max_length: tokens that a row is cut at.
+    """
+
+    name: str = "auto"
+    metric: str | None = None
+    max_length: int = 128
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What is searched, for which target, how long and within which budget.
+
+    storage: address of the study's database; None is `study.db` of the run.
+    """
+
     budget: tuple[str, ...] = ()
     space: str = "auto"
     target: str = "openvino"
@@ -37,46 +56,104 @@ class Config:
     patience: int | None = None
     sampler: str = "autoprune"
     seed: int = 0
+    storage: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long is trained, and from how many rows statistics are. finetune_steps: None as the space says."""
+
     finetune_steps: int | None = None
     teacher_epochs: float = 1.0
     teacher_rate: float = 1e-4
+    calibration_rows: int = 512
+
+
+@dataclass(frozen=True)
+class TimingSettings:
+    """What latency is timed at: rows of a batch, and tokens of a row."""
+
     batch: int = 1
     sequence: int = 128
-    max_length: int = 128
-    calibration_rows: int = 512
-    workers: int = 2
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """The processes that run trials. gpus_per_trial: None shares those of this machine out."""
+
+    count: int = 2
     gpus_per_trial: float | None = None
     cpus_per_trial: float = 1.0
     address: str | None = None
     latency_node: str | None = None
-    storage: str | None = field(default=None, repr=False)
-    revision: str | None = None
-    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that a search is asked for, by who reads it.
+
+    Flags, `run.json` and messages name a setting without its part, as versions before there were parts did:
+    `of`, `with_settings`, `as_json` and `from_json` take and give these flat names.
+    """
+
+    model: ModelSource = field(default_factory=ModelSource)
+    data: DataSource = field(default_factory=DataSource)
+    task: TaskSettings = field(default_factory=TaskSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    timing: TimingSettings = field(default_factory=TimingSettings)
+    workers: WorkerSettings = field(default_factory=WorkerSettings)
+
+    @classmethod
+    def of(cls, **settings: Any) -> Self:
+        """The defaults with some settings, by their flat names."""
+        return cls().with_settings(**settings)
+
+    def with_settings(self, **settings: Any) -> Self:
+        """The same with some settings, by their flat names."""
+        parts: dict[str, dict[str, Any]] = {}
+        for name, value in settings.items():
+            part, attribute = _PLACES[name]
+            parts.setdefault(part, {})[attribute] = value
+        return replace(self, **{part: replace(getattr(self, part), **new) for part, new in parts.items()})
 
     def limits(self) -> Budget:
         """The budget as numbers."""
-        return parse_budget(self.budget)
+        return parse_budget(self.search.budget)
 
     def check_secrets(self) -> None:
         """Raise `AutopruneError` for a password or token in what is written to `run.json`.
 
         The address of a database is written without its own; nothing else works without what is hidden.
         """
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if one.name != "storage" and isinstance(value, str) and holds_secret(value):
+        for name, value in self.as_json().items():
+            if name != "storage" and isinstance(value, str) and holds_secret(value):
                 raise AutopruneError(
-                    f"{one.name} {redacted(value)!r} holds a password or token (hidden here), which is "
+                    f"{name} {redacted(value)!r} holds a password or token (hidden here), which is "
                     "written to no file and could not be used again. Give it without one: for the hub run "
                     "`hf auth login` or set HF_TOKEN, and download what is not on the hub first"
                 )
 
+    def as_json(self) -> dict[str, Any]:
+        """All settings by their flat names."""
+        return {name: getattr(getattr(self, part), attribute) for name, (part, attribute) in _PLACES.items()}
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `asdict` wrote; unknown names are an error."""
-        known = {one.name for one in fields(cls)}
-        if unknown := sorted(set(data) - known):
+        """Read what `as_json` wrote; unknown names are an error."""
+        if unknown := sorted(set(data) - _PLACES.keys()):
             raise AutopruneError(f"run.json has settings this version does not know: {unknown}")
         lists = {"text_columns", "budget", "limit_rows"}
-        settings: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in data.items()}
-        return cls(**settings)
+        return cls.of(**{name: tuple(value) if name in lists else value for name, value in data.items()})
+
+
+_FLAT_NAMES = {("model", "name"): "model", ("task", "name"): "task", ("workers", "count"): "workers"}
+"""Settings whose flat name is not that of their attribute."""
+
+_PLACES = {
+    _FLAT_NAMES.get((part.name, one.name), one.name): (part.name, one.name)
+    for part in fields(Config)
+    for one in fields(getattr(Config(), part.name))
+    if part.name != "data" or one.name in DataSource.SETTINGS
+}
+"""Part and attribute of each setting, by its flat name."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoprune.space.levels import SearchSpace
 from autoprune.space.storage import FLOAT32, STATIC8, Storage, storage_of, widest_first
+
+if TYPE_CHECKING:
+    from autoprune.run.run_record import RunFacts
 
 
 def fast_facts(fast: AbstractSet[Storage]) -> dict[str, Any]:
@@ -22,12 +24,11 @@ def fast_facts(fast: AbstractSet[Storage]) -> dict[str, Any]:
     }
 
 
-def fast_of(facts: Mapping[str, Any]) -> AbstractSet[Storage] | None:
+def fast_of(facts: RunFacts) -> AbstractSet[Storage] | None:
     """The fast storages in `run.json` (inverse of `fast_facts`); None where an old run does not say."""
-    bits = facts.get("fast_bits")
-    if bits is None:
+    if facts.fast_bits is None:
         return None
-    return {storage_of(written) for written in bits} | ({STATIC8} if facts.get("integer") else set())
+    return {storage_of(written) for written in facts.fast_bits} | ({STATIC8} if facts.integer else set())
 
 
 def speed_record(space: SearchSpace, fast: AbstractSet[Storage] | None) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import filelock
 
@@ -26,10 +26,11 @@ from autoprune.core.references import import_from
 from autoprune.run.config import Config
 from autoprune.run.scrub import scrub_and_say
 
+if TYPE_CHECKING:
+    from autoprune.run.run_record import RunRecord
+
 RUN, STATUS, FRONT, UNITS, STUDY = "run.json", "status.json", "front.json", "units.json", "study.db"
 SENSITIVITY = "sensitivity.json"
-INPUTS = "inputs"
-"""Under which `run.json` has what the run began with (see `identity`)."""
 OWN_STUDY = "autoprune"
 """Name of the study in a run's own `study.db`."""
 LOCK, HOLDER = ".lock", ".holder.json"
@@ -55,17 +56,19 @@ class RunFolder:
             hint = f"; go on with it: autoprune resume {path}" if (path / RUN).exists() else ""
             raise AutopruneError(f"{path} already exists and is kept as it is{hint}. Or give another -o")
         path.mkdir(parents=True, exist_ok=True)
-        run = cls(path, _locked(path), config.storage, is_new=True)
+        run = cls(path, _locked(path), config.search.storage, is_new=True)
         identity = uuid.uuid4().hex[:12]
-        about = {
-            "version": 1,
-            "id": identity,
-            "study": OWN_STUDY if config.storage is None else f"{path.resolve().name}-{identity}",
-            "command": command,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "config": asdict(config),
-        }
-        write_json(path / RUN, about)
+        from autoprune.run.run_record import RunRecord
+
+        about = RunRecord(
+            version=1,
+            id=identity,
+            study=OWN_STUDY if config.search.storage is None else f"{path.resolve().name}-{identity}",
+            command=command,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            config=config.as_json(),
+        )
+        write_json(path / RUN, about.as_json())
         return run
 
     @classmethod
@@ -77,7 +80,7 @@ class RunFolder:
         """
         if not (path / RUN).is_file():
             raise AutopruneError(f"{path} is no run folder: it has no {RUN}")
-        noted = _config_of(path).get("storage")
+        noted = _settings(path).get("storage")
         run = cls(path, _locked(path), resumed_storage(noted, storage, run=path))
         scrub_and_say(path)
         return run
@@ -86,22 +89,23 @@ class RunFolder:
         """Let the lock go."""
         self.lock.release()
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> RunRecord:
         """What `run.json` says."""
-        return read_record(self.path / RUN)
+        return read_run(self.path)
 
     def note(self, **facts: object) -> None:
-        """Add facts to `run.json`."""
-        write_json(self.path / RUN, self.about() | facts)
+        """Set fields of `run.json`, those of `RunRecord`."""
+        about = {**self.about().as_json(), **facts}
+        write_json(self.path / RUN, _checked(about, self.path).as_json())
 
     def config(self) -> Config:
         """What the run was asked for."""
-        return replace(Config.from_json(_config_of(self.path)), storage=self.storage)
+        return run_config(self.path).with_settings(storage=self.storage)
 
     def study_name(self) -> str:
         """Which study of the database is this run's; runs of before they had an id go by their folder."""
         before = OWN_STUDY if self.storage is None else self.path.name
-        return str(self.about().get("study", before))
+        return self.about().study or before
 
     def status(self, state: str, **facts: object) -> None:
         """Say in `status.json` what the driver is doing, and who it is."""
@@ -126,17 +130,39 @@ def located(config: Config, path: Path) -> Config:
     An input that has gone from there is looked for as it was given. Functions can be imported from the folder
     that the run was started in.
     """
-    inputs = read_record(path / RUN).get(INPUTS, {})
-    if inputs.get("folder") and any(":" in str(one) for one in (config.model, config.dataset, config.task)):
-        import_from(inputs["folder"])
-    paths = inputs.get("paths", {})
+    inputs = read_run(path).inputs
+    if inputs is None:
+        return config
+    named = (config.model.name, config.data.dataset, config.task.name)
+    if inputs.folder and any(":" in str(one) for one in named):
+        import_from(inputs.folder)
+    given = config.as_json()
     kept = {
-        n: path for n, path in paths.items() if Path(path).exists() or not Path(getattr(config, n)).exists()
+        name: path
+        for name, path in inputs.paths.items()
+        if Path(path).exists() or not Path(given[name]).exists()
     }
-    return replace(config, **kept)
+    return config.with_settings(**kept)
 
 
-def _config_of(path: Path) -> dict[str, Any]:
+def read_run(path: Path) -> RunRecord:
+    """What the `run.json` of a run folder says."""
+    return _checked(read_record(path / RUN), path)
+
+
+def run_config(path: Path) -> Config:
+    """What the run in a folder was asked for, as it was given."""
+    return Config.from_json(_settings(path))
+
+
+def _checked(about: Mapping[str, Any], path: Path) -> RunRecord:
+    from autoprune.core.record import checked  # takes long: pydantic
+    from autoprune.run.run_record import RunRecord
+
+    return checked(RunRecord, about, str(path / RUN))
+
+
+def _settings(path: Path) -> dict[str, Any]:
     """What `run.json` says that was asked for, as it stands there."""
     config = read_record(path / RUN).get("config")
     if not isinstance(config, dict):

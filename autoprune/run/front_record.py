@@ -10,6 +10,7 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
+from autoprune.run.run_record import RunRecord
 from autoprune.run.standing import Standing
 from autoprune.search.hypervolume import ByteRange
 from autoprune.search.pareto import within
@@ -24,7 +25,7 @@ NOTED = ("stopped_by", "driver_share", "overhead_share", "latency_table_error")
 
 
 def front_record(
-    about: Mapping[str, Any],
+    about: RunRecord,
     costs: Costs,
     now: Standing,
     budget: Budget,
@@ -39,16 +40,15 @@ def front_record(
     members = {trial.number for trial in now.front}
     fit = {trial.number for trial in within(now.trials, budget)}
     untouched = {name: next(iter(table.values())) for name, table in costs.levels.items()}
-    steps = int(about["facts"]["recipe"]["steps"])
+    steps = about.facts.recipe.steps
     first = {(trial.candidate, trial.rung): trial.number for trial in reversed(now.trials)}
     return {
         "version": 1,
-        "run": dict(about["facts"])
-        | {"state": state, "started": about["started"], "command": about["command"]}
-        | {"seconds": about.get("seconds", 0.0)}
-        | {name: about[name] for name in NOTED if name in about},
+        "run": about.facts.as_json()
+        | {"state": state, "started": about.started, "command": about.command, "seconds": about.seconds}
+        | {name: getattr(about, name) for name in NOTED if name in about.model_fields_set},
         "units": [
-            {"name": name, "kind": about["kinds"].get(name, ""), "size_bytes": cost.size_bytes}
+            {"name": name, "kind": about.kinds.get(name, ""), "size_bytes": cost.size_bytes}
             for name, cost in untouched.items()
         ],
         "trials": [

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, NamedTuple
 
 import pydantic
-from pydantic_core import core_schema
 
 from autoprune.core.errors import AutopruneError
+from autoprune.core.record import checked
 from autoprune.core.redaction import cleaned
+from autoprune.run.run_record import RunFacts
 from autoprune.space.storage import STATIC8, Storage, storage_of
 from autoprune.space.trial import ORIGINAL
-from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind, task_kind
-from autoprune.tasks.metrics import ACCURACY, Metric
 
 VERSION = 1
 """The version of `front.json` that the report reads."""
@@ -35,57 +34,16 @@ class _Frozen(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True)
 
 
-class Limits(_Frozen):
-    """The budget: bytes and milliseconds; None is no limit."""
+class Run(RunFacts):
+    """Where a front comes from, and how its search went so far."""
 
-    size_bytes: int | None = None
-    latency_ms: float | None = None
-
-
-def _read_by(parse: Callable[[object], object]) -> pydantic.GetPydanticSchema:
-    """A field that one function reads; its type is a class that pydantic need not know."""
-    schema = core_schema.no_info_plain_validator_function(parse)
-    return pydantic.GetPydanticSchema(lambda source, handler: schema)
-
-
-class Run(_Frozen):
-    """Where a front comes from. `validation_rows` and `test_rows` are 0 where unknown.
-
-    fast_bits: bits of the storages that the target computes faster than float. integer: whether w8a8 is one.
-    latency_of: what its milliseconds are of, as `a token after 128 others`; None is a call.
-    latency_table_error: mean relative error of predicted milliseconds on models left out of the fit.
-    """
-
-    name: str = ""
-    folder: str = ""
-    model: str = ""
-    dataset: str = ""
-    target: str = ""
-    sampler: str = ""
-    seed: int | None = None
     command: str = ""
-    budget: Limits = Limits()
-    budget_text: str = ""
-    metric: Annotated[Metric, _read_by(Metric.from_json)] = ACCURACY
-    latency_of: str | None = None
-    task: Annotated[TaskKind, _read_by(task_kind)] = TEXT_CLASSIFICATION
-    validation_rows: int = 0
-    test_rows: int = 0
-    planned_trials: int = 0
     state: str = "finished"
     started: str = ""
     seconds: float | None = None
-    versions: dict[str, str] = {}
-    machine: str = ""
-    protocol: str = ""
-    model_hash: str = ""
-    data_hash: str = ""
-    space: str = ""
     stopped_by: str = ""
     driver_share: float | None = None
     overhead_share: float | None = None
-    fast_bits: tuple[int, ...] | None = None
-    integer: bool | None = None
     latency_table_error: float | None = None
 
     def is_fast(self, storage: Storage) -> bool:
@@ -273,11 +231,4 @@ def checked_front(raw: Mapping[str, object]) -> Front:
             f"front.json has version {raw.get('version')!r}, this report reads version {VERSION}; "
             f"write it again with `autoprune report` of the version that made the run"
         )
-    try:
-        return Front.model_validate(clean(cleaned(raw)))
-    except pydantic.ValidationError as error:
-        wrong = [
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors()
-        ]
-        raise AutopruneError("front.json cannot be read:\n  " + "\n  ".join(wrong)) from error
+    return checked(Front, clean(cleaned(raw)), "front.json")

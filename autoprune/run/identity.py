@@ -4,28 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.progress import Progress
-from autoprune.run.folder import INPUTS, RunFolder
-
-
-@dataclass(frozen=True)
-class Identity:
-    """SHA-256 of what was read, and where it was read from.
-
-    weights: of the model as loaded, without its head. head: of the head, None where none was trained.
-    data: of what the model is fed, and the names of its classes. paths: absolute, of the settings that name
-    a file or folder. folder: the working directory, which functions are imported from.
-    """
-
-    weights: str
-    head: str | None
-    data: str
-    paths: Mapping[str, str] = field(default_factory=dict)
-    folder: str = ""
+from autoprune.run.folder import RunFolder
+from autoprune.run.run_record import Identity
 
 
 def weights_hash(state: Mapping[str, Any]) -> str:
@@ -45,24 +29,24 @@ def hold_to(run: RunFolder, now: Identity, progress: Progress) -> None:
     Raises:
         AutopruneError: where the weights or the data are not those that the run began with.
     """
-    before = run.about().get(INPUTS)
+    before = run.about().inputs
     if before is None:
         if not run.is_new:
             progress.line(
                 f"Run {run.path} does not say which weights and data it began with, as it is of an older "
                 "version; those read now are noted"
             )
-        run.note(**{INPUTS: asdict(now)})
+        run.note(inputs=now)
         return
     config = run.config()
-    model = _where(config.model or "the demo's model", now.paths.get("model"))
-    if config.weights is not None:
-        model = _where(config.weights, now.paths.get("weights"))
-    dataset = config.dataset or (config.task if ":" in config.task else "the demo's data")
+    model = _where(config.model.name or "the demo's model", now.paths.get("model"))
+    if config.model.weights is not None:
+        model = _where(config.model.weights, now.paths.get("weights"))
+    dataset = config.data.dataset or (config.task.name if ":" in config.task.name else "the demo's data")
     pairs = [
-        ("weights", model, before["weights"], now.weights),
-        ("weights of the head", model, before["head"], now.head),
-        ("data", _where(dataset, now.paths.get("dataset")), before["data"], now.data),
+        ("weights", model, before.weights, now.weights),
+        ("weights of the head", model, before.head, now.head),
+        ("data", _where(dataset, now.paths.get("dataset")), before.data, now.data),
     ]
     changed = [
         f"the {what} ({where}: SHA-256 {old[:12]} then, {new[:12]} now)"

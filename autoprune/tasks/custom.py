@@ -16,11 +16,10 @@ import numpy as np
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.references import given
+from autoprune.tasks.data.source import SPLITS
 from autoprune.tasks.kinds import OWN
 from autoprune.tasks.metrics import own_metric
 from autoprune.tasks.task import Arrays, Task
-
-SPLITS = ("train", "validation", "test")
 
 
 def own_task(reference: str) -> Task:

@@ -7,11 +7,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import autoprune
-from autoprune.core.files import read_json
 from autoprune.evaluation.measure import logits_of, teacher_answers, time_interleaved
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.run.config import Config
-from autoprune.run.folder import RUN
+from autoprune.run.folder import run_config
 from autoprune.targets import Runner, get_target
 from autoprune.targets.packed import read_packed, torch_runner
 from benchmarks.harness.commands import Run
@@ -25,8 +24,8 @@ def times_of(run: Run, trial: dict[str, Any], others: list[dict[str, Any]]) -> l
     The trials' models are those that the run has kept. Nothing else should run meanwhile.
     """
     config = _config(run)
-    task, target = read_inputs(config).task, get_target(config.target)
-    batch = task.timing_batch(config.batch, config.sequence)
+    task, target = read_inputs(config).task, get_target(config.search.target)
+    batch = task.timing_batch(config.timing.batch, config.timing.sequence)
 
     with TemporaryDirectory(prefix="autoprune-") as name:
 
@@ -50,4 +49,4 @@ def agreement_of(run: Run, folder: Path) -> float:
 
 
 def _config(run: Run) -> Config:
-    return Config.from_json(read_json(run.path / RUN)["config"])
+    return run_config(run.path)

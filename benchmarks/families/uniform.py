@@ -34,7 +34,7 @@ def measured(config: Config, bits: int, *, steps: int = 0) -> Uniform:
     work = make_worker({"setting": prepared.setting})
     candidate = prepared.inputs.space.uniform(Level.of(0.0, bits))
     recipe = replace(prepared.recipe, steps=steps)
-    found = work(Evaluate(candidate, recipe, config.seed, 1.0))
+    found = work(Evaluate(candidate, recipe, config.search.seed, 1.0))
     assert isinstance(found, Evaluated)
     test = work(Score(found.packed))
     assert isinstance(test, float)

@@ -211,12 +211,12 @@ def candidate_named(name: str, space: SearchSpace) -> Candidate:
 def open_arena(name: str, rows: int | None = None) -> Arena:
     """The arena by name: `minilm` on film reviews (the built-in demo), or `digits`."""
     if name == "minilm":
-        config = Config(max_length=int(DEMO_DEFAULTS["max_length"]))
+        config = Config.of(max_length=int(DEMO_DEFAULTS["max_length"]))
     else:
         from benchmarks.search import digits
 
         folder = digits.make()
-        config = Config(
+        config = Config.of(
             model=str(folder / "model"), dataset=str(folder / "data"),
             target="packed", max_length=digits.TOKENS, sequence=digits.TOKENS,
         )  # fmt: skip

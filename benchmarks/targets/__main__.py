@@ -20,7 +20,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -119,16 +119,19 @@ def _config(kept: Sequence[Kept]) -> Config:
     """
     if not kept:
         defaults: Mapping[str, Any] = DEMO_DEFAULTS
-        return Config(**defaults)
-    first = kept[0].config
+        return Config.of(**defaults)
+    first = kept[0].config.as_json()
     for one in kept[1:]:
+        given = one.config.as_json()
         for name in SAME:
-            if getattr(one.config, name) != getattr(first, name):
+            if given[name] != first[name]:
                 raise AutopruneError(
-                    f"the runs differ in {name}: {getattr(first, name)!r} and "
-                    f"{getattr(one.config, name)!r}; give runs of one model and one set of data"
+                    f"the runs differ in {name}: {first[name]!r} and {given[name]!r}; "
+                    "give runs of one model and one set of data"
                 )
-    return replace(first, target="openvino", address=None, batch=SETTING[0], sequence=SETTING[1])
+    return kept[0].config.with_settings(
+        target="openvino", address=None, batch=SETTING[0], sequence=SETTING[1]
+    )
 
 
 def _search(lineup: Lineup, folder: Path) -> Kept:
@@ -172,7 +175,7 @@ def _write(
             "machine": f"{_processor()}, {platform.machine()}, one thread",
             "versions": {name: _version(name) for name in packages},
             "protocol": _protocol(rounds, lineup.task),
-            "model": "the built-in demo" if config.model is None else Path(config.model).name,
+            "model": "the built-in demo" if config.model.name is None else Path(config.model.name).name,
             "skipped": lineup.skipped,
             "rows": [as_json(row, _references(lineup)) for row in lineup.rows],
             "claims": [asdict(one) for one in claims],

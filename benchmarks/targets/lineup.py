@@ -116,7 +116,7 @@ class Lineup:
         """Our models in order, and where each goes; those of `fast_levels` alone are timed, not scored."""
         plain = [one for one in UNIFORM if not self._check or one.name in CHECK_LEVELS]
         searched = [Wanted(one.name, trial=one) for one in kept]
-        homes = {one.config.target for one in kept}
+        homes = {one.config.search.target for one in kept}
         found: dict[Wanted, Places] = {}
         for wanted in plain + searched:
             found[wanted] = [(target, self._splits(wanted, target, homes)) for target in targets]

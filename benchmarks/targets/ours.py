@@ -17,7 +17,7 @@ from autoprune.models.unit import Unit
 from autoprune.models.units import search_space
 from autoprune.pipeline.prepare import Prepared
 from autoprune.run.config import Config
-from autoprune.run.folder import FRONT, RUN, read_record
+from autoprune.run.folder import FRONT, read_record, run_config
 from autoprune.space.levels import UNTOUCHED, Candidate, Level, SearchSpace
 from autoprune.space.storage import FLOAT32, GroupedIntegers
 from autoprune.targets import Runner, Target, get_target, size_on_disk
@@ -39,7 +39,7 @@ class Wanted:
 
     def recorded_on(self, target: Target) -> Score | None:
         """What a search measured of it on a target: on its own, or nothing."""
-        own = self.trial is not None and self.trial.config.target == target.name
+        own = self.trial is not None and self.trial.config.search.target == target.name
         return self.trial.recorded if own and self.trial else None
 
 
@@ -70,10 +70,10 @@ class Kept:
                 f"{path} keeps no model of trial {trial['number']}: only the front's are kept; "
                 f"those are {', '.join(map(str, record['front']))}"
             )
-        config = Config.from_json(read_record(Path(path) / RUN)["config"])
+        config = run_config(Path(path))
         right = {VALIDATION: trial["accuracy"]}
         right |= {TEST: trial["test_accuracy"]} if trial["test_accuracy"] is not None else {}
-        limit = ", ".join(config.budget) or "no limit"
+        limit = ", ".join(config.search.budget) or "no limit"
         kept = Score(right, trial["kl"])
         return cls(f"searched, {limit} ({which}, {trial['number']})", folder, config, kept)
 
@@ -181,7 +181,7 @@ class Workshop:
 
     def _how(self, wanted: Wanted, candidate: Candidate) -> str:
         if wanted.trial is not None:
-            return f"autoprune search, {wanted.trial.config.trials} trials"
+            return f"autoprune search, {wanted.trial.config.search.trials} trials"
         if not wanted.tuned:
             return "library"
         undone = ", undone since they brought nothing" if candidate in self._undone else ""

@@ -18,6 +18,7 @@ from autoprune.compress.stitch import Stitched
 from autoprune.core.errors import AutopruneError
 from autoprune.evaluation.measure import logits_of
 from autoprune.export.artifact import write_artifact
+from autoprune.export.export_record import ExportRecord
 from autoprune.space.levels import UNTOUCHED, Candidate, Level
 from autoprune.space.storage import FLOAT32, FLOAT_BITS, STATIC8, storage_of
 from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk
@@ -232,7 +233,7 @@ def export(stitched: Stitched, folder: Path, target: Target, example: Batch) -> 
     words = folder.with_name(f"{folder.name}-tokenizer")
     words.mkdir(exist_ok=True)
     (words / "vocab.txt").write_text("[PAD]")
-    write_artifact(stitched, folder, target=target.name, tokenizer=words, example=example, about={})
+    write_artifact(stitched, folder, about=ExportRecord(target=target.name), tokenizer=words, example=example)
     return folder
 
 

@@ -114,8 +114,8 @@ def test_data_are_cleaned_at_any_depth_and_files_hold_no_secret(tmp_path: Path) 
 
 
 def test_a_new_run_writes_its_address_and_command_without_the_password(tmp_path: Path) -> None:
-    run = RunFolder.create(tmp_path / "run", Config(storage=URL), "autoprune search")
-    assert run.config().storage == URL
+    run = RunFolder.create(tmp_path / "run", Config.of(storage=URL), "autoprune search")
+    assert run.config().search.storage == URL
     run.note(config={**read_json(run.path / RUN)["config"], "storage": URL})
     run.close()
     assert read_json(run.path / RUN)["config"]["storage"] == HIDDEN_URL
@@ -125,7 +125,7 @@ def test_a_new_run_writes_its_address_and_command_without_the_password(tmp_path:
     assert f"set the environment variable {VARIABLE}" in str(caught.value)
     assert f"autoprune resume {run.path} --storage URL" in str(caught.value)
     again = RunFolder.open(run.path, URL)
-    assert (again.config().storage, again.study_name()) == (URL, run.study_name())
+    assert (again.config().search.storage, again.study_name()) == (URL, run.study_name())
     again.close()
 
 
@@ -222,7 +222,7 @@ def test_an_old_run_is_cleaned_and_said_without_showing_it_and_is_whole(
     assert holding(run, "pa55", "w0rd", TOKEN) == []
     assert told in caplog.text
     assert not re.search(f"pa55|w0rd|{TOKEN}", caplog.text)
-    assert read_about(run / "exported")["target"] == "packed"  # hashes are those of the files as they are
+    assert read_about(run / "exported").target == "packed"  # hashes are those of the files as they are
     caplog.clear()
     RunFolder.open(run, URL).close()
     assert caplog.text == ""

@@ -23,6 +23,7 @@ import autoprune
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import file_hash
 from autoprune.export.artifact import ABOUT, read_about, write_artifact
+from autoprune.export.export_record import ExportRecord
 from autoprune.space.levels import Candidate, Level
 from autoprune.targets import Target, get_target, size_on_disk
 from autoprune.targets.packed import ENTROPY, PLAIN
@@ -83,11 +84,14 @@ def export(tiny: Tiny, folder: Path, name: str, example: Batch, tokenizer: Path)
     return write_artifact(
         tiny.stitched_as(levels_of(tiny)),
         folder,
-        target=target_of(name).name,
         tokenizer=tokenizer,
         example=example,
-        about={"name": "tiny", "accuracy": 12.5},
-        storage=ENTROPY if name == "coded" else PLAIN,
+        about=ExportRecord(
+            target=target_of(name).name,
+            storage=ENTROPY if name == "coded" else PLAIN,
+            run="tiny",
+            accuracy=12.5,  # a fact that this version does not know
+        ),
     )
 
 
@@ -135,14 +139,13 @@ def test_the_record_says_what_was_done_and_lists_every_file(
     tiny_bert: Tiny, exports: dict[str, Path], name: str
 ) -> None:
     about = read_about(exports[name])
-    assert about["name"] == "tiny"
-    assert about["accuracy"] == 12.5
-    assert about["target"] == target_of(name).name
-    assert about["storage"] == (ENTROPY if name == "coded" else PLAIN)
-    levels = {unit: Level.of(one["ratio"], one["bits"]) for unit, one in about["units"].items()}
+    assert (about.run, about.accuracy) == ("tiny", 12.5)
+    assert about.target == target_of(name).name
+    assert about.storage == (ENTROPY if name == "coded" else PLAIN)
+    levels = {unit: Level.of(one.ratio, one.bits) for unit, one in about.units.items()}
     assert levels == dict(levels_of(tiny_bert).items)
     files = {file.name for file in exports[name].iterdir()} - {ABOUT}
-    assert files == set(about["sha256"]) == {*MODEL_FILES[name], *BESIDE}
+    assert files == set(about.sha256) == {*MODEL_FILES[name], *BESIDE}
 
 
 @pytest.mark.parametrize("name", MODEL_FILES)
@@ -185,7 +188,9 @@ def test_bits_that_the_target_lacks_are_refused(tiny_bert: Tiny, example: Batch,
     stitched = tiny_bert.stitched_as(tiny_bert.mixed)
     odd = replace(stitched, levels=Candidate((("somewhere", Level.of(0.0, 12)),)))
     with pytest.raises(AutopruneError, match=r"packed cannot store weights of 12 bits, which this"):
-        write_artifact(odd, tmp_path / "out", target="packed", tokenizer=tmp_path, example=example, about={})
+        write_artifact(
+            odd, tmp_path / "out", about=ExportRecord(target="packed"), tokenizer=tmp_path, example=example
+        )
 
 
 @pytest.mark.parametrize("name", MODEL_FILES)

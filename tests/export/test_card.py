@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from autoprune.export.card import base_of, model_card
+from autoprune.export.export_record import BaseRecord, ExportRecord
 
 ABOUT: dict[str, Any] = {
     "target": "openvino", "storage": "plain", "budget": "20.0 MB", "trial": 7, "run": "my-run", "steps": 12,
@@ -42,7 +43,7 @@ ABOUT: dict[str, Any] = {
 }  # fmt: skip
 
 
-def changed(**changes: Any) -> dict[str, Any]:
+def changed(**changes: Any) -> ExportRecord:
     """The record with other values at dotted paths (`a__b`)."""
     about = copy.deepcopy(ABOUT)
     for path, value in changes.items():
@@ -51,7 +52,7 @@ def changed(**changes: Any) -> dict[str, Any]:
         for name in parents:
             place = place[name]
         place[last] = value
-    return about
+    return ExportRecord.model_validate(about)
 
 
 def front_matter(card: str) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def cells(card: str) -> list[int]:
 
 
 def test_the_front_matter_says_what_the_hub_reads() -> None:
-    data = front_matter(model_card(ABOUT, "small"))
+    data = front_matter(model_card(changed(), "small"))
     assert data["base_model"] == "my-org/some-bert"
     assert data["license"] == "mit"
     assert data["library_name"] == "autoprune"
@@ -90,7 +91,7 @@ def test_the_front_matter_says_what_the_hub_reads() -> None:
 
 
 def test_the_hub_s_own_reader_takes_it() -> None:
-    card = ModelCard(model_card(ABOUT, "small"))
+    card = ModelCard(model_card(changed(), "small"))
     assert card.data.eval_results is not None
     assert {one.dataset_split: one.metric_value for one in card.data.eval_results} == {
         "validation": 0.8125, "test": 0.805
@@ -137,7 +138,7 @@ def test_a_data_set_of_the_hub_is_linked() -> None:
 
 
 def test_a_person_reads_figures_levels_and_commands() -> None:
-    card = model_card(ABOUT, "small")
+    card = model_card(changed(), "small")
     assert "**19.00 MB, accuracy 81.2 % on 500 validation rows, 2.00 times as fast as the original.**" in card
     assert "| size, bytes | 19000000 | 19000123 |" in card
     assert "| 10th and 90th percentile, ms | 9.50 to 11.00 | 10.10 to 12.00 |" in card
@@ -182,7 +183,7 @@ HOSTILE = (
 )
 
 
-def with_names(name: str) -> dict[str, Any]:
+def with_names(name: str) -> ExportRecord:
     return changed(
         base__name=name, base__revision=name, dataset=name, data__dataset=name, run=name, command=f"x {name}",
         export=f"y {name}", data__labels=[name, name], units={name: {"ratio": 0.5, "bits": 4}},
@@ -221,7 +222,12 @@ def test_no_name_adds_text_outside_code(name: str) -> None:
 def test_a_local_model_s_own_card_names_its_license(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\n---\n# model\n")
     found = base_of(str(tmp_path), None)
-    assert found == {"name": tmp_path.name, "hub_id": None, "revision": None, "license": "apache-2.0"}
+    assert found.as_json() == {
+        "name": tmp_path.name,
+        "hub_id": None,
+        "revision": None,
+        "license": "apache-2.0",
+    }
 
 
 NO_LICENSE = ("", "---\nlicense: [a, b]\n---\n", "---\nlicense: a b\n---\n", "---\n: : [\n---\n",
@@ -231,10 +237,10 @@ NO_LICENSE = ("", "---\nlicense: [a, b]\n---\n", "---\nlicense: a b\n---\n", "--
 @pytest.mark.parametrize("text", NO_LICENSE)
 def test_a_card_without_a_plain_license_names_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "README.md").write_text(text)
-    assert base_of(str(tmp_path), None)["license"] is None
+    assert base_of(str(tmp_path), None).license is None
 
 
 def test_a_model_of_the_hub_keeps_its_id_and_revision() -> None:
     found = base_of("my-org/never-downloaded", "v2")
-    assert found == {"name": "my-org/never-downloaded", "hub_id": "my-org/never-downloaded", "revision": "v2",
-                     "license": None}  # fmt: skip
+    name = "my-org/never-downloaded"
+    assert found == BaseRecord(name=name, hub_id=name, revision="v2", license=None)

@@ -23,14 +23,14 @@ from autoprune.core.files import file_hash
 from autoprune.evaluation.measure import DefaultRun, Timing
 from autoprune.export.artifact import ABOUT, CARD, read_about, runtime_of
 from autoprune.export.checks import bench_checks, export_checks, failed
+from autoprune.export.export_record import ExportRecord, LatencyRecord
 from autoprune.export.fresh_process import in_fresh_process
 from autoprune.export.original import original_folder
 from autoprune.export.recorded_rows import recorded_rows
-from autoprune.export.trial_record import recorded_bytes
+from autoprune.export.trial_record import PredictedBytes, recorded_bytes
 from autoprune.export.validate import Found, Logits, Request
 from autoprune.pipeline.inputs import read_inputs
-from autoprune.run.config import Config
-from autoprune.run.folder import FRONT, RUN
+from autoprune.run.folder import FRONT, RUN, run_config
 from autoprune.targets import NAMES, get_target, size_on_disk
 from tests.support.hub_server import TOKEN, serving
 from tests.support.made_run import LABELS, TRIAL, make_run, write_rows
@@ -93,7 +93,7 @@ def edited(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def test_an_export_says_what_a_fresh_process_found(run: Path, exported: tuple[Path, str]) -> None:
     folder, printed = exported
-    about = read_about(folder)
+    about = read_about(folder).as_json()
     validated = about["validated"]
     assert validated["passed"] is True
     named = ["files", "bytes", "logits", "accuracy"]
@@ -117,8 +117,8 @@ def test_the_card_is_hashed_like_every_file_and_no_row_of_the_data_is_shipped(
     run: Path, exported: tuple[Path, str]
 ) -> None:
     folder, _ = exported
-    assert {file.name for file in folder.iterdir()} - {ABOUT} == set(read_about(folder)["sha256"])
-    assert CARD in read_about(folder)["sha256"]
+    assert {file.name for file in folder.iterdir()} - {ABOUT} == set(read_about(folder).as_json()["sha256"])
+    assert CARD in read_about(folder).as_json()["sha256"]
     rows = (run.parent / "rows.csv").read_text().splitlines()[1:]
     texts = [file.read_text() for file in folder.iterdir() if file.suffix in (".json", ".md", ".xml")]
     assert not any(row.rpartition(",")[0] in text for row in rows for text in texts)
@@ -167,7 +167,7 @@ def test_coded_storage_is_checked_pushed_and_says_how_long_it_takes_to_load(
         assert done.exit_code == 0, done.output
         assert hub.files["my-org/small"] == {file.name: file.read_bytes() for file in out.iterdir()}
         assert hub.visibility == {"my-org/small": "private"}
-    about = read_about(out)
+    about = read_about(out).as_json()
     assert about["storage"] == "entropy"
     assert (
         about["predicted_size_bytes"]
@@ -194,12 +194,14 @@ def test_a_run_of_before_is_held_against_the_bytes_that_are_stored_now(run: Path
 
 
 def test_bytes_of_emptied_layers_are_those_of_the_search_or_not_predicted() -> None:
-    trial = {"predicted_size_bytes": 1000}
-    assert recorded_bytes(trial, "onnx", "onnx", is_same=True, unknown="") == trial
+    trial, units = {"predicted_size_bytes": 1000}, {"pooler": 10}
+    same = recorded_bytes(trial, "onnx", "onnx", units, is_same=True, unknown="")
+    assert same == PredictedBytes(1000, units)
     for target, is_same, why in (("onnx", False, "as an older autoprune"), ("packed", True, "on onnx alone")):
-        said = recorded_bytes(trial, "onnx", target, is_same=is_same, unknown="")
-        assert said["predicted_size_bytes"] is None
-        assert why in said["not_predicted"]
+        said = recorded_bytes(trial, "onnx", target, units, is_same=is_same, unknown="")
+        assert (said.size, said.by_unit) == (None, units)
+        assert said.missing is not None
+        assert why in said.missing
 
 
 def test_without_its_data_a_model_is_checked_as_far_as_it_can_be(
@@ -214,7 +216,7 @@ def test_without_its_data_a_model_is_checked_as_far_as_it_can_be(
     assert "accuracy  not checked  data file" in done.stdout
     assert "moved-away.csv' does not exist" in done.stdout
     assert "made-up rows" in done.stdout
-    validated = read_about(tmp_path / "out")["validated"]
+    validated = read_about(tmp_path / "out").as_json()["validated"]
     assert {check["name"]: check["passed"] for check in validated["checks"]} == {
         "files": True, "bytes": True, "logits": True, "accuracy": None
     }  # fmt: skip
@@ -225,7 +227,7 @@ def test_where_the_runtime_s_own_settings_differ_they_are_measured_too_and_said(
     exported: tuple[Path, str],
 ) -> None:
     folder, printed = exported
-    own, found = get_target("openvino").defaults(), read_about(folder)["validated"]["defaults"]
+    own, found = get_target("openvino").defaults(), read_about(folder).as_json()["validated"]["defaults"]
     card = (folder / CARD).read_text()
     if own is None:  # the processor has no bfloat16, so nothing differs
         assert found is None
@@ -294,7 +296,7 @@ def test_an_export_that_fails_is_put_aside_not_pushed_and_ends_with_5(
     assert "out.failed-2; do not ship it" in message
     assert sorted(one.name for one in tmp_path.iterdir()) == ["out.failed", "out.failed-2", "run"]
     assert [one.name for one in (tmp_path / "out.failed").iterdir()] == ["mine.txt"]
-    assert read_about(tmp_path / "out.failed-2")["validated"]["passed"] is False
+    assert read_about(tmp_path / "out.failed-2").as_json()["validated"]["passed"] is False
 
 
 def test_a_model_that_does_not_load_is_said_by_the_fresh_process(copied: Path) -> None:
@@ -306,8 +308,16 @@ def test_a_model_that_does_not_load_is_said_by_the_fresh_process(copied: Path) -
 
 
 def test_a_process_that_ends_unexpectedly_is_an_error_with_its_last_words(copied: Path) -> None:
+    edited(copied / "config.json", lambda config: config.update(max_position_embeddings="many"))
+    config_hash = file_hash(copied / "config.json")
+    edited(copied / ABOUT, lambda about: about["sha256"].update({"config.json": config_hash}))
+    with pytest.raises(AutopruneError, match=r"ended with 1: TypeError: '>' not supported"):
+        in_fresh_process(Request(str(copied)))
+
+
+def test_a_record_with_a_wrong_field_names_it(copied: Path) -> None:
     edited(copied / ABOUT, lambda about: about.update(timed_at={"batch": "many"}))
-    with pytest.raises(AutopruneError, match=r"ended with 1: ValueError: .*'many'"):
+    with pytest.raises(AutopruneError, match=r"autoprune\.json cannot be read:\s+timed_at\.batch: .*integer"):
         in_fresh_process(Request(str(copied)))
 
 
@@ -356,7 +366,7 @@ def test_storage_is_of_packed_alone() -> None:
 def test_bench_finds_what_was_recorded_without_the_run(copied: Path, run: Path) -> None:
     done = invoke("bench", copied, "--json")
     assert done.exit_code == 0, done.output
-    found, about = json.loads(done.stdout), read_about(copied)
+    found, about = json.loads(done.stdout), read_about(copied).as_json()
     assert found["passed"] is True
     for name in ("size_bytes", "accuracy", "rows", "batch", "sequence"):
         assert found[name] == about["validated"][name]
@@ -425,7 +435,7 @@ def test_rows_are_those_of_the_search_from_the_data_and_from_the_cache(
 ) -> None:
     monkeypatch.setenv("AUTOPRUNE_CACHE", str(tmp_path / "rows-cache"))
     about = read_about(copied)
-    wanted = read_inputs(Config.from_json(json.loads((run / RUN).read_text())["config"])).task
+    wanted = read_inputs(run_config(run)).task
     found = [recorded_rows(copied, about), recorded_rows(copied, about)]
     (kept,) = (tmp_path / "rows-cache" / "rows").iterdir()
     kept.write_bytes(kept.read_bytes()[:100])
@@ -441,8 +451,8 @@ def test_data_that_changed_since_the_search_are_not_taken_for_it(
 ) -> None:
     monkeypatch.setenv("AUTOPRUNE_CACHE", str(tmp_path / "empty"))
     write_rows(tmp_path / "rows.csv", seed=1)
+    edited(copied / ABOUT, lambda about: about["data"].update(dataset=str(tmp_path / "rows.csv")))
     about = read_about(copied)
-    about["data"] |= {"dataset": str(tmp_path / "rows.csv")}
     with pytest.raises(AutopruneError, match=r"rows\.csv is not what it was when the search read it"):
         recorded_rows(copied, about)
 
@@ -461,7 +471,7 @@ RECORD: dict[str, Any] = {
 
 
 def names_that_fail(found: Found, **changes: Any) -> set[str]:
-    checks = export_checks(found, RECORD | changes, tolerance=0.1)
+    checks = export_checks(found, ExportRecord(**RECORD | changes), tolerance=0.1)
     return {check.name for check in checks if check.passed is False}
 
 
@@ -484,7 +494,7 @@ def test_with_the_runtime_s_own_settings_it_must_run_and_may_round_more() -> Non
     own = DefaultRun("bfloat16", failure="its process ended with -11")
     found = replace(FOUND, defaults=own)
     assert names_that_fail(found) == {"defaults"}
-    said = failed(export_checks(found, RECORD, tolerance=0.1))
+    said = failed(export_checks(found, ExportRecord(**RECORD), tolerance=0.1))
     assert said == "defaults: with no settings (bfloat16) it does not run: its process ended with -11"
     assert Found.from_json(asdict(found)) == found
     assert Found.from_json(asdict(replace(FOUND, defaults=DefaultRun("bfloat16", 80.0, timing)))).defaults
@@ -506,7 +516,7 @@ def test_coded_storage_may_be_smaller_than_predicted_but_not_larger() -> None:
 
 
 def test_what_was_not_predicted_or_compared_is_not_checked() -> None:
-    about = RECORD | {"predicted_size_bytes": None, "not_predicted": "no space file"}
+    about = ExportRecord(**RECORD | {"predicted_size_bytes": None, "not_predicted": "no space file"})
     checks = export_checks(replace(FOUND, logits=None), about, tolerance=0.1)
     assert [check.passed for check in checks] == [True, None, None, True]
     assert failed(checks) == ""
@@ -514,7 +524,9 @@ def test_what_was_not_predicted_or_compared_is_not_checked() -> None:
 
 
 def test_milliseconds_never_fail_a_bench() -> None:
-    about = RECORD | {"validated": {"size_bytes": 1000, "accuracy": 80.0, "latency": {"median_ms": 1e-6}}}
+    quick = dict.fromkeys(LatencyRecord.model_fields, 1e-6)
+    validated = {"size_bytes": 1000, "accuracy": 80.0, "latency": quick}
+    about = ExportRecord(**RECORD | {"validated": validated})
     slow = replace(FOUND, latency=Timing(1e6, 1e6, 1e6, 1.0, 1e6, 1e6))
     assert {one.name for one in bench_checks(slow, about)} == {"files", "bytes", "accuracy"}
     assert failed(bench_checks(slow, about)) == ""

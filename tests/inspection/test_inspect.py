@@ -441,7 +441,7 @@ def test_limits_read_well_in_a_plan_and_a_result(
     inputs: Any = SimpleNamespace(
         task=splits, original_bytes=91_080_000, dataset="reviews", space_name="bert.yaml", units=()
     )
-    config = Config(model="small", dataset="reviews", budget=budget)
+    config = Config.of(model="small", dataset="reviews", budget=budget)
     plan = plan_lines(config, inputs, 4_390_000)
     assert plan[2] == f"Space     bert.yaml  0 units; {planned}"
     reference = Measurement(91_080_000, 29.0, 50.0)

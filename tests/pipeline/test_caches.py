@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 
 from autoprune.core.progress import Progress
 from autoprune.evaluation.worker import make_worker
+from autoprune.export.export_record import DataRecord, ExportRecord
 from autoprune.export.original import original_folder
 from autoprune.export.recorded_rows import _parts
 from autoprune.pipeline import measured_costs
@@ -186,17 +187,17 @@ FED = {"statistics", "variant", "train", "validation", "damage", "original"}
 
 
 def test_pictures_of_another_size(use: Use, pictures: Path, resnet: Path, few: Callable[[str], str]) -> None:
-    first = Config(
+    first = Config.of(
         model=str(resnet), dataset=str(pictures), image_size=32, calibration_rows=16, space=few("resnet")
     )
-    check(use, first, lambda: replace(first, image_size=16), FED)
+    check(use, first, lambda: first.with_settings(image_size=16), FED)
 
 
 @pytest.mark.parametrize("setting", [{"image_mean": [0.5] * 3}, {"resample": 3}])
 def test_pictures_that_are_read_otherwise(
     use: Use, pictures: Path, resnet: Path, few: Callable[[str], str], setting: dict[str, Any]
 ) -> None:
-    first = Config(
+    first = Config.of(
         model=str(resnet),
         dataset=str(pictures),
         image_size=32,
@@ -238,7 +239,7 @@ def write_bert(folder: Path, *, has_head: bool) -> Config:
     text = rows.read_text(encoding="utf-8")
     rows.write_text("\n".join(text.splitlines()[:1] + [re_worded(one) for one in text.splitlines()[1:]]))
     (folder / "few.yaml").write_text(SPACE, encoding="utf-8")
-    return Config(
+    return Config.of(
         model=str(folder), dataset=str(rows), target="packed", max_length=16, sequence=16,
         calibration_rows=16, space=str(folder / "few.yaml"),
     )  # fmt: skip
@@ -289,7 +290,7 @@ def test_a_config_that_was_changed_beside_the_same_weights(use: Use, tmp_path: P
 
 
 def test_the_rows_that_statistics_are_of_follow_from_the_steps(use: Use, tmp_path: Path) -> None:
-    config = replace(write_bert(tmp_path / "model", has_head=True), finetune_steps=1)
+    config = write_bert(tmp_path / "model", has_head=True).with_settings(finetune_steps=1)
     rng = np.random.default_rng(0)
     rows = tmp_path / "rows.jsonl"
     lines = (
@@ -300,8 +301,8 @@ def test_the_rows_that_statistics_are_of_follow_from_the_steps(use: Use, tmp_pat
         for _ in range(400)
     )
     rows.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    first = replace(config, dataset=str(rows), task="token-classification", teacher_epochs=0.2)
-    check(use, first, lambda: replace(first, finetune_steps=20), {"statistics", "train"})
+    first = config.with_settings(dataset=str(rows), task="token-classification", teacher_epochs=0.2)
+    check(use, first, lambda: first.with_settings(finetune_steps=20), {"statistics", "train"})
 
 
 def test_all_that_is_damaged_is_made_again(
@@ -353,7 +354,7 @@ def test_a_builder_whose_code_was_changed(
 ) -> None:
     torch.manual_seed(0)
     save_file(ResNet().state_dict(), tmp_path / "net.safetensors")
-    first = Config(
+    first = Config.of(
         model=module(1), weights=str(tmp_path / "net.safetensors"), dataset=str(pictures), image_size=32,
         calibration_rows=16, space=few("torchvision_resnet"),
     )  # fmt: skip
@@ -370,7 +371,7 @@ def test_a_builder_whose_code_was_changed(
 
 def test_bytes_of_a_model_whose_biases_are_zeros(use: Use, tmp_path: Path) -> None:
     """OpenVINO leaves out what adds zeros, so the same shapes take fewer bytes."""
-    config = replace(write_bert(tmp_path / "model", has_head=True), target="openvino")
+    config = write_bert(tmp_path / "model", has_head=True).with_settings(target="openvino")
     use("cache")
     before = read_inputs(config).original_bytes
     model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
@@ -398,13 +399,12 @@ def test_the_stand_in_for_the_original_takes_the_inputs_that_it_is_given(use: Us
 
 
 def test_rows_of_an_export_follow_whatever_reads_its_inputs() -> None:
-    about: dict[str, Any] = {"sha256": {"model.bin": "0", "tokenizer.json": "1", "spiece.model": "2"}}
-    data = {"fingerprint": "f", "max_length": 8, "labels": []}
+    hashes = {"model.bin": "0", "tokenizer.json": "1", "spiece.model": "2"}
+    data = DataRecord(fingerprint="f", max_length=8, labels=())
 
     def parts(**changed: str) -> list[object]:
-        return _parts(
-            data, {"sha256": about["sha256"] | {n.replace("_", "."): x for n, x in changed.items()}}
-        )
+        others = {name.replace("_", "."): digest for name, digest in changed.items()}
+        return _parts(ExportRecord(target="packed", data=data, sha256=hashes | others))
 
     assert parts(spiece_model="3") != parts()
     assert parts(tokenizer_json="3") != parts()
@@ -453,8 +453,8 @@ def test_a_cache_does_not_depend_on_where_a_model_lies(use: Use, tmp_path: Path)
     files = kept(cache)
     shutil.move(tmp_path / "model", tmp_path / "elsewhere")
     there = tmp_path / "elsewhere"
-    moved = replace(
-        config, model=str(there), dataset=str(there / "rows.csv"), space=str(there / "few.yaml")
+    moved = config.with_settings(
+        model=str(there), dataset=str(there / "rows.csv"), space=str(there / "few.yaml")
     )  # fmt: skip
     assert not differ(before, values(moved))
     assert kept(cache) == files

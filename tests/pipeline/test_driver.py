@@ -166,7 +166,7 @@ class Bench:
         """The search as a new process takes it up; the jobs that it is asked begin anew."""
         self.close()
         limit = (f"{LIMIT // 1000}kB",)
-        config = replace(Config(budget=limit, target="packed", seed=SEED, trials=wanted), **asked_for)
+        config = Config.of(budget=limit, target="packed", seed=SEED, trials=wanted, **asked_for)
         is_new = not self.folder.exists()
         run = (
             RunFolder.create(self.folder, config, "autoprune search")
@@ -215,8 +215,8 @@ def test_costs_are_measured_and_the_original_is_timed_once_a_run(
         assert len(worker.asked(BuildUnit)) == len(TOY.space.units)
         assert sum(job.model == Original() for job in worker.asked(TimeModel)) == originals
     assert costed[0] == costed[1]
-    assert costed[0].reference_ms == run.about()["original_ms"] == REFERENCE_MS
-    assert "latency_table_error" in run.about()
+    assert costed[0].reference_ms == run.about().original_ms == REFERENCE_MS
+    assert run.about().latency_table_error is not None
     assert (run.path / UNITS).is_file()
     assert costed[0].costs.size_bytes(TOY.space.untouched()) == ORIGINAL_BYTES
     run.close()
@@ -296,7 +296,7 @@ def test_trials_are_asked_told_and_kept_until_there_are_enough(bench: Bench) -> 
         == as_predicted(bench.worker, jobs[front[0]]).packed.weights
     )
     assert not search.study.history.in_flight
-    assert search.run.about()["stopped_by"] == "trials"
+    assert search.run.about().stopped_by == "trials"
     status = read(search, STATUS)
     assert (status["trials"], status["planned"], status["failed"]) == (5, 5, 0)
 
@@ -326,7 +326,7 @@ def test_no_trial_begins_when_the_time_is_up(bench: Bench) -> None:
     search = bench.open(deadline=time.monotonic() - 1.0)
     run_trials(search)
     assert search.study.trials() == bench.worker.jobs == []
-    assert search.run.about()["stopped_by"] == "time"
+    assert search.run.about().stopped_by == "time"
 
 
 def test_trials_that_bring_nothing_end_it(bench: Bench) -> None:
@@ -336,7 +336,7 @@ def test_trials_that_bring_nothing_end_it(bench: Bench) -> None:
 
     search = bench.open(no_better, wanted=50, patience=3)
     run_trials(search)
-    assert search.run.about()["stopped_by"] == "patience"
+    assert search.run.about().stopped_by == "patience"
     assert len(search.study.trials()) == 4
 
 
@@ -469,7 +469,7 @@ def test_a_model_that_was_not_kept_is_made_again(bench: Bench) -> None:
 def test_a_new_budget_is_answered_before_the_trials(bench: Bench) -> None:
     drive(bench.open(wanted=3, steps=2))
     search = bench.open(wanted=3, steps=2)
-    search.run.note(config={**search.run.about()["config"], "budget": [f"{LIMIT // 2000}kB"]})
+    search.run.note(config={**search.config.as_json(), "budget": [f"{LIMIT // 2000}kB"]})
     search = bench.open(wanted=3, steps=2)
     count = len(search.study.trials())
     summary = drive(search, new_budget=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autoprune.run.folder import HOLDER, INPUTS, RUN
+from autoprune.run.folder import HOLDER, RUN
 from tests.support.tiny_search import OPTIONS, autoprune, change_weights, environment, write_inputs
 
 FUNCTION = """
@@ -61,8 +61,8 @@ def test_paths_are_kept_absolute_beside_those_given(searched: Searched) -> None:
     about = searched.about()
     given = {name: about["config"][name] for name in ("model", "dataset", "space")}
     assert given == {"model": "model", "dataset": "rows.csv", "space": "my.yaml"}
-    assert about[INPUTS]["paths"] == {name: str(searched.base / text) for name, text in given.items()}
-    assert about[INPUTS]["folder"] == str(searched.base)
+    assert about["inputs"]["paths"] == {name: str(searched.base / text) for name, text in given.items()}
+    assert about["inputs"]["folder"] == str(searched.base)
 
 
 def test_changed_labels_are_refused_before_anything_is_done(searched: Searched) -> None:
@@ -76,7 +76,7 @@ def test_changed_labels_are_refused_before_anything_is_done(searched: Searched) 
         ):
             message = searched.refused(*words)
             assert f"changed: the data (rows.csv, {path}: SHA-256 " in message
-            assert searched.about()[INPUTS]["data"][:12] + " then" in message
+            assert searched.about()["inputs"]["data"][:12] + " then" in message
             assert "weights (" not in message
             assert "Put back what it began with, or start a new run" in message
         assert not (searched.base / "out").exists()
@@ -118,19 +118,19 @@ def test_another_folder_resumes_and_exports_the_same_inputs(searched: Searched, 
 
 def test_a_run_of_before_hashes_goes_on_and_is_held_to_what_is_read_then(searched: Searched) -> None:
     about = searched.about()
-    noted = about.pop(INPUTS)
+    noted = about.pop("inputs")
     (searched.run / RUN).write_text(json.dumps(about))
     done = autoprune(["resume", "run"], cwd=searched.base, env=searched.environment)
     told = [line for line in done.stderr.splitlines() if "does not say which weights and data" in line]
     assert len(told) == 1
-    assert searched.about()[INPUTS] == noted
+    assert searched.about()["inputs"] == noted
 
 
 def test_functions_are_imported_from_where_the_run_began(searched: Searched, tmp_path: Path) -> None:
     words = ["search", "model", "--dataset", "given:rows", *OPTIONS, "-o", "by-function"]
     autoprune(words, cwd=searched.base, env=searched.environment)
     run = searched.base / "by-function"
-    assert json.loads((run / RUN).read_text(encoding="utf-8"))[INPUTS]["paths"] == {
+    assert json.loads((run / RUN).read_text(encoding="utf-8"))["inputs"]["paths"] == {
         "model": str(searched.base / "model")
     }
     autoprune(["resume", run, "--trials", "+1"], cwd=tmp_path, env=searched.environment)

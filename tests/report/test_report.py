@@ -31,6 +31,7 @@ from autoprune.report.text import DASH
 from autoprune.report.trial_rows import pack
 from autoprune.run.front_record import front_record
 from autoprune.run.front_schema import checked_front
+from autoprune.run.run_record import RunFacts, RunRecord
 from autoprune.run.standing import standing
 from autoprune.search.hypervolume import ByteRange
 from autoprune.space.budget import Budget
@@ -578,7 +579,7 @@ def recorded(
     rows = [Trial(0, *_pair(Level(), baseline), name="original")] if baseline else []
     rows += [Trial(k, *_pair(*one)) for k, one in enumerate(found, start=len(rows))]
     facts = {"recipe": {"steps": 1}, "fast_bits": [4], "integer": True, "target": "openvino"}
-    about = {"facts": facts, "kinds": {}, "started": "", "command": "", "latency_table_error": 0.024}
+    about = RunRecord(facts=RunFacts(**facts), latency_table_error=0.024)
     now = standing(rows, Budget(), Measurement(3000, 30.0, 50.0), answers=10)
     record = front_record(about, costs, now, Budget(), byte_range=ByteRange(1000.0, 3000.0), state="finished")
     json.dumps(record, allow_nan=False)

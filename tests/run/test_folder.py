@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,27 @@ from autoprune.core.cache import content_key
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import file_hash, read_json, write_json, written_whole
 from autoprune.core.progress import Progress
-from autoprune.run.config import Config
+from autoprune.run.config import (
+    Config,
+    ModelSource,
+    SearchSettings,
+    TaskSettings,
+    TimingSettings,
+    TrainingSettings,
+    WorkerSettings,
+)
 from autoprune.run.folder import FRONT, RUN, STATUS, RunFolder, read_record
 from autoprune.run.front_record import front_record
 from autoprune.run.front_schema import Front, TrialRow, checked_front
+from autoprune.run.run_record import RunFacts, RunRecord
 from autoprune.run.standing import standing
 from autoprune.search.hypervolume import KL_FLOOR, ByteRange
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import UNTOUCHED, Candidate, Level
 from autoprune.space.trial import Measurement, Trial
+from autoprune.tasks.data.source import DataSource
+from autoprune.tasks.metrics import METRICS
 
 quick = hypothesis.settings(deadline=None, max_examples=40)
 HOLD = """
@@ -63,7 +74,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[RunFolder]:
-    one = RunFolder.create(tmp_path / "run", Config(budget=("20MB",)), "autoprune search")
+    one = RunFolder.create(tmp_path / "run", Config.of(budget=("20MB",)), "autoprune search")
     yield one
     one.close()
 
@@ -72,13 +83,13 @@ def run(tmp_path: Path) -> Iterator[RunFolder]:
 
 
 def test_a_new_run_reads_back_what_was_asked(run: RunFolder) -> None:
-    assert run.config() == Config(budget=("20MB",))
+    assert run.config() == Config.of(budget=("20MB",))
     assert run.config().limits() == Budget(20_000_000)
-    assert run.about()["command"] == "autoprune search"
+    assert run.about().command == "autoprune search"
     run.note(facts={"seed": 3}, original_ms=1.5)
     run.note(original_ms=2.5)
-    assert (run.about()["facts"], run.about()["original_ms"]) == ({"seed": 3}, 2.5)
-    assert run.config() == Config(budget=("20MB",))
+    assert (run.about().facts, run.about().original_ms) == (RunFacts(seed=3), 2.5)
+    assert run.config() == Config.of(budget=("20MB",))
 
 
 @pytest.mark.parametrize(("name", "hint"), [("thesis.tex", False), (".hidden", False), (RUN, True)])
@@ -168,7 +179,7 @@ def test_one_process_opens_a_run_once_until_it_is_closed(run: RunFolder) -> None
 
 words = some.none() | some.text(max_size=8)
 configs = some.builds(
-    Config,
+    Config.of,
     model=words,
     text_columns=some.lists(some.text(max_size=5), max_size=2).map(tuple),
     budget=some.lists(some.sampled_from(["20MB", "5ms"]), max_size=2).map(tuple),
@@ -181,11 +192,73 @@ configs = some.builds(
 @quick
 @hypothesis.given(configs)
 def test_a_config_reads_back_the_same_from_json(config: Config) -> None:
-    assert Config.from_json(json.loads(json.dumps(asdict(config)))) == config
+    assert Config.from_json(json.loads(json.dumps(config.as_json()))) == config
+
+
+FLAT = {
+    "model": "tiny", "dataset": "rows.csv", "task": "text-pairs", "metric": "f1", "weights": "a.safetensors",
+    "image_size": 32, "text_columns": ["a", "b"], "image_column": "image", "limit_rows": [64, 20, 10],
+    "label_column": "label", "group_by": "film", "budget": ["20MB", "5ms"], "space": "bert",
+    "target": "packed", "trials": 7, "timeout_s": 9.5, "patience": 3, "sampler": "tpe", "seed": 4,
+    "finetune_steps": 6, "teacher_epochs": 0.5, "teacher_rate": 0.01, "batch": 2, "sequence": 16,
+    "max_length": 24, "calibration_rows": 32, "workers": 5, "gpus_per_trial": 0.5, "cpus_per_trial": 2.0,
+    "address": "auto", "latency_node": "quiet", "storage": "sqlite:///a.db", "revision": "v2",
+    "trust_remote_code": True,
+}  # fmt: skip
+"""Every setting, as `run.json` has had them since before they were in parts."""
+
+
+def test_a_run_s_record_keeps_what_it_had_and_has_nothing_more(run: RunFolder) -> None:
+    metric = {"name": "f1", "higher_is_better": True, "unit": "%"}
+    facts = {
+        "labels": ["a", "\udc80"],
+        "folder": "no UTF-8: \udcff",
+        "task": "token-classification",
+        "metric": metric,
+        "later": [1, 2],
+    }
+    now = read_json(run.path / RUN) | {"facts": facts, "colour": {"red": 1}}
+    write_json(run.path / RUN, now)
+    run.note(seconds=3.5)
+    assert read_json(run.path / RUN) == now | {"seconds": 3.5}
+    assert run.about().facts.metric == METRICS["f1"]
+    assert run.about().facts.task.name == "token-classification"
+
+
+def test_a_run_s_record_with_a_wrong_field_names_it(run: RunFolder) -> None:
+    write_json(run.path / RUN, read_json(run.path / RUN) | {"original_ms": "fast", "facts": {"labels": 3}})
+    with pytest.raises(AutopruneError, match=r"cannot be read:\s+original_ms: .*\s+facts\.labels: "):
+        run.about()
+
+
+def test_settings_keep_their_flat_names_in_run_json() -> None:
+    config = Config.from_json(FLAT)
+    assert config.model == ModelSource("tiny", "a.safetensors", "v2", trust_remote_code=True, image_size=32)
+    columns = {"image_column": "image", "label_column": "label", "group_by": "film"}
+    assert config.data == DataSource("rows.csv", ("a", "b"), limit_rows=(64, 20, 10), **columns)
+    assert config.data.limits == {"train": 64, "validation": 20, "test": 10}
+    assert config.task == TaskSettings("text-pairs", "f1", 24)
+    limits = {"timeout_s": 9.5, "patience": 3}
+    assert config.search == SearchSettings(
+        ("20MB", "5ms"), "bert", "packed", 7, sampler="tpe", seed=4, storage="sqlite:///a.db", **limits
+    )
+    assert config.training == TrainingSettings(6, 0.5, 0.01, 32)
+    assert config.timing == TimingSettings(2, 16)
+    assert config.workers == WorkerSettings(5, 0.5, 2.0, "auto", "quiet")
+    assert json.loads(json.dumps(config.as_json())) == FLAT
+    assert all(value != FLAT[name] for name, value in Config().as_json().items())
+
+
+def test_a_secret_in_any_setting_is_refused() -> None:
+    secret = "https://me:pa55word@host.example/a"
+    for name in (name for name, value in Config().as_json().items() if value is None and name != "storage"):
+        with pytest.raises(AutopruneError, match=f"^{name} .* holds a password or token"):
+            Config.of(**{name: secret}).check_secrets()
+    Config.of(storage=secret).check_secrets()
 
 
 def test_settings_that_are_not_there_keep_their_defaults() -> None:
-    assert Config.from_json({"seed": 7}) == Config(seed=7)
+    assert Config.from_json({"seed": 7}) == Config.of(seed=7)
     assert Config.from_json({}) == Config()
 
 
@@ -328,18 +401,19 @@ COSTS = Costs(
         "layer.0": {UNTOUCHED: Cost(4000), SMALL: Cost(300, 0.2)},
     },
 )
-ABOUT: dict[str, Any] = {
-    "facts": {
-        "name": "demo",
-        "seed": 0,
-        "budget": {"size_bytes": 9000, "latency_ms": None},
-        "recipe": {"steps": 30},
-    },
-    "kinds": {"embeddings": "embedding", "layer.0": "heads"},
-    "started": "2026-01-01T00:00:00+00:00",
-    "command": "autoprune search",
-    "seconds": 12.5,
+FACTS: dict[str, Any] = {
+    "name": "demo",
+    "seed": 0,
+    "budget": {"size_bytes": 9000, "latency_ms": None},
+    "recipe": {"steps": 30},
 }
+RUN_RECORD = RunRecord(
+    facts=RunFacts(**FACTS),
+    kinds={"embeddings": "embedding", "layer.0": "heads"},
+    started="2026-01-01T00:00:00+00:00",
+    command="autoprune search",
+    seconds=12.5,
+)
 REFERENCE = Measurement(13_000, 10.0, 50.0)
 SIZES = ByteRange(1_000.0, 13_000.0)
 
@@ -361,7 +435,7 @@ TRIALS = [
 def record() -> dict[str, Any]:
     budget = Budget(9000)
     now = standing(TRIALS, budget, REFERENCE, answers=10_000)
-    return front_record(ABOUT, COSTS, now, budget, byte_range=SIZES, state="finished")
+    return front_record(RUN_RECORD, COSTS, now, budget, byte_range=SIZES, state="finished")
 
 
 def test_the_record_has_the_documented_keys_and_is_strict_json() -> None:
@@ -374,7 +448,7 @@ def test_the_record_has_the_documented_keys_and_is_strict_json() -> None:
     measured = {one.name for one in fields(Measurement)}
     assert measured <= set(found["trials"][0])
     run = {"state", "started", "command", "seconds"}
-    assert set(found["run"]) == set(ABOUT["facts"]) | run
+    assert set(found["run"]) == set(FACTS) | run
 
 
 def test_the_bytes_of_the_units_and_the_fixed_ones_are_the_predicted_size() -> None:
@@ -412,7 +486,7 @@ def test_the_record_says_what_each_rung_did_and_how_ranks_agree() -> None:
     plain = trial(7, UNTOUCHED, UNTOUCHED, Measurement(5002, 5.0, 81.0, 0.5), rung=1, name="uniform 4-bit")
     trials = [*untrained, *trained, longer, plain]
     now = standing(trials, Budget(), REFERENCE, answers=100)
-    found = front_record(ABOUT, COSTS, now, Budget(), byte_range=SIZES, state="running")
+    found = front_record(RUN_RECORD, COSTS, now, Budget(), byte_range=SIZES, state="running")
     assert found["rungs"] == [
         {"rung": 0, "steps": 0, "trials": 3, "mean_seconds": 2.0},
         {"rung": 1, "steps": 30, "trials": 3, "mean_seconds": 8.0},
@@ -438,7 +512,7 @@ def test_one_candidate_trained_twice_as_long_comes_from_its_nearest_rung() -> No
     m = Measurement(5000, 5.0, 80.0, 0.1)
     trials = [trial(0, *one, m, rung=0), trial(1, *one, m, rung=2), trial(2, *one, m, rung=1)]
     now = standing(trials, Budget(), REFERENCE, answers=100)
-    found = front_record(ABOUT, COSTS, now, Budget(), byte_range=SIZES, state="running")
+    found = front_record(RUN_RECORD, COSTS, now, Budget(), byte_range=SIZES, state="running")
     assert [row["promoted_from"] for row in found["trials"]] == [None, 2, 0]
     assert found["sensitivity"]["spearman"] is None
     assert found["agreement"][0]["kendall_tau"] is None
@@ -469,7 +543,7 @@ def test_the_report_reads_the_record() -> None:
 
 def test_a_record_without_trials_is_read_too() -> None:
     now = standing([], Budget(), REFERENCE, answers=0)
-    found = checked_front(front_record(ABOUT, COSTS, now, Budget(), byte_range=SIZES, state="running"))
+    found = checked_front(front_record(RUN_RECORD, COSTS, now, Budget(), byte_range=SIZES, state="running"))
     assert (found.best, found.knee, found.front, found.hypervolume) == (None, None, (), 0.0)
 
 

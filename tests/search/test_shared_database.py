@@ -244,7 +244,7 @@ def test_drivers_that_meet_in_an_empty_database_all_open_it(
 
 
 def test_a_new_search_goes_on_with_no_study_that_is_there(url: str, tmp_path: Path) -> None:
-    run = RunFolder.create(tmp_path / "run", Config(storage=url), "")
+    run = RunFolder.create(tmp_path / "run", Config.of(storage=url), "")
     assert expected_study(run) == "absent"
     name = run.study_name()
     first = opened(url, name, 0, expect=expected_study(run))
@@ -264,8 +264,8 @@ def test_a_new_search_goes_on_with_no_study_that_is_there(url: str, tmp_path: Pa
 
 
 def test_a_run_of_before_there_were_ids_keeps_its_study(url: str, tmp_path: Path) -> None:
-    run = RunFolder.create(tmp_path / f"old-{tmp_path.name}", Config(storage=url), "")
-    about = {name: one for name, one in run.about().items() if name not in ("id", "study")}
+    run = RunFolder.create(tmp_path / f"old-{tmp_path.name}", Config.of(storage=url), "")
+    about = {name: one for name, one in run.about().as_json().items() if name not in ("id", "study")}
     (run.path / RUN).write_text(json.dumps(about))
     run.close()
     kept = opened(url, run.path.name, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ def make_run(folder: Path) -> Path:
     model.mkdir(parents=True)
     write_model(model)
     write_rows(rows)
-    config = Config(
+    config = Config.of(
         model=str(model), dataset=str(rows), target="packed", max_length=16, sequence=16, budget=("1MB",)
     )
     inputs = read_inputs(config)
@@ -88,7 +87,7 @@ def make_run(folder: Path) -> Path:
     size = (artifact / "model.safetensors").stat().st_size
     facts = facts_of(inputs, config)
     trial = trial_of(levels, inputs.sizes.size_bytes(levels), size, score)
-    write(run / "run.json", {"version": 1, "config": asdict(config), "facts": facts, "library_key": "made",
+    write(run / "run.json", {"version": 1, "config": config.as_json(), "facts": facts, "library_key": "made",
                              "original_ms": 2.0})  # fmt: skip
     write(run / "front.json", {"run": facts, "trials": [trial], "best": TRIAL, "knee": TRIAL})
     return run
@@ -96,12 +95,12 @@ def make_run(folder: Path) -> Path:
 
 def facts_of(inputs: Inputs, config: Config) -> dict[str, Any]:
     return {
-        "name": "made", "folder": "runs/made", "model": config.model, "dataset": inputs.dataset,
+        "name": "made", "folder": "runs/made", "model": config.model.name, "dataset": inputs.dataset,
         "budget_text": "1.0 MB", "validation_rows": len(inputs.task.validation), "protocol": "As was done.",
         "versions": {"autoprune": "0.1.0"}, "recipe": {"steps": 12}, "model_hash": "0" * 64,
         "data_hash": inputs.data_hash, "labels": list(inputs.task.label_names),
         "parts": parts_of(inputs.loaded.model),
-        "command": f"autoprune search {config.model} --dataset {config.dataset} --budget 1MB",
+        "command": f"autoprune search {config.model.name} --dataset {config.data.dataset} --budget 1MB",
     }  # fmt: skip
 
 

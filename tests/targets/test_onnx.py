@@ -23,6 +23,7 @@ from autoprune.compress.stored import HalfFloats
 from autoprune.compress.surgery import replace_
 from autoprune.core.errors import AutopruneError
 from autoprune.export.artifact import write_artifact
+from autoprune.export.export_record import ExportRecord
 from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.space.storage import STATIC8
 from autoprune.targets import get_target
@@ -287,7 +288,7 @@ def test_an_export_keeps_widths_it_lacks_in_wider_ones_without_changing_a_value(
     tokens.mkdir()
     batch = tiny_bert.task.batch(tiny_bert.task.validation, [0, 1])
     folder = tmp_path / "out"
-    write_artifact(stitched, folder, target="onnx", tokenizer=tokens, example=batch, about={})
+    write_artifact(stitched, folder, about=ExportRecord(target="onnx"), tokenizer=tokens, example=batch)
     proto = onnx.load(folder / GRAPH)
     used = {a.i for node in proto.graph.node for a in node.attribute if a.name == "bits"}
     assert used == {kept}

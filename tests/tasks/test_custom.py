@@ -160,14 +160,14 @@ def test_pictures_become_one_size_and_one_scale(tmp_path: Path) -> None:
 
 
 def test_kinds_and_metrics_that_do_not_exist_are_said() -> None:
-    assert kind_asked_for(Config(task="mine:task")) == OWN
-    assert kind_asked_for(Config(model="package.models:build")) == IMAGE_CLASSIFICATION
+    assert kind_asked_for(Config.of(task="mine:task")) == OWN
+    assert kind_asked_for(Config.of(model="package.models:build")) == IMAGE_CLASSIFICATION
     with pytest.raises(AutopruneError, match="there are auto, text-classification"):
-        kind_asked_for(Config(task="poetry"))
+        kind_asked_for(Config.of(task="poetry"))
     with pytest.raises(AutopruneError, match="and module:function for one of your own"):
-        kind_asked_for(Config(task="own"))
-    assert metric_of(Config(metric="f1"), IMAGE_CLASSIFICATION) == METRICS["f1"]
+        kind_asked_for(Config.of(task="own"))
+    assert metric_of(Config.of(metric="f1"), IMAGE_CLASSIFICATION) == METRICS["f1"]
     with pytest.raises(AutopruneError, match="not one of task own, which brings its own"):
-        metric_of(Config(metric="f1"), OWN)
+        metric_of(Config.of(metric="f1"), OWN)
     with pytest.raises(AutopruneError, match="there are accuracy, f1, matthews"):
-        metric_of(Config(metric="perplexity"), IMAGE_CLASSIFICATION)
+        metric_of(Config.of(metric="perplexity"), IMAGE_CLASSIFICATION)

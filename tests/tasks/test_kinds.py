@@ -18,11 +18,11 @@ from autoprune.export.card_usage import with_autoprune
 from autoprune.pipeline.inputs import metric_of
 from autoprune.run.config import Config
 from autoprune.tasks import kinds
-from autoprune.tasks.data.splits import read_splits
 from autoprune.tasks.encoding import pictures
 from autoprune.tasks.kinds import KINDS, OWN, TaskKind, task_kind
 from autoprune.tasks.metrics import METRICS, ONE_ROW, Metric
 from autoprune.tasks.reading import IMAGE_COLUMNS, SCORE_COLUMNS, Reading
+from tests.support.splits import splits_of
 
 ALL = (*KINDS, OWN)
 
@@ -110,7 +110,7 @@ def test_a_new_kind_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures_of = [rng.integers(0, 256, (4, 4, 3), dtype=np.uint8) for _ in range(40)]
     module.rows = lambda: [{"image": image, "rating": float(image.mean())} for image in pictures_of]
     monkeypatch.setitem(sys.modules, "made_data", module)
-    splits = read_splits("made_data:rows", kind=IMAGE_REGRESSION)
+    splits = splits_of("made_data:rows", kind=IMAGE_REGRESSION)
     assert splits.label_names == ()
     task = pictures(splits, lambda images: np.stack(images).astype(np.float32), kind=IMAGE_REGRESSION)
     assert (task.kind, task.metric) == (IMAGE_REGRESSION, METRICS["spearman"])
@@ -123,7 +123,7 @@ def test_a_new_kind_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pixels = " in code
     assert "logits = " in code
     with pytest.raises(AutopruneError, match="rows of image-regression have an image and a label"):
-        read_splits("made_data:rows", kind=IMAGE_REGRESSION, text_columns=["rating"])
+        splits_of("made_data:rows", kind=IMAGE_REGRESSION, text_columns=["rating"])
 
 
 def test_a_new_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_a_new_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     asking = [kind for kind in ALL if top2 in kind.metrics]
     assert asking == [kind for kind in ALL if kind.predicts_classes]
     assert all(kind.metrics[0] == kind.usual_metric for kind in asking)
-    assert [metric_of(Config(metric="top 2"), kind) for kind in asking] == [top2] * len(asking)
+    assert [metric_of(Config.of(metric="top 2"), kind) for kind in asking] == [top2] * len(asking)
     assert top2.score_answers(np.eye(3, dtype=np.float32), np.array([0, 1, 0])) == pytest.approx(200 / 3)
     again = Metric.from_json(top2.as_json())
     assert (again.word, again.hub_name, again.is_share_of_rows) == (

@@ -20,6 +20,7 @@ from autoprune.evaluation.measure import Timing
 from autoprune.export.card import model_card
 from autoprune.export.card_usage import with_autoprune, without_autoprune
 from autoprune.export.checks import bench_checks, export_checks, latency, lines
+from autoprune.export.export_record import ExportRecord
 from autoprune.export.validate import Found
 from autoprune.run.config import Config
 from autoprune.run.standing import Summary, standing
@@ -158,7 +159,7 @@ def test_a_uniform_model_that_is_best_is_named(tmp_path: Path) -> None:
 
 
 def test_a_plan_has_classes_only_where_there_are_some() -> None:
-    config = Config(model="small", dataset="news")
+    config = Config.of(model="small", dataset="news")
     for names, metric, said in (
         (("a", "b"), ACCURACY, "test 1; 2 classes"),
         (("a", "b"), METRICS["f1"], "test 1; 2 classes; F1 %"),
@@ -181,11 +182,11 @@ def found(score: float | None, *, rows: int = 200, is_recorded: bool = True, seq
     )  # fmt: skip
 
 
-def of_metric(metric: Metric, score: float, **more: Any) -> dict[str, Any]:
-    about = changed(
-        data__metric=metric.as_json(), measured__accuracy=score, validated__accuracy=score, **more
-    )
-    return about | {"sha256": {}, "predicted_size_bytes": None}
+def of_metric(metric: Metric, score: float, **more: Any) -> ExportRecord:
+    return changed(
+        data__metric=metric.as_json(), measured__accuracy=score, validated__accuracy=score, sha256={},
+        predicted_size_bytes=None, **more,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -238,9 +239,8 @@ def test_lines_of_checks_stay_in_columns_and_pictures_have_no_tokens() -> None:
 
 
 def test_a_card_of_a_language_model_has_perplexity() -> None:
-    about = of_metric(PERPLEXITY, 8.0, measured__test_accuracy=10.0)
-    about["data"] |= {"task": "causal-lm"}
-    about |= {"latency_of": "a token after 128 others"}
+    more = {"data__task": "causal-lm", "latency_of": "a token after 128 others"}
+    about = of_metric(PERPLEXITY, 8.0, measured__test_accuracy=10.0, **more)
     card = model_card(about, "small")
     data = front_matter(card)
     assert (data["pipeline_tag"], data["metrics"]) == ("text-generation", ["perplexity"])
@@ -255,8 +255,7 @@ def test_a_card_of_a_language_model_has_perplexity() -> None:
 
 
 def test_a_card_of_a_task_of_one_s_own_names_no_pipeline() -> None:
-    about = of_metric(own_metric("my score"), 8.0)
-    about["data"] |= {"task": "own", "labels": []}
+    about = of_metric(own_metric("my score"), 8.0, data__task="own", data__labels=[])
     card = model_card(about, "small")
     data = front_matter(card)
     assert "pipeline_tag" not in data

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.references import is_reference
@@ -30,6 +30,7 @@ from autoprune.tasks.data.demo import demo_rows
 from autoprune.tasks.data.function_source import function_tables
 from autoprune.tasks.data.images import class_folders, digest, image_tables
 from autoprune.tasks.data.labels import labelled
+from autoprune.tasks.data.source import SPLITS, DataSource
 from autoprune.tasks.data.tables import (
     SUFFIXES,
     Table,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
+SHARES = dict(zip(SPLITS, (0.7, 0.1, 0.2), strict=True))
 
 _PATH = re.compile(r"^[.~/]|/$|/.*/|\\|\.[A-Za-z]\w{1,6}$|^\s*$")  # else a hub id: `owner/name`
 _log = logging.getLogger(__name__)
@@ -88,83 +89,62 @@ class Splits:
     fingerprint: str
 
 
-class _Asked(NamedTuple):
-    """Options for reading a data source."""
-
-    kind: TaskKind
-    columns: WantedColumns
-    limits: Mapping[str, int]
-    seed: int
-    side: int | None = None
-
-
-def read_splits(
-    source: str,
-    *,
-    kind: TaskKind = TEXT_CLASSIFICATION,
-    text_columns: Sequence[str] = (),
-    image_column: str | None = None,
-    label_column: str | None = None,
-    group_by: str | None = None,
-    limits: Mapping[str, int] | None = None,
-    seed: int = 0,
-    revision: str | None = None,
-    config_name: str | None = None,
-    image_side: int | None = None,
-) -> Splits:
+def read_splits(source: DataSource, kind: TaskKind = TEXT_CLASSIFICATION, *, seed: int = 0) -> Splits:
     """Read a csv, tsv, json, jsonl or parquet file, a folder of them, a hub data set, or a function.
 
-    Columns not named are found by convention (see `reading`). `group_by` keeps the rows of a group
-    in one split where splits are cut. `limits` holds the most rows of a split, drawn by a shuffle that
-    follows from the seed. `revision` and `config_name` are for hub ids.
+    Columns not named are found by convention (see `reading`).
 
     Args:
-        source: of images also a folder of one sub-folder a class; without labels also a text file, or a
-            folder of them; of any kind `package.module:function` (see `functions`).
+        source: not the demo's, which `demo_splits` gives.
         kind: one of `kinds.KINDS`.
-        text_columns: of token classification the one column of lists of words.
-        image_side: images whose shorter side has more pixels are shrunk to it; None keeps their sizes.
+        seed: of how splits are cut and of which rows are drawn.
 
     Raises:
         AutopruneError: when the source cannot be read, or does not fit the kind.
     """
+    _check(source, kind)
+    dataset = str(source.dataset)
+    path = Path(dataset).expanduser()
+    local = bool(dataset.strip()) and path.exists()
+    if (local or is_reference(dataset)) and (source.revision or source.config_name):
+        where = "is on this disk" if local else "is a function"
+        raise AutopruneError(f"{dataset} {where}: revision and config name are for hub ids.")
+    if local:
+        return _splits(_local_tables(path, kind), path.resolve().name, source, kind, seed)
+    if is_reference(dataset):
+        return _splits(function_tables(dataset), dataset, source, kind, seed)
+    if _PATH.search(dataset):
+        raise AutopruneError(
+            f"data file {dataset!r} does not exist (looked in {Path.cwd()}). Give a "
+            f"{listed(SUFFIXES)} file, a folder of them, or a hub id such as stanfordnlp/imdb."
+        )
+    tables = load_tables(dataset, "load_dataset", dataset, name=source.config_name, revision=source.revision)
+    return _splits(tables, dataset, source, kind, seed)
+
+
+def _check(source: DataSource, kind: TaskKind) -> None:
+    """Raise `AutopruneError` for what is not allowed, whatever the data."""
     if kind.is_own:
         raise AutopruneError(
             f"data of kind {kind.name!r} cannot be read; allowed: {listed(map(str, KINDS))}."
         )
-    limits = limits or {}
-    wrong = {split: limit for split, limit in limits.items() if split not in SHARES or limit < 1}
-    if wrong:
+    if wrong := {split: limit for split, limit in source.limits.items() if limit < 1}:
         raise AutopruneError(f"limits {wrong} not allowed: give 1 or more for {listed(SHARES)}.")
-    if image_side is not None and image_side < 1:
-        raise AutopruneError(f"image_side {image_side} not allowed: give 1 pixel or more, or None.")
-    wanted = WantedColumns(text_columns, image_column, label_column, group_by)
-    wanted.check(kind)
-    asked = _Asked(kind, wanted, limits, seed, image_side)
-    path = Path(source).expanduser()
-    local = bool(source.strip()) and path.exists()
-    if (local or is_reference(source)) and (revision or config_name):
-        where = "is on this disk" if local else "is a function"
-        raise AutopruneError(f"{source} {where}: revision and config name are for hub ids.")
-    if local:
-        return _splits(_local_tables(path, kind), path.resolve().name, asked)
-    if is_reference(source):
-        return _splits(function_tables(source), source, asked)
-    if _PATH.search(source):
-        raise AutopruneError(
-            f"data file {source!r} does not exist (looked in {Path.cwd()}). Give a "
-            f"{listed(SUFFIXES)} file, a folder of them, or a hub id such as stanfordnlp/imdb."
-        )
-    tables = load_tables(source, "load_dataset", source, name=config_name, revision=revision)
-    return _splits(tables, source, asked)
+    if source.image_side is not None and source.image_side < 1:
+        raise AutopruneError(f"image_side {source.image_side} not allowed: give 1 pixel or more, or None.")
+    _wanted(source).check(kind)
+
+
+def _wanted(source: DataSource) -> WantedColumns:
+    return WantedColumns(source.text_columns, source.image_column, source.label_column, source.group_by)
 
 
 def demo_splits(seed: int = 0) -> Splits:
     """The built-in film reviews, split by film."""
     rows = demo_rows()
     table = from_columns({name: [row[name] for row in rows] for name in rows[0]})
-    asked = _Asked(TEXT_CLASSIFICATION, WantedColumns(group="movie_name"), {}, seed)
-    return _splits({"train": table}, "rotten-tomatoes", asked)
+    source = DataSource(group_by="movie_name")
+    return _splits({"train": table}, "rotten-tomatoes", source, TEXT_CLASSIFICATION, seed)
 
 
 def _local_tables(path: Path, kind: TaskKind) -> dict[str, Table]:
@@ -190,29 +170,29 @@ def _hint(path: Path, kind: TaskKind) -> str:
     return of_images if path.is_dir() and class_folders(path) else ""
 
 
-def _splits(tables: Mapping[str, Table], name: str, asked: _Asked) -> Splits:
+def _splits(tables: Mapping[str, Table], name: str, source: DataSource, kind: TaskKind, seed: int) -> Splits:
     donor = next(split for split in SHARES if split in tables)
-    columns = find_columns(tables[donor], name, asked.columns, asked.kind.reading)
+    columns = find_columns(tables[donor], name, _wanted(source), kind.reading)
     parts = {
-        split: read_rows(table, f"{name} ({split})", columns, asked.kind.reading, asked.side)
+        split: read_rows(table, f"{name} ({split})", columns, kind.reading, source.image_side)
         for split, table in tables.items()
     }
     if not parts[donor]:
-        raise AutopruneError(f"{name} ({donor}) has no row with {asked.kind.reading.needs}. Give some.")
+        raise AutopruneError(f"{name} ({donor}) has no row with {kind.reading.needs}. Give some.")
     parts = {split: rows for split, rows in parts.items() if rows}
     label_names: tuple[str, ...] = ()
     if columns.label:
         declared = tables[donor].classes.get(columns.label, ())
         where = f"label column {columns.label!r} of {name}"
-        parts, label_names = labelled(parts, declared, asked.kind, where)
-    if asked.kind.reading.is_each_text_a_row:
+        parts, label_names = labelled(parts, declared, kind, where)
+    if kind.reading.is_each_text_a_row:
         parts = {split: _once(rows) for split, rows in parts.items()}
-    parts = _cut(parts, name, asked.seed)
-    limits, seed = asked.limits, asked.seed
+    parts = _cut(parts, name, seed)
+    limits = source.limits
     parts = {split: _drawn(parts[split], limits.get(split), f"{seed} {split}") for split in SHARES}
     _check_sizes(parts, name, columns, label_names)
-    done = {split: _transposed(rows, asked.kind) for split, rows in parts.items()}
-    fingerprint = _fingerprint(done, label_names, parts, asked.kind)
+    done = {split: _transposed(rows, kind) for split, rows in parts.items()}
+    fingerprint = _fingerprint(done, label_names, parts, kind)
     return Splits(**done, label_names=label_names, name=name, fingerprint=fingerprint)
 
 

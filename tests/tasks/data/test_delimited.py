@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from autoprune.core.errors import AutopruneError
-from autoprune.tasks.data.splits import read_splits
 from autoprune.tasks.data.tables import local_tables
+from tests.support.splits import splits_of
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress,
@@ -53,7 +53,7 @@ def test_a_stray_quote_takes_no_row_of_a_tsv(tmp_path: Path, packed: str) -> Non
     assert len(read["text"]) == 400
     assert read["text"][100] == '"review 100'
     assert read["label"] == [str(k % 2) for k in range(400)]
-    splits = read_splits(str(tmp_path / f"a.tsv{packed}"))
+    splits = splits_of(str(tmp_path / f"a.tsv{packed}"))
     assert sum(map(len, (splits.train, splits.validation, splits.test))) == 400
 
 

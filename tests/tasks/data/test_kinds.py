@@ -22,11 +22,11 @@ import numpy as np
 import pytest
 
 from autoprune.core.errors import AutopruneError
-from autoprune.tasks.data import splits as data
 from autoprune.tasks.data.images import digest
 from autoprune.tasks.data.splits import Rows, Splits
 from autoprune.tasks.data.tables import from_dataset
 from autoprune.tasks.kinds import KINDS, task_kind
+from tests.support.splits import splits_of
 
 SPLITS = ("train", "validation", "test")
 quick = hypothesis.settings(deadline=None, max_examples=15)
@@ -88,7 +88,7 @@ NAMES = [kind.name for kind in KINDS]
 
 def read_splits(source: str, *, kind: str | None = None, **options: Any) -> Splits:
     """The splits of a source, for a kind by its name."""
-    return data.read_splits(source, kind=task_kind(kind), **options)
+    return splits_of(source, kind=task_kind(kind), **options)
 
 
 def message(source: Path | str, **options: Any) -> str:

@@ -17,8 +17,9 @@ import pytest
 
 from autoprune.core.errors import AutopruneError
 from autoprune.tasks.data import demo
-from autoprune.tasks.data.splits import Rows, Splits, demo_splits, read_splits
+from autoprune.tasks.data.splits import Rows, Splits, demo_splits
 from autoprune.tasks.reading import TEXT_COLUMNS
+from tests.support.splits import splits_of
 
 SPLITS = ("train", "validation", "test")
 ROWS = [{"text": f'Row {i}, "quoted"\nNA', "label": ("neg", "pos", "mid")[i % 3]} for i in range(60)]
@@ -62,7 +63,7 @@ def sizes(splits: Splits) -> tuple[int, int, int]:
 
 def message(source: Path | str, **options: Any) -> str:
     with pytest.raises(AutopruneError) as caught:
-        read_splits(str(source), **options)
+        splits_of(str(source), **options)
     return str(caught.value)
 
 
@@ -74,8 +75,8 @@ def message(source: Path | str, **options: Any) -> str:
     ["a.json", "a.jsonl", "a.parquet", "a.csv.gz", "a.csv.bz2", "a.csv.xz", "a.jsonl.gz"],
 )
 def test_every_format_gives_the_rows_of_the_csv(tmp_path: Path, name: str) -> None:
-    expected = read_splits(write(tmp_path / "a.csv", ROWS))
-    read = read_splits(write(tmp_path / name, ROWS))
+    expected = splits_of(write(tmp_path / "a.csv", ROWS))
+    read = splits_of(write(tmp_path / name, ROWS))
     assert dataclasses.replace(read, name="a.csv") == expected
     assert sorted(everything(read)) == sorted(
         (row["text"], ("mid", "neg", "pos").index(row["label"])) for row in ROWS
@@ -95,10 +96,10 @@ def test_a_saved_dataset_keeps_the_order_of_its_class_names(tmp_path: Path) -> N
         train=single, validation_matched=single, validation_mismatched=hidden, test=hidden
     ).save_to_disk(str(tmp_path / "glue"))
     for source in ("single", "a.parquet"):
-        splits = read_splits(str(tmp_path / source))
+        splits = splits_of(str(tmp_path / source))
         assert splits.label_names == ("pos", "neg", "unseen")
         assert sizes(splits) == (21, 3, 6)
-    glue = read_splits(str(tmp_path / "glue"))
+    glue = splits_of(str(tmp_path / "glue"))
     assert len(glue.validation) == 30  # the unlabelled test split is replaced, the labelled kept
     assert sizes(glue)[0] + sizes(glue)[2] == 30
     assert -1 not in glue.test.labels
@@ -111,7 +112,7 @@ def test_a_folder_of_split_files_and_shards(tmp_path: Path) -> None:
     write(tmp_path / "dev.csv", rows[20:30])
     write(tmp_path / "test.jsonl", rows[30:])
     (tmp_path / "README.md").write_text("a note")
-    splits = read_splits(str(tmp_path))
+    splits = splits_of(str(tmp_path))
     assert [text for text, _ in everything(splits)] == [row["text"] for row in rows]
     assert splits.name == tmp_path.name
     write(tmp_path / "valid.csv", rows[20:30])
@@ -121,15 +122,15 @@ def test_a_folder_of_split_files_and_shards(tmp_path: Path) -> None:
 def test_a_folder_of_one_file_is_that_file(tmp_path: Path) -> None:
     (tmp_path / "only").mkdir()
     write(tmp_path / "only" / "reviews.csv", ROWS)
-    expected = read_splits(write(tmp_path / "a.csv", ROWS))
-    assert read_splits(str(tmp_path / "only")).fingerprint == expected.fingerprint
+    expected = splits_of(write(tmp_path / "a.csv", ROWS))
+    assert splits_of(str(tmp_path / "only")).fingerprint == expected.fingerprint
 
 
 def test_a_csv_cell_stays_what_it_says(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     words = ["None", "NA", "null", "nan", "1", "1.50", "007", "True"] * 3
     path.write_text("text,label\n" + "\n".join(f"{w} {i},N/A\n{w}{i},no" for i, w in enumerate(words)))
-    splits = read_splits(str(path))
+    splits = splits_of(str(path))
     assert splits.label_names == ("N/A", "no")
     assert {"None 0", "NA1", "007 6"} <= {text for text, _ in everything(splits)}
 
@@ -141,21 +142,21 @@ def test_a_csv_cell_stays_what_it_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("label", ["label", "Category", "class", "target", "sentiment"])
 def test_columns_by_convention(tmp_path: Path, text: str, label: str) -> None:
     rows = [{"id": i, label: i % 2, "other": "x", text: f"t{i}"} for i in range(20)]
-    splits = read_splits(write(tmp_path / "a.csv", rows))
+    splits = splits_of(write(tmp_path / "a.csv", rows))
     assert sorted(splits.train.texts[0])[0].startswith("t")
     assert splits.label_names == ("0", "1")
 
 
 def test_a_pair_of_columns_comes_before_one(tmp_path: Path) -> None:
     rows = [{"text": "-", "hypothesis": f"h{i}", "premise": f"p{i}", "label": i % 2} for i in range(9)]
-    splits = read_splits(write(tmp_path / "a.csv", rows))
+    splits = splits_of(write(tmp_path / "a.csv", rows))
     assert [first.replace("p", "h") for first in splits.train.texts[0]] == list(splits.train.texts[1])
 
 
 def test_named_columns_override(tmp_path: Path) -> None:
     rows = [{"text": "-", "label": 0, "body": f"b{i}", "kind": f"k{i % 3}"} for i in range(30)]
     source = write(tmp_path / "a.json", rows)
-    splits = read_splits(source, text_columns=["body"], label_column="kind")
+    splits = splits_of(source, text_columns=["body"], label_column="kind")
     assert splits.label_names == ("k0", "k1", "k2")
     assert all(f"k{int(text[1:]) % 3}" == f"k{label}" for text, label in everything(splits))
 
@@ -164,7 +165,7 @@ def test_whole_numbers_sort_as_numbers_also_when_written_as_floats(tmp_path: Pat
     rows = [{"text": f"t{i}", "label": float(i % 11)} for i in range(110)]
     rows[5]["label"] = None
     for name in ("a.csv", "a.parquet", "a.jsonl"):
-        splits = read_splits(write(tmp_path / name, rows))
+        splits = splits_of(write(tmp_path / name, rows))
         assert splits.label_names == tuple(map(str, range(11)))
 
 
@@ -174,7 +175,7 @@ def test_rows_without_text_or_label_are_dropped_and_counted(
     rows = numbered(30)
     rows[3]["text"], rows[7]["text"], rows[9]["label"] = None, "  ", None
     with caplog.at_level(logging.WARNING):
-        splits = read_splits(write(tmp_path / "a.jsonl", rows))
+        splits = splits_of(write(tmp_path / "a.jsonl", rows))
     assert sum(sizes(splits)) == 27
     assert "3 of 30 rows lack text or label" in caplog.text
 
@@ -182,7 +183,7 @@ def test_rows_without_text_or_label_are_dropped_and_counted(
 def test_minus_one_is_a_class_beside_others_and_unlabelled_alone(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", [{"text": f"t{i}", "label": i % 3 - 1} for i in range(60)])
     write(tmp_path / "test.csv", [{"text": f"u{i}", "label": -1} for i in range(60)])
-    splits = read_splits(str(tmp_path))
+    splits = splits_of(str(tmp_path))
     assert splits.label_names == ("-1", "0", "1")
     assert all(text.startswith("t") for text in splits.test.texts[0])
 
@@ -191,7 +192,7 @@ def test_minus_one_is_a_class_beside_others_and_unlabelled_alone(tmp_path: Path)
 
 
 def test_a_single_table_is_cut_70_10_20_and_every_row_lands_once(tmp_path: Path) -> None:
-    splits = read_splits(write(tmp_path / "a.csv", numbered(1000)))
+    splits = splits_of(write(tmp_path / "a.csv", numbered(1000)))
     assert sizes(splits) == (700, 100, 200)
     assert sorted(everything(splits)) == sorted((r["text"], r["label"]) for r in numbered(1000))
 
@@ -211,7 +212,7 @@ def test_missing_splits_come_from_the_donor(
     for split in given:
         rows = [{"text": f"{split} {i}", "label": i % 2} for i in range(80)]
         write(tmp_path / f"{split}.csv", rows)
-    splits = read_splits(str(tmp_path))
+    splits = splits_of(str(tmp_path))
     assert sizes(splits) == expected
     for split in given[1:]:
         assert all(text.startswith(split) for text in getattr(splits, split).texts[0])
@@ -219,8 +220,8 @@ def test_missing_splits_come_from_the_donor(
 
 def test_the_order_of_the_rows_moves_none(tmp_path: Path) -> None:
     rows = [{"text": f"t{i % 150}", "label": i % 2} for i in range(200)]
-    there = read_splits(write(tmp_path / "a.csv", rows))
-    back = read_splits(write(tmp_path / "b.csv", rows[::-1]))
+    there = splits_of(write(tmp_path / "a.csv", rows))
+    back = splits_of(write(tmp_path / "b.csv", rows[::-1]))
     for split in SPLITS:
         assert sorted(pairs(getattr(there, split))) == sorted(pairs(getattr(back, split)))
 
@@ -228,7 +229,7 @@ def test_the_order_of_the_rows_moves_none(tmp_path: Path) -> None:
 def test_equal_texts_never_straddle(tmp_path: Path) -> None:
     rows = [{"text": f"Word  {i % 50}".swapcase() if i % 3 else f"word {i % 50}"} for i in range(200)]
     source = write(tmp_path / "a.csv", [{**row, "label": i % 2} for i, row in enumerate(rows)])
-    splits = read_splits(source)
+    splits = splits_of(source)
     seen = [{" ".join(t.lower().split()) for t in getattr(splits, split).texts[0]} for split in SPLITS]
     assert sum(map(len, seen)) == len(set.union(*seen)) == 50
     assert sizes(splits) == (140, 20, 40)
@@ -237,7 +238,7 @@ def test_equal_texts_never_straddle(tmp_path: Path) -> None:
 def test_groups_never_straddle_and_neither_do_texts_of_two_groups(tmp_path: Path) -> None:
     rows = [{"text": f"g{i % 40} {i}", "label": i % 2, "by": f"g{i % 40}"} for i in range(400)]
     rows += [{"text": "fine", "label": 1, "by": f"g{i}"} for i in range(40)]
-    splits = read_splits(write(tmp_path / "a.csv", rows), group_by="by")
+    splits = splits_of(write(tmp_path / "a.csv", rows), group_by="by")
     texts = [set(getattr(splits, split).texts[0]) for split in SPLITS]
     groups = [{text.split()[0] for text in part if text != "fine"} for part in texts]
     assert sum(map(len, groups)) == len(set.union(*groups)) == 40
@@ -248,7 +249,7 @@ def test_groups_never_straddle_and_neither_do_texts_of_two_groups(tmp_path: Path
 
 def test_the_seed_is_used_and_repeats(tmp_path: Path) -> None:
     source = write(tmp_path / "a.csv", numbered(200))
-    first, again, other = (read_splits(source, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (splits_of(source, seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert first.fingerprint != other.fingerprint
     assert set(first.test.texts[0]) != set(other.test.texts[0])
@@ -256,20 +257,20 @@ def test_the_seed_is_used_and_repeats(tmp_path: Path) -> None:
 
 def test_the_fingerprint_follows_the_contents(tmp_path: Path) -> None:
     rows = numbered(50)
-    first = read_splits(write(tmp_path / "a.csv", rows))
+    first = splits_of(write(tmp_path / "a.csv", rows))
     assert len(first.fingerprint) == 64
     rows[17]["text"] += "!"
-    assert read_splits(write(tmp_path / "a.csv", rows)).fingerprint != first.fingerprint
+    assert splits_of(write(tmp_path / "a.csv", rows)).fingerprint != first.fingerprint
 
 
 def test_limits_draw_nested_subsets_in_the_order_of_the_file(tmp_path: Path) -> None:
     source = write(tmp_path / "a.csv", numbered(300))
-    whole = read_splits(source)
-    many, few = (read_splits(source, limits={"train": n, "test": 30}) for n in (100, 20))
+    whole = splits_of(source)
+    many, few = (splits_of(source, limits={"train": n, "test": 30}) for n in (100, 20))
     assert (sizes(many), sizes(few)) == ((100, 30, 30), (20, 30, 30))
     assert set(few.train.texts[0]) < set(many.train.texts[0]) < set(whole.train.texts[0])
     assert list(many.train.texts[0]) == [t for t in whole.train.texts[0] if t in many.train.texts[0]]
-    other = read_splits(source, limits={"train": 100}, seed=1)
+    other = splits_of(source, limits={"train": 100}, seed=1)
     assert set(other.train.texts[0]) != set(many.train.texts[0])
 
 
@@ -371,7 +372,7 @@ def test_texts_that_are_no_text_and_splits_that_are_empty(tmp_path: Path) -> Non
 
 def test_options_that_are_not_allowed(tmp_path: Path) -> None:
     source = write(tmp_path / "a.csv", ROWS)
-    assert "limits {'dev': 5, 'test': 0} not allowed" in message(source, limits={"dev": 5, "test": 0})
+    assert "limits {'test': 0} not allowed" in message(source, limits={"train": 5, "test": 0})
     assert "revision and config name are for hub ids" in message(source, revision="main")
 
 
