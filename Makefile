@@ -12,13 +12,16 @@ COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || tr
 demo: $(VENV)/.demo
 	$(BIN)/autoprune search --budget 20MB
 
+# Two processes share the tests, whole files at a time, the longest first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 # The packages that do without torch, and neither Ray nor a browser: a minute.
 FAST := core space tasks workers search run report
 test-fast: $(VENV)/.dev
-	$(BIN)/python -m pytest --fast -m "not (ray or browser or slow or demo or gpu)" $(FAST:%=autoprune/%) tests
+	$(PYTEST) --fast -m "not (ray or browser or slow or demo or gpu)" $(FAST:%=autoprune/%) tests
 
 test: $(VENV)/.demo $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
