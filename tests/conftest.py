@@ -45,8 +45,11 @@ HEAVY = re.compile(
 MARKS = {"browser": "browser", "local_ray": "ray", "cluster": "ray"}
 """Markers of the tests that use a fixture."""
 
-LONGEST = ("tests/end_to_end/", "tests/search/test_shared_database.py", "tests/workers/")
+LONGEST = ("tests/search/test_shared_database.py", "tests/pipeline/test_resume.py", "tests/workers/")
 """Files that take minutes, the longest first."""
+
+LAST = "tests/end_to_end/"
+"""What uses all cores by itself."""
 
 MEMORY, ROOM_BYTES = Path("/dev/shm"), 4_000_000_000
 
@@ -64,17 +67,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that uses a browser or a Ray has its marker. The longest files come first.
+    """A test that uses a browser or a Ray has its marker. The longest files come first, end to end last.
 
-    Processes that share the tests take whole files in this order, so that none is left with a long one.
+    Processes that share the tests take whole files in this order, so that none is left with a long one, and
+    a search that uses all cores has them.
     """
     for item in items:
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in MARKS:
                 item.add_marker(MARKS[fixture])
-    items.sort(
-        key=lambda item: next((k for k, part in enumerate(LONGEST) if part in item.nodeid), len(LONGEST))
-    )
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    first = [k for k, part in enumerate(LONGEST) if part in item.nodeid]
+    return first[0] if first else len(LONGEST) + (LAST in item.nodeid)
 
 
 def pytest_configure(config: pytest.Config) -> None:
