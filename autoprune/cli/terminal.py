@@ -40,9 +40,11 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
     lines += [_row(trial, trial.name or "", budget, metric) for trial in now.trials if trial.is_baseline]
     lines.append(f"Best within {budget}" if budget != Budget() else "Best, no limit set")
     shown = [(now.best, "best"), (now.knee, "knee")]
-    lines += [_row(one, f"#{one.number} {tag}", budget, metric) for one, tag in shown if one is not None]
+    lines += [
+        _row(trial, f"#{trial.number} {tag}", budget, metric) for trial, tag in shown if trial is not None
+    ]
     plain = [trial for trial in now.trials if trial.is_baseline]
-    if now.best is not None and (same := [one for one in plain if one.candidate == now.best.candidate]):
+    if now.best is not None and (same := [trial for trial in plain if trial.candidate == now.best.candidate]):
         longer = "" if now.best.is_baseline else ", trained longer"
         beats = "which no trial dominates; more --trials may find better"
         lines.append(f"  #{now.best.number} is {same[0].name}{longer}, {beats}")
@@ -85,11 +87,11 @@ def _head(metric: Metric) -> str:
     return metric.word if len(metric.word) <= 20 else metric.word.split()[0][:20]
 
 
-def _row(one: Trial, label: str, budget: Budget, metric: Metric) -> str:
-    m = one.measurement
+def _row(trial: Trial, label: str, budget: Budget, metric: Metric) -> str:
+    m = trial.measurement
     if m is None:
-        return f"  {label:22}failed: {one.failure}"
-    test = metric.text(one.test_accuracy) if one.test_accuracy is not None else ""
+        return f"  {label:22}failed: {trial.failure}"
+    test = metric.text(trial.test_accuracy) if trial.test_accuracy is not None else ""
     over = "" if budget.allows(m.size_bytes, m.latency_ms) else "  over budget"
     size, wide = f"{m.size_bytes / 1e6:.2f} MB", max(8, len(_head(metric)))
     return (

@@ -76,7 +76,7 @@ def cleaned(data: Any) -> Any:
     if isinstance(data, Mapping):
         return {cleaned(name): cleaned(value) for name, value in data.items()}
     if isinstance(data, list | tuple):
-        return [cleaned(one) for one in data]
+        return [cleaned(value) for value in data]
     return data
 
 
@@ -105,7 +105,7 @@ def without_secrets(address: str) -> str:
     """
     head, _, query = redacted(escaped(address)).partition("?")
     head = head.replace(f":{HIDDEN}@", "@")
-    kept = [one for one in query.split("&") if one and not one.endswith(f"={HIDDEN}")]
+    kept = [part for part in query.split("&") if part and not part.endswith(f"={HIDDEN}")]
     return head + ("?" + "&".join(kept) if kept else "")
 
 

@@ -46,7 +46,7 @@ def import_from(folder: str) -> None:
     """Let functions be imported from a folder first, here and in the processes that are started from here."""
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    paths = [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     if folder not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join([folder, *paths])
 

@@ -123,7 +123,7 @@ def _hub_metric(about: ExportRecord) -> str:
 def _summary(validated: ValidatedRecord, metric: Metric) -> str:
     score, told = validated.accuracy, ""
     if score is not None:
-        value = " ".join(one for one in (metric.text(score), _unit(metric)) if one)
+        value = " ".join(part for part in (metric.text(score), _unit(metric)) if part)
         told = f", {_named(metric)} {value} on {validated.rows} validation rows"
     faster = 1 / validated.latency.ratio
     return f"**{validated.size_bytes / 1e6:.2f} MB{told}, {faster:.2f} times as fast as the original.**"
@@ -193,7 +193,7 @@ def _unset(
         None if score is None else about.metric.shown(score), None, timing.median_ms,
         (timing.low_ms, timing.high_ms), timing.original_ms, 1 / timing.ratio, None,
     ]  # fmt: skip
-    return [(str(size),), *((figure(one),) for one in figures)]
+    return [(str(size),), *((figure(column),) for column in figures)]
 
 
 _MARKS = {True: "ok", False: "**failed**", None: "not checked"}
@@ -210,8 +210,8 @@ def _loading(about: ExportRecord, name: str) -> list[str]:
 def _units(about: ExportRecord) -> list[str]:
     sizes = about.unit_bytes
     rows = [
-        (code(unit), f"{100 * one.ratio:.0f} %", str(one.bits), figure(sizes.get(unit)))
-        for unit, one in about.units.items()
+        (code(unit), f"{100 * level.ratio:.0f} %", str(level.bits), figure(sizes.get(unit)))
+        for unit, level in about.units.items()
     ]
     size = "bytes" if about.storage == "plain" else "bytes before entropy coding"
     return ["## What was done to each unit", table(("unit", "rows removed", "bits", size), rows)]

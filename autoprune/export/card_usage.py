@@ -94,7 +94,7 @@ def _merged(imports: list[str]) -> list[str]:
     ['from a import e', 'from b import c, d']
     """
     found: dict[str, list[str]] = {}
-    for one in imports:
-        _, package, _, name = one.split()
+    for line in imports:
+        _, package, _, name = line.split()
         found.setdefault(package, []).append(name)
     return [f"from {package} import {', '.join(sorted(names))}" for package, names in sorted(found.items())]

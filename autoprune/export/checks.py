@@ -145,11 +145,11 @@ def latency(found: Found) -> str:
     return _times(found.latency, f" at batch {found.batch}, {_length(found.sequence)}{threads}")
 
 
-def _times(one: Timing, at: str = "") -> str:
+def _times(timing: Timing, at: str = "") -> str:
     """Milliseconds, their spread, and the original's; at: what they were taken at."""
     return (
-        f"{one.median_ms:.2f} ms ({one.low_ms:.2f} to {one.high_ms:.2f}){at}; "
-        f"the original {one.original_ms:.2f} ms, {1 / one.ratio:.2f} times as long"
+        f"{timing.median_ms:.2f} ms ({timing.low_ms:.2f} to {timing.high_ms:.2f}){at}; "
+        f"the original {timing.original_ms:.2f} ms, {1 / timing.ratio:.2f} times as long"
     )
 
 
@@ -179,15 +179,15 @@ def _size(found: Found, about: ExportRecord) -> Check:
 
 
 def _logits(found: Found, tolerance: float) -> Check:
-    one = found.logits
-    if one is None:
+    logits = found.logits
+    if logits is None:
         return Check("logits", None, "no model to compare with")
-    rows = f"{one.rows} {'made-up' if one.made_up else 'validation'} rows"
+    rows = f"{logits.rows} {'made-up' if logits.made_up else 'validation'} rows"
     said = (
-        f"99 % of them within {one.most:.2g} standard deviations of the packed model's on {rows} "
-        f"({tolerance:g} allowed), all within {one.largest:.2g}"
+        f"99 % of them within {logits.most:.2g} standard deviations of the packed model's on {rows} "
+        f"({tolerance:g} allowed), all within {logits.largest:.2g}"
     )
-    return Check("logits", one.most <= tolerance, said)
+    return Check("logits", logits.most <= tolerance, said)
 
 
 def _score(found: Found, about: ExportRecord, recorded: float | None, who: str, *, same: bool) -> Check:

@@ -60,8 +60,8 @@ def removing(hooks: Sequence[RemovableHandle]) -> Iterator[None]:
     try:
         yield
     finally:
-        for one in hooks:
-            one.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 @dataclass
@@ -121,7 +121,9 @@ def trace(model: nn.Module, call: Call) -> Trace:
     for path, tensors in {**readers, ANSWER: [answers]}.items():
         weights = [torch.randn(tensor.shape, generator=generator) for tensor in tensors]
         found = gradients(tensors, weights, sources)
-        feeders[path] = tuple(name for name, one in found.items() if any(bool(g.any()) for g in one))
+        feeders[path] = tuple(
+            name for name, gradient in found.items() if any(bool(g.any()) for g in gradient)
+        )
     return Trace(layers, feeders)
 
 
@@ -157,17 +159,17 @@ def gradients(
     pairs = [
         (tensor, weight) for tensor, weight in zip(tensors, weights, strict=True) if tensor.requires_grad
     ]
-    ends = [(name, one) for name, some in sources.items() for one in some]
+    ends = [(name, tensor) for name, some in sources.items() for tensor in some]
     if not pairs or not ends:
         return {}
     outputs, weighted = zip(*pairs, strict=True)
     found = torch.autograd.grad(
-        outputs, [one for _, one in ends], weighted, retain_graph=True, allow_unused=True
+        outputs, [tensor for _, tensor in ends], weighted, retain_graph=True, allow_unused=True
     )
     out: dict[str, list[Tensor]] = {}
-    for (name, _), one in zip(ends, found, strict=True):
-        if one is not None:
-            out.setdefault(name, []).append(one)
+    for (name, _), gradient in zip(ends, found, strict=True):
+        if gradient is not None:
+            out.setdefault(name, []).append(gradient)
     return out
 
 
@@ -219,7 +221,7 @@ def _is_apart(found: Trace, rows: Sequence[str], cols: Sequence[str], pieces: in
         for name, found_at in gradients(tensors, weights, sources).items():
             source = found.layers[name]
             other = _along(_has_bit(source.rows, pieces, bit) != value, source.dimension)
-            if any(bool((one * other).any()) for one in found_at):
+            if any(bool((bits * other).any()) for bits in found_at):
                 return False
     return True
 
@@ -249,7 +251,7 @@ def is_summed(model: nn.Module, call: Call, group: Group) -> bool:
     silent = _read(model, call, group.rows, group.cols)
     heard = 0
     for name in group.rows:
-        alone = _read(model, call, [one for one in group.rows if one != name], group.cols)
+        alone = _read(model, call, [row for row in group.rows if row != name], group.cols)
         heard += any(not torch.equal(a, b) for a, b in zip(alone, silent, strict=True))
         if heard > 1:
             return True

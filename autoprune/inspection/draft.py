@@ -87,9 +87,9 @@ def _by_reason(model: nn.Module, left: Sequence[Left], stored: set[str]) -> list
     """The same with the layers of one reason together, in the model's order; `stored`: those in a unit."""
     order = {path: k for k, (path, _) in enumerate(model.named_modules(remove_duplicate=False))}
     paths: dict[tuple[bool, str], list[str]] = {}
-    for one in left:
-        some = [path for path in one.paths if path in stored or not one.stored]
-        paths.setdefault((one.stored, one.why), []).extend(some)
+    for group in left:
+        some = [path for path in group.paths if path in stored or not group.stored]
+        paths.setdefault((group.stored, group.why), []).extend(some)
     return [
         Left(tuple(sorted(some, key=lambda path: order.get(path, 0))), why, stored)
         for (stored, why), some in sorted(paths.items(), key=lambda pair: not pair[0][0])
@@ -125,7 +125,7 @@ def _pruned(
                 del order[group]
         if not faults:
             break
-    for group in [one for one in order if one not in chosen]:
+    for group in [rule for rule in order if rule not in chosen]:
         stream = "it is part of a residual stream; " if order[group] else ""
         left.append(Left(group.rows, f"{stream}{TAKEN}", stored=True))
     return dict(open_[group] for group in chosen)
@@ -144,7 +144,7 @@ def _ordered(model: nn.Module, call: Call, rules: dict[Group, Rule]) -> dict[Gro
         features = _width(model, group) * len(group.members)
         return features * (1 + math.log2(like[rules[group].likeness]))
 
-    ranked = sorted(rules, key=lambda one: (streams[one], -worth(one)))
+    ranked = sorted(rules, key=lambda rule: (streams[rule], -worth(rule)))
     return {group: streams[group] for group in ranked}
 
 
@@ -194,7 +194,7 @@ def _rule_of(model: nn.Module, group: Group) -> Rule:
     if not is_whole:
         return Rule(at, rows, cols, "head")
     # Neurons are kept in whole groups of columns, so a narrow layer has narrow groups.
-    size = next((one for one in SIZES if one * 8 <= group.pieces), SIZES[-1])
+    size = next((size for size in SIZES if size * 8 <= group.pieces), SIZES[-1])
     return Rule(at, rows, cols, "neuron", group_size=size)
 
 

@@ -69,8 +69,8 @@ def draft_record(
             for name, rule in made.rules.items()
         },
         "left_alone": [
-            {"paths": list(one.paths), "why": one.why, "stored_in_fewer_bits": one.stored}
-            for one in made.left
+            {"paths": list(group.paths), "why": group.why, "stored_in_fewer_bits": group.stored}
+            for group in made.left
         ],
     }
 
@@ -80,7 +80,8 @@ def draft_lines(record: Mapping[str, Any]) -> list[str]:
     counts = [f"{name} x{len(rule['units'])}" for name, rule in record["rules"].items() if "prune" in rule]
     units = sum(len(rule["units"]) for rule in record["rules"].values())
     left = [
-        Left(tuple(one["paths"]), one["why"], one["stored_in_fewer_bits"]) for one in record["left_alone"]
+        Left(tuple(group["paths"]), group["why"], group["stored_in_fewer_bits"])
+        for group in record["left_alone"]
     ]
     return [
         f"Wrote     {record['file']}: {len(record['rules'])} rules for {units} units of {record['model']}",
@@ -130,7 +131,7 @@ def _loaded(source: str, image_size: int | None) -> tuple[nn.Module, Call]:
         model, described = found.model, found.architecture
         inputs = _example(described, model, found.tokenizer)
         _try(model, inputs, described, source)
-    return model, lambda one: outputs_of(one, inputs, described.kind)
+    return model, lambda changed: outputs_of(changed, inputs, described.kind)
 
 
 def _try(model: nn.Module, inputs: Mapping[str, Tensor], described: Architecture, source: str) -> None:
@@ -143,7 +144,7 @@ def _try(model: nn.Module, inputs: Mapping[str, Tensor], described: Architecture
         with torch.no_grad():
             outputs_of(model, inputs, described.kind)
     except Exception as error:  # a model of the user's own may raise anything
-        shapes = ", ".join(f"{name} {list(one.shape)}" for name, one in inputs.items())
+        shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in inputs.items())
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         hint = "; give --image-size" if described.builder else ""
         raise AutopruneError(f"model {source!r} does not run on {shapes}: {reason}{hint}") from error

@@ -173,7 +173,7 @@ def _patterns(places: Sequence[str], paths: Sequence[str]) -> list[tuple[str, li
     out: list[tuple[str, list[str]]] = []
     left = list(places)
     most = max(len(_numbers(place)) for place in places)
-    for stars in sorted(itertools.product((True, False), repeat=most), key=lambda one: -sum(one)):
+    for stars in sorted(itertools.product((True, False), repeat=most), key=lambda stars: -sum(stars)):
         groups: dict[str, list[str]] = {}
         for place in left:
             groups.setdefault(_starred(place, stars), []).append(place)
@@ -206,7 +206,7 @@ def rule_name(rule: Rule, known: Iterable[str]) -> str:
     parts = [part for part in rule.at.split(".") if part != "*" and not part.isdigit()]
     shortest = 2 if len(parts) > 1 and parts[-1] in VAGUE else 1
     names = ["_".join(parts[-n:]) for n in range(shortest, min(shortest + 2, len(parts)) + 1)]
-    names = [re.sub(r"\W", "_", one) for one in ([NAMES[rule.by]] if rule.by else names)] or ["layer"]
+    names = [re.sub(r"\W", "_", name) for name in ([NAMES[rule.by]] if rule.by else names)] or ["layer"]
     base, k = names[0], 1
     for name in names:
         if name not in known:
@@ -248,11 +248,11 @@ def left_lines(left: Sequence[Left]) -> list[str]:
     """What was left alone, for people: a line a reason, and below it the layers."""
     lines = []
     for stored, head in ((True, KEPT), (False, "Left as they came:")):
-        some = [one for one in left if one.stored == stored]
+        some = [group for group in left if group.stored == stored]
         lines += [head] if some else []
-        for one in some:
-            lines.append(f"  {one.why}:")
-            lines += [f"    {text}" for text in _counted(one.paths)]
+        for group in some:
+            lines.append(f"  {group.why}:")
+            lines += [f"    {text}" for text in _counted(group.paths)]
     return lines
 
 

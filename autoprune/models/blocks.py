@@ -44,7 +44,7 @@ def shares(model: nn.Module, units: Sequence[Unit], count: int) -> list[tuple[Un
         middle = before + size / 2
         dealt[min(count - 1, int(count * middle / total))] += block
         before += size
-    return [tuple(one) for one in dealt if one]
+    return [tuple(block) for block in dealt if block]
 
 
 def _work(unit: Unit) -> int:

@@ -113,8 +113,8 @@ def _pairs(model: nn.Module, run: Callable[[nn.Module], object]) -> list[tuple[s
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             if isinstance(module, nn.Conv2d):
                 made[id(output)] = _Made(path, output, output._version)
-            elif (one := made.get(id(args[0]))) is not None and one.output._version == one.version:
-                found.append((one.path, path))
+            elif (source := made.get(id(args[0]))) is not None and source.output._version == source.version:
+                found.append((source.path, path))
 
         return hook
 
@@ -125,8 +125,8 @@ def _pairs(model: nn.Module, run: Callable[[nn.Module], object]) -> list[tuple[s
         with torch.no_grad():
             run(model)
     finally:
-        for one in handles:
-            one.remove()
+        for handle in handles:
+            handle.remove()
     return list(dict.fromkeys(found))
 
 

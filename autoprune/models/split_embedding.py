@@ -111,7 +111,7 @@ def parted(model: nn.Module) -> dict[str, Parted]:
 
 def parts_of(model: nn.Module) -> dict[str, int]:
     """How many common tokens each embedding in two parts has, by path."""
-    return {path: one.common.num_embeddings for path, one in parted(model).items()}
+    return {path: embedding.common.num_embeddings for path, embedding in parted(model).items()}
 
 
 def part_anyhow_(model: nn.Module, parts: Mapping[str, int]) -> None:

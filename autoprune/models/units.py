@@ -103,8 +103,8 @@ def _units(
     if not isinstance(modules.get(place), Parted):
         return [_unit(model, modules, place, kind, rule, prefix)]
     common, rare = (
-        _unit(model, modules, _join(place, part), kind, one, prefix)
-        for part, one in ((COMMON, rule.model_copy(update={"prune": None})), (RARE, rule))
+        _unit(model, modules, _join(place, part), kind, part_rule, prefix)
+        for part, part_rule in ((COMMON, rule.model_copy(update={"prune": None})), (RARE, rule))
     )
     return [common, replace(rare, ranked=common.rows[0].rows + rare.rows[0].rows)]
 
@@ -156,20 +156,20 @@ def _unlike(unit: Unit) -> tuple[float, ...]:
 
 def _pieces(model: nn.Module, rows: Sequence[Weight], cols: Sequence[Weight], by: str) -> int:
     """How many heads (or groups that share a key and value head), neurons or channels there are."""
-    fewest = min(rows, key=lambda one: one.rows)
+    fewest = min(rows, key=lambda layer: layer.rows)
     block = _head_size(model) if by == "head" else 1
     if fewest.rows % block:
         raise AutopruneError(f"{fewest.path}: {fewest.rows} rows are not whole heads of {block}")
     pieces = fewest.rows // block
-    for one in rows:
-        if one.rows % pieces or (by != "head" and one.rows != pieces):
-            raise AutopruneError(f"{one.path} gives {one.rows} features, but {fewest.path} {fewest.rows}")
-    most = max(one.rows for one in rows)
-    for one in cols:
-        taken = one.columns // max(one.kernel, 1)
+    for layer in rows:
+        if layer.rows % pieces or (by != "head" and layer.rows != pieces):
+            raise AutopruneError(f"{layer.path} gives {layer.rows} features, but {fewest.path} {fewest.rows}")
+    most = max(layer.rows for layer in rows)
+    for layer in cols:
+        taken = layer.columns // max(layer.kernel, 1)
         # A layer after the picture is laid out in a row takes several columns of each channel.
-        if one.depthwise or (taken != most if by != "channel" else taken % pieces):
-            raise AutopruneError(f"{one.path} takes {taken} features, but {rows[0].path} gives {most}")
+        if layer.depthwise or (taken != most if by != "channel" else taken % pieces):
+            raise AutopruneError(f"{layer.path} takes {taken} features, but {rows[0].path} gives {most}")
     return pieces
 
 

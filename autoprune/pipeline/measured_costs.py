@@ -162,4 +162,4 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Latenc
 
 
 def _read_ratios(path: Path) -> list[float]:
-    return [float(one) for one in read_json(path)[_RATIOS]]
+    return [float(ratio) for ratio in read_json(path)[_RATIOS]]

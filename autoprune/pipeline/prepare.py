@@ -93,7 +93,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     setting = Setting(
         architecture=architecture,
         state={name: tensor.numpy() for name, tensor in state_of(model).items()},
-        statistics={where: one.arrays() for where, one in statistics.items()},
+        statistics={where: layer.arrays() for where, layer in statistics.items()},
         units=inputs.units,
         task=task,
         train_answers=answers["train"],
@@ -182,7 +182,7 @@ def _statistics(
     def arrays() -> dict[str, NDArray[np.float32]]:
         with progress.bar(f"Calibrating on {rows} rows", 1):
             made = calibrate(model, paths, task, task.train, rows=rows, seed=config.search.seed, tied=tied)
-        return {f"{where}:{k}": x for where, one in made.items() for k, x in one.arrays().items()}
+        return {f"{where}:{k}": x for where, layer in made.items() for k, x in layer.arrays().items()}
 
     return _STATISTICS.get([key, paths, tied, *told], make=arrays, save=save_file, load=_read_statistics)
 
@@ -253,14 +253,14 @@ def _answers(model: nn.Module, task: Task, key: str, progress: Progress) -> dict
     return _ANSWERS.get([key], make=arrays, save=save_file, load=read)
 
 
-def _arrays(part: str, one: Answers) -> dict[str, NDArray[Any]]:
-    spread = np.array(one.spread)
+def _arrays(part: str, answers: Answers) -> dict[str, NDArray[Any]]:
+    spread = np.array(answers.spread)
     arrays: dict[str, NDArray[Any]] = {
-        f"{part}.values": one.values,
-        f"{part}.starts": one.starts,
+        f"{part}.values": answers.values,
+        f"{part}.starts": answers.starts,
         f"{part}.spread": spread,
     }
-    return arrays if one.watched is None else arrays | {f"{part}.watched": one.watched}
+    return arrays if answers.watched is None else arrays | {f"{part}.watched": answers.watched}
 
 
 def _from_arrays(part: str, arrays: dict[str, NDArray[Any]]) -> Answers:

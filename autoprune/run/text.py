@@ -94,13 +94,13 @@ def time_text(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
-def trial_line(one: Trial, *, metric: Metric = ACCURACY) -> str:
+def trial_line(trial: Trial, *, metric: Metric = ACCURACY) -> str:
     """What one trial came to."""
-    m = one.measurement
+    m = trial.measurement
     if m is None:
-        return f"#{one.number} failed: {one.failure}"
+        return f"#{trial.number} failed: {trial.failure}"
     return (
-        f"#{one.number:<4d}{m.size_bytes / 1e6:6.2f} MB {m.latency_ms:7.2f} ms  "
+        f"#{trial.number:<4d}{m.size_bytes / 1e6:6.2f} MB {m.latency_ms:7.2f} ms  "
         f"{metric.told(m.accuracy, 2):>7}  "
-        f"{RUNGS[one.rung]:9} {one.seconds:5.1f} s"
+        f"{RUNGS[trial.rung]:9} {trial.seconds:5.1f} s"
     )

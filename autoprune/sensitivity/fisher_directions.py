@@ -60,7 +60,7 @@ class DirectionRows:
         """Vectors to multiply a batch's outputs with, zero where nothing is answered, so that the mean square
         of a row's sum is twice its divergence, counted for each place."""
         places = self.task.answered(self.data, self.chosen[at])
-        draws = [np.random.default_rng((self.seed, int(one))) for one in at]
+        draws = [np.random.default_rng((self.seed, int(row))) for row in at]
         if places is None:
             yield from self._drawn(output.detach(), draws, DIRECTIONS)
             return
@@ -112,8 +112,8 @@ def of_numbers(
         yield from (math.sqrt(k / spread) * torch.eye(k)).expand(len(answers), k, k).unbind(1)
         return
     packed = signs(draws, count, k)
-    for one in range(count):
-        yield unpacked_signs(packed[:, one], k) / math.sqrt(spread)
+    for draw in range(count):
+        yield unpacked_signs(packed[:, draw], k) / math.sqrt(spread)
 
 
 def signs(draws: Sequence[np.random.Generator], count: int, size: int) -> NDArray[np.uint8]:

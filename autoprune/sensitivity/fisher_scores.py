@@ -153,8 +153,8 @@ class _Survey:
             try:
                 found = self.whole(first, list(catchers.values()))
             finally:
-                for one in catchers.values():
-                    one.remove()
+                for catcher in catchers.values():
+                    catcher.remove()
             for path, inside in blocks.items():
                 if is_alike(catchers[path], store):
                     for group in _groups(inside):
@@ -204,8 +204,8 @@ class _Survey:
         with torch.enable_grad():
             output = outputs_of(self.teacher, inputs, self.rows.task.kind)
         edges = [use.edge for recorder in recorders.values() for use in recorder.uses]
-        edges += [edge for one in catchers for call in one.calls[-1] for edge in call.edges]
-        vectors = ([one] for one in self.rows.directions(output, at))
+        edges += [edge for catcher in catchers for call in catcher.calls[-1] for edge in call.edges]
+        vectors = ([direction] for direction in self.rows.directions(output, at))
         gradients, self.directions = gradients_at([output], vectors, edges)
         rest = iter(gradients)
         by_path = {path: [next(rest) for _ in recorder.uses] for path, recorder in recorders.items()}
@@ -223,8 +223,8 @@ class _Survey:
             for calls in catcher.calls:
                 batch: dict[str, Scores] = dict.fromkeys(changes)
                 for call in calls:
-                    one = self._call(call, changes, recorders, catcher.module, store)
-                    batch = {unit: added(batch[unit], one[unit]) for unit in changes}
+                    scores = self._call(call, changes, recorders, catcher.module, store)
+                    batch = {unit: added(batch[unit], scores[unit]) for unit in changes}
                 batches.append(batch)
         return self._joined(batches, units)
 
@@ -258,7 +258,7 @@ class _Survey:
             parts = []
             for at, batch in zip(self.rows.parts(), batches, strict=True):
                 nothing = torch.zeros(len(unit.levels()), self.directions, len(at))
-                one = batch[unit.name]
-                parts.append((nothing if one is None else one).transpose(1, 2))
+                scores = batch[unit.name]
+                parts.append((nothing if scores is None else scores).transpose(1, 2))
             found[unit.name] = torch.cat(parts, 1)[:, back].flatten(1)
         return found

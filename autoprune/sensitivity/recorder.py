@@ -92,9 +92,9 @@ Scores = Float[Tensor, "l a b"] | None
 """Of each level, direction and row; None stands for zeros."""
 
 
-def added(one: Scores, other: Scores) -> Scores:
+def added(first: Scores, other: Scores) -> Scores:
     """The sum."""
-    return other if one is None else one if other is None else one + other
+    return other if first is None else first if other is None else first + other
 
 
 def _looked_up(
@@ -110,8 +110,8 @@ def _multiplied(
 ) -> Float[Tensor, "l a b"]:
     """A row's uses of a matrix are summed once for all levels, to its moments [a b p]."""
     rows = inputs_of(module, x, gradient[0])
-    moments = torch.stack([moment_of(module, one, rows) for one in gradient])
-    sums = torch.stack([layer_outputs(module, one).sum(1) for one in gradient])
+    moments = torch.stack([moment_of(module, vector, rows) for vector in gradient])
+    sums = torch.stack([layer_outputs(module, vector).sum(1) for vector in gradient])
     flat = change.weight.flatten(1)
     scores = flat @ moments.flatten(0, 1).T + change.bias @ sums.flatten(0, 1).T
     scores = scores.reshape(-1, *moments.shape[:2])
@@ -119,7 +119,7 @@ def _multiplied(
     for k, (grid, weight) in change.rounded.items():
         if grid not in by_grid:
             left = grid.round(rows) - rows
-            by_grid[grid] = torch.stack([moment_of(module, one, left) for one in gradient])
+            by_grid[grid] = torch.stack([moment_of(module, vector, left) for vector in gradient])
         scores[k] += by_grid[grid] @ weight.flatten()
     return scores
 
@@ -152,7 +152,9 @@ def gradients_at(
         torch.autograd.grad(outputs, wanted, vector, retain_graph=True, allow_unused=True) if wanted else ()
         for vector in vectors
     ]
-    stacked = iter([None if one[0] is None else torch.stack(one) for one in zip(*found, strict=True)])
+    stacked = iter(
+        [None if gradients[0] is None else torch.stack(gradients) for gradients in zip(*found, strict=True)]
+    )
     return [None if edge is None else next(stacked) for edge in edges], len(found)
 
 

@@ -77,7 +77,7 @@ def weight_changes(unit: Unit, teacher: nn.Module, library: Library) -> Changes:
     for weight in unit.weights:
         old = matrix_of(teacher.get_submodule(weight.path))
         if is_looked_up(weight):
-            made[weight.path] = Lookup(old, [one[weight.path] for one in every], weight.tied)
+            made[weight.path] = Lookup(old, [weights[weight.path] for weights in every], weight.tied)
             continue
         shape = (len(levels), weight.rows, weight.columns)
         change = Change(torch.empty(*shape), torch.empty(*shape[:2]), {})

@@ -97,7 +97,7 @@ def divergence(values: NDArray[np.float32], teacher: Answers | NDArray[np.float3
     if teacher.spread > 0:
         gap = np.square(values - teacher.values, dtype=np.float64).sum(1)
         return float(gap.mean() / (2 * teacher.spread))
-    p, q = (_all(one, teacher.watched) for one in (teacher.values, values))
+    p, q = (_all(answer, teacher.watched) for answer in (teacher.values, values))
     return float(np.mean(np.sum(np.exp(p) * (p - q), axis=-1)))
 
 

@@ -58,9 +58,9 @@ def _checked(reference: str) -> Mapping[str, Any]:
 def _arrays(split: Any, where: str) -> Arrays:
     if not isinstance(split, Mapping) or not {"inputs", "labels"} <= split.keys():
         raise AutopruneError(f"task {where}: a mapping with inputs and labels is needed")
-    inputs = {str(name): _plain(one) for name, one in dict(split["inputs"]).items()}
+    inputs = {str(name): _plain(column) for name, column in dict(split["inputs"]).items()}
     labels = np.asarray(split["labels"])
-    sizes = {name: len(one) for name, one in inputs.items()} | {"labels": len(labels)}
+    sizes = {name: len(column) for name, column in inputs.items()} | {"labels": len(labels)}
     if len(set(sizes.values())) != 1 or len(labels) == 0 or not inputs:
         raise AutopruneError(f"task {where}: inputs and labels must have as many rows, and some; has {sizes}")
     return Arrays(inputs, labels)

@@ -61,10 +61,10 @@ def _labels(labels: Sequence[Any], kind: TaskKind) -> NDArray[Any]:
 
 
 def _joined(ids: Sequence[Any], types: Sequence[Any], labels: NDArray[Any]) -> Encoded:
-    starts = np.concatenate([[0], np.cumsum([len(one) for one in ids])]).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
     return Encoded(
-        np.concatenate([np.asarray(one, np.int32) for one in ids]),
-        np.concatenate([np.asarray(one, np.uint8) for one in types]),
+        np.concatenate([np.asarray(row, np.int32) for row in ids]),
+        np.concatenate([np.asarray(row, np.uint8) for row in types]),
         starts,
         labels,
     )
@@ -83,7 +83,7 @@ def _windows(rows: Rows, tokenizer: Any, size: int) -> Encoded:
 
 def _by_word(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
     """Words cut into tokens; the first token of each has its class, the others none."""
-    words = [list(one) for one in rows.texts[0]]
+    words = [list(row) for row in rows.texts[0]]
     out = tokenizer(
         words, is_split_into_words=True, truncation=True, max_length=max_length, return_token_type_ids=True
     )

@@ -91,12 +91,12 @@ class Arrays:
 
     def pick(self, rows: NDArray[np.int64]) -> Arrays:
         """Some rows, in the order given."""
-        return Arrays({name: one[rows] for name, one in self.inputs.items()}, self.labels[rows])
+        return Arrays({name: values[rows] for name, values in self.inputs.items()}, self.labels[rows])
 
 
 def layout(batch: Batch) -> list[object]:
     """Names, types and shapes of a batch's inputs, but for its number of rows: what a graph is traced for."""
-    return [[name, str(one.dtype), list(one.shape[1:])] for name, one in batch.items()]
+    return [[name, str(values.dtype), list(values.shape[1:])] for name, values in batch.items()]
 
 
 Data = Encoded | Arrays

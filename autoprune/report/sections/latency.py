@@ -17,7 +17,7 @@ def prediction(front: Front) -> str:
     """How milliseconds were predicted, and by how much that was off; empty where they were not."""
     if all(trial.predicted_latency_ms is None for trial in front.searched):
         return ""
-    return " ".join(one for one in (METHOD, _on_left_out(front), _on_trials(front)) if one)
+    return " ".join(sentence for sentence in (METHOD, _on_left_out(front), _on_trials(front)) if sentence)
 
 
 def _on_left_out(front: Front) -> str:

@@ -164,7 +164,7 @@ def _opened(path: Path, options: Any) -> Runner:
         except errors as error:
             shapes = ", ".join(f"{name} {list(given[name].shape)}" for name in names)
             raise AutopruneError(f"{path} cannot be run on {shapes}: {error}") from error
-        return [np.array(one, dtype=np.float32) for one in found]
+        return [np.array(output, dtype=np.float32) for output in found]
 
     heads = [tuple(node.shape[1::2]) for node in session.get_inputs() if node.name.startswith("past.")]
     if heads:

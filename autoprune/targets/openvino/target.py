@@ -146,9 +146,9 @@ def _runner(compiled: Any, path: Path, *, is_decoding: bool) -> Runner:
             request.infer(inputs, share_inputs=True)
         except RuntimeError as error:
             takes = ", ".join(f"{p.get_any_name()} {p.get_partial_shape()}" for p in compiled.inputs)
-            given = ", ".join(f"{name} {list(one.shape)}" for name, one in inputs.items())
+            given = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in inputs.items())
             raise AutopruneError(f"{path} takes {takes}; given were {given}: {error}") from error
-        return [one.data for one in request.output_tensors]
+        return [output.data for output in request.output_tensors]
 
     def run(batch: Batch) -> NDArray[np.float32]:
         if lacking := [name for name in names if name not in batch]:
@@ -161,7 +161,7 @@ def _runner(compiled: Any, path: Path, *, is_decoding: bool) -> Runner:
     from autoprune.targets.decoding import Decoder
 
     ports = [port.get_partial_shape() for port in compiled.inputs[1:]]
-    shapes = [(one[1].get_length(), one[3].get_length()) for one in ports]
+    shapes = [(shape[1].get_length(), shape[3].get_length()) for shape in ports]
     return Decoder(lambda ids, past: infer(dict(zip(names, [ids, *past], strict=True))), shapes)
 
 

@@ -81,7 +81,7 @@ def find_columns(table: Table, name: str, wanted: WantedColumns, reads: Reading)
     if missing:
         raise AutopruneError(f"column {listed(missing)} does not exist: {has}. Name one of these.")
     free = {column.lower(): column for column in reversed(table.names) if column not in named}
-    options = [*reads.pairs, *((one,) for one in reads.inputs)]
+    options = [*reads.pairs, *((name,) for name in reads.inputs)]
     label = wanted.label or next((free[n] for n in reads.labels if n in free), "")
     inputs = inputs or next((tuple(free[n] for n in o) for o in options if free.keys() >= {*o}), ())
     if not inputs or (reads.labels and not label):

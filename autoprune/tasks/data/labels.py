@@ -108,7 +108,9 @@ def _whole_or_text(values: Sequence[Any], where: str, kind: TaskKind) -> list[An
         return texts
     fraction = next((text for text in texts if float(text) % 1), None)
     if fraction:
-        scores = [one.name for one in KINDS if one.predicts_number and one.reading.what == kind.reading.what]
+        scores = [
+            other.name for other in KINDS if other.predicts_number and other.reading.what == kind.reading.what
+        ]
         score = f"use --task {scores[0]} for it" if scores else "round it to classes"
         raise AutopruneError(
             f"{where} holds fractions such as {fraction}; allowed are whole numbers or names of "
