@@ -50,12 +50,12 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
         lines.append(f"  #{now.best.number} is {same[0].name}{longer}, {beats}")
     tried = [trial for trial in now.trials if not trial.is_baseline]
     done = sum(trial.rung == 0 for trial in tried)
-    at = now.reference
+    reference = now.reference
     lines.append(
         f"Front     {len(now.front)} points of {done} candidates, {len(tried) - done} of them trained, and "
         f"{len(now.trials) - len(tried)} baselines; "
-        f"hypervolume {now.hypervolume:.3f} (reference {at.size_bytes / 1e6:.1f} MB, "
-        f"{at.latency_ms:.1f} ms, {metric.told(at.accuracy)})"
+        f"hypervolume {now.hypervolume:.3f} (reference {reference.size_bytes / 1e6:.1f} MB, "
+        f"{reference.latency_ms:.1f} ms, {metric.told(reference.accuracy)})"
     )
     lines.append(f"Report    {summary.run / 'report.html'}")
     if now.best is not None:

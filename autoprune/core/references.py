@@ -27,7 +27,7 @@ def named(reference: str, *, what: str) -> Callable[..., Any]:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(importlib.import_module(module), name)
+        value = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise AutopruneError(
             f"{what} {reference!r} cannot be imported: {error}. It is looked for in this folder and among "
@@ -37,9 +37,9 @@ def named(reference: str, *, what: str) -> Callable[..., Any]:
         raise AutopruneError(
             f"{what} {reference!r} cannot be imported: its module raised {told(error)}. Mend it."
         ) from error
-    if not callable(found):
-        raise AutopruneError(f"{what} {reference!r} is a {type(found).__name__}; a function is needed")
-    return found  # type: ignore[no-any-return]
+    if not callable(value):
+        raise AutopruneError(f"{what} {reference!r} is a {type(value).__name__}; a function is needed")
+    return value  # type: ignore[no-any-return]
 
 
 def import_from(folder: str) -> None:

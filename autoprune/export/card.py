@@ -39,8 +39,8 @@ def base_of(model: str | None, revision: str | None) -> BaseRecord:
     from huggingface_hub import try_to_load_from_cache
 
     card = try_to_load_from_cache(model, "README.md", revision=revision)
-    found = _license(Path(card)) if isinstance(card, str) else None
-    return BaseRecord(name=model, hub_id=model, revision=revision, license=found)
+    license = _license(Path(card)) if isinstance(card, str) else None
+    return BaseRecord(name=model, hub_id=model, revision=revision, license=license)
 
 
 def model_card(about: ExportRecord, name: str) -> str:

@@ -120,9 +120,9 @@ def trace(model: nn.Module, call: Call) -> Trace:
     feeders = {}
     for path, tensors in {**readers, ANSWER: [answers]}.items():
         weights = [torch.randn(tensor.shape, generator=generator) for tensor in tensors]
-        found = gradients(tensors, weights, sources)
+        by_source = gradients(tensors, weights, sources)
         feeders[path] = tuple(
-            name for name, gradient in found.items() if any(bool(g.any()) for g in gradient)
+            name for name, gradient in by_source.items() if any(bool(g.any()) for g in gradient)
         )
     return Trace(layers, feeders)
 
@@ -163,11 +163,11 @@ def gradients(
     if not pairs or not ends:
         return {}
     outputs, weighted = zip(*pairs, strict=True)
-    found = torch.autograd.grad(
+    by_tensor = torch.autograd.grad(
         outputs, [tensor for _, tensor in ends], weighted, retain_graph=True, allow_unused=True
     )
     out: dict[str, list[Tensor]] = {}
-    for (name, _), gradient in zip(ends, found, strict=True):
+    for (name, _), gradient in zip(ends, by_tensor, strict=True):
         if gradient is not None:
             out.setdefault(name, []).append(gradient)
     return out
@@ -178,39 +178,39 @@ def gradients(
 
 def find_groups(model: nn.Module, call: Call) -> list[Group]:
     """All layers that the example came by, with those whose outputs have readers in common, in order."""
-    found = trace(model, call)
-    leader = {name: name for name in found.layers}
+    traced = trace(model, call)
+    leader = {name: name for name in traced.layers}
 
     def first(name: str) -> str:
         while leader[name] != name:
             name = leader[name]
         return name
 
-    for names in found.feeders.values():
+    for names in traced.feeders.values():
         for name in names:
             leader[first(name)] = first(names[0])
     members: dict[str, list[str]] = {}
-    for name in found.layers:
+    for name in traced.layers:
         members.setdefault(first(name), []).append(name)
-    return [_group(found, tuple(rows)) for rows in members.values()]
+    return [_group(traced, tuple(rows)) for rows in members.values()]
 
 
-def _group(found: Trace, rows: tuple[str, ...]) -> Group:
+def _group(traced: Trace, rows: tuple[str, ...]) -> Group:
     """What can go alone of layers that share readers."""
-    readers = [path for path, names in found.feeders.items() if set(names) & set(rows)]
+    readers = [path for path, names in traced.feeders.items() if set(names) & set(rows)]
     cols = tuple(path for path in readers if path != ANSWER)
-    features = [found.layers[path].rows for path in rows] + [found.layers[path].columns for path in cols]
+    features = [traced.layers[path].rows for path in rows] + [traced.layers[path].columns for path in cols]
     most = math.gcd(*features) if cols and ANSWER not in readers else 1
     divisors = [n for n in range(most, 0, -1) if most % n == 0]
-    pieces = next(n for n in divisors if _is_apart(found, rows, cols, n))
+    pieces = next(n for n in divisors if _is_apart(traced, rows, cols, n))
     return Group(rows, cols, pieces, ANSWER in readers)
 
 
-def _is_apart(found: Trace, rows: Sequence[str], cols: Sequence[str], pieces: int) -> bool:
+def _is_apart(traced: Trace, rows: Sequence[str], cols: Sequence[str], pieces: int) -> bool:
     """Whether piece k of what is read depends on piece k of what is given alone, for every k."""
     generator = torch.Generator().manual_seed(0)
-    sources = {name: found.layers[name].outputs for name in rows}
-    readers = [found.layers[path] for path in cols]
+    sources = {name: traced.layers[name].outputs for name in rows}
+    readers = [traced.layers[path] for path in cols]
     for bit, value in itertools.product(range((pieces - 1).bit_length()), (False, True)):
         tensors, weights = [], []
         for reader in readers:
@@ -219,7 +219,7 @@ def _is_apart(found: Trace, rows: Sequence[str], cols: Sequence[str], pieces: in
                 tensors.append(tensor)
                 weights.append(torch.randn(tensor.shape, generator=generator) * chosen)
         for name, found_at in gradients(tensors, weights, sources).items():
-            source = found.layers[name]
+            source = traced.layers[name]
             other = _along(_has_bit(source.rows, pieces, bit) != value, source.dimension)
             if any(bool((bits * other).any()) for bits in found_at):
                 return False

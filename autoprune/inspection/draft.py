@@ -63,8 +63,8 @@ def draft(model: nn.Module, call: Call) -> Draft:
         try:
             units = list(find_units(model, file_of({name: rule}), source="draft"))
         except AutopruneError as error:
-            at = matched(rule.at, (path for path, _ in model.named_modules()))
-            out.left.append(Left(tuple(at), _reason(error)))
+            paths = matched(rule.at, (path for path, _ in model.named_modules()))
+            out.left.append(Left(tuple(paths), _reason(error)))
             continue
         out.rules[name], out.units[name] = rule, units
     if not out.rules:
@@ -185,17 +185,17 @@ def _obstacle(model: nn.Module, group: Group, shared: set[str]) -> str | None:
 def _rule_of(model: nn.Module, group: Group) -> Rule:
     """The rule of one place that describes a group."""
     layers: list[Any] = [model.get_submodule(path) for path in group.members]
-    at = common(group.members)
-    start = len(at) + 1 if at else 0
+    stem = common(group.members)
+    start = len(stem) + 1 if stem else 0
     rows, cols = (tuple(path[start:] for path in paths) for paths in (group.rows, group.cols))
     if any(isinstance(layer, nn.Conv2d) for layer in layers):
-        return Rule(at, rows, cols, "channel")
+        return Rule(stem, rows, cols, "channel")
     is_whole = all(len(model.get_submodule(path).weight) == group.pieces for path in group.rows)  # type: ignore[arg-type]
     if not is_whole:
-        return Rule(at, rows, cols, "head")
+        return Rule(stem, rows, cols, "head")
     # Neurons are kept in whole groups of columns, so a narrow layer has narrow groups.
     size = next((size for size in SIZES if size * 8 <= group.pieces), SIZES[-1])
-    return Rule(at, rows, cols, "neuron", group_size=size)
+    return Rule(stem, rows, cols, "neuron", group_size=size)
 
 
 def _unit_of(model: nn.Module, rule: Rule, group: Group, name: str) -> Unit:

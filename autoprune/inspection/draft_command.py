@@ -52,9 +52,9 @@ def draft_record(
         raise AutopruneError(f"folder {path.absolute().parent} does not exist; make it, or give another path")
     is_demo = what == "demo" and not Path(what).exists()
     model, call = _loaded(str(demo.demo_model()) if is_demo else what, image_size)
-    made = draft(model, call)
-    text = text_of(made, model=what, kind=type(model).__name__, file=str(path))
-    _check(model, made, text)
+    drafted = draft(model, call)
+    text = text_of(drafted, model=what, kind=type(model).__name__, file=str(path))
+    _check(model, drafted, text)
     try:
         with path.open("x", encoding="utf-8") as out:
             out.write(text)
@@ -65,12 +65,12 @@ def draft_record(
         "model": what,
         "file": str(path),
         "rules": {
-            name: {**rule.described, "units": [unit.name for unit in made.units[name]]}
-            for name, rule in made.rules.items()
+            name: {**rule.described, "units": [unit.name for unit in drafted.units[name]]}
+            for name, rule in drafted.rules.items()
         },
         "left_alone": [
             {"paths": list(group.paths), "why": group.why, "stored_in_fewer_bits": group.stored}
-            for group in made.left
+            for group in drafted.left
         ],
     }
 
@@ -90,7 +90,7 @@ def draft_lines(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _check(model: nn.Module, made: Draft, text: str) -> None:
+def _check(model: nn.Module, drafted: Draft, text: str) -> None:
     """Read the text back as a search would, and match it against the model.
 
     Raises:
@@ -100,7 +100,7 @@ def _check(model: nn.Module, made: Draft, text: str) -> None:
         path = Path(name) / "space.yaml"
         path.write_text(text, encoding="utf-8")
         units = find_units(model, read_space(path), source="draft")
-    if set(units) != {unit for some in made.units.values() for unit in some}:
+    if set(units) != {unit for some in drafted.units.values() for unit in some}:
         raise AutopruneError(
             "the drafted space reads back as other units than were found; nothing was written"
         )
@@ -127,9 +127,9 @@ def _loaded(source: str, image_size: int | None) -> tuple[nn.Module, Call]:
             raise AutopruneError("--image-size is for a MODEL that a function builds; a folder has its own")
         kind = loading.kind_of(source)
         labels = int(transformers.AutoConfig.from_pretrained(source).num_labels)
-        found = loading.load_pretrained(source, labels=labels, kind=kind)
-        model, described = found.model, found.architecture
-        inputs = _example(described, model, found.tokenizer)
+        loaded = loading.load_pretrained(source, labels=labels, kind=kind)
+        model, described = loaded.model, loaded.architecture
+        inputs = _example(described, model, loaded.tokenizer)
         _try(model, inputs, described, source)
     return model, lambda changed: outputs_of(changed, inputs, described.kind)
 

@@ -146,16 +146,16 @@ def merged(model: nn.Module, places: Iterable[Rule]) -> list[Rule]:
     rules = []
     for rule, ats in alike.items():
         whole = [path for path in order if order.keys() >= set(_layers(path, rule))]
-        for pattern, covered in _patterns(sorted(ats, key=lambda at: order[at]), whole):
+        for pattern, covered in _patterns(sorted(ats, key=lambda place: order[place]), whole):
             is_partial = len(matched(pattern, order)) > len(covered)
-            first = min(order[_layers(at, rule)[0]] for at in covered)
+            first = min(order[_layers(place, rule)[0]] for place in covered)
             rules.append((first, replace(rule, at=pattern, optional=is_partial)))
     return [rule for _, rule in sorted(rules, key=lambda pair: pair[0])]
 
 
-def _layers(at: str, rule: Rule) -> list[str]:
+def _layers(place: str, rule: Rule) -> list[str]:
     """Paths of a rule's layers at one place, the first of its rows first."""
-    return [".".join(part for part in (at, name) if part) for name in (rule.rows or ("",)) + rule.cols]
+    return [".".join(part for part in (place, name) if part) for name in (rule.rows or ("",)) + rule.cols]
 
 
 def matched(pattern: str, paths: Iterable[str]) -> list[str]:

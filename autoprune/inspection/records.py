@@ -165,8 +165,8 @@ def _latency_of(path: Path) -> dict[str, Any] | None:
     """How far predicted milliseconds were off, as `front.json` has it; None where that is not known."""
     from autoprune.run.front_schema import checked_front
 
-    found = checked_front(read_record(path)).latency if path.is_file() else None
-    return None if found is None else found.model_dump(by_alias=True)
+    latency = checked_front(read_record(path)).latency if path.is_file() else None
+    return None if latency is None else latency.model_dump(by_alias=True)
 
 
 def _library_of(key: str | None) -> dict[str, Any] | None:
@@ -202,17 +202,17 @@ def model_record(source: str | None, *, space: str, target: str) -> dict[str, An
     from autoprune.targets import get_target
 
     runtime = get_target(target)
-    found = survey(source, space=space, target=target)
+    surveyed = survey(source, space=space, target=target)
     return {
         "what": "model",
         "model": "all-MiniLM-L6-v2 (built-in demo)" if source is None else source,
         "target": target,
-        "space": found.space_name,
-        "labels": found.labels,
-        "has_head": found.has_head,
-        **_units_record(found.sizes, found.space, found.kinds),
-        **speed_record(found.space, runtime.fast),
-        "left_alone": [{"path": path, "size_bytes": size} for path, size in found.left_alone.items()],
+        "space": surveyed.space_name,
+        "labels": surveyed.labels,
+        "has_head": surveyed.has_head,
+        **_units_record(surveyed.sizes, surveyed.space, surveyed.kinds),
+        **speed_record(surveyed.space, runtime.fast),
+        "left_alone": [{"path": path, "size_bytes": size} for path, size in surveyed.left_alone.items()],
     }
 
 

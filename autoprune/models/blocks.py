@@ -25,10 +25,10 @@ def block_of(model: nn.Module, unit: Unit) -> str:
 
 def by_block(model: nn.Module, units: Sequence[Unit]) -> dict[str, list[Unit]]:
     """Units of each block, in their order; those of none under the empty path."""
-    found: dict[str, list[Unit]] = {}
+    by_block: dict[str, list[Unit]] = {}
     for unit in units:
-        found.setdefault(block_of(model, unit), []).append(unit)
-    return found
+        by_block.setdefault(block_of(model, unit), []).append(unit)
+    return by_block
 
 
 def shares(model: nn.Module, units: Sequence[Unit], count: int) -> list[tuple[Unit, ...]]:

@@ -60,13 +60,13 @@ def _narrowest(pool: nn.AvgPool2d) -> int:
 
 def _linears(layer: Any, count: int) -> list[nn.Linear]:
     """A Conv1D [i o] as `count` Linear layers, each with its share of the outputs."""
-    made = []
+    linears = []
     for weight, bias in zip(layer.weight.T.chunk(count), layer.bias.chunk(count), strict=True):
         linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
         linear.weight = nn.Parameter(weight.detach().clone())
         linear.bias = nn.Parameter(bias.detach().clone())
-        made.append(linear)
-    return made
+        linears.append(linear)
+    return linears
 
 
 def settle_(model: nn.Module) -> None:
@@ -105,16 +105,18 @@ class _Made:
 
 def _pairs(model: nn.Module, run: Callable[[nn.Module], object]) -> list[tuple[str, str]]:
     """Paths of convolutions and of the norms that read their outputs as they came."""
-    made: dict[int, _Made] = {}
-    found: list[tuple[str, str]] = []
+    outputs: dict[int, _Made] = {}
+    pairs: list[tuple[str, str]] = []
     handles = []
 
     def note(path: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             if isinstance(module, nn.Conv2d):
-                made[id(output)] = _Made(path, output, output._version)
-            elif (source := made.get(id(args[0]))) is not None and source.output._version == source.version:
-                found.append((source.path, path))
+                outputs[id(output)] = _Made(path, output, output._version)
+            elif (
+                source := outputs.get(id(args[0]))
+            ) is not None and source.output._version == source.version:
+                pairs.append((source.path, path))
 
         return hook
 
@@ -127,7 +129,7 @@ def _pairs(model: nn.Module, run: Callable[[nn.Module], object]) -> list[tuple[s
     finally:
         for handle in handles:
             handle.remove()
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(pairs))
 
 
 def _fold_(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

@@ -85,8 +85,8 @@ class Pixels:
             side: height and width, whatever the folder's file says.
         """
         folder = Path(weights).parent if weights is not None else None
-        found = cls.read(folder) if folder is not None and (folder / FILE).is_file() else cls((224, 224))
-        return found if side is None else replace(found, size=(side, side))
+        processor = cls.read(folder) if folder is not None and (folder / FILE).is_file() else cls((224, 224))
+        return processor if side is None else replace(processor, size=(side, side))
 
     @classmethod
     def read(cls, folder: Path) -> Pixels:

@@ -73,13 +73,13 @@ class Architecture:
         try:
             config: Any = transformers.AutoConfig.for_model(**self.config)
             if self.kind.is_own:
-                made = getattr(transformers, config.architectures[0])._from_config(config)
+                built = getattr(transformers, config.architectures[0])._from_config(config)
             else:
-                made = auto_class(self.kind).from_config(config)
+                built = auto_class(self.kind).from_config(config)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise AutopruneError(f"its config makes no model for {self.kind}: {reason:.200}") from error
-        model: nn.Module = made
+        model: nn.Module = built
         return model
 
     # ---- on disk --------------------------------------------------------------------------------

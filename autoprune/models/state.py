@@ -12,11 +12,11 @@ from autoprune.models.split_embedding import part_as_
 def aliases(model: nn.Module) -> dict[str, str]:
     """Names of parameters that are another's tensor -> the name of that other, which comes first."""
     first: dict[int, str] = {}
-    found = {}
+    state = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if first.setdefault(id(parameter), name) != name:
-            found[name] = first[id(parameter)]
-    return found
+            state[name] = first[id(parameter)]
+    return state
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:

@@ -37,7 +37,7 @@ def find_units(model: nn.Module, file: SpaceFile, *, source: str) -> tuple[Unit,
     """
     modules = dict(model.named_modules())
     prefix = str(getattr(model, "base_model_prefix", ""))
-    found: list[Unit] = []
+    fitting: list[Unit] = []
     errors: list[str] = []
     taken: set[str] = set()
     for kind, rule in file.units.items():
@@ -54,13 +54,13 @@ def find_units(model: nn.Module, file: SpaceFile, *, source: str) -> tuple[Unit,
                 errors.append(f"units.{kind}: {error}")
                 break
             taken |= paths | {w.tied for unit in units for w in unit.weights}
-            found += units
+            fitting += units
     if errors:
         raise AutopruneError(
             f"space file {source} does not fit this model ({type(model).__name__}):\n  " + "\n  ".join(errors)
         )
     order = {path: k for k, path in enumerate(modules)}
-    return tuple(sorted(found, key=lambda unit: order[unit.rows[0].path]))
+    return tuple(sorted(fitting, key=lambda unit: order[unit.rows[0].path]))
 
 
 def to_part(model: nn.Module, file: SpaceFile) -> dict[str, float]:
@@ -78,11 +78,11 @@ def to_part(model: nn.Module, file: SpaceFile) -> dict[str, float]:
     }
 
 
-def _places(at: str, modules: Mapping[str, nn.Module], prefix: str) -> list[str]:
+def _places(selector: str, modules: Mapping[str, nn.Module], prefix: str) -> list[str]:
     """Paths that a rule matches; a model without a head lacks the prefix that the rule is written with."""
     bare = bool(prefix) and prefix not in modules
-    at = at.removeprefix(f"{prefix}.") if bare else at
-    pattern = re.compile(re.escape(at).replace(r"\*", r"[^.]+"))
+    selector = selector.removeprefix(f"{prefix}.") if bare else selector
+    pattern = re.compile(re.escape(selector).replace(r"\*", r"[^.]+"))
     return [path for path in modules if pattern.fullmatch(path)]
 
 

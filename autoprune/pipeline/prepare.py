@@ -181,8 +181,10 @@ def _statistics(
 
     def arrays() -> dict[str, NDArray[np.float32]]:
         with progress.bar(f"Calibrating on {rows} rows", 1):
-            made = calibrate(model, paths, task, task.train, rows=rows, seed=config.search.seed, tied=tied)
-        return {f"{where}:{k}": x for where, layer in made.items() for k, x in layer.arrays().items()}
+            statistics = calibrate(
+                model, paths, task, task.train, rows=rows, seed=config.search.seed, tied=tied
+            )
+        return {f"{where}:{k}": x for where, layer in statistics.items() for k, x in layer.arrays().items()}
 
     return _STATISTICS.get([key, paths, tied, *told], make=arrays, save=save_file, load=_read_statistics)
 
@@ -243,8 +245,8 @@ def _answers(model: nn.Module, task: Task, key: str, progress: Progress) -> dict
     def arrays() -> dict[str, NDArray[Any]]:
         run = torch_runner(model, task.kind)
         with progress.bar("Teacher's answers", 1):
-            made = {part: teacher_answers(run, task, getattr(task, part)) for part in parts}
-        return {k: x for part in parts for k, x in _arrays(part, made[part]).items()}
+            answers = {part: teacher_answers(run, task, getattr(task, part)) for part in parts}
+        return {k: x for part in parts for k, x in _arrays(part, answers[part]).items()}
 
     def read(path: Path) -> dict[str, Answers]:
         arrays = load_file(path)

@@ -79,15 +79,15 @@ def front_record(
 
 def sensitivity_file(record: Mapping[str, Any]) -> dict[str, Any]:
     """The content of `sensitivity.json`: what each unit harms at each level, and how well that held."""
-    found = record["sensitivity"]
+    sensitivity = record["sensitivity"]
     units: dict[str, list[list[float | int | str]]] = {}
-    for unit, ratio, bits, _, damage, _ in found["levels"]:
+    for unit, ratio, bits, _, damage, _ in sensitivity["levels"]:
         units.setdefault(unit, []).append([ratio, bits, damage])
     return {
         "what": "predicted KL(teacher || model) of each unit compressed alone, nats a row",
         "units [ratio, bits, damage]": units,
-        "rank correlation with measured KL (Spearman)": found["spearman"],
-        "untrained trials it is taken over": found["pairs"],
+        "rank correlation with measured KL (Spearman)": sensitivity["spearman"],
+        "untrained trials it is taken over": sensitivity["pairs"],
     }
 
 
@@ -98,19 +98,19 @@ def _lower(trial: Trial, first: Mapping[tuple[Candidate, int], int]) -> int | No
 
 
 def _rung_record(trials: Sequence[Trial], rung: int, steps: int) -> dict[str, Any]:
-    at = [trial for trial in trials if trial.rung == rung and not trial.is_baseline]
-    seconds = [trial.seconds for trial in at]
+    at_rung = [trial for trial in trials if trial.rung == rung and not trial.is_baseline]
+    seconds = [trial.seconds for trial in at_rung]
     return {
         "rung": rung,
         "steps": steps * RUNG_STEPS[rung],
-        "trials": len(at),
+        "trials": len(at_rung),
         "mean_seconds": round(sum(seconds) / len(seconds), 2) if seconds else None,
     }
 
 
 def _agreement_record(trials: Sequence[Trial], lower: int, upper: int) -> dict[str, Any]:
-    found = agreement(trials, lower, upper)
-    return asdict(found) | {"low": found.low}
+    agreed = agreement(trials, lower, upper)
+    return asdict(agreed) | {"low": agreed.low}
 
 
 def _prediction(trials: Sequence[Trial], costs: Costs) -> dict[str, Any]:

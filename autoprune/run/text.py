@@ -53,18 +53,18 @@ def speed_lines(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def latency_line(found: Mapping[str, Any]) -> str:
+def latency_line(latency: Mapping[str, Any]) -> str:
     """How good the predicted milliseconds are.
 
-    found: `latency` of `front.json`.
+    latency: `latency` of `front.json`.
 
     >>> latency_line({"predicted error": 0.031, "pairs": 24, "bias": -0.012})
     'Latency   predicted 3.1 % off on average over 24 trials, 1.2 % too low in the mean'
     """
-    side = "high" if found["bias"] > 0 else "low"
+    side = "high" if latency["bias"] > 0 else "low"
     return (
-        f"Latency   predicted {100 * found['predicted error']:.1f} % off on average over {found['pairs']} "
-        f"trials, {100 * abs(found['bias']):.1f} % too {side} in the mean"
+        f"Latency   predicted {100 * latency['predicted error']:.1f} % off on average over "
+        f"{latency['pairs']} trials, {100 * abs(latency['bias']):.1f} % too {side} in the mean"
     )
 
 

@@ -82,8 +82,10 @@ class Catcher:
     def keep(self, gradients: Iterator[Tensor | None]) -> None:
         """Keep the next gradients [a ...], one for each tensor that the block gave in this batch."""
         for call in self.calls[-1]:
-            found = [next(gradients) for _ in call.edges]
-            call.gradients = [None if gradient is None else self._store.put(gradient) for gradient in found]
+            received = [next(gradients) for _ in call.edges]
+            call.gradients = [
+                None if gradient is None else self._store.put(gradient) for gradient in received
+            ]
             call.edges = []  # which hold the whole graph
 
     def remove(self) -> None:

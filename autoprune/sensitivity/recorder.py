@@ -101,8 +101,8 @@ def _looked_up(
     ids: Int[Tensor, "b s"], gradient: Float[Tensor, "a b s d"], change: Lookup
 ) -> Float[Tensor, "l a b"]:
     """sum_t g_t^T d_t, with d_t the change of the row that is looked up; each row is changed once."""
-    known, at = torch.unique(ids, return_inverse=True)
-    return torch.stack([(new[at] * gradient).sum((2, 3)) for new in change.rows(known)])
+    known, places = torch.unique(ids, return_inverse=True)
+    return torch.stack([(new[places] * gradient).sum((2, 3)) for new in change.rows(known)])
 
 
 def _multiplied(
@@ -148,14 +148,17 @@ def gradients_at(
     One backward pass a direction; none of weights.
     """
     wanted = [edge for edge in edges if edge is not None]
-    found = [
+    by_vector = [
         torch.autograd.grad(outputs, wanted, vector, retain_graph=True, allow_unused=True) if wanted else ()
         for vector in vectors
     ]
     stacked = iter(
-        [None if gradients[0] is None else torch.stack(gradients) for gradients in zip(*found, strict=True)]
+        [
+            None if gradients[0] is None else torch.stack(gradients)
+            for gradients in zip(*by_vector, strict=True)
+        ]
     )
-    return [None if edge is None else next(stacked) for edge in edges], len(found)
+    return [None if edge is None else next(stacked) for edge in edges], len(by_vector)
 
 
 def scores_of_changes(
@@ -164,9 +167,9 @@ def scores_of_changes(
     gradients: Mapping[str, Sequence[Tensor | None]],
 ) -> dict[str, Scores]:
     """Scores of what recorders saw, by unit."""
-    found: dict[str, Scores] = {}
+    by_unit: dict[str, Scores] = {}
     for unit, parts in changes.items():
-        found[unit] = None
+        by_unit[unit] = None
         for path, change in parts.items():
-            found[unit] = added(found[unit], recorders[path].scores(gradients[path], change))
-    return found
+            by_unit[unit] = added(by_unit[unit], recorders[path].scores(gradients[path], change))
+    return by_unit

@@ -68,15 +68,15 @@ class Head:
 
     def scores(self) -> list[Scores]:
         """sum_t g_t^T D x_t of each level, direction and row, batch by batch."""
-        found: list[Scores] = [None] * self._batches
+        by_batch: list[Scores] = [None] * self._batches
         for k, start in enumerate(range(0, len(self.change.old), self._columns)):
             ids = torch.arange(start, min(start + self._columns, len(self.change.old)))
             new = torch.stack([row.flatten() for row in self.change.rows(ids)])  # [l p]
             for call in self._kept:
                 moments = self._moments(call, k)
                 score = (new @ moments.flatten(0, 1).T).reshape(len(new), *moments.shape[:2])
-                found[call.batch] = added(found[call.batch], score)
-        return found
+                by_batch[call.batch] = added(by_batch[call.batch], score)
+        return by_batch
 
     def _moments(self, call: _Kept, k: int) -> Float[Tensor, "a b p"]:
         gradient = self._store.get(call.gradients[k]).float().mul_(call.unit)

@@ -21,7 +21,7 @@ from autoprune.space.levels import Level
 
 
 def with_measured_removal(
-    found: Sensitivity, units: Sequence[Unit], measured: Callable[[Unit, Level], float]
+    sensitivity: Sensitivity, units: Sequence[Unit], measured: Callable[[Unit, Level], float]
 ) -> Sensitivity:
     """Sensitivities of levels that remove tokens, as removal alone was measured to harm rows held out.
 
@@ -31,16 +31,16 @@ def with_measured_removal(
     Args:
         measured: divergence, nats a row, of a model with one unit alone at a level, on text held out.
     """
-    scores = {unit: dict(table) for unit, table in found.scores.items()}
+    scores = {unit: dict(table) for unit, table in sensitivity.scores.items()}
     for unit in (unit for unit in units if unit.by_token):
         for ratio in (ratio for ratio in unit.ratios if ratio > 0):
             alone = Level(ratio)
-            harm, removal = measured(unit, alone), found.scores[unit.name][alone]
-            foretold = found.damage()[unit.name][alone]
+            harm, removal = measured(unit, alone), sensitivity.scores[unit.name][alone]
+            foretold = sensitivity.damage()[unit.name][alone]
             if foretold > 0:
                 more = (math.sqrt(max(harm, 0.0) / foretold) - 1.0) * removal
             else:
                 more = math.sqrt(2 * max(harm, 0.0)) * np.where(np.arange(len(removal)) % 2, 1.0, -1.0)
             for level in unit.levels(ratio):
                 scores[unit.name][level] = scores[unit.name][level] + more.astype(np.float32)
-    return replace(found, scores=scores)
+    return replace(sensitivity, scores=scores)

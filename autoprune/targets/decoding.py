@@ -178,8 +178,8 @@ class Decoder:
 
     def _past(self, rows: int, tokens: int) -> list[NDArray[np.float32]]:
         if self._zeros is None or self._zeros[0] != (rows, tokens):
-            made = [np.zeros((rows, h, tokens, d), np.float32) for h, d in self._shapes]
-            self._zeros = ((rows, tokens), made)
+            zeros = [np.zeros((rows, h, tokens, d), np.float32) for h, d in self._shapes]
+            self._zeros = ((rows, tokens), zeros)
         return self._zeros[1]
 
     def generate(

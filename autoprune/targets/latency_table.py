@@ -204,5 +204,5 @@ def _nearest(rows: Array, times: Array, wanted: Array, hold: float) -> Array:
     held = hold * np.diag(np.maximum(rows.mean(0), 1e-9))
     held[0, 0] = 0.0
     left = np.concatenate([rows / times[:, None], held])
-    found: Array = nnls(left, np.concatenate([np.ones(len(times)), held @ wanted]))[0]
-    return found
+    solution: Array = nnls(left, np.concatenate([np.ones(len(times)), held @ wanted]))[0]
+    return solution

@@ -83,8 +83,8 @@ def log_probabilities(logits: NDArray[np.float32], watched: NDArray[np.int32]) -
     """Those of the watched outputs [m w], from all logits [m v]."""
     high = logits.max(1, keepdims=True)
     total = np.log(np.exp(logits - high).sum(1, keepdims=True, dtype=np.float64)) + high
-    found: NDArray[np.float32] = (np.take_along_axis(logits, watched, 1) - total).astype(np.float32)
-    return found
+    scores: NDArray[np.float32] = (np.take_along_axis(logits, watched, 1) - total).astype(np.float32)
+    return scores
 
 
 def divergence(values: NDArray[np.float32], teacher: Answers | NDArray[np.float32]) -> float:

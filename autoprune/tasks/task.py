@@ -154,13 +154,13 @@ class Task:
 
         The names of classes and the metric are left out: they change no answer and no gradient.
         """
-        found = hashlib.sha256(f"{self.kind} {self.inputs} {self.pad_id}".encode())
+        digest = hashlib.sha256(f"{self.kind} {self.inputs} {self.pad_id}".encode())
         for split in (self.train, self.validation, self.test):
             for name, array in split.arrays().items():
-                found.update(f"{name} {array.dtype.str} {array.shape}".encode())
+                digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
                 raw: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-                found.update(raw)
-        return found.hexdigest()
+                digest.update(raw)
+        return digest.hexdigest()
 
     # ---- batches --------------------------------------------------------------------------------
 
@@ -194,15 +194,15 @@ class Task:
         Eight batches at a time are shuffled rows sorted by length, which saves about a third of
         the padding and leaves the batches of an epoch in random order.
         """
-        made = 0
-        while made < steps:
+        yielded = 0
+        while yielded < steps:
             order = rng.permutation(len(data))
             pool = size * 8
             chunks = [self._by_length(data, order[k : k + pool]) for k in range(0, len(order), pool)]
             batches = [c[k : k + size] for c in chunks for k in range(0, len(c), size)]
-            for k in rng.permutation(len(batches))[: steps - made]:
+            for k in rng.permutation(len(batches))[: steps - yielded]:
                 yield batches[k]
-                made += 1
+                yielded += 1
 
     @staticmethod
     def _by_length(data: Data, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ from autoprune.export.card import model_card
 from autoprune.export.card_usage import with_autoprune, without_autoprune
 from autoprune.export.checks import bench_checks, export_checks, latency, lines
 from autoprune.export.export_record import ExportRecord
-from autoprune.export.validate import Found
+from autoprune.export.validate import ExportMeasurements
 from autoprune.run.config import Config
 from autoprune.run.standing import Summary, standing
 from autoprune.run.text import standing_note, trial_line
@@ -174,8 +174,10 @@ def test_a_plan_has_classes_only_where_there_are_some() -> None:
 # ---- checks -------------------------------------------------------------------------------------
 
 
-def found(score: float | None, *, rows: int = 200, is_recorded: bool = True, sequence: int = 128) -> Found:
-    return Found(
+def found(
+    score: float | None, *, rows: int = 200, is_recorded: bool = True, sequence: int = 128
+) -> ExportMeasurements:
+    return ExportMeasurements(
         size_bytes=19_000_000, load_seconds=0.1, rows=rows, accuracy=score, is_recorded_data=is_recorded,
         missing="", logits=None, latency=Timing(2.0, 1.9, 2.2, 4.0, 0.5, 0.5), batch=1, sequence=sequence,
         threads=1, protocol="As it was timed.", machine="x86",

@@ -28,15 +28,15 @@ def _on_left_out(front: Front) -> str:
 
 
 def _on_trials(front: Front) -> str:
-    found = front.latency
-    if found is None:
+    latency = front.latency
+    if latency is None:
         return "Too few trials have been measured to tell how far off they are."
     text = (
-        f"Predicted milliseconds were off by {share(found.predicted_error)} on average over "
-        f"{plural(found.pairs, 'trial')}"
+        f"Predicted milliseconds were off by {share(latency.predicted_error)} on average over "
+        f"{plural(latency.pairs, 'trial')}"
     )
-    if abs(found.bias) >= 0.0005:
-        text += f", and too {'high' if found.bias > 0 else 'low'} by {share(abs(found.bias))} in the mean"
+    if abs(latency.bias) >= 0.0005:
+        text += f", and too {'high' if latency.bias > 0 else 'low'} by {share(abs(latency.bias))} in the mean"
     return f"{text}."
 
 

@@ -62,11 +62,11 @@ def gains(front: Front) -> list[Gain]:
     """Each uniform baseline, largest first, with what the search found beside it."""
     chosen = front.chosen if front.chosen is not None and front.chosen.measured else None
     uniform = [trial for trial in front.baselines if trial.measured and trial.name != ORIGINAL]
-    found = []
+    rows = []
     for base in sorted(uniform, key=lambda trial: -(trial.size_bytes or 0)):
         fits = base.within_budget
         equal = best_of_at_most(front.searched, base.size_bytes or 0)
-        found.append(
+        rows.append(
             Gain(
                 name=base.label,
                 size=megabytes(base.size_bytes or 0),
@@ -77,7 +77,7 @@ def gains(front: Front) -> list[Gain]:
                 equal=None if equal is None else _rival(front, equal, base),
             )
         )
-    return found
+    return rows
 
 
 def gain_heads(front: Front) -> tuple[str, str]:

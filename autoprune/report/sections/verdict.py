@@ -55,20 +55,20 @@ def verdict(front: Front) -> str:
 
 def notes(front: Front) -> list[str]:
     """What a careful reader has to know about the sentence."""
-    found = [_unfinished(front), _plain(front), _noise(front), _unseen(front)]
-    return [sentence for sentence in found if sentence]
+    sentences = [_unfinished(front), _plain(front), _noise(front), _unseen(front)]
+    return [sentence for sentence in sentences if sentence]
 
 
 def figures(front: Front) -> list[Figure]:
     """Size, latency and score of the chosen trial, and how far the run went."""
     chosen, original = front.chosen, front.original
-    found = [] if chosen is None or not chosen.measured else _measured(front, chosen, original)
+    measured = [] if chosen is None or not chosen.measured else _measured(front, chosen, original)
     done = sum(trial.measured for trial in front.searched)
     failed = sum(trial.state == "FAIL" for trial in front.searched)
     planned = front.run.planned_trials
     shown = f"{done} of {planned}" if planned > done else str(done)
     change = f"{failed} failed" if failed else "none failed"
-    return [*found, Figure("Trials measured", shown, change, duration(front.run.seconds))]
+    return [*measured, Figure("Trials measured", shown, change, duration(front.run.seconds))]
 
 
 def split_of(trial: TrialRow, other: TrialRow | None) -> str:

@@ -207,8 +207,8 @@ class GgufFile:
         self._tensors = _tensors(path)
         self._config = _config(path.parent)
         for name, own in self._model("meta").state_dict().items():
-            found = self._tensors.get(gguf_name(name))
-            shape = None if found is None else found.shape[::-1].tolist()  # the file has columns first
+            tensor = self._tensors.get(gguf_name(name))
+            shape = None if tensor is None else tensor.shape[::-1].tolist()  # the file has columns first
             if shape != list(own.shape):
                 came = "is missing" if shape is None else f"is {shape}, not {list(own.shape)}"
                 raise AutopruneError(f"{path} does not fit the config beside it: {gguf_name(name)} {came}")

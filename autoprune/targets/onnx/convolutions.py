@@ -51,13 +51,13 @@ class _Window:
 
     @classmethod
     def of(cls, node: Any) -> _Window:
-        found = {attribute.name: tuple(attribute.ints) for attribute in node.attribute}
-        size = found["kernel_shape"]
+        attributes = {attribute.name: tuple(attribute.ints) for attribute in node.attribute}
+        size = attributes["kernel_shape"]
         return cls(
             size,
-            found.get("strides", (1, 1)),
-            found.get("dilations", (1, 1)),
-            found.get("pads", (0, 0, 0, 0)),
+            attributes.get("strides", (1, 1)),
+            attributes.get("dilations", (1, 1)),
+            attributes.get("pads", (0, 0, 0, 0)),
         )
 
     @property
@@ -126,10 +126,10 @@ def _codes(graph: Graph, name: str, codes: NDArray[np.uint8], bits: int) -> str:
 
 def _to_codes(graph: Graph, path: str, node: Any, integers: Integers, kernel: NDArray[np.int8]) -> bool:
     """Codes to codes, where nothing else is read of the output; whether it is so."""
-    found = graph.only_codes(node.output[0])
-    if found is None:
+    output = graph.only_codes(node.output[0])
+    if output is None:
         return False
-    name, grid = found
+    name, grid = output
     scale = integers.scale.numpy().reshape(-1)
     bias = graph.value(node.input[2]) if len(node.input) > 2 else np.zeros(len(kernel), np.float32)
     steps = scale.astype(np.float64) * graph.step(node.input[0])
@@ -185,7 +185,7 @@ def _laid(graph: Graph, codes: str, zero: str, window: _Window) -> str:
     taps = []
     for row in range(window.size[0]):
         for column in range(window.size[1]):
-            ends = zip(*(_span(window, axis, at) for axis, at in enumerate((row, column))), strict=True)
+            ends = zip(*(_span(window, axis, place) for axis, place in enumerate((row, column))), strict=True)
             names = [graph.constant(_name("at", *edge), np.array(edge)) for edge in ends]
             taps.append(graph.once("Slice", [last, *names, axes, step]))
     return graph.once("Concat", taps, axis=3) if len(taps) > 1 else taps[0]

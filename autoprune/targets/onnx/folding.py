@@ -74,8 +74,8 @@ def _computed(proto: Any, nodes: list[Any]) -> dict[str, NDArray[Any]]:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    found = dict(zip(names, session.run(None, {}), strict=True))
-    return {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+    computed = dict(zip(names, session.run(None, {}), strict=True))
+    return {name: value for name, value in computed.items() if isinstance(value, np.ndarray)}
 
 
 def _merge_pads_(graph: Any) -> None:

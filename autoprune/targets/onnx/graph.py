@@ -196,8 +196,8 @@ class Graph:
             (node,) = self._takers[output]
             low, high, output = max(low, bounds[0]), min(high, bounds[1]), node.output[0]
         takers = self._takers[output]
-        found = {self._grids.get(node.output[0]) for node in takers}
-        if output in self.outputs or len(found) != 1 or (grid := found.pop()) is None:
+        grids = {self._grids.get(node.output[0]) for node in takers}
+        if output in self.outputs or len(grids) != 1 or (grid := grids.pop()) is None:
             return None
         ends = [round(min(max(end / grid.scale, -TOP), TOP)) + grid.zero for end in (low, high)]
         if ends[0] > 0 or ends[1] < TOP:

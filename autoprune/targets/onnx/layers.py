@@ -73,10 +73,10 @@ def rewrite_(proto: Any, stitched: Stitched) -> None:
 
 def _products(graph: Graph, path: str) -> list[Any]:
     """Nodes that multiply with a weight."""
-    found = []
+    nodes = []
     for node in graph.users(path):
-        found += graph.takers(node.output[0]) if node.op_type == "Transpose" else [node]
-    return found
+        nodes += graph.takers(node.output[0]) if node.op_type == "Transpose" else [node]
+    return nodes
 
 
 def _compress(graph: Graph, path: str, integers: Integers, *, rounded: bool) -> None:

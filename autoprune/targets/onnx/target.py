@@ -160,11 +160,11 @@ def _opened(path: Path, options: Any) -> Runner:
         if lacking := [name for name in names if name not in given]:
             raise AutopruneError(f"{path} takes {', '.join(names)}; {', '.join(lacking)} is not given")
         try:
-            found = session.run(None, {name: given[name] for name in names})
+            outputs = session.run(None, {name: given[name] for name in names})
         except errors as error:
             shapes = ", ".join(f"{name} {list(given[name].shape)}" for name in names)
             raise AutopruneError(f"{path} cannot be run on {shapes}: {error}") from error
-        return [np.array(output, dtype=np.float32) for output in found]
+        return [np.array(output, dtype=np.float32) for output in outputs]
 
     heads = [tuple(node.shape[1::2]) for node in session.get_inputs() if node.name.startswith("past.")]
     if heads:

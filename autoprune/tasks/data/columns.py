@@ -137,10 +137,10 @@ def read_rows(table: Table, where: str, columns: Columns, reads: Reading, side: 
         if columns.label and (is_blank(value) or (hidden and value in (-1, "-1"))):
             continue
         here = f"{where}, row {number} (the first is 0)"
-        found = _inputs(row, reads, here, columns.inputs, table, side)
+        inputs = _inputs(row, reads, here, columns.inputs, table, side)
         if reads.has_words:
-            _check_tags(found.texts[0], value, f"{here}: {columns.label}")
-        rows.append(found._replace(label=value, group=None if is_blank(group) else str(group)))
+            _check_tags(inputs.texts[0], value, f"{here}: {columns.label}")
+        rows.append(inputs._replace(label=value, group=None if is_blank(group) else str(group)))
     if len(rows) < len(cells):
         dropped, lack = len(cells) - len(rows), _lacking(reads)
         _log.warning("%s: %d of %d rows lack %s, dropped", where, dropped, len(cells), lack)
