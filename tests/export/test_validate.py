@@ -294,8 +294,8 @@ def test_an_export_that_fails_is_put_aside_not_pushed_and_ends_with_5(
     assert "did not validate: accuracy: " in message
     assert f"{accuracy - 20:.2f} % on 40 validation rows, {accuracy:.2f} the search recorded" in message
     assert "out.failed-2; do not ship it" in message
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["out.failed", "out.failed-2", "run"]
-    assert [one.name for one in (tmp_path / "out.failed").iterdir()] == ["mine.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.failed", "out.failed-2", "run"]
+    assert [path.name for path in (tmp_path / "out.failed").iterdir()] == ["mine.txt"]
     assert read_about(tmp_path / "out.failed-2").as_json()["validated"]["passed"] is False
 
 
@@ -530,7 +530,7 @@ def test_milliseconds_never_fail_a_bench() -> None:
     validated = {"size_bytes": 1000, "accuracy": 80.0, "latency": quick}
     about = ExportRecord(**RECORD | {"validated": validated})
     slow = replace(FOUND, latency=Timing(1e6, 1e6, 1e6, 1.0, 1e6, 1e6))
-    assert {one.name for one in bench_checks(slow, about)} == {"files", "bytes", "accuracy"}
+    assert {check.name for check in bench_checks(slow, about)} == {"files", "bytes", "accuracy"}
     assert failed(bench_checks(slow, about)) == ""
 
 
@@ -546,6 +546,6 @@ def test_the_stand_in_for_the_original_has_its_bytes(tiny_bert: Tiny, tmp_path: 
 
 
 def test_a_failed_validation_has_an_exit_code_of_its_own() -> None:
-    codes = [one.exit_code for one in AutopruneError.__subclasses__()]
+    codes = [kind.exit_code for kind in AutopruneError.__subclasses__()]
     assert ValidationError.exit_code == 5
     assert codes.count(5) == 1
