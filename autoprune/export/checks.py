@@ -26,9 +26,8 @@ DEFAULTS_POINTS, DEFAULTS_ROWS, DEFAULTS_SHARE = 5.0, 3, 0.1
 (bfloat16 keeps 8 bits of a number), which is the runtime's choice and is said; more is no rounding."""
 
 DECODING = 3.0
-"""Times a target's tolerance of logits that a language model's may differ by. Its activations have outliers
-(Sun et al., arXiv 2402.17762), by which a runtime's own rounding of them to 8 bits is coarse: SmolLM2-135M
-on OpenVINO 0.13 deviations, 0.00002 without that rounding."""
+"""A language model's logits may differ by so many times a target's tolerance: its activations have outliers,
+so that a runtime's own 8-bit rounding is coarse (docs/decisions/019-rounding-and-speed-of-other-runtimes.md)."""
 
 
 @dataclass(frozen=True)

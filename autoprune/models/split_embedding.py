@@ -1,8 +1,7 @@
 """A vocabulary in two parts: the tokens that are used most, and all others, each stored in its own width.
 
-Words are used very unequally (Zipf), so that a few rows do most of what rounding harms. All-MiniLM's on film
-reviews at 2 bits puts 0.029 nats between itself and the teacher; with its 2,000 commonest tokens, a fifteenth
-of all, at 4 bits, 0.012.
+Words are used very unequally (Zipf), so that rounding harms most through a few rows. With the commonest
+fifteenth in twice the bits, the harm more than halves (docs/decisions/020-common-and-rare-tokens.md).
 
 Shapes: v tokens, n of them common, d features, b rows of a batch, s tokens of a row.
 """

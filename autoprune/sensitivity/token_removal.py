@@ -1,10 +1,9 @@
 """What removed tokens harm in text that nobody counted.
 
-Tokens are removed by how rarely the training text has them, and what that harms is foretold from rows of
-the same text, to second order. Other text has other rare words, above all where it is held out by the group:
-reviews of another film name other people. And another row in a token's place is no small change. All-MiniLM
-with half of its rare tokens gone was foretold to be 0.012 nats off, and was 0.040. There are few such levels,
-so each is simply measured.
+Tokens are removed that the training text has least often, and the harm is predicted from rows of the same
+text, to second order. Other text has other rare words, above all where it is held out by the group: reviews
+of another film name other people. And another row in a token's place is no small change. The prediction is
+too low by far (docs/decisions/020-common-and-rare-tokens.md). Such levels are few, so each is measured.
 """
 
 from __future__ import annotations

@@ -41,9 +41,8 @@ RIDGE = 0.02
 """Of the original's time over a feature's usual size: a unit that hardly counts is not fitted to noise."""
 
 HOLDS = (RIDGE, 30.0, 300.0)
-"""How strongly units are held to be like others of their kind, whatever their shapes; that which predicts
-best is taken. The blocks of a convolutional network all differ in shape, so each alone has few times to be
-fitted to: predictions of what an EfficientNet's search tried were 25 % off instead of 49."""
+"""How strongly units are held to be like others of their kind, whatever their shapes; the strength that
+predicts best is taken (docs/decisions/023-holds-of-the-latency-table.md)."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 WATCHED = 33
-"""Log-probabilities kept of a place: the next token's and the teacher's 32 likeliest. SmolLM2-135M puts
-nine tenths of its probability on these."""
+"""Log-probabilities kept of a place: the next token's and those of the teacher's 32 likeliest tokens
+(docs/decisions/021-log-probabilities-kept.md)."""
 
 SMALLEST = 1e-9
 """Probability below which all the rest of the vocabulary is not counted."""

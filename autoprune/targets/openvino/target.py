@@ -48,9 +48,8 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 GRAPH, WEIGHTS = "model.xml", "model.bin"
 
 DECODING_GROUP_SIZE = 16
-"""Inputs of a language model's layers that are rounded with one scale as it goes, half of OpenVINO's default:
-SmolLM2-135M at 8 bits then differs from exact sums by 0.0019 nats a token, not 0.0038, and a step takes no
-longer (34.9 ms for 37.9, one thread). It is noted in the file, where OpenVINO looks for it."""
+"""A language model's layers round so many inputs with one scale, half of OpenVINO's default: more exact, and
+no slower (docs/decisions/019-rounding-and-speed-of-other-runtimes.md). The file notes it for OpenVINO."""
 _GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 
 PRECISIONS = {"bf16": "bfloat16", "f16": "float16"}
