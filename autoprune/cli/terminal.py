@@ -73,7 +73,7 @@ def _limit(budget: Budget) -> str:
 
 
 def _answers(names: Sequence[str], metric: Metric) -> str:
-    """What is asked of a row: which of some classes, or what else is measured.
+    """The task in words: the number of classes, or what else is measured.
 
     >>> _answers(("bad", "good"), ACCURACY), _answers((), Metric("perplexity", "", higher_is_better=False))
     ('; 2 classes', '; perplexity (lower is better)')

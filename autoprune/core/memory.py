@@ -8,7 +8,7 @@ import gc
 
 
 def give_memory_back() -> None:
-    """Free what only refers to itself, and hand it over.
+    """Free objects that only refer to each other, and return the memory to the system.
 
     A converted model refers to itself, and glibc keeps what is freed: gigabytes in all
     (docs/decisions/022-memory-given-back.md).

@@ -1,4 +1,4 @@
-"""A function that the user names: `package.module:function`. No torch."""
+"""Functions that the user names as `package.module:function`. No torch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def named(reference: str, *, what: str) -> Callable[..., Any]:
 
 
 def import_from(folder: str) -> None:
-    """Let functions be imported from a folder first, here and in the processes that are started from here."""
+    """Search a folder first for imports, in this process and in those it starts."""
     if folder not in sys.path:
         sys.path.insert(0, folder)
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]

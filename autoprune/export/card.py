@@ -188,7 +188,7 @@ def _measurements(about: ExportRecord, validated: ValidatedRecord) -> list[str]:
 def _unset(
     about: ExportRecord, size: int, score: float | None, timing: LatencyRecord
 ) -> list[tuple[str, ...]]:
-    """The column of what the runtime does with no settings, which it takes in as many threads as it likes."""
+    """The column for the runtime's default settings; it chooses the number of threads itself."""
     figures = [
         None if score is None else about.metric.shown(score), None, timing.median_ms,
         (timing.low_ms, timing.high_ms), timing.original_ms, 1 / timing.ratio, None,

@@ -1,4 +1,4 @@
-"""What was found of an exported model against what was recorded: passed, failed or not checked, in words."""
+"""Checks of an exported model against its record: passed, failed or not checked, in words."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ DEFAULTS_POINTS, DEFAULTS_ROWS, DEFAULTS_SHARE = 5.0, 3, 0.1
 
 DECODING = 3.0
 """A language model's logits may differ by so many times a target's tolerance: its activations have outliers,
-so that a runtime's own 8-bit rounding is coarse (docs/decisions/019-rounding-and-speed-of-other-runtimes.md)."""
+so that a runtime's own 8-bit rounding is coarse
+(docs/decisions/019-rounding-and-speed-of-other-runtimes.md)."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def _length(sequence: int) -> str:
 
 
 def _files(about: ExportRecord) -> Check:
-    """Nothing is measured of a folder before this is known."""
+    """Whether the folder's files are intact; checked before anything is measured."""
     return Check("files", True, f"{len(about.sha256)} files, each with the SHA-256 that was recorded")
 
 
@@ -207,7 +208,7 @@ def _score(
 
 
 def _defaults(measured: ExportMeasurements, metric: Metric) -> list[Check]:
-    """Whether the model runs where nobody gives its runtime settings; nothing where that changes nothing."""
+    """Whether the model runs under the runtime's default settings; no check where these are the same."""
     own = measured.defaults
     if own is None:
         return []

@@ -25,7 +25,7 @@ from autoprune.export.validate import ExportMeasurements, Request, measure
 
 
 def with_defaults(measured: ExportMeasurements, request: Request) -> ExportMeasurements:
-    """The same, with what the folder does where nobody gives its runtime settings.
+    """The same, with what the folder does under the runtime's default settings.
 
     That is measured in a process of its own, which may die: a runtime's defaults may be other kernels.
     """

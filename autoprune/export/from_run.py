@@ -189,7 +189,7 @@ def _keeps(target: Target, unit: Unit | None, level: Level) -> bool:
 def _validated(
     folder: Path, source: Path, target: Target, builder: str | None, dataset: str | None
 ) -> tuple[ExportMeasurements | None, list[Check]]:
-    """What fresh processes find; a failed check where the first does not get that far."""
+    """What fresh processes measure; a failed check where the first process fails."""
     request = Request(str(folder), against=str(source), builder=builder, recorded_at=dataset)
     try:
         measured = with_defaults(in_fresh_process(request), request)

@@ -1,4 +1,4 @@
-"""Which layers of a model are coupled: whose output features another's input features are, piece by piece.
+"""Which layers of a model are coupled: one's output features are another's input features, piece by piece.
 
 Found by gradients on one example batch. Every layer's output is cut out of the graph and made a leaf, so that
 the gradient of a layer's input reaches the layers that feed it directly, through whatever is computed between
@@ -56,7 +56,7 @@ class Group:
 
 @contextmanager
 def removing(hooks: Sequence[RemovableHandle]) -> Iterator[None]:
-    """Take hooks off again when the block ends."""
+    """Remove hooks when the block ends."""
     try:
         yield
     finally:
@@ -92,7 +92,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Trace:
-    """All layers that a run came by, and which of them feed which reader."""
+    """All layers that a run called, and which of them feed which reader."""
 
     layers: Mapping[str, Seen]
     feeders: Mapping[str, tuple[str, ...]]
@@ -177,7 +177,7 @@ def gradients(
 
 
 def find_groups(model: nn.Module, call: Call) -> list[Group]:
-    """All layers that the example came by, with those whose outputs have readers in common, in order."""
+    """All layers that the example calls, in order; layers whose outputs share readers form a group."""
     traced = trace(model, call)
     leader = {name: name for name in traced.layers}
 
@@ -196,7 +196,7 @@ def find_groups(model: nn.Module, call: Call) -> list[Group]:
 
 
 def _group(traced: Trace, rows: tuple[str, ...]) -> Group:
-    """What can go alone of layers that share readers."""
+    """The group of layers that share readers, in as many independent pieces as possible."""
     readers = [path for path, names in traced.feeders.items() if set(names) & set(rows)]
     cols = tuple(path for path in readers if path != ANSWER)
     features = [traced.layers[path].rows for path in rows] + [traced.layers[path].columns for path in cols]
@@ -207,7 +207,7 @@ def _group(traced: Trace, rows: tuple[str, ...]) -> Group:
 
 
 def _is_apart(traced: Trace, rows: Sequence[str], cols: Sequence[str], pieces: int) -> bool:
-    """Whether piece k of what is read depends on piece k of what is given alone, for every k."""
+    """Whether piece k of the inputs depends only on piece k of the outputs, for every k."""
     generator = torch.Generator().manual_seed(0)
     sources = {name: traced.layers[name].outputs for name in rows}
     readers = [traced.layers[path] for path in cols]
@@ -227,7 +227,7 @@ def _is_apart(traced: Trace, rows: Sequence[str], cols: Sequence[str], pieces: i
 
 
 def _has_bit(features: int, pieces: int, bit: int) -> Bool[Tensor, " features"]:
-    """For each feature whether its piece's number has a bit.
+    """For each feature, whether its piece's number has this bit set.
 
     >>> _has_bit(6, 3, 1).tolist()
     [False, False, False, False, True, True]

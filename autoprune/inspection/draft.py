@@ -1,4 +1,4 @@
-"""A search space for a model that none was written for: what is coupled, proven, as rules of a space file.
+"""Draft a search space for a model without one: coupled layers, proven removable, as rules of a space file.
 
 Groups of coupled layers (`coupling.py`) become units that can be pruned where removing is proven to equal
 masking (`proof.py`); every other Linear, Conv2d and Embedding can be stored in fewer bits. A layer is in one
@@ -149,7 +149,7 @@ def _ordered(model: nn.Module, call: Call, rules: dict[Group, Rule]) -> dict[Gro
 
 
 def _disjoint(groups: Iterable[Group]) -> list[Group]:
-    """Each group that has no layer in common with those before it."""
+    """The groups that share no layer with an earlier group."""
     taken: set[str] = set()
     chosen = []
     for group in groups:
@@ -222,7 +222,7 @@ def _reason(error: AutopruneError) -> str:
 
 
 def _shared(model: nn.Module) -> list[tuple[str, ...]]:
-    """Paths of layers that have one weight together."""
+    """Paths of layers that share one weight."""
     owners: dict[int, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
@@ -264,7 +264,7 @@ def _singles(
 
 
 def _others(model: nn.Module) -> list[Left]:
-    """Modules with parameters of their own that are of no kind that is compressed."""
+    """Modules with parameters of their own whose type cannot be compressed."""
     kinds: dict[str, list[str]] = {}
     for path, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):

@@ -151,7 +151,7 @@ def _try(model: nn.Module, inputs: Mapping[str, Tensor], described: Architecture
 
 
 def _example(described: Architecture, model: nn.Module, tokenizer: Any) -> dict[str, Tensor]:
-    """Inputs of noise that a model takes: pictures, or tokens other than the padding one."""
+    """Random inputs for a model: pictures, or tokens other than padding."""
     draws = torch.Generator().manual_seed(0)
     if described.image is not None:
         return {"pixel_values": torch.randn(1, *described.image, generator=draws)}

@@ -1,4 +1,4 @@
-"""Rules of a drafted search space: one for like places of a model, names for people, and the file's text."""
+"""Rules of a drafted search space: similar places share a rule, which gets a name; and the file's text."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Rule:
 
     @property
     def likeness(self) -> tuple[str, ...]:
-        """What rules of like places have in common: their paths without numbers."""
+        """What rules of similar places share: their paths without numbers."""
         paths = (self.at, *self.rows, "", *self.cols)
         return tuple(_starred(path, [True] * len(_numbers(path))) for path in paths)
 
@@ -137,7 +137,7 @@ def common(paths: Sequence[str]) -> str:
 
 
 def merged(model: nn.Module, places: Iterable[Rule]) -> list[Rule]:
-    """The same rules with `*` for the numbers of like places, in the model's order."""
+    """The same rules, with `*` in place of the numbers of similar places, in the model's order."""
     order = {path: k for k, (path, _) in enumerate(model.named_modules())}
     alike: dict[Rule, list[str]] = {}
     for place in places:
@@ -159,7 +159,7 @@ def _layers(place: str, rule: Rule) -> list[str]:
 
 
 def matched(pattern: str, paths: Iterable[str]) -> list[str]:
-    """Paths that `*` for one part of a path makes equal to a pattern."""
+    """Paths that match a pattern, in which `*` stands for one part."""
     regex = re.compile(re.escape(pattern).replace(r"\*", r"[^.]+"))
     return [path for path in paths if regex.fullmatch(path)]
 
@@ -202,7 +202,7 @@ def _starred(path: str, stars: Sequence[bool]) -> str:
 
 
 def rule_name(rule: Rule, known: Iterable[str]) -> str:
-    """A name for a rule that no other has: what its units lose, or the layer's own name."""
+    """A unique name for a rule: what its units lose, or the layer's own name."""
     parts = [part for part in rule.at.split(".") if part != "*" and not part.isdigit()]
     shortest = 2 if len(parts) > 1 and parts[-1] in VAGUE else 1
     names = ["_".join(parts[-n:]) for n in range(shortest, min(shortest + 2, len(parts)) + 1)]

@@ -58,7 +58,7 @@ def lines_of(record: Mapping[str, Any]) -> list[str]:
 
 
 def library_record(folder: Path, *, limit_bytes: int) -> dict[str, Any]:
-    """What lies in the library's folder, by `stat` and by what each file says of itself."""
+    """The files in the library's folder: their sizes and dates, and the note in each."""
     files = library_folder.holdings(folder)
     current = [
         file for file in files if file.note is not None and file.note.version == library_folder.VERSION

@@ -1,4 +1,4 @@
-"""Whether pieces of a unit can be removed from a model: removing must equal masking, on an example batch.
+"""Whether pieces of a unit can be removed: on an example batch, removing must give the same as masking.
 
 Masking zeroes the columns that read the pieces; removing takes their rows and these columns away, as a
 stitched model does. Where something else reads the pieces, or knows how many there are, the two differ.

@@ -78,7 +78,7 @@ def survey(source: str | None, *, space: str, target: str, task: str = "auto") -
 
 
 def made_up_task(loaded: loading.Loaded) -> Task:
-    """Two rows of nothing: a target saves a model by tracing it on a batch."""
+    """Two empty rows: a target traces a model on a batch to save it."""
     kind = loaded.architecture.kind
     if loaded.pixels is not None:
         blank = np.zeros((*loaded.pixels.size, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""The blocks of a model that follow each other, and how units are shared out among workers by block."""
+"""The consecutive blocks of a model, and how units are shared out among workers by block."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def block_of(model: nn.Module, unit: Unit) -> str:
 
 
 def by_block(model: nn.Module, units: Sequence[Unit]) -> dict[str, list[Unit]]:
-    """Units of each block, in their order; those of none under the empty path."""
+    """Units of each block, in order; units outside all blocks stand under the empty path."""
     by_block: dict[str, list[Unit]] = {}
     for unit in units:
         by_block.setdefault(block_of(model, unit), []).append(unit)
@@ -32,7 +32,7 @@ def by_block(model: nn.Module, units: Sequence[Unit]) -> dict[str, list[Unit]]:
 
 
 def shares(model: nn.Module, units: Sequence[Unit], count: int) -> list[tuple[Unit, ...]]:
-    """Units dealt out to so many at most: blocks whole and in a row, each share with about the same work.
+    """At most `count` shares of the units: whole consecutive blocks, about the same work in each share.
 
     Work is counted in weights, as their moments are what takes time; rows that are looked up take none.
     """

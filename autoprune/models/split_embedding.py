@@ -57,7 +57,7 @@ class Parted(nn.Module):
         return len(self.ranks) == self.common.num_embeddings + self.rare.num_embeddings
 
     def keep_(self, rare: nn.Embedding, places: Int[Tensor, " v-n"]) -> None:
-        """Keep some of the rare tokens, in place: for each that there was the place of the row to look up."""
+        """Keep some of the rare tokens, in place. For each old token: the number of the row to look up."""
         last = self.common.num_embeddings - 1
         ranks = self.ranks.long()
         looked_up = places.long()[(ranks - last - 1).clamp(min=0)] + last + 1
@@ -86,7 +86,7 @@ def part_(model: nn.Module, path: str, order: Int[Tensor, " v"], common: int) ->
 
 
 def part_as_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Part those embeddings whose parts are in a model's saved tensors, in place; these are still to come.
+    """Part the embeddings that a model's saved tensors have in parts, in place; the tensors are loaded later.
 
     Raises:
         ValueError: where they are not the parts of such an embedding. KeyError: where one is missing.
@@ -114,7 +114,7 @@ def parts_of(model: nn.Module) -> dict[str, int]:
 
 
 def part_anyhow_(model: nn.Module, parts: Mapping[str, int]) -> None:
-    """Part embeddings as `parts_of` says, whatever their tokens: shapes are right, in place."""
+    """Part embeddings into parts of the sizes in `parts_of`, in place; which tokens go where is arbitrary."""
     for path, common in parts.items():
         part_(model, path, torch.arange(len(model.get_submodule(path).weight)), common)  # type: ignore[arg-type]
 

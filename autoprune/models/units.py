@@ -144,7 +144,7 @@ def _unit(
 
 
 def _unlike(unit: Unit) -> tuple[float, ...]:
-    """Ratios at which a unit keeps different numbers of pieces; of those that keep as many the smallest.
+    """Ratios that keep different numbers of pieces; of ratios that keep the same number, the smallest.
 
     Three heads that others share are two at a quarter and at a half: the same variant twice.
     """
@@ -193,7 +193,7 @@ def _weight(modules: dict[str, nn.Module], path: str, tied: str = "") -> Weight:
 
 
 def _sharer(modules: Mapping[str, nn.Module], path: str, tied: str) -> str:
-    """Path of the layer that has the same weight as the one at `path`; empty where it is that one's alone."""
+    """Path of the layer that shares the weight of the one at `path`; empty where none does."""
     others = _sharers(modules, path)
     if not others or others == [tied]:
         return tied if others else ""
@@ -205,7 +205,7 @@ def _sharer(modules: Mapping[str, nn.Module], path: str, tied: str) -> str:
 
 
 def _sharers(modules: Mapping[str, nn.Module], path: str) -> list[str]:
-    """Paths of other layers that have the weight of the one at `path`."""
+    """Paths of other layers that share the weight of the one at `path`."""
     weight = modules[path].weight
     return [
         other

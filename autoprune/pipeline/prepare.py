@@ -1,4 +1,4 @@
-"""From inputs to all that workers need: a teacher fit for the task, its statistics and logits."""
+"""From inputs to what workers need: a teacher with a trained head, its statistics and its logits."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def _always_used(loaded: loading.Loaded) -> list[int]:
 
 
 def _uses(whole: Data, task: Task, loaded: loading.Loaded, seed: int) -> NDArray[np.float32] | None:
-    """How often each token is used in the training text that damage is not measured on; special ones always.
+    """How often each token occurs in the training text that damage is not measured on; special ones inf.
 
     A token that stays because one of those rows has it would do no harm there and some elsewhere.
     """

@@ -81,7 +81,7 @@ def size_text(size_bytes: int) -> str:
 
 
 def times(name: str, count: int) -> str:
-    """What is there more than once, with how often.
+    """A name, with its count where it occurs more than once.
 
     >>> times("pooler", 1), times("encoder.layer.*", 6)
     ('pooler', 'encoder.layer.* x6')
@@ -95,7 +95,7 @@ def time_text(seconds: float) -> str:
 
 
 def trial_line(trial: Trial, *, metric: Metric = ACCURACY) -> str:
-    """What one trial came to."""
+    """The result of one trial, as a line."""
     m = trial.measurement
     if m is None:
         return f"#{trial.number} failed: {trial.failure}"

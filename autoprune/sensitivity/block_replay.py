@@ -1,4 +1,4 @@
-"""A model block by block: what each was given in one pass, so that it can be run again alone.
+"""A model block by block: each block's inputs in one pass, so that it can be run again alone.
 
 A block is a child of a ModuleList: a layer of a transformer. What it was given in a batch, and the gradient
 at what it gave, are all that the gradients inside it depend on; both go to a file, not to memory.
@@ -24,7 +24,7 @@ ALIKE = 1e-3
 
 @dataclass
 class Call:
-    """One run of a block in a batch: what it was given, and the gradients at the u tensors that it gave.
+    """One run of a block in a batch: its inputs, and the gradients of its u output tensors.
 
     Tensors are in the store. given: those that it gave, kept of the first batch alone, to compare with.
     """
@@ -42,7 +42,7 @@ Known = dict[tuple[int, int], tuple[Tensor, StoredTensor]]
 
 
 class Catcher:
-    """Hooks on a block that keep what it is given, and where the gradients of what it gives are."""
+    """Hooks on a block that keep its inputs, and where to find the gradients of its outputs."""
 
     def __init__(self, module: nn.Module, store: Store) -> None:
         self.module, self._store = module, store
@@ -117,14 +117,14 @@ def mapped(value: Any, swap: Callable[[Any], Any], kind: type = Tensor) -> Any:
 
 
 def run_again(module: nn.Module, call: Call, store: Store) -> list[Tensor]:
-    """What a block gives when it is given the same once more, with gradients."""
+    """Run a block again on the stored inputs, with gradients; returns its outputs."""
     args, kwargs = (mapped(value, store.get, StoredTensor) for value in (call.args, call.kwargs))
     with torch.enable_grad():
         return list(tensors_of(module(*args, **kwargs)))
 
 
 def is_alike(catcher: Catcher, store: Store) -> bool:
-    """Whether a block gives alone what it gave in the model: whether it takes nothing but its arguments."""
+    """Whether a block alone repeats its outputs in the model, so depends on nothing but its arguments."""
     for call in list(catcher.calls[0]):
         given, again = [store.get(tensor) for tensor in call.given], run_again(catcher.module, call, store)
         if [tensor.shape for tensor in given] != [tensor.shape for tensor in again]:

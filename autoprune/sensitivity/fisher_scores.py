@@ -63,7 +63,7 @@ class Sensitivity:
         }
 
     def together(self, candidate: Candidate) -> float:
-        """The same of a candidate, with what its units add to and take from each other."""
+        """The same for a candidate, with the interactions of its units."""
         return _half_mean_square(np.sum([self.scores[u][level] for u, level in candidate.items], axis=0))
 
     @classmethod

@@ -71,7 +71,7 @@ def _joined(ids: Sequence[Any], types: Sequence[Any], labels: NDArray[Any]) -> E
 
 
 def _windows(rows: Rows, tokenizer: Any, size: int) -> Encoded:
-    """Documents end to end in windows of `size` tokens, each document ended; what is left over is dropped."""
+    """Join documents, each with an end token, and cut windows of `size` tokens; the rest is dropped."""
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     every: list[int] = []
     for ids in tokenizer(list(rows.texts[0]), add_special_tokens=False)["input_ids"]:
@@ -121,7 +121,7 @@ PICTURES_VERSION = 1
 
 
 def encoded_hash(task: Task, *, data_hash: str, pixels: Any = None) -> str:
-    """A hash of what a model is fed and asked for: equal on every machine, other whenever that is other.
+    """A hash of a model's inputs and labels: equal on every machine for equal arrays, else different.
 
     Of texts and of a user's own task it is over the encoded arrays, so a tokenizer counts as what it does.
     Pictures' arrays are fractions, whose last digits depend on the processor (torch resizes with other

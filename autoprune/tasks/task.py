@@ -150,7 +150,7 @@ class Task:
         return [0, min(1, len(self.validation) - 1)]
 
     def digest(self) -> str:
-        """SHA-256 over all that a model is fed and asked for: kind, inputs, and each array of each split.
+        """SHA-256 over the task's data: kind, inputs, and each array of each split.
 
         The names of classes and the metric are left out: they change no answer and no gradient.
         """
