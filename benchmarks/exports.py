@@ -66,7 +66,7 @@ def rows_file(run: Path, path: Path) -> tuple[Any, dict[str, Any]]:
     if config.data.dataset is not None:
         raise SystemExit(f"{run} is no run of the built-in demo")
     data = demo_splits().validation
-    texts = [list(one) for one in zip(*data.texts, strict=True)]
+    texts = [list(text) for text in zip(*data.texts, strict=True)]
     labels = [int(label) for label in data.labels]
     rows = {"texts": texts, "labels": labels, "max_length": config.task.max_length}
     path.write_text(json.dumps(rows), encoding="utf-8")
@@ -117,25 +117,25 @@ def main() -> None:
             example, about = rows_file(run, rows)
             made = written(run, Path(name), example)
             for target, call in calls.items():
-                mine = [one for one in made if one["target"] == target]
-                folders = [one["folder"] for one in mine]
+                mine = [row for row in made if row["target"] == target]
+                folders = [row["folder"] for row in mine]
                 done = subprocess.run(
                     [*call, str(rows), *folders], check=True, stdout=subprocess.PIPE, text=True
                 )
-                for one, line in zip(mine, done.stdout.splitlines(), strict=True):
+                for row, line in zip(mine, done.stdout.splitlines(), strict=True):
                     said = json.loads(line)
-                    one |= {name: x for name, x in said.items() if name != "folder"}
+                    row |= {name: x for name, x in said.items() if name != "folder"}
                     most = SAME if target == about["target"] else OTHER
-                    one["holds"] = abs(one["accuracy"] - one["recorded"]) <= most and not said["heavy"]
-                    bad += not one["holds"]
-                    del one["folder"]
+                    row["holds"] = abs(row["accuracy"] - row["recorded"]) <= most and not said["heavy"]
+                    bad += not row["holds"]
+                    del row["folder"]
                     print(
-                        f"{one['run']:>14} #{one['trial']:<4}{target:>9}{one['size_bytes'] / 1e6:9.2f} MB"
-                        f"{one['recorded']:9.2f}{one['accuracy']:9.2f}  {'' if one['holds'] else 'OFF'}",
+                        f"{row['run']:>14} #{row['trial']:<4}{target:>9}{row['size_bytes'] / 1e6:9.2f} MB"
+                        f"{row['recorded']:9.2f}{row['accuracy']:9.2f}  {'' if row['holds'] else 'OFF'}",
                         flush=True,
                     )
             found += made
-    members = len({(one["run"], one["trial"]) for one in found})
+    members = len({(row["run"], row["trial"]) for row in found})
     print(f"{members} front members, {len(found)} exports, {bad} not as recorded")
     about = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -88,7 +88,7 @@ class Bench:
         quick = costs.fixed_ms + sum(min(c.latency_ms for c in t.values()) for t in costs.levels.values())
         sizes = [int(x) for x in np.geomspace(small * 1.001, large, budgets)]
         spans = [float(x) for x in np.geomspace(quick * 1.02, self.original_ms * 0.95, times)]
-        return [(one, None) for one in sizes] + [(None, one) for one in spans]
+        return [(limit, None) for limit in sizes] + [(None, limit) for limit in spans]
 
     def row(self, limit_bytes: int | None, limit_ms: float | None) -> Row:
         """The solver's candidate within a limit, made, weighed and timed."""
@@ -109,12 +109,12 @@ class Bench:
 
 def claims_of(rows: list[Row]) -> list[Claim]:
     """What is claimed, with its figures."""
-    sized = [one for one in rows if one.limit_bytes is not None]
-    used = [one.size_bytes / (one.limit_bytes or 1) for one in sized]
+    sized = [row for row in rows if row.limit_bytes is not None]
+    used = [row.size_bytes / (row.limit_bytes or 1) for row in sized]
     met = sum(x <= 1 for x in used)
-    off = [one.size_error for one in rows]
-    late = [one.latency_error for one in rows]
-    signed = [one.predicted_ms / one.latency_ms - 1 for one in rows]
+    off = [row.size_error for row in rows]
+    late = [row.latency_error for row in rows]
+    signed = [row.predicted_ms / row.latency_ms - 1 for row in rows]
     return [
         Claim("every size limit is met by stat", f"{met} of {len(sized)}", met == len(sized)),
         Claim(
@@ -167,10 +167,10 @@ def main() -> None:
             "sequence": bench.prepared.setting.sequence,
             "versions": {name: metadata.version(name) for name in ("torch", "openvino", "transformers")},
             "table_error": bench.table.error,
-            "rows": [asdict(one) for one in rows],
+            "rows": [asdict(row) for row in rows],
         }
         (given.output or RESULTS).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    if given.check and not all(one.holds for one in claims):
+    if given.check and not all(claim.holds for claim in claims):
         sys.exit(1)
 
 

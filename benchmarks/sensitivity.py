@@ -120,7 +120,7 @@ def draw(kinds: Mapping[str, Iterator[Candidate]], count: int) -> list[tuple[str
         one = next(kinds[kind])
         if any(level != UNTOUCHED for _, level in one.items):
             out.setdefault(one, kind)
-    return [(kind, one) for one, kind in out.items()]
+    return [(kind, candidate) for candidate, kind in out.items()]
 
 
 # ---- predictions --------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def independent_tokens(bench: Bench, unit: Unit) -> dict[Level, float]:
 
 def with_removal_factor(table: Mapping[Level, float], factor: float = 6.0) -> dict[Level, float]:
     """The same with what removal alone does counted so many times, as fitted to 46 candidates."""
-    return {one: harm + (factor - 1) * table[Level(one.ratio)] for one, harm in table.items()}
+    return {level: harm + (factor - 1) * table[Level(level.ratio)] for level, harm in table.items()}
 
 
 def exact_alone(bench: Bench, rows: int) -> Table:
@@ -230,16 +230,16 @@ def compared(
     out: dict[str, Any] = {}
     print(f"{'':34}{'Spearman':>9}{'Kendall':>9}{'factor':>8}{'rms log':>9}{'scaled':>8}{'ladder KL':>11}")
     for name, predict in predictions.items():
-        predicted = np.array([predict(one) for _, one in drawn])
+        predicted = np.array([predict(candidate) for _, candidate in drawn])
         now: dict[str, Any] = dict(figures(predicted, measured))
         line = "{spearman:9.3f}{kendall:9.3f}{factor:8.2f}{rms_log:9.2f}{rms_log_scaled:8.2f}".format(**now)
         now["spearman_by_kind"] = {}
         for kind in dict.fromkeys(kind for kind, _ in drawn):
-            mine = np.array([one == kind for one, _ in drawn])
+            mine = np.array([source == kind for source, _ in drawn])
             now["spearman_by_kind"][kind] = figures(predicted[mine], measured[mine])["spearman"]
         if name in tables:
             now["ladder"] = ladder(bench, tables[name])
-            line += f"{np.exp(np.mean(np.log([one['kl'] for one in now['ladder']]))):11.5f}"
+            line += f"{np.exp(np.mean(np.log([step['kl'] for step in now['ladder']]))):11.5f}"
         out[name] = now
         print(f"{name:34}{line}", flush=True)
     return out
@@ -264,7 +264,7 @@ def main() -> None:
     plain = {unit.name: independent_tokens(bench, unit) for unit in units}
     tables: dict[str, Table] = {
         "independent tokens": plain,
-        REMOVAL: {name: with_removal_factor(one) for name, one in plain.items()},
+        REMOVAL: {name: with_removal_factor(table) for name, table in plain.items()},
         ROWS: found.damage(),
     }
     if given.exact:
@@ -274,7 +274,7 @@ def main() -> None:
     drawn = drawn_for(bench, tables, given.candidates, given.seed)
     variants = sum(map(len, found.scores.values()))
     print(f"{variants} variants on {given.rows} rows in {seconds:.1f} s of one core; {len(drawn)} candidates")
-    measured = np.array([bench.kl(one) for _, one in drawn])
+    measured = np.array([bench.kl(candidate) for _, candidate in drawn])
     report = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread, CPU",

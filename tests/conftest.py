@@ -25,9 +25,11 @@ FAMILIES = ("bert", "distilbert")
 def _heavy_packages() -> list[str]:
     """Packages of autoprune that may import torch, by import-linter's contracts; export does in parts."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
-    (layers,) = (one["layers"] for one in contracts["contracts"] if one["type"] == "layers")
+    (layers,) = (contract["layers"] for contract in contracts["contracts"] if contract["type"] == "layers")
     (light,) = (
-        one["source_modules"] for one in contracts["contracts"] if "torch" in one.get("forbidden_modules", ())
+        contract["source_modules"]
+        for contract in contracts["contracts"]
+        if "torch" in contract.get("forbidden_modules", ())
     )
     packages = [name for layer in layers for name in layer.split(" : ")]
     return [name for name in packages if f"autoprune.{name}" not in light and name != "export"]

@@ -80,10 +80,10 @@ def export(
         done = run_export(
             run, which=which, budget=limit, target=chosen, storage=storage, folder=output, progress=progress
         )
-        size = done.found.size_bytes
+        size = done.measured.size_bytes
         click.echo(
             f"{done.folder}: trial {done.trial['number']} for {chosen}, {size} bytes ({size / 1e6:.2f} MB)\n"
-            f"Checked in a fresh process\n" + "\n".join(lines(done.found, done.checks)) + "\n"
+            f"Checked in a fresh process\n" + "\n".join(lines(done.measured, done.checks)) + "\n"
             f"Load it:  from autoprune import load; model = load({str(done.folder)!r})"
         )
         if repo is not None:
@@ -131,12 +131,12 @@ def bench(
         request = Request(
             str(folder), dataset=dataset, batch=batch, sequence=sequence, threads=threads, builder=builder
         )
-        found = with_defaults(measure(request), request)
-        checks = bench_checks(found, about)
+        measured = with_defaults(measure(request), request)
+        checks = bench_checks(measured, about)
         if as_json:
-            found_now = validated_record(found, checks).as_json()
-            click.echo(json.dumps(found_now | {"recorded": recorded(about)}, indent=1))
+            record = validated_record(measured, checks).as_json()
+            click.echo(json.dumps(record | {"recorded": recorded(about)}, indent=1))
         else:
-            click.echo("\n".join(bench_lines(found, checks, about)))
+            click.echo("\n".join(bench_lines(measured, checks, about)))
         if reason := failed(checks):
             raise ValidationError(f"{folder} is not what was recorded: {reason}")

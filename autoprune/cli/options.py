@@ -12,7 +12,7 @@ from autoprune.tasks.metrics import METRICS
 
 
 def _either(names: Iterable[str]) -> str:
-    """Names in a sentence.
+    """Names joined by "or" in a sentence.
 
     >>> _either(["a", "b", "c"])
     'a, b or c'

@@ -1,4 +1,4 @@
-"""Whatever ends a command becomes one line, an exit code and, where a run was worked on, its last status."""
+"""The end of a command: one line, an exit code and, for a run, its last status."""
 
 from __future__ import annotations
 

@@ -40,20 +40,22 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
     lines += [_row(trial, trial.name or "", budget, metric) for trial in now.trials if trial.is_baseline]
     lines.append(f"Best within {budget}" if budget != Budget() else "Best, no limit set")
     shown = [(now.best, "best"), (now.knee, "knee")]
-    lines += [_row(one, f"#{one.number} {tag}", budget, metric) for one, tag in shown if one is not None]
+    lines += [
+        _row(trial, f"#{trial.number} {tag}", budget, metric) for trial, tag in shown if trial is not None
+    ]
     plain = [trial for trial in now.trials if trial.is_baseline]
-    if now.best is not None and (same := [one for one in plain if one.candidate == now.best.candidate]):
+    if now.best is not None and (same := [trial for trial in plain if trial.candidate == now.best.candidate]):
         longer = "" if now.best.is_baseline else ", trained longer"
         beats = "which no trial dominates; more --trials may find better"
         lines.append(f"  #{now.best.number} is {same[0].name}{longer}, {beats}")
     tried = [trial for trial in now.trials if not trial.is_baseline]
     done = sum(trial.rung == 0 for trial in tried)
-    at = now.reference
+    reference = now.reference
     lines.append(
         f"Front     {len(now.front)} points of {done} candidates, {len(tried) - done} of them trained, and "
         f"{len(now.trials) - len(tried)} baselines; "
-        f"hypervolume {now.hypervolume:.3f} (reference {at.size_bytes / 1e6:.1f} MB, "
-        f"{at.latency_ms:.1f} ms, {metric.told(at.accuracy)})"
+        f"hypervolume {now.hypervolume:.3f} (reference {reference.size_bytes / 1e6:.1f} MB, "
+        f"{reference.latency_ms:.1f} ms, {metric.told(reference.accuracy)})"
     )
     lines.append(f"Report    {summary.run / 'report.html'}")
     if now.best is not None:
@@ -71,7 +73,7 @@ def _limit(budget: Budget) -> str:
 
 
 def _answers(names: Sequence[str], metric: Metric) -> str:
-    """What is asked of a row: which of some classes, or what else is measured.
+    """The task in words: the number of classes, or what else is measured.
 
     >>> _answers(("bad", "good"), ACCURACY), _answers((), Metric("perplexity", "", higher_is_better=False))
     ('; 2 classes', '; perplexity (lower is better)')
@@ -85,11 +87,11 @@ def _head(metric: Metric) -> str:
     return metric.word if len(metric.word) <= 20 else metric.word.split()[0][:20]
 
 
-def _row(one: Trial, label: str, budget: Budget, metric: Metric) -> str:
-    m = one.measurement
+def _row(trial: Trial, label: str, budget: Budget, metric: Metric) -> str:
+    m = trial.measurement
     if m is None:
-        return f"  {label:22}failed: {one.failure}"
-    test = metric.text(one.test_accuracy) if one.test_accuracy is not None else ""
+        return f"  {label:22}failed: {trial.failure}"
+    test = metric.text(trial.test_accuracy) if trial.test_accuracy is not None else ""
     over = "" if budget.allows(m.size_bytes, m.latency_ms) else "  over budget"
     size, wide = f"{m.size_bytes / 1e6:.2f} MB", max(8, len(_head(metric)))
     return (

@@ -1,4 +1,4 @@
-"""Where what is computed once is kept on disk, and the key of a value's content."""
+"""A cache on disk for values that are computed once, and keys made from contents."""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ import gc
 
 
 def give_memory_back() -> None:
-    """Free what only refers to itself, and hand it over.
+    """Free objects that only refer to each other, and return the memory to the system.
 
-    A converted model is such a thing: 0.7 GB were left of each of SmolLM2-135M's until Python's own
-    collection came by. And glibc keeps what is freed: 2.2 GB after a fine-tune of it.
+    A converted model refers to itself, and glibc keeps what is freed: gigabytes in all
+    (docs/decisions/022-memory-given-back.md).
     """
     gc.collect()
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library

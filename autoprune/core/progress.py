@@ -65,5 +65,5 @@ def _bar(label: str, total: int, *, live: bool) -> tqdm[NoReturn]:
 
 
 def _unheard() -> contextlib.AbstractContextManager[None]:
-    """Nothing ends because nobody hears of it: stderr may be closed, or a file on a full disk."""
+    """Ignore errors of writing: stderr may be closed, or a file on a full disk."""
     return contextlib.suppress(OSError, ValueError)

@@ -76,17 +76,17 @@ def cleaned(data: Any) -> Any:
     if isinstance(data, Mapping):
         return {cleaned(name): cleaned(value) for name, value in data.items()}
     if isinstance(data, list | tuple):
-        return [cleaned(one) for one in data]
+        return [cleaned(value) for value in data]
     return data
 
 
 def may_hold_secret(text: str) -> bool:
-    """Whether a long text is worth reading value by value; quick, and never false where there is a secret."""
+    """Whether a long text may hold a secret: quick, and never false where there is one."""
     return "://" in text or any(pattern.search(text) for pattern in _PATTERNS[3:])
 
 
 def escaped(address: str) -> str:
-    """A database's URL whose password has no character that ends it elsewhere; all other texts as they are.
+    """Escape the password in a database's URL; other texts stay unchanged.
 
     >>> escaped("postgresql://me:p@ss word@host/db"), escaped("postgresql://me:a%20b@host/db")
     ('postgresql://me:p%40ss%20word@host/db', 'postgresql://me:a%20b@host/db')
@@ -105,7 +105,7 @@ def without_secrets(address: str) -> str:
     """
     head, _, query = redacted(escaped(address)).partition("?")
     head = head.replace(f":{HIDDEN}@", "@")
-    kept = [one for one in query.split("&") if one and not one.endswith(f"={HIDDEN}")]
+    kept = [part for part in query.split("&") if part and not part.endswith(f"={HIDDEN}")]
     return head + ("?" + "&".join(kept) if kept else "")
 
 
@@ -115,7 +115,7 @@ def shown_command(words: Sequence[str]) -> list[str]:
 
 
 def secrets_with_place(text: str) -> Iterator[tuple[str, str]]:
-    """Every secret of a text with what stands about it, and the same hidden: what to replace elsewhere."""
+    """Pairs of each secret with its surroundings, and the same with the secret hidden: for replacements."""
     whole = _ADDRESS.fullmatch(text)
     if whole is not None and whole["secret"] != HIDDEN:
         yield f"{whole['before']}{whole['secret']}@", f"{whole['before']}{HIDDEN}@"

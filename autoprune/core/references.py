@@ -1,4 +1,4 @@
-"""A function that the user names: `package.module:function`. No torch."""
+"""Functions that the user names as `package.module:function`. No torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def named(reference: str, *, what: str) -> Callable[..., Any]:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(importlib.import_module(module), name)
+        value = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise AutopruneError(
             f"{what} {reference!r} cannot be imported: {error}. It is looked for in this folder and among "
@@ -37,16 +37,16 @@ def named(reference: str, *, what: str) -> Callable[..., Any]:
         raise AutopruneError(
             f"{what} {reference!r} cannot be imported: its module raised {told(error)}. Mend it."
         ) from error
-    if not callable(found):
-        raise AutopruneError(f"{what} {reference!r} is a {type(found).__name__}; a function is needed")
-    return found  # type: ignore[no-any-return]
+    if not callable(value):
+        raise AutopruneError(f"{what} {reference!r} is a {type(value).__name__}; a function is needed")
+    return value  # type: ignore[no-any-return]
 
 
 def import_from(folder: str) -> None:
-    """Let functions be imported from a folder first, here and in the processes that are started from here."""
+    """Search a folder first for imports, in this process and in those it starts."""
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    paths = [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     if folder not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join([folder, *paths])
 

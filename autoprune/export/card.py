@@ -39,8 +39,8 @@ def base_of(model: str | None, revision: str | None) -> BaseRecord:
     from huggingface_hub import try_to_load_from_cache
 
     card = try_to_load_from_cache(model, "README.md", revision=revision)
-    found = _license(Path(card)) if isinstance(card, str) else None
-    return BaseRecord(name=model, hub_id=model, revision=revision, license=found)
+    license = _license(Path(card)) if isinstance(card, str) else None
+    return BaseRecord(name=model, hub_id=model, revision=revision, license=license)
 
 
 def model_card(about: ExportRecord, name: str) -> str:
@@ -123,7 +123,7 @@ def _hub_metric(about: ExportRecord) -> str:
 def _summary(validated: ValidatedRecord, metric: Metric) -> str:
     score, told = validated.accuracy, ""
     if score is not None:
-        value = " ".join(one for one in (metric.text(score), _unit(metric)) if one)
+        value = " ".join(part for part in (metric.text(score), _unit(metric)) if part)
         told = f", {_named(metric)} {value} on {validated.rows} validation rows"
     faster = 1 / validated.latency.ratio
     return f"**{validated.size_bytes / 1e6:.2f} MB{told}, {faster:.2f} times as fast as the original.**"
@@ -188,12 +188,12 @@ def _measurements(about: ExportRecord, validated: ValidatedRecord) -> list[str]:
 def _unset(
     about: ExportRecord, size: int, score: float | None, timing: LatencyRecord
 ) -> list[tuple[str, ...]]:
-    """The column of what the runtime does with no settings, which it takes in as many threads as it likes."""
+    """The column for the runtime's default settings; it chooses the number of threads itself."""
     figures = [
         None if score is None else about.metric.shown(score), None, timing.median_ms,
         (timing.low_ms, timing.high_ms), timing.original_ms, 1 / timing.ratio, None,
     ]  # fmt: skip
-    return [(str(size),), *((figure(one),) for one in figures)]
+    return [(str(size),), *((figure(column),) for column in figures)]
 
 
 _MARKS = {True: "ok", False: "**failed**", None: "not checked"}
@@ -210,8 +210,8 @@ def _loading(about: ExportRecord, name: str) -> list[str]:
 def _units(about: ExportRecord) -> list[str]:
     sizes = about.unit_bytes
     rows = [
-        (code(unit), f"{100 * one.ratio:.0f} %", str(one.bits), figure(sizes.get(unit)))
-        for unit, one in about.units.items()
+        (code(unit), f"{100 * level.ratio:.0f} %", str(level.bits), figure(sizes.get(unit)))
+        for unit, level in about.units.items()
     ]
     size = "bytes" if about.storage == "plain" else "bytes before entropy coding"
     return ["## What was done to each unit", table(("unit", "rows removed", "bits", size), rows)]

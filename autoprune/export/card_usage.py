@@ -93,8 +93,10 @@ def _merged(imports: list[str]) -> list[str]:
     >>> _merged(["from b import d", "from a import e", "from b import c"])
     ['from a import e', 'from b import c, d']
     """
-    found: dict[str, list[str]] = {}
-    for one in imports:
-        _, package, _, name = one.split()
-        found.setdefault(package, []).append(name)
-    return [f"from {package} import {', '.join(sorted(names))}" for package, names in sorted(found.items())]
+    names_of: dict[str, list[str]] = {}
+    for line in imports:
+        _, package, _, name = line.split()
+        names_of.setdefault(package, []).append(name)
+    return [
+        f"from {package} import {', '.join(sorted(names))}" for package, names in sorted(names_of.items())
+    ]

@@ -1,4 +1,4 @@
-"""What was found of an exported model against what was recorded: passed, failed or not checked, in words."""
+"""Checks of an exported model against its record: passed, failed or not checked, in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from autoprune.evaluation.measure import Timing
 from autoprune.export.export_record import CheckRecord, ExportRecord, ValidatedRecord
-from autoprune.export.validate import Found
+from autoprune.export.validate import ExportMeasurements
 from autoprune.tasks.metrics import Metric
 
 SIZE_TOLERANCE = 0.005
@@ -26,9 +26,9 @@ DEFAULTS_POINTS, DEFAULTS_ROWS, DEFAULTS_SHARE = 5.0, 3, 0.1
 (bfloat16 keeps 8 bits of a number), which is the runtime's choice and is said; more is no rounding."""
 
 DECODING = 3.0
-"""Times a target's tolerance of logits that a language model's may differ by. Its activations have outliers
-(Sun et al., arXiv 2402.17762), by which a runtime's own rounding of them to 8 bits is coarse: SmolLM2-135M
-on OpenVINO 0.13 deviations, 0.00002 without that rounding."""
+"""A language model's logits may differ by so many times a target's tolerance: its activations have outliers,
+so that a runtime's own 8-bit rounding is coarse
+(docs/decisions/019-rounding-and-speed-of-other-runtimes.md)."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Check:
     said: str
 
 
-def export_checks(found: Found, about: ExportRecord, *, tolerance: float) -> list[Check]:
+def export_checks(measured: ExportMeasurements, about: ExportRecord, *, tolerance: float) -> list[Check]:
     """Whether a folder just written is the model that was searched.
 
     Args:
@@ -53,33 +53,33 @@ def export_checks(found: Found, about: ExportRecord, *, tolerance: float) -> lis
     where = "" if same else f" on {about.measured_on}"
     return [
         _files(about),
-        _size(found, about),
-        _logits(found, tolerance),
-        _score(found, about, about.measured.accuracy, f"the search recorded{where}", same=same),
-        *_defaults(found, about.metric),
+        _size(measured, about),
+        _logits(measured, tolerance),
+        _score(measured, about, about.measured.accuracy, f"the search recorded{where}", same=same),
+        *_defaults(measured, about.metric),
     ]
 
 
-def bench_checks(found: Found, about: ExportRecord) -> list[Check]:
+def bench_checks(measured: ExportMeasurements, about: ExportRecord) -> list[Check]:
     """Whether an exported model still is what its record says; its milliseconds are the machine's."""
     before = about.validated
     size, score = (None, None) if before is None else (before.size_bytes, before.accuracy)
-    said = f"{found.size_bytes} bytes; the export recorded {size if size is not None else 'none'}"
+    said = f"{measured.size_bytes} bytes; the export recorded {size if size is not None else 'none'}"
     metric = about.metric
     checks = [
         _files(about),
-        Check("bytes", None if size is None else size == found.size_bytes, said),
-        *_defaults(found, metric),
+        Check("bytes", None if size is None else size == measured.size_bytes, said),
+        *_defaults(measured, metric),
     ]
     if score is None:
         score = about.measured.accuracy
-    if not found.is_recorded_data and found.accuracy is not None:
+    if not measured.is_recorded_data and measured.accuracy is not None:
         verb = "were" if metric.unit == "%" else "was"
         was = "was recorded" if score is None else f"{metric.text(score, 2)} {verb} recorded"
-        now = metric.value(found.accuracy, 2)
-        said = f"{now} on {found.rows} validation rows of other data than {was} of"
+        now = metric.value(measured.accuracy, 2)
+        said = f"{now} on {measured.rows} validation rows of other data than {was} of"
         return [*checks, Check(metric.word, None, said)]
-    return [*checks, _score(found, about, score, "recorded", same=False)]
+    return [*checks, _score(measured, about, score, "recorded", same=False)]
 
 
 def failed(checks: Sequence[Check]) -> str:
@@ -87,23 +87,23 @@ def failed(checks: Sequence[Check]) -> str:
     return "; ".join(f"{check.name}: {check.said}" for check in checks if check.passed is False)
 
 
-def validated_record(found: Found, checks: Sequence[Check]) -> ValidatedRecord:
+def validated_record(measured: ExportMeasurements, checks: Sequence[Check]) -> ValidatedRecord:
     """For `autoprune.json`, and for `bench --json`."""
     return ValidatedRecord(
         passed=all(check.passed is not False for check in checks),
         checks=tuple(CheckRecord(**asdict(check)) for check in checks),
-        **asdict(found),
+        **asdict(measured),
     )
 
 
-def lines(found: Found, checks: Sequence[Check]) -> list[str]:
+def lines(measured: ExportMeasurements, checks: Sequence[Check]) -> list[str]:
     """What was checked and measured, for people."""
     marks = {True: "ok", False: "FAILED", None: "not checked"}
     wide = _name_width(checks)
     out = [f"  {check.name:{wide}} {marks[check.passed]:12} {check.said}" for check in checks]
-    out.append(f"  {'loads in':{wide}} {'measured':12} {found.load_seconds:.2f} s")
-    out.append(f"  {'latency':{wide}} {'measured':12} {latency(found)}")
-    if found.defaults is not None and (timing := found.defaults.latency) is not None:
+    out.append(f"  {'loads in':{wide}} {'measured':12} {measured.load_seconds:.2f} s")
+    out.append(f"  {'latency':{wide}} {'measured':12} {latency(measured)}")
+    if measured.defaults is not None and (timing := measured.defaults.latency) is not None:
         out.append(f"  {'':{wide}} {'no settings':12} {_times(timing)}")
     return out
 
@@ -121,16 +121,20 @@ def recorded(about: ExportRecord) -> dict[str, Any]:
     return {name: before.get(name) for name in names}
 
 
-def bench_lines(found: Found, checks: Sequence[Check], about: ExportRecord) -> list[str]:
+def bench_lines(measured: ExportMeasurements, checks: Sequence[Check], about: ExportRecord) -> list[str]:
     """What was measured now, and the latency that was recorded."""
     said = f"{about.target}, trial {about.trial} of {about.run}"
-    out = [said, *lines(found, checks)]
+    out = [said, *lines(measured, checks)]
     if about.validated is None:
         return out
-    at, before = about.validated, about.validated.latency
-    is_same = (at.batch, at.sequence, at.threads) == (found.batch, found.sequence, found.threads)
-    size = f"{at.batch} x {at.sequence} tokens" if at.sequence else f"batch {at.batch}"
-    other = "" if is_same else f", at {size}, {at.threads} thread(s)"
+    then, before = about.validated, about.validated.latency
+    is_same = (then.batch, then.sequence, then.threads) == (
+        measured.batch,
+        measured.sequence,
+        measured.threads,
+    )
+    size = f"{then.batch} x {then.sequence} tokens" if then.sequence else f"batch {then.batch}"
+    other = "" if is_same else f", at {size}, {then.threads} thread(s)"
     name = " " * _name_width(checks)
     return [
         *out,
@@ -139,17 +143,17 @@ def bench_lines(found: Found, checks: Sequence[Check], about: ExportRecord) -> l
     ]
 
 
-def latency(found: Found) -> str:
+def latency(measured: ExportMeasurements) -> str:
     """Milliseconds, their spread, and how they compare with the original's."""
-    threads = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
-    return _times(found.latency, f" at batch {found.batch}, {_length(found.sequence)}{threads}")
+    threads = f"{measured.threads} thread{'s' if measured.threads > 1 else ''}"
+    return _times(measured.latency, f" at batch {measured.batch}, {_length(measured.sequence)}{threads}")
 
 
-def _times(one: Timing, at: str = "") -> str:
-    """Milliseconds, their spread, and the original's; at: what they were taken at."""
+def _times(timing: Timing, setting: str = "") -> str:
+    """Milliseconds, their spread, and the original's; setting: what they were taken at."""
     return (
-        f"{one.median_ms:.2f} ms ({one.low_ms:.2f} to {one.high_ms:.2f}){at}; "
-        f"the original {one.original_ms:.2f} ms, {1 / one.ratio:.2f} times as long"
+        f"{timing.median_ms:.2f} ms ({timing.low_ms:.2f} to {timing.high_ms:.2f}){setting}; "
+        f"the original {timing.original_ms:.2f} ms, {1 / timing.ratio:.2f} times as long"
     )
 
 
@@ -159,64 +163,66 @@ def _length(sequence: int) -> str:
 
 
 def _files(about: ExportRecord) -> Check:
-    """Nothing is measured of a folder before this is known."""
+    """Whether the folder's files are intact; checked before anything is measured."""
     return Check("files", True, f"{len(about.sha256)} files, each with the SHA-256 that was recorded")
 
 
-def _size(found: Found, about: ExportRecord) -> Check:
+def _size(measured: ExportMeasurements, about: ExportRecord) -> Check:
     predicted = about.predicted_size_bytes
     if predicted is None:
-        return Check("bytes", None, f"{found.size_bytes} bytes; not predicted: {about.not_predicted}")
+        return Check("bytes", None, f"{measured.size_bytes} bytes; not predicted: {about.not_predicted}")
     if about.storage != "plain":
-        passed = found.size_bytes <= predicted * (1 + SIZE_TOLERANCE)
-        saved = 100 * (1 - found.size_bytes / predicted)
+        passed = measured.size_bytes <= predicted * (1 + SIZE_TOLERANCE)
+        saved = 100 * (1 - measured.size_bytes / predicted)
         return Check(
-            "bytes", passed, f"{found.size_bytes} bytes, {predicted} before coding: {saved:.1f} % saved"
+            "bytes", passed, f"{measured.size_bytes} bytes, {predicted} before coding: {saved:.1f} % saved"
         )
-    passed = abs(found.size_bytes - predicted) <= SIZE_TOLERANCE * predicted
+    passed = abs(measured.size_bytes - predicted) <= SIZE_TOLERANCE * predicted
     allowed = f"{100 * SIZE_TOLERANCE:g} % allowed"
-    return Check("bytes", passed, f"{found.size_bytes} bytes, {predicted} predicted ({allowed})")
+    return Check("bytes", passed, f"{measured.size_bytes} bytes, {predicted} predicted ({allowed})")
 
 
-def _logits(found: Found, tolerance: float) -> Check:
-    one = found.logits
-    if one is None:
+def _logits(measured: ExportMeasurements, tolerance: float) -> Check:
+    logits = measured.logits
+    if logits is None:
         return Check("logits", None, "no model to compare with")
-    rows = f"{one.rows} {'made-up' if one.made_up else 'validation'} rows"
+    rows = f"{logits.rows} {'made-up' if logits.made_up else 'validation'} rows"
     said = (
-        f"99 % of them within {one.most:.2g} standard deviations of the packed model's on {rows} "
-        f"({tolerance:g} allowed), all within {one.largest:.2g}"
+        f"99 % of them within {logits.most:.2g} standard deviations of the packed model's on {rows} "
+        f"({tolerance:g} allowed), all within {logits.largest:.2g}"
     )
-    return Check("logits", one.most <= tolerance, said)
+    return Check("logits", logits.most <= tolerance, said)
 
 
-def _score(found: Found, about: ExportRecord, recorded: float | None, who: str, *, same: bool) -> Check:
+def _score(
+    measured: ExportMeasurements, about: ExportRecord, recorded: float | None, who: str, *, same: bool
+) -> Check:
     """The metric beside what was recorded of it. same: on the target that was searched on."""
     metric = about.metric
-    if found.accuracy is None or recorded is None:
-        return Check(metric.word, None, found.missing or "none is recorded")
-    passed, allowed = _within(metric, found.accuracy, recorded, found.rows, same=same)
-    rows = f"{found.rows} validation rows"
-    now, then = metric.value(found.accuracy, 2), metric.text(recorded, 2)
+    if measured.accuracy is None or recorded is None:
+        return Check(metric.word, None, measured.missing or "none is recorded")
+    passed, allowed = _within(metric, measured.accuracy, recorded, measured.rows, same=same)
+    rows = f"{measured.rows} validation rows"
+    now, then = metric.value(measured.accuracy, 2), metric.text(recorded, 2)
     return Check(metric.word, passed, f"{now} on {rows}, {then} {who} ({allowed} allowed)")
 
 
-def _defaults(found: Found, metric: Metric) -> list[Check]:
-    """Whether the model runs where nobody gives its runtime settings; nothing where that changes nothing."""
-    own = found.defaults
+def _defaults(measured: ExportMeasurements, metric: Metric) -> list[Check]:
+    """Whether the model runs under the runtime's default settings; no check where these are the same."""
+    own = measured.defaults
     if own is None:
         return []
     if own.failure:
         return [Check("defaults", False, f"with no settings ({own.settings}) it does not run: {own.failure}")]
-    if own.accuracy is None or found.accuracy is None:
+    if own.accuracy is None or measured.accuracy is None:
         return [Check("defaults", True, f"it runs with no settings ({own.settings})")]
-    off, allowed = abs(metric.shown(own.accuracy) - metric.shown(found.accuracy)), DEFAULTS_POINTS
+    off, allowed = abs(metric.shown(own.accuracy) - metric.shown(measured.accuracy)), DEFAULTS_POINTS
     if not metric.higher_is_better:
-        allowed = DEFAULTS_SHARE * metric.shown(found.accuracy)
+        allowed = DEFAULTS_SHARE * metric.shown(measured.accuracy)
     else:
-        allowed = max(allowed, DEFAULTS_ROWS * metric.points_per_row / found.rows)
-    now, then = metric.value(own.accuracy, 2), metric.text(found.accuracy, 2)
-    passed = own.accuracy == found.accuracy or off <= allowed + 1e-9
+        allowed = max(allowed, DEFAULTS_ROWS * metric.points_per_row / measured.rows)
+    now, then = metric.value(own.accuracy, 2), metric.text(measured.accuracy, 2)
+    passed = own.accuracy == measured.accuracy or off <= allowed + 1e-9
     return [Check("defaults", passed, f"{now} with no settings ({own.settings}), {then} as measured")]
 
 

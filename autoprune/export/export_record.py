@@ -112,7 +112,7 @@ class LatencyRecord(Record):
 
 
 class DefaultsRecord(Record):
-    """What the model does where nobody gives its runtime settings."""
+    """What the model does under the runtime's default settings."""
 
     settings: AnyText = ""
     accuracy: float | None = None

@@ -21,26 +21,26 @@ from autoprune.evaluation.measure import (
     DefaultRun,
 )
 from autoprune.export.artifact import read_about, runtime_of
-from autoprune.export.validate import Found, Request, measure
+from autoprune.export.validate import ExportMeasurements, Request, measure
 
 
-def with_defaults(found: Found, request: Request) -> Found:
-    """The same, with what the folder does where nobody gives its runtime settings.
+def with_defaults(measured: ExportMeasurements, request: Request) -> ExportMeasurements:
+    """The same, with what the folder does under the runtime's default settings.
 
     That is measured in a process of its own, which may die: a runtime's defaults may be other kernels.
     """
     about = read_about(Path(request.folder))
     own = runtime_of(about.target, builder=request.builder).defaults()
     if own is None:
-        return found
+        return measured
     try:
-        measured = in_fresh_process(replace(request, against=None, defaults=True))
+        by_default = in_fresh_process(replace(request, against=None, defaults=True))
     except AutopruneError as error:
-        return replace(found, defaults=DefaultRun(own.words, failure=" ".join(str(error).split())))
-    return replace(found, defaults=DefaultRun(own.words, measured.accuracy, measured.latency))
+        return replace(measured, defaults=DefaultRun(own.words, failure=" ".join(str(error).split())))
+    return replace(measured, defaults=DefaultRun(own.words, by_default.accuracy, by_default.latency))
 
 
-def in_fresh_process(request: Request) -> Found:
+def in_fresh_process(request: Request) -> ExportMeasurements:
     """Measure in a new Python process, which shares nothing with this one but the disk.
 
     Raises:
@@ -51,27 +51,27 @@ def in_fresh_process(request: Request) -> Found:
     environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     environment["OMP_WAIT_POLICY"] = "passive"
     with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
-        asked, found = Path(name) / "request.json", Path(name) / "found.json"
-        write_json(asked, asdict(request))
+        question, answer = Path(name) / "request.json", Path(name) / "found.json"
+        write_json(question, asdict(request))
         # -P: a file named like a package, in whatever folder this is called from, must not be imported.
-        command = [sys.executable, "-P", "-m", "autoprune.export.fresh_process", str(asked), str(found)]
+        command = [sys.executable, "-P", "-m", "autoprune.export.fresh_process", str(question), str(answer)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0 or not found.is_file():
+        if done.returncode != 0 or not answer.is_file():
             last = (done.stderr.strip().splitlines() or ["and said nothing"])[-1]
             raise AutopruneError(f"the process that measures it ended with {done.returncode}: {last}")
-        data = read_json(found)
+        data = read_json(answer)
     if "error" in data:
         raise AutopruneError(data["error"])
-    return Found.from_json(data)
+    return ExportMeasurements.from_json(data)
 
 
 def measure_request() -> None:
     """Measure what a file asks for; write what was found, or why it was not, to another."""
-    asked, found = map(Path, sys.argv[1:])
+    question, answer = map(Path, sys.argv[1:])
     try:
-        write_json(found, asdict(measure(Request(**json.loads(asked.read_text(encoding="utf-8"))))))
+        write_json(answer, asdict(measure(Request(**json.loads(question.read_text(encoding="utf-8"))))))
     except AutopruneError as error:
-        write_json(found, {"error": str(error)})
+        write_json(answer, {"error": str(error)})
 
 
 if __name__ == "__main__":

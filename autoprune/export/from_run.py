@@ -20,7 +20,7 @@ from autoprune.export.checks import Check, export_checks, failed, validated_reco
 from autoprune.export.export_record import ValidatedRecord
 from autoprune.export.fresh_process import in_fresh_process, with_defaults
 from autoprune.export.trial_record import export_command, export_record, predicted_bytes, recorded_bytes
-from autoprune.export.validate import Found, Request
+from autoprune.export.validate import ExportMeasurements, Request
 from autoprune.models.find_space import find_space
 from autoprune.models.spec import Architecture
 from autoprune.models.split_embedding import part_anyhow_
@@ -49,7 +49,7 @@ class Exported:
 
     folder: Path
     trial: Mapping[str, Any]
-    found: Found
+    measured: ExportMeasurements
     checks: Sequence[Check]
 
 
@@ -125,13 +125,13 @@ def export(
         packed = read_packed(source, builder=builder)
         write_artifact(packed, temporary, about=about, tokenizer=path / "tokenizer", example=example)
         with progress.bar("Validation in a fresh process", 1):
-            found, checks = _validated(temporary, source, runtime, builder, config.data.dataset)
-        if found is None or failed(checks):
-            _put_aside(temporary, folder, found, checks)
-        _finish(temporary, folder.name, validated_record(found, checks))
+            measured, checks = _validated(temporary, source, runtime, builder, config.data.dataset)
+        if measured is None or failed(checks):
+            _put_aside(temporary, folder, measured, checks)
+        _finish(temporary, folder.name, validated_record(measured, checks))
         if folder.exists():
             raise AutopruneError(f"{folder} was made by somebody else meanwhile, and is kept as it is")
-    return Exported(folder, trial, found, checks)
+    return Exported(folder, trial, measured, checks)
 
 
 # ---- what is written ----------------------------------------------------------------------------
@@ -188,14 +188,14 @@ def _keeps(target: Target, unit: Unit | None, level: Level) -> bool:
 
 def _validated(
     folder: Path, source: Path, target: Target, builder: str | None, dataset: str | None
-) -> tuple[Found | None, list[Check]]:
-    """What fresh processes find; a failed check where the first does not get that far."""
+) -> tuple[ExportMeasurements | None, list[Check]]:
+    """What fresh processes measure; a failed check where the first process fails."""
     request = Request(str(folder), against=str(source), builder=builder, recorded_at=dataset)
     try:
-        found = with_defaults(in_fresh_process(request), request)
+        measured = with_defaults(in_fresh_process(request), request)
     except AutopruneError as error:
         return None, [Check("load", False, str(error))]
-    return found, export_checks(found, read_export_record(folder), tolerance=target.tolerance)
+    return measured, export_checks(measured, read_export_record(folder), tolerance=target.tolerance)
 
 
 def _finish(folder: Path, name: str, validated: ValidatedRecord) -> None:
@@ -204,14 +204,16 @@ def _finish(folder: Path, name: str, validated: ValidatedRecord) -> None:
     write_card(folder, about, model_card(about, name))
 
 
-def _put_aside(temporary: Path, folder: Path, found: Found | None, checks: Sequence[Check]) -> NoReturn:
+def _put_aside(
+    temporary: Path, folder: Path, measured: ExportMeasurements | None, checks: Sequence[Check]
+) -> NoReturn:
     """Keep a model that failed under another name, with what was found, and say so."""
     kept, k = folder.with_name(f"{folder.name}.failed"), 1
     while kept.exists():
         k += 1
         kept = folder.with_name(f"{folder.name}.failed-{k}")
-    if found is not None:
-        _finish(temporary, kept.name, validated_record(found, checks))
+    if measured is not None:
+        _finish(temporary, kept.name, validated_record(measured, checks))
     temporary.rename(kept)
     reason = failed(checks).replace(str(temporary), str(kept))
     raise ValidationError(f"the export did not validate: {reason}. It is kept as {kept}; do not ship it")
@@ -249,12 +251,12 @@ def _best_within(path: Path, budget: Budget, progress: Progress) -> str:
     answers = _facts(read_record(path / FRONT), path).answers
     run = RunFolder.open(path)
     try:
-        found = best(answer(run, budget, progress), budget, answers=answers)
+        trial = best(answer(run, budget, progress), budget, answers=answers)
     finally:
         run.close()
-    if found is None:
+    if trial is None:
         raise BudgetError(f"no trial is within {budget}, nor is what the solver predicted to be")
-    return str(found.number)
+    return str(trial.number)
 
 
 def _example(reader: Path, architecture: Architecture, task: str) -> Batch:

@@ -96,7 +96,7 @@ class Logits:
 
 
 @dataclass(frozen=True)
-class Found:
+class ExportMeasurements:
     """What was measured. accuracy: percent; None where no rows were at hand, and `missing` says why.
 
     defaults: the same with no settings; None where the runtime then answers as it does with ours.
@@ -120,7 +120,7 @@ class Found:
     defaults: DefaultRun | None = None
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Found:
+    def from_json(cls, data: Mapping[str, Any]) -> ExportMeasurements:
         """Inverse of `asdict`."""
         parts = {
             "logits": data["logits"] and Logits(**data["logits"]),
@@ -130,7 +130,7 @@ class Found:
         return cls(**{**data, **parts})
 
 
-def measure(request: Request) -> Found:
+def measure(request: Request) -> ExportMeasurements:
     """Load a folder as its user would, and measure it.
 
     Raises:
@@ -139,8 +139,8 @@ def measure(request: Request) -> Found:
     folder = Path(request.folder)
     about = read_about(folder)
     target = runtime_of(about.target, builder=request.builder)
-    at = _timed_at(request, about, folder)
-    load = _loader(target, at["threads"], defaults=request.defaults)
+    timed_at = _timed_at(request, about, folder)
+    load = _loader(target, timed_at["threads"], defaults=request.defaults)
     load(folder)  # once for the imports
     begun = time.perf_counter()
     run = load(folder)
@@ -162,8 +162,8 @@ def measure(request: Request) -> Found:
         else:
             teacher = teacher_answers(original, task, task.validation, room=room.busy)
     with room.alone():
-        timing = time_interleaved(run, original, task.timing_batch(at["batch"], at["sequence"]))
-    return Found(
+        timing = time_interleaved(run, original, task.timing_batch(timed_at["batch"], timed_at["sequence"]))
+    return ExportMeasurements(
         size_bytes=size_on_disk(target, folder),
         load_seconds=round(load_seconds, 3),
         rows=0 if missing else len(task.validation),
@@ -172,13 +172,13 @@ def measure(request: Request) -> Found:
         missing=missing,
         logits=_compared(run, task, wanted, made_up=bool(missing), room=room),
         latency=timing,
-        protocol=PROTOCOL.format(pairs=TIMING_PAIRS, original=which, **at),
+        protocol=PROTOCOL.format(pairs=TIMING_PAIRS, original=which, **timed_at),
         machine=f"{_processor()}, {platform.system()}, Python {platform.python_version()}",
         versions={name: version for name in PACKAGES if (version := _version(name))},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        batch=at["batch"],
-        sequence=at["sequence"],
-        threads=at["threads"],
+        batch=timed_at["batch"],
+        sequence=timed_at["sequence"],
+        threads=timed_at["threads"],
     )
 
 
@@ -191,11 +191,11 @@ def _loader(target: Target, threads: int, *, defaults: bool) -> Callable[[Path],
 def _timed_at(request: Request, about: ExportRecord, folder: Path) -> dict[str, int]:
     """Batch, sequence and threads that latency is taken at."""
     names = TimedAt.model_fields
-    at = {name: int(getattr(request, name) or getattr(about.timed_at, name)) for name in names}
+    timed_at = {name: int(getattr(request, name) or getattr(about.timed_at, name)) for name in names}
     longest = _config(folder).get("max_position_embeddings")
-    if longest is not None and at["sequence"] > longest:
-        raise AutopruneError(f"--sequence {at['sequence']}: this model takes at most {longest} tokens")
-    return at
+    if longest is not None and timed_at["sequence"] > longest:
+        raise AutopruneError(f"--sequence {timed_at['sequence']}: this model takes at most {longest} tokens")
+    return timed_at
 
 
 def _rows(request: Request, about: ExportRecord, folder: Path) -> tuple[Task, bool, str]:
@@ -238,8 +238,8 @@ def _compared(run: Runner, task: Task, wanted: Answers | None, *, made_up: bool,
     if wanted is None:
         return None
     rows = _compared_rows(task)
-    found = logits_of(run, task, rows, watched=wanted.watched, room=room.busy)
-    off = np.abs(found - wanted.values) / max(float(wanted.values.std()), 1e-12)
+    logits = logits_of(run, task, rows, watched=wanted.watched, room=room.busy)
+    off = np.abs(logits - wanted.values) / max(float(wanted.values.std()), 1e-12)
     return Logits(len(rows), made_up, float(np.percentile(off, MOST)), float(off.max()))
 
 

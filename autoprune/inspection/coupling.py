@@ -1,4 +1,4 @@
-"""Which layers of a model are coupled: whose output features another's input features are, piece by piece.
+"""Which layers of a model are coupled: one's output features are another's input features, piece by piece.
 
 Found by gradients on one example batch. Every layer's output is cut out of the graph and made a leaf, so that
 the gradient of a layer's input reaches the layers that feed it directly, through whatever is computed between
@@ -56,12 +56,12 @@ class Group:
 
 @contextmanager
 def removing(hooks: Sequence[RemovableHandle]) -> Iterator[None]:
-    """Take hooks off again when the block ends."""
+    """Remove hooks when the block ends."""
     try:
         yield
     finally:
-        for one in hooks:
-            one.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Trace:
-    """All layers that a run came by, and which of them feed which reader."""
+    """All layers that a run called, and which of them feed which reader."""
 
     layers: Mapping[str, Seen]
     feeders: Mapping[str, tuple[str, ...]]
@@ -120,8 +120,10 @@ def trace(model: nn.Module, call: Call) -> Trace:
     feeders = {}
     for path, tensors in {**readers, ANSWER: [answers]}.items():
         weights = [torch.randn(tensor.shape, generator=generator) for tensor in tensors]
-        found = gradients(tensors, weights, sources)
-        feeders[path] = tuple(name for name, one in found.items() if any(bool(g.any()) for g in one))
+        by_source = gradients(tensors, weights, sources)
+        feeders[path] = tuple(
+            name for name, gradient in by_source.items() if any(bool(g.any()) for g in gradient)
+        )
     return Trace(layers, feeders)
 
 
@@ -157,17 +159,17 @@ def gradients(
     pairs = [
         (tensor, weight) for tensor, weight in zip(tensors, weights, strict=True) if tensor.requires_grad
     ]
-    ends = [(name, one) for name, some in sources.items() for one in some]
+    ends = [(name, tensor) for name, some in sources.items() for tensor in some]
     if not pairs or not ends:
         return {}
     outputs, weighted = zip(*pairs, strict=True)
-    found = torch.autograd.grad(
-        outputs, [one for _, one in ends], weighted, retain_graph=True, allow_unused=True
+    by_tensor = torch.autograd.grad(
+        outputs, [tensor for _, tensor in ends], weighted, retain_graph=True, allow_unused=True
     )
     out: dict[str, list[Tensor]] = {}
-    for (name, _), one in zip(ends, found, strict=True):
-        if one is not None:
-            out.setdefault(name, []).append(one)
+    for (name, _), gradient in zip(ends, by_tensor, strict=True):
+        if gradient is not None:
+            out.setdefault(name, []).append(gradient)
     return out
 
 
@@ -175,40 +177,40 @@ def gradients(
 
 
 def find_groups(model: nn.Module, call: Call) -> list[Group]:
-    """All layers that the example came by, with those whose outputs have readers in common, in order."""
-    found = trace(model, call)
-    leader = {name: name for name in found.layers}
+    """All layers that the example calls, in order; layers whose outputs share readers form a group."""
+    traced = trace(model, call)
+    leader = {name: name for name in traced.layers}
 
     def first(name: str) -> str:
         while leader[name] != name:
             name = leader[name]
         return name
 
-    for names in found.feeders.values():
+    for names in traced.feeders.values():
         for name in names:
             leader[first(name)] = first(names[0])
     members: dict[str, list[str]] = {}
-    for name in found.layers:
+    for name in traced.layers:
         members.setdefault(first(name), []).append(name)
-    return [_group(found, tuple(rows)) for rows in members.values()]
+    return [_group(traced, tuple(rows)) for rows in members.values()]
 
 
-def _group(found: Trace, rows: tuple[str, ...]) -> Group:
-    """What can go alone of layers that share readers."""
-    readers = [path for path, names in found.feeders.items() if set(names) & set(rows)]
+def _group(traced: Trace, rows: tuple[str, ...]) -> Group:
+    """The group of layers that share readers, in as many independent pieces as possible."""
+    readers = [path for path, names in traced.feeders.items() if set(names) & set(rows)]
     cols = tuple(path for path in readers if path != ANSWER)
-    features = [found.layers[path].rows for path in rows] + [found.layers[path].columns for path in cols]
+    features = [traced.layers[path].rows for path in rows] + [traced.layers[path].columns for path in cols]
     most = math.gcd(*features) if cols and ANSWER not in readers else 1
     divisors = [n for n in range(most, 0, -1) if most % n == 0]
-    pieces = next(n for n in divisors if _is_apart(found, rows, cols, n))
+    pieces = next(n for n in divisors if _is_apart(traced, rows, cols, n))
     return Group(rows, cols, pieces, ANSWER in readers)
 
 
-def _is_apart(found: Trace, rows: Sequence[str], cols: Sequence[str], pieces: int) -> bool:
-    """Whether piece k of what is read depends on piece k of what is given alone, for every k."""
+def _is_apart(traced: Trace, rows: Sequence[str], cols: Sequence[str], pieces: int) -> bool:
+    """Whether piece k of the inputs depends only on piece k of the outputs, for every k."""
     generator = torch.Generator().manual_seed(0)
-    sources = {name: found.layers[name].outputs for name in rows}
-    readers = [found.layers[path] for path in cols]
+    sources = {name: traced.layers[name].outputs for name in rows}
+    readers = [traced.layers[path] for path in cols]
     for bit, value in itertools.product(range((pieces - 1).bit_length()), (False, True)):
         tensors, weights = [], []
         for reader in readers:
@@ -217,15 +219,15 @@ def _is_apart(found: Trace, rows: Sequence[str], cols: Sequence[str], pieces: in
                 tensors.append(tensor)
                 weights.append(torch.randn(tensor.shape, generator=generator) * chosen)
         for name, found_at in gradients(tensors, weights, sources).items():
-            source = found.layers[name]
+            source = traced.layers[name]
             other = _along(_has_bit(source.rows, pieces, bit) != value, source.dimension)
-            if any(bool((one * other).any()) for one in found_at):
+            if any(bool((bits * other).any()) for bits in found_at):
                 return False
     return True
 
 
 def _has_bit(features: int, pieces: int, bit: int) -> Bool[Tensor, " features"]:
-    """For each feature whether its piece's number has a bit.
+    """For each feature, whether its piece's number has this bit set.
 
     >>> _has_bit(6, 3, 1).tolist()
     [False, False, False, False, True, True]
@@ -249,7 +251,7 @@ def is_summed(model: nn.Module, call: Call, group: Group) -> bool:
     silent = _read(model, call, group.rows, group.cols)
     heard = 0
     for name in group.rows:
-        alone = _read(model, call, [one for one in group.rows if one != name], group.cols)
+        alone = _read(model, call, [row for row in group.rows if row != name], group.cols)
         heard += any(not torch.equal(a, b) for a, b in zip(alone, silent, strict=True))
         if heard > 1:
             return True

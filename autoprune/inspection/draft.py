@@ -1,4 +1,4 @@
-"""A search space for a model that none was written for: what is coupled, proven, as rules of a space file.
+"""Draft a search space for a model without one: coupled layers, proven removable, as rules of a space file.
 
 Groups of coupled layers (`coupling.py`) become units that can be pruned where removing is proven to equal
 masking (`proof.py`); every other Linear, Conv2d and Embedding can be stored in fewer bits. A layer is in one
@@ -63,8 +63,8 @@ def draft(model: nn.Module, call: Call) -> Draft:
         try:
             units = list(find_units(model, file_of({name: rule}), source="draft"))
         except AutopruneError as error:
-            at = matched(rule.at, (path for path, _ in model.named_modules()))
-            out.left.append(Left(tuple(at), _reason(error)))
+            paths = matched(rule.at, (path for path, _ in model.named_modules()))
+            out.left.append(Left(tuple(paths), _reason(error)))
             continue
         out.rules[name], out.units[name] = rule, units
     if not out.rules:
@@ -87,9 +87,9 @@ def _by_reason(model: nn.Module, left: Sequence[Left], stored: set[str]) -> list
     """The same with the layers of one reason together, in the model's order; `stored`: those in a unit."""
     order = {path: k for k, (path, _) in enumerate(model.named_modules(remove_duplicate=False))}
     paths: dict[tuple[bool, str], list[str]] = {}
-    for one in left:
-        some = [path for path in one.paths if path in stored or not one.stored]
-        paths.setdefault((one.stored, one.why), []).extend(some)
+    for group in left:
+        some = [path for path in group.paths if path in stored or not group.stored]
+        paths.setdefault((group.stored, group.why), []).extend(some)
     return [
         Left(tuple(sorted(some, key=lambda path: order.get(path, 0))), why, stored)
         for (stored, why), some in sorted(paths.items(), key=lambda pair: not pair[0][0])
@@ -125,7 +125,7 @@ def _pruned(
                 del order[group]
         if not faults:
             break
-    for group in [one for one in order if one not in chosen]:
+    for group in [rule for rule in order if rule not in chosen]:
         stream = "it is part of a residual stream; " if order[group] else ""
         left.append(Left(group.rows, f"{stream}{TAKEN}", stored=True))
     return dict(open_[group] for group in chosen)
@@ -144,12 +144,12 @@ def _ordered(model: nn.Module, call: Call, rules: dict[Group, Rule]) -> dict[Gro
         features = _width(model, group) * len(group.members)
         return features * (1 + math.log2(like[rules[group].likeness]))
 
-    ranked = sorted(rules, key=lambda one: (streams[one], -worth(one)))
+    ranked = sorted(rules, key=lambda rule: (streams[rule], -worth(rule)))
     return {group: streams[group] for group in ranked}
 
 
 def _disjoint(groups: Iterable[Group]) -> list[Group]:
-    """Each group that has no layer in common with those before it."""
+    """The groups that share no layer with an earlier group."""
     taken: set[str] = set()
     chosen = []
     for group in groups:
@@ -185,17 +185,17 @@ def _obstacle(model: nn.Module, group: Group, shared: set[str]) -> str | None:
 def _rule_of(model: nn.Module, group: Group) -> Rule:
     """The rule of one place that describes a group."""
     layers: list[Any] = [model.get_submodule(path) for path in group.members]
-    at = common(group.members)
-    start = len(at) + 1 if at else 0
+    stem = common(group.members)
+    start = len(stem) + 1 if stem else 0
     rows, cols = (tuple(path[start:] for path in paths) for paths in (group.rows, group.cols))
     if any(isinstance(layer, nn.Conv2d) for layer in layers):
-        return Rule(at, rows, cols, "channel")
+        return Rule(stem, rows, cols, "channel")
     is_whole = all(len(model.get_submodule(path).weight) == group.pieces for path in group.rows)  # type: ignore[arg-type]
     if not is_whole:
-        return Rule(at, rows, cols, "head")
+        return Rule(stem, rows, cols, "head")
     # Neurons are kept in whole groups of columns, so a narrow layer has narrow groups.
-    size = next((one for one in SIZES if one * 8 <= group.pieces), SIZES[-1])
-    return Rule(at, rows, cols, "neuron", group_size=size)
+    size = next((size for size in SIZES if size * 8 <= group.pieces), SIZES[-1])
+    return Rule(stem, rows, cols, "neuron", group_size=size)
 
 
 def _unit_of(model: nn.Module, rule: Rule, group: Group, name: str) -> Unit:
@@ -222,7 +222,7 @@ def _reason(error: AutopruneError) -> str:
 
 
 def _shared(model: nn.Module) -> list[tuple[str, ...]]:
-    """Paths of layers that have one weight together."""
+    """Paths of layers that share one weight."""
     owners: dict[int, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
@@ -264,7 +264,7 @@ def _singles(
 
 
 def _others(model: nn.Module) -> list[Left]:
-    """Modules with parameters of their own that are of no kind that is compressed."""
+    """Modules with parameters of their own whose type cannot be compressed."""
     kinds: dict[str, list[str]] = {}
     for path, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):

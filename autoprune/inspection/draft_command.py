@@ -52,9 +52,9 @@ def draft_record(
         raise AutopruneError(f"folder {path.absolute().parent} does not exist; make it, or give another path")
     is_demo = what == "demo" and not Path(what).exists()
     model, call = _loaded(str(demo.demo_model()) if is_demo else what, image_size)
-    made = draft(model, call)
-    text = text_of(made, model=what, kind=type(model).__name__, file=str(path))
-    _check(model, made, text)
+    drafted = draft(model, call)
+    text = text_of(drafted, model=what, kind=type(model).__name__, file=str(path))
+    _check(model, drafted, text)
     try:
         with path.open("x", encoding="utf-8") as out:
             out.write(text)
@@ -65,12 +65,12 @@ def draft_record(
         "model": what,
         "file": str(path),
         "rules": {
-            name: {**rule.described, "units": [unit.name for unit in made.units[name]]}
-            for name, rule in made.rules.items()
+            name: {**rule.described, "units": [unit.name for unit in drafted.units[name]]}
+            for name, rule in drafted.rules.items()
         },
         "left_alone": [
-            {"paths": list(one.paths), "why": one.why, "stored_in_fewer_bits": one.stored}
-            for one in made.left
+            {"paths": list(group.paths), "why": group.why, "stored_in_fewer_bits": group.stored}
+            for group in drafted.left
         ],
     }
 
@@ -80,7 +80,8 @@ def draft_lines(record: Mapping[str, Any]) -> list[str]:
     counts = [f"{name} x{len(rule['units'])}" for name, rule in record["rules"].items() if "prune" in rule]
     units = sum(len(rule["units"]) for rule in record["rules"].values())
     left = [
-        Left(tuple(one["paths"]), one["why"], one["stored_in_fewer_bits"]) for one in record["left_alone"]
+        Left(tuple(group["paths"]), group["why"], group["stored_in_fewer_bits"])
+        for group in record["left_alone"]
     ]
     return [
         f"Wrote     {record['file']}: {len(record['rules'])} rules for {units} units of {record['model']}",
@@ -89,7 +90,7 @@ def draft_lines(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _check(model: nn.Module, made: Draft, text: str) -> None:
+def _check(model: nn.Module, drafted: Draft, text: str) -> None:
     """Read the text back as a search would, and match it against the model.
 
     Raises:
@@ -99,7 +100,7 @@ def _check(model: nn.Module, made: Draft, text: str) -> None:
         path = Path(name) / "space.yaml"
         path.write_text(text, encoding="utf-8")
         units = find_units(model, read_space(path), source="draft")
-    if set(units) != {unit for some in made.units.values() for unit in some}:
+    if set(units) != {unit for some in drafted.units.values() for unit in some}:
         raise AutopruneError(
             "the drafted space reads back as other units than were found; nothing was written"
         )
@@ -126,11 +127,11 @@ def _loaded(source: str, image_size: int | None) -> tuple[nn.Module, Call]:
             raise AutopruneError("--image-size is for a MODEL that a function builds; a folder has its own")
         kind = loading.kind_of(source)
         labels = int(transformers.AutoConfig.from_pretrained(source).num_labels)
-        found = loading.load_pretrained(source, labels=labels, kind=kind)
-        model, described = found.model, found.architecture
-        inputs = _example(described, model, found.tokenizer)
+        loaded = loading.load_pretrained(source, labels=labels, kind=kind)
+        model, described = loaded.model, loaded.architecture
+        inputs = _example(described, model, loaded.tokenizer)
         _try(model, inputs, described, source)
-    return model, lambda one: outputs_of(one, inputs, described.kind)
+    return model, lambda changed: outputs_of(changed, inputs, described.kind)
 
 
 def _try(model: nn.Module, inputs: Mapping[str, Tensor], described: Architecture, source: str) -> None:
@@ -143,14 +144,14 @@ def _try(model: nn.Module, inputs: Mapping[str, Tensor], described: Architecture
         with torch.no_grad():
             outputs_of(model, inputs, described.kind)
     except Exception as error:  # a model of the user's own may raise anything
-        shapes = ", ".join(f"{name} {list(one.shape)}" for name, one in inputs.items())
+        shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in inputs.items())
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         hint = "; give --image-size" if described.builder else ""
         raise AutopruneError(f"model {source!r} does not run on {shapes}: {reason}{hint}") from error
 
 
 def _example(described: Architecture, model: nn.Module, tokenizer: Any) -> dict[str, Tensor]:
-    """Inputs of noise that a model takes: pictures, or tokens other than the padding one."""
+    """Random inputs for a model: pictures, or tokens other than padding."""
     draws = torch.Generator().manual_seed(0)
     if described.image is not None:
         return {"pixel_values": torch.randn(1, *described.image, generator=draws)}

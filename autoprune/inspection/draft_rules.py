@@ -1,4 +1,4 @@
-"""Rules of a drafted search space: one for like places of a model, names for people, and the file's text."""
+"""Rules of a drafted search space: similar places share a rule, which gets a name; and the file's text."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Rule:
 
     @property
     def likeness(self) -> tuple[str, ...]:
-        """What rules of like places have in common: their paths without numbers."""
+        """What rules of similar places share: their paths without numbers."""
         paths = (self.at, *self.rows, "", *self.cols)
         return tuple(_starred(path, [True] * len(_numbers(path))) for path in paths)
 
@@ -137,7 +137,7 @@ def common(paths: Sequence[str]) -> str:
 
 
 def merged(model: nn.Module, places: Iterable[Rule]) -> list[Rule]:
-    """The same rules with `*` for the numbers of like places, in the model's order."""
+    """The same rules, with `*` in place of the numbers of similar places, in the model's order."""
     order = {path: k for k, (path, _) in enumerate(model.named_modules())}
     alike: dict[Rule, list[str]] = {}
     for place in places:
@@ -146,20 +146,20 @@ def merged(model: nn.Module, places: Iterable[Rule]) -> list[Rule]:
     rules = []
     for rule, ats in alike.items():
         whole = [path for path in order if order.keys() >= set(_layers(path, rule))]
-        for pattern, covered in _patterns(sorted(ats, key=lambda at: order[at]), whole):
+        for pattern, covered in _patterns(sorted(ats, key=lambda place: order[place]), whole):
             is_partial = len(matched(pattern, order)) > len(covered)
-            first = min(order[_layers(at, rule)[0]] for at in covered)
+            first = min(order[_layers(place, rule)[0]] for place in covered)
             rules.append((first, replace(rule, at=pattern, optional=is_partial)))
     return [rule for _, rule in sorted(rules, key=lambda pair: pair[0])]
 
 
-def _layers(at: str, rule: Rule) -> list[str]:
+def _layers(place: str, rule: Rule) -> list[str]:
     """Paths of a rule's layers at one place, the first of its rows first."""
-    return [".".join(part for part in (at, name) if part) for name in (rule.rows or ("",)) + rule.cols]
+    return [".".join(part for part in (place, name) if part) for name in (rule.rows or ("",)) + rule.cols]
 
 
 def matched(pattern: str, paths: Iterable[str]) -> list[str]:
-    """Paths that `*` for one part of a path makes equal to a pattern."""
+    """Paths that match a pattern, in which `*` stands for one part."""
     regex = re.compile(re.escape(pattern).replace(r"\*", r"[^.]+"))
     return [path for path in paths if regex.fullmatch(path)]
 
@@ -173,7 +173,7 @@ def _patterns(places: Sequence[str], paths: Sequence[str]) -> list[tuple[str, li
     out: list[tuple[str, list[str]]] = []
     left = list(places)
     most = max(len(_numbers(place)) for place in places)
-    for stars in sorted(itertools.product((True, False), repeat=most), key=lambda one: -sum(one)):
+    for stars in sorted(itertools.product((True, False), repeat=most), key=lambda stars: -sum(stars)):
         groups: dict[str, list[str]] = {}
         for place in left:
             groups.setdefault(_starred(place, stars), []).append(place)
@@ -202,11 +202,11 @@ def _starred(path: str, stars: Sequence[bool]) -> str:
 
 
 def rule_name(rule: Rule, known: Iterable[str]) -> str:
-    """A name for a rule that no other has: what its units lose, or the layer's own name."""
+    """A unique name for a rule: what its units lose, or the layer's own name."""
     parts = [part for part in rule.at.split(".") if part != "*" and not part.isdigit()]
     shortest = 2 if len(parts) > 1 and parts[-1] in VAGUE else 1
     names = ["_".join(parts[-n:]) for n in range(shortest, min(shortest + 2, len(parts)) + 1)]
-    names = [re.sub(r"\W", "_", one) for one in ([NAMES[rule.by]] if rule.by else names)] or ["layer"]
+    names = [re.sub(r"\W", "_", name) for name in ([NAMES[rule.by]] if rule.by else names)] or ["layer"]
     base, k = names[0], 1
     for name in names:
         if name not in known:
@@ -248,11 +248,11 @@ def left_lines(left: Sequence[Left]) -> list[str]:
     """What was left alone, for people: a line a reason, and below it the layers."""
     lines = []
     for stored, head in ((True, KEPT), (False, "Left as they came:")):
-        some = [one for one in left if one.stored == stored]
+        some = [group for group in left if group.stored == stored]
         lines += [head] if some else []
-        for one in some:
-            lines.append(f"  {one.why}:")
-            lines += [f"    {text}" for text in _counted(one.paths)]
+        for group in some:
+            lines.append(f"  {group.why}:")
+            lines += [f"    {text}" for text in _counted(group.paths)]
     return lines
 
 

@@ -58,14 +58,14 @@ def lines_of(record: Mapping[str, Any]) -> list[str]:
 
 
 def library_record(folder: Path, *, limit_bytes: int) -> dict[str, Any]:
-    """What lies in the library's folder, by `stat` and by what each file says of itself."""
+    """The files in the library's folder: their sizes and dates, and the note in each."""
     files = library_folder.holdings(folder)
     current = [
         file for file in files if file.note is not None and file.note.version == library_folder.VERSION
     ]
-    keys = dict.fromkeys(one.note.key for one in current if one.note is not None)
+    keys = dict.fromkeys(file.note.key for file in current if file.note is not None)
     models = [
-        {"key": key} | _summed([one for one in current if one.note is not None and one.note.key == key])
+        {"key": key} | _summed([file for file in current if file.note is not None and file.note.key == key])
         for key in keys
     ]
     bad = [file for file in files if file.problem]
@@ -74,10 +74,10 @@ def library_record(folder: Path, *, limit_bytes: int) -> dict[str, Any]:
         "folder": str(folder),
         "limit_bytes": limit_bytes,
         **_weighed(files),
-        "models": sorted(models, key=lambda one: -one["used"]),
+        "models": sorted(models, key=lambda model: -model["used"]),
         "other_versions": _weighed([file for file in files if not file.problem and file not in current]),
         "unreadable": [
-            {"file": one.path.name, "size_bytes": one.size_bytes, "problem": one.problem} for one in bad
+            {"file": file.path.name, "size_bytes": file.size_bytes, "problem": file.problem} for file in bad
         ],
         "unfinished": _weighed(library_folder.leftovers(folder)),
     }
@@ -103,10 +103,10 @@ def _library_lines(record: Mapping[str, Any]) -> list[str]:
     ]
     if record["models"]:
         lines.append(f"{'Model and data':26}{'units':>6}{'variants':>10}{'files':>7}{'size':>11}  last used")
-    for one in record["models"]:
+    for model in record["models"]:
         lines.append(
-            f"  {one['key']:24}{one['units']:6}{one['variants']:10}{one['files']:7}"
-            f"{size_text(one['size_bytes']):>11}  {time_text(one['used'])}"
+            f"  {model['key']:24}{model['units']:6}{model['variants']:10}{model['files']:7}"
+            f"{size_text(model['size_bytes']):>11}  {time_text(model['used'])}"
         )
     old, unfinished = record["other_versions"], record["unfinished"]
     if old["files"]:
@@ -119,8 +119,8 @@ def _library_lines(record: Mapping[str, Any]) -> list[str]:
             f"Unfinished  {unfinished['files']} files, {size_text(unfinished['size_bytes'])}: being written, "
             "or left by a killed process and removed an hour later"
         )
-    for one in record["unreadable"]:
-        lines.append(f"Unreadable  {one['file']}, {size_text(one['size_bytes'])}: {one['problem']}")
+    for entry in record["unreadable"]:
+        lines.append(f"Unreadable  {entry['file']}, {size_text(entry['size_bytes'])}: {entry['problem']}")
     return lines
 
 
@@ -165,8 +165,8 @@ def _latency_of(path: Path) -> dict[str, Any] | None:
     """How far predicted milliseconds were off, as `front.json` has it; None where that is not known."""
     from autoprune.run.front_schema import checked_front
 
-    found = checked_front(read_record(path)).latency if path.is_file() else None
-    return None if found is None else found.model_dump(by_alias=True)
+    latency = checked_front(read_record(path)).latency if path.is_file() else None
+    return None if latency is None else latency.model_dump(by_alias=True)
 
 
 def _library_of(key: str | None) -> dict[str, Any] | None:
@@ -202,28 +202,28 @@ def model_record(source: str | None, *, space: str, target: str) -> dict[str, An
     from autoprune.targets import get_target
 
     runtime = get_target(target)
-    found = survey(source, space=space, target=target)
+    surveyed = survey(source, space=space, target=target)
     return {
         "what": "model",
         "model": "all-MiniLM-L6-v2 (built-in demo)" if source is None else source,
         "target": target,
-        "space": found.space_name,
-        "labels": found.labels,
-        "has_head": found.has_head,
-        **_units_record(found.sizes, found.space, found.kinds),
-        **speed_record(found.space, runtime.fast),
-        "left_alone": [{"path": path, "size_bytes": size} for path, size in found.left_alone.items()],
+        "space": surveyed.space_name,
+        "labels": surveyed.labels,
+        "has_head": surveyed.has_head,
+        **_units_record(surveyed.sizes, surveyed.space, surveyed.kinds),
+        **speed_record(surveyed.space, runtime.fast),
+        "left_alone": [{"path": path, "size_bytes": size} for path, size in surveyed.left_alone.items()],
     }
 
 
 def _model_lines(record: Mapping[str, Any]) -> list[str]:
     head = f"{record['labels']} labels" + ("" if record["has_head"] else ", head not trained yet")
-    rest = record["fixed_bytes"] - sum(one["size_bytes"] for one in record["left_alone"])
+    rest = record["fixed_bytes"] - sum(tensor["size_bytes"] for tensor in record["left_alone"])
     lines = [*_head_lines(record), *_units_lines(record)]
     lines.append(f"Left alone, {size_text(record['fixed_bytes'])} in all ({head})")
     groups: dict[str, list[int]] = {}
-    for one in record["left_alone"]:
-        groups.setdefault(_collapsed(one["path"]), []).append(one["size_bytes"])
+    for tensor in record["left_alone"]:
+        groups.setdefault(_collapsed(tensor["path"]), []).append(tensor["size_bytes"])
     for path, sizes in groups.items():
         lines.append(f"  {times(path, len(sizes)):52}{size_text(sum(sizes)):>10}")
     lines.append(f"  {'the rest of the files: graph, headers':52}{size_text(rest):>10}")

@@ -1,4 +1,4 @@
-"""Whether pieces of a unit can be removed from a model: removing must equal masking, on an example batch.
+"""Whether pieces of a unit can be removed: on an example batch, removing must give the same as masking.
 
 Masking zeroes the columns that read the pieces; removing takes their rows and these columns away, as a
 stitched model does. Where something else reads the pieces, or knows how many there are, the two differ.
@@ -77,25 +77,25 @@ def _first_line(error: Exception) -> str:
 def _masked(model: nn.Module, unit: Unit, keep: Int[Tensor, " k"]) -> Changes:
     """Readers with zeros in the columns of all pieces but some."""
     changes = {}
-    for one in unit.cols:
-        weight, bias = _values(model, one.path)
-        chosen = unit.at(keep, one.columns)
+    for column in unit.cols:
+        weight, bias = _values(model, column.path)
+        chosen = unit.at(keep, column.columns)
         zeros = torch.zeros_like(weight)
         zeros[:, chosen] = weight[:, chosen]
-        changes[one.path] = (zeros, bias)
+        changes[column.path] = (zeros, bias)
     return changes
 
 
 def _removed(model: nn.Module, unit: Unit, keep: Int[Tensor, " k"]) -> Changes:
     """Feeders without the rows, and readers without the columns, of all pieces but some."""
     changes = {}
-    for one in unit.rows:
-        weight, bias = _values(model, one.path)
-        chosen = unit.at(keep, one.rows)
-        changes[one.path] = (weight[chosen], None if bias is None else bias[chosen])
-    for one in unit.cols:
-        weight, bias = _values(model, one.path)
-        changes[one.path] = (weight[:, unit.at(keep, one.columns)], bias)
+    for row in unit.rows:
+        weight, bias = _values(model, row.path)
+        chosen = unit.at(keep, row.rows)
+        changes[row.path] = (weight[chosen], None if bias is None else bias[chosen])
+    for column in unit.cols:
+        weight, bias = _values(model, column.path)
+        changes[column.path] = (weight[:, unit.at(keep, column.columns)], bias)
     return changes
 
 

@@ -53,9 +53,9 @@ def survey(source: str | None, *, space: str, target: str, task: str = "auto") -
     """
     if source is None:
         config = Config.of(space=space, target=target, max_length=DEMO_DEFAULTS["max_length"])
-        found = inputs.read_inputs(config)
-        loaded, units, choices = found.loaded, found.units, found.space
-        sizes, space_name, labels = found.sizes, found.space_name, len(found.task.label_names)
+        read = inputs.read_inputs(config)
+        loaded, units, choices = read.loaded, read.units, read.space
+        sizes, space_name, labels = read.sizes, read.space_name, len(read.task.label_names)
     else:
         transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -78,7 +78,7 @@ def survey(source: str | None, *, space: str, target: str, task: str = "auto") -
 
 
 def made_up_task(loaded: loading.Loaded) -> Task:
-    """Two rows of nothing: a target saves a model by tracing it on a batch."""
+    """Two empty rows: a target traces a model on a batch to save it."""
     kind = loaded.architecture.kind
     if loaded.pixels is not None:
         blank = np.zeros((*loaded.pixels.size, 3), np.uint8)

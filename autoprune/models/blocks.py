@@ -1,4 +1,4 @@
-"""The blocks of a model that follow each other, and how units are shared out among workers by block."""
+"""The consecutive blocks of a model, and how units are shared out among workers by block."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def block_of(model: nn.Module, unit: Unit) -> str:
 
 
 def by_block(model: nn.Module, units: Sequence[Unit]) -> dict[str, list[Unit]]:
-    """Units of each block, in their order; those of none under the empty path."""
-    found: dict[str, list[Unit]] = {}
+    """Units of each block, in order; units outside all blocks stand under the empty path."""
+    by_block: dict[str, list[Unit]] = {}
     for unit in units:
-        found.setdefault(block_of(model, unit), []).append(unit)
-    return found
+        by_block.setdefault(block_of(model, unit), []).append(unit)
+    return by_block
 
 
 def shares(model: nn.Module, units: Sequence[Unit], count: int) -> list[tuple[Unit, ...]]:
-    """Units dealt out to so many at most: blocks whole and in a row, each share with about the same work.
+    """At most `count` shares of the units: whole consecutive blocks, about the same work in each share.
 
     Work is counted in weights, as their moments are what takes time; rows that are looked up take none.
     """
@@ -44,7 +44,7 @@ def shares(model: nn.Module, units: Sequence[Unit], count: int) -> list[tuple[Un
         middle = before + size / 2
         dealt[min(count - 1, int(count * middle / total))] += block
         before += size
-    return [tuple(one) for one in dealt if one]
+    return [tuple(block) for block in dealt if block]
 
 
 def _work(unit: Unit) -> int:

@@ -20,7 +20,7 @@ TOLERANCE = 1e-3
 
 
 class Joined(nn.Module):
-    """Query, key and value as layers of their own where the model has one for all; outputs side by side."""
+    """Separate layers for query, key and value, in place of a joint one; outputs side by side."""
 
     def __init__(self, query: nn.Linear, key: nn.Linear, value: nn.Linear) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ WIDEST = 256
 
 
 def straighten_(model: nn.Module) -> None:
-    """Replace what runtimes or all else here do not know by what says the same, in place.
+    """Replace layers that runtimes or this package do not know with equivalent ones, in place.
 
     Every Conv1D of transformers becomes Linear layers, a fused one three. A mean over windows wider than any
     picture, as EfficientNet's, becomes one over the picture.
@@ -60,17 +60,17 @@ def _narrowest(pool: nn.AvgPool2d) -> int:
 
 def _linears(layer: Any, count: int) -> list[nn.Linear]:
     """A Conv1D [i o] as `count` Linear layers, each with its share of the outputs."""
-    made = []
+    linears = []
     for weight, bias in zip(layer.weight.T.chunk(count), layer.bias.chunk(count), strict=True):
         linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
         linear.weight = nn.Parameter(weight.detach().clone())
         linear.bias = nn.Parameter(bias.detach().clone())
-        made.append(linear)
-    return made
+        linears.append(linear)
+    return linears
 
 
 def settle_(model: nn.Module) -> None:
-    """Make what a model notes of its own shapes agree with its layers, in place."""
+    """Update the shapes that a model stores as attributes to those of its layers, in place."""
     for parent in model.modules():
         for child in parent.children():
             if isinstance(child, Joined):
@@ -79,7 +79,7 @@ def settle_(model: nn.Module) -> None:
 
 
 def fold_norms_(model: nn.Module, run: Callable[[nn.Module], object]) -> int:
-    """Fold each batch norm into the convolution whose output it alone reads, in place; how many.
+    """Fold batch norms into the convolutions that only they read, in place; returns the count.
 
     Args:
         model: in evaluation mode.
@@ -104,17 +104,19 @@ class _Made:
 
 
 def _pairs(model: nn.Module, run: Callable[[nn.Module], object]) -> list[tuple[str, str]]:
-    """Paths of convolutions and of the norms that read their outputs as they came."""
-    made: dict[int, _Made] = {}
-    found: list[tuple[str, str]] = []
+    """Paths of convolutions and of the norms that read their unchanged outputs."""
+    outputs: dict[int, _Made] = {}
+    pairs: list[tuple[str, str]] = []
     handles = []
 
     def note(path: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             if isinstance(module, nn.Conv2d):
-                made[id(output)] = _Made(path, output, output._version)
-            elif (one := made.get(id(args[0]))) is not None and one.output._version == one.version:
-                found.append((one.path, path))
+                outputs[id(output)] = _Made(path, output, output._version)
+            elif (
+                source := outputs.get(id(args[0]))
+            ) is not None and source.output._version == source.version:
+                pairs.append((source.path, path))
 
         return hook
 
@@ -125,9 +127,9 @@ def _pairs(model: nn.Module, run: Callable[[nn.Module], object]) -> list[tuple[s
         with torch.no_grad():
             run(model)
     finally:
-        for one in handles:
-            one.remove()
-    return list(dict.fromkeys(found))
+        for handle in handles:
+            handle.remove()
+    return list(dict.fromkeys(pairs))
 
 
 def _fold_(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
@@ -146,5 +148,5 @@ def _fold_(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
 
 
 def same_outputs(before: Tensor, after: Tensor) -> bool:
-    """Whether a model says the same as before, but for the order of sums."""
+    """Whether a model's outputs are as before, up to the rounding of sums."""
     return bool((before - after).abs().max() <= TOLERANCE * before.abs().max().clamp(min=1e-6))

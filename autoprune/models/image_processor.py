@@ -40,7 +40,7 @@ class Pixels:
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Pictures [h w 3] of any size -> [n c h w], resized without aliasing, and normalised."""
         out = np.empty((len(images), len(self.mean), *self.size), np.float32)
-        mean, std = (np.asarray(one, np.float32)[:, None, None] for one in (self.mean, self.std))
+        mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (self.mean, self.std))
         for k, image in enumerate(images):
             pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
             if pixels.shape[2:] != self.size:
@@ -85,8 +85,8 @@ class Pixels:
             side: height and width, whatever the folder's file says.
         """
         folder = Path(weights).parent if weights is not None else None
-        found = cls.read(folder) if folder is not None and (folder / FILE).is_file() else cls((224, 224))
-        return found if side is None else replace(found, size=(side, side))
+        processor = cls.read(folder) if folder is not None and (folder / FILE).is_file() else cls((224, 224))
+        return processor if side is None else replace(processor, size=(side, side))
 
     @classmethod
     def read(cls, folder: Path) -> Pixels:
@@ -137,7 +137,7 @@ def _pair(size: Any, source: str) -> tuple[int, int]:
         size = size.get("shortest_edge") or (size.get("height"), size.get("width"))
     if isinstance(size, int):
         return size, size
-    if isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(one, int) for one in size):
+    if isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(side, int) for side in size):
         return int(size[0]), int(size[1])
     raise AutopruneError(
         f"model {source!r} does not say how large its pictures are; give --image-size, or a {FILE} beside it"

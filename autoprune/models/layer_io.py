@@ -1,4 +1,4 @@
-"""What a layer multiplies its weight matrix with, and what comes of it: both as rows, also of a convolution.
+"""A layer's inputs and outputs as rows that its weight matrix maps, also for a convolution.
 
 Shapes: b rows of a batch, t times the matrix is used in a row (tokens, or spots of a picture), i columns and
 o rows of the matrix, c channels, q taps of a kernel.
@@ -36,7 +36,7 @@ def inputs_of(layer: nn.Module, x: Tensor, outputs: Tensor) -> Float[Tensor, "b 
 
 
 def _padded(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """The input with padding that `unfold` does not know of done, and what is left to pad with zeros."""
+    """The input, padded where `unfold` cannot pad so, and the zero padding that is left to do."""
     own: Any = getattr(layer, "static_padding", None)
     if isinstance(own, nn.Module):
         x = own(x)

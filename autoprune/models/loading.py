@@ -95,7 +95,7 @@ def load_pretrained(
             f"model {source!r} cannot be loaded: {reason}. MODEL is a folder with config.json, "
             "model.safetensors and a tokenizer, or a hub id"
         ) from error
-    fresh = set(info["missing_keys"]) | {str(one[0]) for one in info["mismatched_keys"]}
+    fresh = set(info["missing_keys"]) | {str(tensor[0]) for tensor in info["mismatched_keys"]}
     fresh = {name for name in fresh if not (kind.gives_vectors and name.startswith("pooler."))}
     if len(fresh) > 0.5 * len(model.state_dict()):
         raise AutopruneError(

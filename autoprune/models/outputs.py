@@ -46,7 +46,7 @@ class Answering(nn.Module):
 
 
 def answered(
-    output: Float[Tensor, "*b k"], at: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+    output: Float[Tensor, "*b k"], places: tuple[NDArray[np.int64], NDArray[np.int64]] | None
 ) -> Float[Tensor, "m k"]:
-    """The answers among a model's outputs: all, or those of the places `at` (see `Task.answered`)."""
-    return output if at is None else output[torch.from_numpy(at[0]), torch.from_numpy(at[1])]
+    """The answers among a model's outputs: all, or those at `places` (see `Task.answered`)."""
+    return output if places is None else output[torch.from_numpy(places[0]), torch.from_numpy(places[1])]

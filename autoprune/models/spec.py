@@ -73,25 +73,25 @@ class Architecture:
         try:
             config: Any = transformers.AutoConfig.for_model(**self.config)
             if self.kind.is_own:
-                made = getattr(transformers, config.architectures[0])._from_config(config)
+                built = getattr(transformers, config.architectures[0])._from_config(config)
             else:
-                made = auto_class(self.kind).from_config(config)
+                built = auto_class(self.kind).from_config(config)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise AutopruneError(f"its config makes no model for {self.kind}: {reason:.200}") from error
-        model: nn.Module = made
+        model: nn.Module = built
         return model
 
     # ---- on disk --------------------------------------------------------------------------------
 
     def described(self) -> dict[str, Any]:
         """What `config.json` says: the model's own config, and under one key what is ours."""
-        ours = {name: one for name, one in vars(self).items() if name != "config"}
+        ours = {name: value for name, value in vars(self).items() if name != "config"}
         return {**self.config, KEY: {**ours, "kind": self.kind.name}}
 
     def identity(self) -> dict[str, Any]:
         """The same without the path that the model was loaded from: it changes nothing that is computed."""
-        return {name: one for name, one in self.described().items() if name != "_name_or_path"}
+        return {name: value for name, value in self.described().items() if name != "_name_or_path"}
 
     def write(self, folder: Path) -> None:
         """Write `config.json`."""
@@ -104,7 +104,7 @@ class Architecture:
         ours["kind"] = task_kind(ours["kind"])
         if ours.get("image") is not None:
             ours["image"] = tuple(ours["image"])
-        return cls(config={name: one for name, one in described.items() if name != KEY}, **ours)
+        return cls(config={name: value for name, value in described.items() if name != KEY}, **ours)
 
     @classmethod
     def read(cls, folder: Path) -> Architecture:

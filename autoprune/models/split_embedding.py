@@ -1,8 +1,7 @@
 """A vocabulary in two parts: the tokens that are used most, and all others, each stored in its own width.
 
-Words are used very unequally (Zipf), so that a few rows do most of what rounding harms. All-MiniLM's on film
-reviews at 2 bits puts 0.029 nats between itself and the teacher; with its 2,000 commonest tokens, a fifteenth
-of all, at 4 bits, 0.012.
+Words are used very unequally (Zipf), so that rounding harms most through a few rows. With the commonest
+fifteenth in twice the bits, the harm more than halves (docs/decisions/020-common-and-rare-tokens.md).
 
 Shapes: v tokens, n of them common, d features, b rows of a batch, s tokens of a row.
 """
@@ -58,7 +57,7 @@ class Parted(nn.Module):
         return len(self.ranks) == self.common.num_embeddings + self.rare.num_embeddings
 
     def keep_(self, rare: nn.Embedding, places: Int[Tensor, " v-n"]) -> None:
-        """Keep some of the rare tokens, in place: for each that there was the place of the row to look up."""
+        """Keep some of the rare tokens, in place. For each old token: the number of the row to look up."""
         last = self.common.num_embeddings - 1
         ranks = self.ranks.long()
         looked_up = places.long()[(ranks - last - 1).clamp(min=0)] + last + 1
@@ -87,7 +86,7 @@ def part_(model: nn.Module, path: str, order: Int[Tensor, " v"], common: int) ->
 
 
 def part_as_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Part those embeddings whose parts are in a model's saved tensors, in place; these are still to come.
+    """Part the embeddings that a model's saved tensors have in parts, in place; the tensors are loaded later.
 
     Raises:
         ValueError: where they are not the parts of such an embedding. KeyError: where one is missing.
@@ -111,11 +110,11 @@ def parted(model: nn.Module) -> dict[str, Parted]:
 
 def parts_of(model: nn.Module) -> dict[str, int]:
     """How many common tokens each embedding in two parts has, by path."""
-    return {path: one.common.num_embeddings for path, one in parted(model).items()}
+    return {path: embedding.common.num_embeddings for path, embedding in parted(model).items()}
 
 
 def part_anyhow_(model: nn.Module, parts: Mapping[str, int]) -> None:
-    """Part embeddings as `parts_of` says, whatever their tokens: shapes are right, in place."""
+    """Part embeddings into parts of the sizes in `parts_of`, in place; which tokens go where is arbitrary."""
     for path, common in parts.items():
         part_(model, path, torch.arange(len(model.get_submodule(path).weight)), common)  # type: ignore[arg-type]
 

@@ -10,13 +10,13 @@ from autoprune.models.split_embedding import part_as_
 
 
 def aliases(model: nn.Module) -> dict[str, str]:
-    """Names of parameters that are another's tensor -> the name of that other, which comes first."""
+    """Names of parameters that share an earlier parameter's tensor -> the name of that parameter."""
     first: dict[int, str] = {}
-    found = {}
+    state = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if first.setdefault(id(parameter), name) != name:
-            found[name] = first[id(parameter)]
-    return found
+            state[name] = first[id(parameter)]
+    return state
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
@@ -26,7 +26,7 @@ def state_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_state_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Take over tensors as `state_of` gives them, in place; what was shared or parted still is.
+    """Load tensors as `state_of` gives them, in place; shared and parted tensors stay so.
 
     Raises:
         RuntimeError: where names or shapes differ.
@@ -39,7 +39,7 @@ def load_state_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def tie_(model: nn.Module, shared: Mapping[str, str]) -> None:
-    """Make parameters the other's tensor, by name as `aliases` gives them, in place."""
+    """Share tensors between parameters, as `aliases` names them, in place."""
     for name, other in shared.items():
         path, _, last = name.rpartition(".")
         setattr(model.get_submodule(path), last, model.get_parameter(other))

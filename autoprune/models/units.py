@@ -37,7 +37,7 @@ def find_units(model: nn.Module, file: SpaceFile, *, source: str) -> tuple[Unit,
     """
     modules = dict(model.named_modules())
     prefix = str(getattr(model, "base_model_prefix", ""))
-    found: list[Unit] = []
+    fitting: list[Unit] = []
     errors: list[str] = []
     taken: set[str] = set()
     for kind, rule in file.units.items():
@@ -54,13 +54,13 @@ def find_units(model: nn.Module, file: SpaceFile, *, source: str) -> tuple[Unit,
                 errors.append(f"units.{kind}: {error}")
                 break
             taken |= paths | {w.tied for unit in units for w in unit.weights}
-            found += units
+            fitting += units
     if errors:
         raise AutopruneError(
             f"space file {source} does not fit this model ({type(model).__name__}):\n  " + "\n  ".join(errors)
         )
     order = {path: k for k, path in enumerate(modules)}
-    return tuple(sorted(found, key=lambda unit: order[unit.rows[0].path]))
+    return tuple(sorted(fitting, key=lambda unit: order[unit.rows[0].path]))
 
 
 def to_part(model: nn.Module, file: SpaceFile) -> dict[str, float]:
@@ -78,11 +78,11 @@ def to_part(model: nn.Module, file: SpaceFile) -> dict[str, float]:
     }
 
 
-def _places(at: str, modules: Mapping[str, nn.Module], prefix: str) -> list[str]:
+def _places(selector: str, modules: Mapping[str, nn.Module], prefix: str) -> list[str]:
     """Paths that a rule matches; a model without a head lacks the prefix that the rule is written with."""
     bare = bool(prefix) and prefix not in modules
-    at = at.removeprefix(f"{prefix}.") if bare else at
-    pattern = re.compile(re.escape(at).replace(r"\*", r"[^.]+"))
+    selector = selector.removeprefix(f"{prefix}.") if bare else selector
+    pattern = re.compile(re.escape(selector).replace(r"\*", r"[^.]+"))
     return [path for path in modules if pattern.fullmatch(path)]
 
 
@@ -103,8 +103,8 @@ def _units(
     if not isinstance(modules.get(place), Parted):
         return [_unit(model, modules, place, kind, rule, prefix)]
     common, rare = (
-        _unit(model, modules, _join(place, part), kind, one, prefix)
-        for part, one in ((COMMON, rule.model_copy(update={"prune": None})), (RARE, rule))
+        _unit(model, modules, _join(place, part), kind, part_rule, prefix)
+        for part, part_rule in ((COMMON, rule.model_copy(update={"prune": None})), (RARE, rule))
     )
     return [common, replace(rare, ranked=common.rows[0].rows + rare.rows[0].rows)]
 
@@ -144,7 +144,7 @@ def _unit(
 
 
 def _unlike(unit: Unit) -> tuple[float, ...]:
-    """Ratios at which a unit keeps different numbers of pieces; of those that keep as many the smallest.
+    """Ratios that keep different numbers of pieces; of ratios that keep the same number, the smallest.
 
     Three heads that others share are two at a quarter and at a half: the same variant twice.
     """
@@ -156,20 +156,20 @@ def _unlike(unit: Unit) -> tuple[float, ...]:
 
 def _pieces(model: nn.Module, rows: Sequence[Weight], cols: Sequence[Weight], by: str) -> int:
     """How many heads (or groups that share a key and value head), neurons or channels there are."""
-    fewest = min(rows, key=lambda one: one.rows)
+    fewest = min(rows, key=lambda layer: layer.rows)
     block = _head_size(model) if by == "head" else 1
     if fewest.rows % block:
         raise AutopruneError(f"{fewest.path}: {fewest.rows} rows are not whole heads of {block}")
     pieces = fewest.rows // block
-    for one in rows:
-        if one.rows % pieces or (by != "head" and one.rows != pieces):
-            raise AutopruneError(f"{one.path} gives {one.rows} features, but {fewest.path} {fewest.rows}")
-    most = max(one.rows for one in rows)
-    for one in cols:
-        taken = one.columns // max(one.kernel, 1)
+    for layer in rows:
+        if layer.rows % pieces or (by != "head" and layer.rows != pieces):
+            raise AutopruneError(f"{layer.path} gives {layer.rows} features, but {fewest.path} {fewest.rows}")
+    most = max(layer.rows for layer in rows)
+    for layer in cols:
+        taken = layer.columns // max(layer.kernel, 1)
         # A layer after the picture is laid out in a row takes several columns of each channel.
-        if one.depthwise or (taken != most if by != "channel" else taken % pieces):
-            raise AutopruneError(f"{one.path} takes {taken} features, but {rows[0].path} gives {most}")
+        if layer.depthwise or (taken != most if by != "channel" else taken % pieces):
+            raise AutopruneError(f"{layer.path} takes {taken} features, but {rows[0].path} gives {most}")
     return pieces
 
 
@@ -193,7 +193,7 @@ def _weight(modules: dict[str, nn.Module], path: str, tied: str = "") -> Weight:
 
 
 def _sharer(modules: Mapping[str, nn.Module], path: str, tied: str) -> str:
-    """Path of the layer that has the same weight as the one at `path`; empty where it is that one's alone."""
+    """Path of the layer that shares the weight of the one at `path`; empty where none does."""
     others = _sharers(modules, path)
     if not others or others == [tied]:
         return tied if others else ""
@@ -205,7 +205,7 @@ def _sharer(modules: Mapping[str, nn.Module], path: str, tied: str) -> str:
 
 
 def _sharers(modules: Mapping[str, nn.Module], path: str) -> list[str]:
-    """Paths of other layers that have the weight of the one at `path`."""
+    """Paths of other layers that share the weight of the one at `path`."""
     weight = modules[path].weight
     return [
         other

@@ -1,4 +1,4 @@
-"""What is asked of a run that has its trials: another budget's answer, a trial's model made again."""
+"""Questions to a finished run: the answer to another budget, or a trial's model made again."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def remake(run: RunFolder, number: int, progress: Progress) -> None:
 
 @contextlib.contextmanager
 def _in_this_process(run: RunFolder, budget: Budget, progress: Progress) -> Iterator[OpenedSearch]:
-    """A run taken up without workers, for a model or two; the budget is checked first."""
+    """Resume a run without workers, for a model or two; the budget is checked first."""
     config = run.config()
     inputs, _ = plan(config, run, progress, budget=budget)
     prepared = prepare(config, inputs, progress)

@@ -12,7 +12,7 @@ from autoprune.workers.pool import run_each
 
 
 def run_baselines(search: OpenedSearch) -> None:
-    """Evaluate those that the study does not have; recorded in their order, whichever ends first."""
+    """Evaluate the baselines that the study lacks; they are recorded in order, whichever ends first."""
     have = {trial.name for trial in search.study.trials()}
     named = baselines(search.prepared.inputs.space, search.costed.costs, search.budget)
     todo = {name: candidate for name, candidate in named.items() if name not in have}

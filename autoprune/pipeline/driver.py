@@ -62,7 +62,7 @@ def search(
 
 
 def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
-    """All stages, in order; what a stage finds done is not done again. Closes the study.
+    """Run all stages in order; a stage skips what is already done. Closes the study.
 
     Raises:
         BudgetError, FailedTrialsError: as `search` raises; the records say then that it stopped.

@@ -64,7 +64,7 @@ def packed_model(search: OpenedSearch, trial: Trial) -> PackedModel:
 
 
 def together(trials: Iterable[Trial]) -> list[Trial]:
-    """The first of some trials whose models take no more memory than they may; one at least."""
+    """The first trials whose models together fit into the allowed memory; at least one."""
     out: list[Trial] = []
     room = TOGETHER_BYTES
     for trial in trials:

@@ -107,7 +107,7 @@ def _identity(config: Config, loaded: loading.Loaded, task: Task, fed: str) -> I
     state, body = loaded.model.state_dict(), getattr(loaded.model, "base_model", loaded.model)
     inside = body.state_dict()
     prefix = "" if body is loaded.model else f"{loaded.model.base_model_prefix}."
-    head = {name: one for name, one in state.items() if name.removeprefix(prefix) not in inside}
+    head = {name: tensor for name, tensor in state.items() if name.removeprefix(prefix) not in inside}
     return Identity(
         weights=weights_hash(inside),
         head=weights_hash(head) if head and loaded.has_head else None,
@@ -135,7 +135,7 @@ def _part_(loaded: loading.Loaded, file: SpaceFile, task: Task) -> None:
         uses = np.zeros(len(loaded.model.get_submodule(path).weight))  # type: ignore[arg-type]
         counts = np.bincount(task.train.ids)[: len(uses)]
         uses[: len(counts)] = counts
-        uses[[one for one in loaded.tokenizer.all_special_ids if one < len(uses)]] = np.inf
+        uses[[token for token in loaded.tokenizer.all_special_ids if token < len(uses)]] = np.inf
         part_by_use_(loaded.model, path, uses, share)
 
 

@@ -60,7 +60,7 @@ def _protocol(config: Config, task: Task) -> str:
 
 
 def _guessed(task: Task) -> float:
-    """Accuracy of always answering with the commonest class; 0 by any other metric."""
+    """Accuracy of always answering with the commonest class; 0 for any other metric."""
     if task.metric != ACCURACY:
         return 0.0
     labels = task.labels(task.validation, np.arange(len(task.validation)))

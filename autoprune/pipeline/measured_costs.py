@@ -97,13 +97,13 @@ def _sensitivity(prepared: Prepared, pool: Pool, progress: Progress) -> Sensitiv
     setting = prepared.setting
 
     def arrays() -> dict[str, NDArray[np.float32]]:
-        found: list[Sensitivity] = []
+        parts: list[Sensitivity] = []
         jobs = [Sense(share) for share in shares(prepared.model, setting.units, pool.size)]
         with progress.bar("Sensitivity of every variant", len(jobs)) as bar:
-            run_all(pool, jobs, lambda _, result: found.append(result), bar)
+            run_all(pool, jobs, lambda _, result: parts.append(result), bar)
         return {
             f"{unit}|{level.ratio!r}|{level.storage.name}": np.ascontiguousarray(score)
-            for unit, table in Sensitivity.merged(found).scores.items()
+            for unit, table in Sensitivity.merged(parts).scores.items()
             for level, score in table.items()
         }
 
@@ -162,4 +162,4 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Latenc
 
 
 def _read_ratios(path: Path) -> list[float]:
-    return [float(one) for one in read_json(path)[_RATIOS]]
+    return [float(ratio) for ratio in read_json(path)[_RATIOS]]

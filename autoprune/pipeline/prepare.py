@@ -1,4 +1,4 @@
-"""From inputs to all that workers need: a teacher fit for the task, its statistics and logits."""
+"""From inputs to what workers need: a teacher with a trained head, its statistics and its logits."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     setting = Setting(
         architecture=architecture,
         state={name: tensor.numpy() for name, tensor in state_of(model).items()},
-        statistics={where: one.arrays() for where, one in statistics.items()},
+        statistics={where: layer.arrays() for where, layer in statistics.items()},
         units=inputs.units,
         task=task,
         train_answers=answers["train"],
@@ -181,8 +181,10 @@ def _statistics(
 
     def arrays() -> dict[str, NDArray[np.float32]]:
         with progress.bar(f"Calibrating on {rows} rows", 1):
-            made = calibrate(model, paths, task, task.train, rows=rows, seed=config.search.seed, tied=tied)
-        return {f"{where}:{k}": x for where, one in made.items() for k, x in one.arrays().items()}
+            statistics = calibrate(
+                model, paths, task, task.train, rows=rows, seed=config.search.seed, tied=tied
+            )
+        return {f"{where}:{k}": x for where, layer in statistics.items() for k, x in layer.arrays().items()}
 
     return _STATISTICS.get([key, paths, tied, *told], make=arrays, save=save_file, load=_read_statistics)
 
@@ -202,7 +204,7 @@ def _always_used(loaded: loading.Loaded) -> list[int]:
 
 
 def _uses(whole: Data, task: Task, loaded: loading.Loaded, seed: int) -> NDArray[np.float32] | None:
-    """How often each token is used in the training text that damage is not measured on; special ones always.
+    """How often each token occurs in the training text that damage is not measured on; special ones inf.
 
     A token that stays because one of those rows has it would do no harm there and some elsewhere.
     """
@@ -243,8 +245,8 @@ def _answers(model: nn.Module, task: Task, key: str, progress: Progress) -> dict
     def arrays() -> dict[str, NDArray[Any]]:
         run = torch_runner(model, task.kind)
         with progress.bar("Teacher's answers", 1):
-            made = {part: teacher_answers(run, task, getattr(task, part)) for part in parts}
-        return {k: x for part in parts for k, x in _arrays(part, made[part]).items()}
+            answers = {part: teacher_answers(run, task, getattr(task, part)) for part in parts}
+        return {k: x for part in parts for k, x in _arrays(part, answers[part]).items()}
 
     def read(path: Path) -> dict[str, Answers]:
         arrays = load_file(path)
@@ -253,14 +255,14 @@ def _answers(model: nn.Module, task: Task, key: str, progress: Progress) -> dict
     return _ANSWERS.get([key], make=arrays, save=save_file, load=read)
 
 
-def _arrays(part: str, one: Answers) -> dict[str, NDArray[Any]]:
-    spread = np.array(one.spread)
+def _arrays(part: str, answers: Answers) -> dict[str, NDArray[Any]]:
+    spread = np.array(answers.spread)
     arrays: dict[str, NDArray[Any]] = {
-        f"{part}.values": one.values,
-        f"{part}.starts": one.starts,
+        f"{part}.values": answers.values,
+        f"{part}.starts": answers.starts,
         f"{part}.spread": spread,
     }
-    return arrays if one.watched is None else arrays | {f"{part}.watched": one.watched}
+    return arrays if answers.watched is None else arrays | {f"{part}.watched": answers.watched}
 
 
 def _from_arrays(part: str, arrays: dict[str, NDArray[Any]]) -> Answers:

@@ -81,14 +81,14 @@ def embedded(value: object) -> str:
     '"\\u003c/script\\u003e\\u0026\\u2028"'
     """
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    for one in "<>&":
-        text = text.replace(one, f"\\u{ord(one):04x}")
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
     return text
 
 
 def _data(front: Json, read: Front) -> dict[str, object]:
     run = read.run
-    stem = "".join(one if one.isalnum() or one in "._-" else "-" for one in run.name)
+    stem = "".join(character if character.isalnum() or character in "._-" else "-" for character in run.name)
     return {
         **pack(front),
         "fields": FIELDS,
@@ -109,9 +109,9 @@ def _data(front: Json, read: Front) -> dict[str, object]:
     }
 
 
-def _standard_error(front: Front, one: TrialRow) -> float | None:
+def _standard_error(front: Front, trial: TrialRow) -> float | None:
     run = front.run
-    return standard_error(one.accuracy, run.validation_rows) if run.metric.is_share_of_rows else None
+    return standard_error(trial.accuracy, run.validation_rows) if run.metric.is_share_of_rows else None
 
 
 def _asset(name: str) -> str:

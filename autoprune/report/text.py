@@ -44,7 +44,7 @@ def named_score(metric: Metric, score: float | None) -> str:
 def milliseconds(value: float | None) -> str:
     """Latency in milliseconds with three digits.
 
-    >>> [milliseconds(one).split() for one in (7.384, 141.2)]
+    >>> [milliseconds(ms).split() for ms in (7.384, 141.2)]
     [['7.38', 'ms'], ['141', 'ms']]
     """
     if value is None:
@@ -125,7 +125,7 @@ def shell_word(text: str) -> str:
 
 def printable(text: str) -> str:
     """The text without control and formatting characters, which could hide what is pasted."""
-    return "".join(one for one in text if unicodedata.category(one) not in ("Cc", "Cf"))
+    return "".join(character for character in text if unicodedata.category(character) not in ("Cc", "Cf"))
 
 
 def write_text(path: Path, text: str) -> None:

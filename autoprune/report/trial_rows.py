@@ -47,12 +47,12 @@ def write_csv(front: Json, path: Path) -> None:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     heads = [f"{name}.{part}" for name in names for part in ("ratio", "bits", "bytes")]
-    writer.writerow([harmless(one) for one in (*FIELDS, *metric_column(metric), *heads)])
+    writer.writerow([harmless(cell) for cell in (*FIELDS, *metric_column(metric), *heads)])
     for trial in trials(data):
         cells = [trial.get(field) for field in FIELDS]
         if metric != ACCURACY:
             cells.append(_own_number(metric, trial.get("accuracy")))
-        writer.writerow([harmless(one) for one in (*cells, *_unit_cells(trial, names))])
+        writer.writerow([harmless(cell) for cell in (*cells, *_unit_cells(trial, names))])
     write_text(path, out.getvalue())
 
 
@@ -91,7 +91,7 @@ def trials(front: Json) -> list[Json]:
 
 def unit_names(front: Json) -> list[str]:
     """Every unit that is named anywhere, in the model's order."""
-    names = {str(one["name"]): None for one in cast(Iterable[Json], front.get("units") or ())}
+    names = {str(unit["name"]): None for unit in cast(Iterable[Json], front.get("units") or ())}
     for trial in trials(front):
         for field in PER_UNIT:
             names |= dict.fromkeys(cast(Json, trial.get(field) or {}))

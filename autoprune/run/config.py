@@ -151,9 +151,9 @@ _FLAT_NAMES = {("model", "name"): "model", ("task", "name"): "task", ("workers",
 """Settings whose flat name is not that of their attribute."""
 
 _PLACES = {
-    _FLAT_NAMES.get((part.name, one.name), one.name): (part.name, one.name)
+    _FLAT_NAMES.get((part.name, field.name), field.name): (part.name, field.name)
     for part in fields(Config)
-    for one in fields(getattr(Config(), part.name))
-    if part.name != "data" or one.name in DataSource.SETTINGS
+    for field in fields(getattr(Config(), part.name))
+    if part.name != "data" or field.name in DataSource.SETTINGS
 }
 """Part and attribute of each setting, by its flat name."""

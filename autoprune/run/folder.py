@@ -134,7 +134,7 @@ def located(config: Config, path: Path) -> Config:
     if inputs is None:
         return config
     named = (config.model.name, config.data.dataset, config.task.name)
-    if inputs.folder and any(":" in str(one) for one in named):
+    if inputs.folder and any(":" in str(name) for name in named):
         import_from(inputs.folder)
     given = config.as_json()
     kept = {

@@ -79,38 +79,38 @@ def front_record(
 
 def sensitivity_file(record: Mapping[str, Any]) -> dict[str, Any]:
     """The content of `sensitivity.json`: what each unit harms at each level, and how well that held."""
-    found = record["sensitivity"]
+    sensitivity = record["sensitivity"]
     units: dict[str, list[list[float | int | str]]] = {}
-    for unit, ratio, bits, _, damage, _ in found["levels"]:
+    for unit, ratio, bits, _, damage, _ in sensitivity["levels"]:
         units.setdefault(unit, []).append([ratio, bits, damage])
     return {
         "what": "predicted KL(teacher || model) of each unit compressed alone, nats a row",
         "units [ratio, bits, damage]": units,
-        "rank correlation with measured KL (Spearman)": found["spearman"],
-        "untrained trials it is taken over": found["pairs"],
+        "rank correlation with measured KL (Spearman)": sensitivity["spearman"],
+        "untrained trials it is taken over": sensitivity["pairs"],
     }
 
 
-def _lower(one: Trial, first: Mapping[tuple[Candidate, int], int]) -> int | None:
+def _lower(trial: Trial, first: Mapping[tuple[Candidate, int], int]) -> int | None:
     """Number of the same candidate's trial at the nearest lower rung."""
-    lower = (first.get((one.candidate, rung)) for rung in range(one.rung - 1, -1, -1))
-    return None if one.is_baseline else next((number for number in lower if number is not None), None)
+    lower = (first.get((trial.candidate, rung)) for rung in range(trial.rung - 1, -1, -1))
+    return None if trial.is_baseline else next((number for number in lower if number is not None), None)
 
 
 def _rung_record(trials: Sequence[Trial], rung: int, steps: int) -> dict[str, Any]:
-    at = [trial for trial in trials if trial.rung == rung and not trial.is_baseline]
-    seconds = [one.seconds for one in at]
+    at_rung = [trial for trial in trials if trial.rung == rung and not trial.is_baseline]
+    seconds = [trial.seconds for trial in at_rung]
     return {
         "rung": rung,
         "steps": steps * RUNG_STEPS[rung],
-        "trials": len(at),
+        "trials": len(at_rung),
         "mean_seconds": round(sum(seconds) / len(seconds), 2) if seconds else None,
     }
 
 
 def _agreement_record(trials: Sequence[Trial], lower: int, upper: int) -> dict[str, Any]:
-    found = agreement(trials, lower, upper)
-    return asdict(found) | {"low": found.low}
+    agreed = agreement(trials, lower, upper)
+    return asdict(agreed) | {"low": agreed.low}
 
 
 def _prediction(trials: Sequence[Trial], costs: Costs) -> dict[str, Any]:
@@ -144,14 +144,14 @@ def _latency_record(trials: Sequence[Trial], costs: Costs) -> dict[str, float | 
     return {"predicted error": error, "pairs": len(errors), "bias": bias}
 
 
-def _predicted_ms(one: Trial, costs: Costs) -> float | None:
+def _predicted_ms(trial: Trial, costs: Costs) -> float | None:
     """Predicted latency of a trial; None where no latency table was measured."""
-    return costs.latency_ms(one.candidate) or None
+    return costs.latency_ms(trial.candidate) or None
 
 
-def _trial_record(one: Trial, costs: Costs, members: set[int], fit: set[int]) -> dict[str, Any]:
-    m, predicted_ms = one.measurement, _predicted_ms(one, costs)
-    timed = () if predicted_ms is None else one.candidate.items
+def _trial_record(trial: Trial, costs: Costs, members: set[int], fit: set[int]) -> dict[str, Any]:
+    m, predicted_ms = trial.measurement, _predicted_ms(trial, costs)
+    timed = () if predicted_ms is None else trial.candidate.items
     names: tuple[str, ...] = (
         "size_bytes",
         "latency_ms",
@@ -162,24 +162,24 @@ def _trial_record(one: Trial, costs: Costs, members: set[int], fit: set[int]) ->
     )
     names += ("raw_latency_ms", "raw_original_ms")
     return {
-        "number": one.number,
-        "name": one.name,
+        "number": trial.number,
+        "name": trial.name,
         "state": "COMPLETE" if m is not None else "FAIL",
-        "failure": one.failure,
-        "levels": {u: {"ratio": lv.ratio, "bits": lv.storage.written} for u, lv in one.candidate.items},
-        "unit_bytes": {u: costs.levels[u][lv].size_bytes for u, lv in one.candidate.items},
+        "failure": trial.failure,
+        "levels": {u: {"ratio": lv.ratio, "bits": lv.storage.written} for u, lv in trial.candidate.items},
+        "unit_bytes": {u: costs.levels[u][lv].size_bytes for u, lv in trial.candidate.items},
         "unit_ms": {u: costs.levels[u][lv].latency_ms for u, lv in timed},
         **{name: None if m is None else _finite(getattr(m, name)) for name in names},
-        "predicted_size_bytes": one.predicted_size_bytes,
+        "predicted_size_bytes": trial.predicted_size_bytes,
         "predicted_latency_ms": predicted_ms,
-        "predicted_kl": costs.damage(one.candidate),
-        "rung": one.rung,
-        "test_accuracy": one.test_accuracy,
-        "seconds": one.seconds,
-        "parts": dict(one.parts),
-        "worker": one.worker,
-        "on_front": one.number in members,
-        "within_budget": one.number in fit,
+        "predicted_kl": costs.damage(trial.candidate),
+        "rung": trial.rung,
+        "test_accuracy": trial.test_accuracy,
+        "seconds": trial.seconds,
+        "parts": dict(trial.parts),
+        "worker": trial.worker,
+        "on_front": trial.number in members,
+        "within_budget": trial.number in fit,
     }
 
 

@@ -214,9 +214,9 @@ def clean(value: object) -> object:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, Mapping):
-        return {str(clean(str(key))): clean(one) for key, one in value.items()}
+        return {str(clean(str(key))): clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [clean(one) for one in value]
+        return [clean(item) for item in value]
     return value
 
 

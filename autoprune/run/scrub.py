@@ -32,7 +32,7 @@ def scrub(folder: Path) -> list[Path]:
         return []
     spelled = {a.encode(): b.encode() for old, new in pairs.items() for a, b in _spellings(old, new)}
     changed = []
-    for file in sorted(_files(folder), key=lambda one: (one.name == RECORD, one.name == EXPORT, one)):
+    for file in sorted(_files(folder), key=lambda path: (path.name == RECORD, path.name == EXPORT, path)):
         if file.suffix not in WEIGHTS and _replaced(file, spelled):
             changed.append(file)
     for record in (file for file in _files(folder) if file.name == EXPORT):
@@ -87,7 +87,7 @@ def _spellings(old: str, new: str) -> Iterator[tuple[str, str]]:
     yield html.escape(in_json), html.escape(in_new)
     for sign in "&<>'":  # the quotation mark last: not every writer escapes it
         yield in_json, in_new
-        in_json, in_new = (one.replace(sign, f"\\u{ord(sign):04x}") for one in (in_json, in_new))
+        in_json, in_new = (form.replace(sign, f"\\u{ord(sign):04x}") for form in (in_json, in_new))
     yield in_json, in_new
     quoted = "'\"'\"'"
     yield old.replace("'", quoted), new.replace("'", quoted)

@@ -1,4 +1,4 @@
-"""What the trials of a run come to: the front, the points to ship, and how a search ended."""
+"""The result of a run's trials: the front, the points to ship, and how the search ended."""
 
 from __future__ import annotations
 

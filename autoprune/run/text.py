@@ -53,18 +53,18 @@ def speed_lines(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def latency_line(found: Mapping[str, Any]) -> str:
+def latency_line(latency: Mapping[str, Any]) -> str:
     """How good the predicted milliseconds are.
 
-    found: `latency` of `front.json`.
+    latency: `latency` of `front.json`.
 
     >>> latency_line({"predicted error": 0.031, "pairs": 24, "bias": -0.012})
     'Latency   predicted 3.1 % off on average over 24 trials, 1.2 % too low in the mean'
     """
-    side = "high" if found["bias"] > 0 else "low"
+    side = "high" if latency["bias"] > 0 else "low"
     return (
-        f"Latency   predicted {100 * found['predicted error']:.1f} % off on average over {found['pairs']} "
-        f"trials, {100 * abs(found['bias']):.1f} % too {side} in the mean"
+        f"Latency   predicted {100 * latency['predicted error']:.1f} % off on average over "
+        f"{latency['pairs']} trials, {100 * abs(latency['bias']):.1f} % too {side} in the mean"
     )
 
 
@@ -81,7 +81,7 @@ def size_text(size_bytes: int) -> str:
 
 
 def times(name: str, count: int) -> str:
-    """What is there more than once, with how often.
+    """A name, with its count where it occurs more than once.
 
     >>> times("pooler", 1), times("encoder.layer.*", 6)
     ('pooler', 'encoder.layer.* x6')
@@ -94,13 +94,13 @@ def time_text(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
-def trial_line(one: Trial, *, metric: Metric = ACCURACY) -> str:
-    """What one trial came to."""
-    m = one.measurement
+def trial_line(trial: Trial, *, metric: Metric = ACCURACY) -> str:
+    """The result of one trial, as a line."""
+    m = trial.measurement
     if m is None:
-        return f"#{one.number} failed: {one.failure}"
+        return f"#{trial.number} failed: {trial.failure}"
     return (
-        f"#{one.number:<4d}{m.size_bytes / 1e6:6.2f} MB {m.latency_ms:7.2f} ms  "
+        f"#{trial.number:<4d}{m.size_bytes / 1e6:6.2f} MB {m.latency_ms:7.2f} ms  "
         f"{metric.told(m.accuracy, 2):>7}  "
-        f"{RUNGS[one.rung]:9} {one.seconds:5.1f} s"
+        f"{RUNGS[trial.rung]:9} {trial.seconds:5.1f} s"
     )

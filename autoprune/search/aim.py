@@ -46,7 +46,7 @@ LATTICE = 2048
 
 @dataclass(frozen=True)
 class Aim:
-    """What never changes between proposals: a search space with its costs, the budget, and scales."""
+    """The constants of a search: its space with costs, the budget, and scales."""
 
     problem: Problem
     features: Features

@@ -117,7 +117,7 @@ class Schedule:
         return self._study.ask(candidate, rung=2)
 
     def _out_of_patience(self, trials: Sequence[Trial]) -> bool:
-        """Once it is, or the space is tried out, it stays so, whatever those in flight bring."""
+        """Whether patience ran out or the space is exhausted; once true, it stays true."""
         if self._plan.patience is not None and is_idle(trials, self._plan.patience, self._plan.byte_range):
             self.stopped_by = "patience"
         return self.stopped_by != "trials"

@@ -111,12 +111,12 @@ def _check_file(where: str) -> None:
         return
     connection = _connect(where)
     try:
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     finally:
         connection.close()
-    if found != "ok":
-        raise sqlite3.DatabaseError(found)
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
     # A driver killed at the first moment leaves some of Optuna's tables; these come first.
     if rows and not {"studies", "version_info"} & {row[0] for row in rows}:
         raise AutopruneError(f"{where} is a database of another program; choose another file")

@@ -1,4 +1,4 @@
-"""A model block by block: what each was given in one pass, so that it can be run again alone.
+"""A model block by block: each block's inputs in one pass, so that it can be run again alone.
 
 A block is a child of a ModuleList: a layer of a transformer. What it was given in a batch, and the gradient
 at what it gave, are all that the gradients inside it depend on; both go to a file, not to memory.
@@ -24,7 +24,7 @@ ALIKE = 1e-3
 
 @dataclass
 class Call:
-    """One run of a block in a batch: what it was given, and the gradients at the u tensors that it gave.
+    """One run of a block in a batch: its inputs, and the gradients of its u output tensors.
 
     Tensors are in the store. given: those that it gave, kept of the first batch alone, to compare with.
     """
@@ -42,7 +42,7 @@ Known = dict[tuple[int, int], tuple[Tensor, StoredTensor]]
 
 
 class Catcher:
-    """Hooks on a block that keep what it is given, and where the gradients of what it gives are."""
+    """Hooks on a block that keep its inputs, and where to find the gradients of its outputs."""
 
     def __init__(self, module: nn.Module, store: Store) -> None:
         self.module, self._store = module, store
@@ -72,24 +72,26 @@ class Catcher:
     def _after(self, module: nn.Module, args: Any, output: Any) -> Any:
         call = self.calls[-1][-1]
         if isinstance(output, Tensor | tuple):  # a view's place would be lost were it changed in place
-            output = mapped(output, lambda one: one.clone() if one._is_view() else one)
+            output = mapped(output, lambda tensor: tensor.clone() if tensor._is_view() else tensor)
         given = list(tensors_of(output))
-        call.edges = [get_gradient_edge(one) if one.requires_grad else None for one in given]
+        call.edges = [get_gradient_edge(tensor) if tensor.requires_grad else None for tensor in given]
         if len(self.calls) == 1:
-            call.given = [self._store.put(one) for one in given]
+            call.given = [self._store.put(tensor) for tensor in given]
         return output
 
     def keep(self, gradients: Iterator[Tensor | None]) -> None:
         """Keep the next gradients [a ...], one for each tensor that the block gave in this batch."""
         for call in self.calls[-1]:
-            found = [next(gradients) for _ in call.edges]
-            call.gradients = [None if one is None else self._store.put(one) for one in found]
+            received = [next(gradients) for _ in call.edges]
+            call.gradients = [
+                None if gradient is None else self._store.put(gradient) for gradient in received
+            ]
             call.edges = []  # which hold the whole graph
 
     def remove(self) -> None:
         """Take the hooks away."""
-        for one in self._handles:
-            one.remove()
+        for handle in self._handles:
+            handle.remove()
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:
@@ -97,8 +99,8 @@ def tensors_of(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list):
-        for one in value:
-            yield from tensors_of(one)
+        for item in value:
+            yield from tensors_of(item)
     elif isinstance(value, dict):
         yield from tensors_of(list(value.values()))
 
@@ -108,27 +110,27 @@ def mapped(value: Any, swap: Callable[[Any], Any], kind: type = Tensor) -> Any:
     if isinstance(value, kind):
         return swap(value)
     if isinstance(value, tuple | list):
-        return type(value)(mapped(one, swap, kind) for one in value)
+        return type(value)(mapped(item, swap, kind) for item in value)
     if isinstance(value, dict):
-        return {name: mapped(one, swap, kind) for name, one in value.items()}
+        return {name: mapped(item, swap, kind) for name, item in value.items()}
     return value
 
 
 def run_again(module: nn.Module, call: Call, store: Store) -> list[Tensor]:
-    """What a block gives when it is given the same once more, with gradients."""
-    args, kwargs = (mapped(one, store.get, StoredTensor) for one in (call.args, call.kwargs))
+    """Run a block again on the stored inputs, with gradients; returns its outputs."""
+    args, kwargs = (mapped(value, store.get, StoredTensor) for value in (call.args, call.kwargs))
     with torch.enable_grad():
         return list(tensors_of(module(*args, **kwargs)))
 
 
 def is_alike(catcher: Catcher, store: Store) -> bool:
-    """Whether a block gives alone what it gave in the model: whether it takes nothing but its arguments."""
+    """Whether a block alone repeats its outputs in the model, so depends on nothing but its arguments."""
     for call in list(catcher.calls[0]):
-        given, again = [store.get(one) for one in call.given], run_again(catcher.module, call, store)
-        if [one.shape for one in given] != [one.shape for one in again]:
+        given, again = [store.get(tensor) for tensor in call.given], run_again(catcher.module, call, store)
+        if [tensor.shape for tensor in given] != [tensor.shape for tensor in again]:
             return False
-        for one, other in zip(given, again, strict=True):
-            scale = one.float().abs().max().clamp(min=1e-12)
-            if not bool((one.float() - other.detach().float()).abs().max() <= ALIKE * scale):
+        for tensor, other in zip(given, again, strict=True):
+            scale = tensor.float().abs().max().clamp(min=1e-12)
+            if not bool((tensor.float() - other.detach().float()).abs().max() <= ALIKE * scale):
                 return False
     return True

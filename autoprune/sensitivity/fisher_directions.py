@@ -41,8 +41,11 @@ class DirectionRows:
 
     def batches(self) -> Iterator[tuple[NDArray[np.int64], dict[str, Tensor]]]:
         """Places among the chosen, and inputs, of rows of like length."""
-        for at in self.parts():
-            yield at, {k: torch.from_numpy(x) for k, x in self.task.batch(self.data, self.chosen[at]).items()}
+        for rows in self.parts():
+            yield (
+                rows,
+                {k: torch.from_numpy(x) for k, x in self.task.batch(self.data, self.chosen[rows]).items()},
+            )
 
     def parts(self) -> Iterator[NDArray[np.int64]]:
         """The places of each batch."""
@@ -55,12 +58,12 @@ class DirectionRows:
         return np.argsort(self.data.lengths[self.chosen], kind="stable")
 
     def directions(
-        self, output: Float[Tensor, "*b k"], at: NDArray[np.int64]
+        self, output: Float[Tensor, "*b k"], rows: NDArray[np.int64]
     ) -> Iterator[Float[Tensor, "*b k"]]:
         """Vectors to multiply a batch's outputs with, zero where nothing is answered, so that the mean square
         of a row's sum is twice its divergence, counted for each place."""
-        places = self.task.answered(self.data, self.chosen[at])
-        draws = [np.random.default_rng((self.seed, int(one))) for one in at]
+        places = self.task.answered(self.data, self.chosen[rows])
+        draws = [np.random.default_rng((self.seed, int(row))) for row in rows]
         if places is None:
             yield from self._drawn(output.detach(), draws, DIRECTIONS)
             return
@@ -112,8 +115,8 @@ def of_numbers(
         yield from (math.sqrt(k / spread) * torch.eye(k)).expand(len(answers), k, k).unbind(1)
         return
     packed = signs(draws, count, k)
-    for one in range(count):
-        yield unpacked_signs(packed[:, one], k) / math.sqrt(spread)
+    for draw in range(count):
+        yield unpacked_signs(packed[:, draw], k) / math.sqrt(spread)
 
 
 def signs(draws: Sequence[np.random.Generator], count: int, size: int) -> NDArray[np.uint8]:

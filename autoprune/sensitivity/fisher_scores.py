@@ -63,7 +63,7 @@ class Sensitivity:
         }
 
     def together(self, candidate: Candidate) -> float:
-        """The same of a candidate, with what its units add to and take from each other."""
+        """The same for a candidate, with the interactions of its units."""
         return _half_mean_square(np.sum([self.scores[u][level] for u, level in candidate.items], axis=0))
 
     @classmethod
@@ -100,10 +100,10 @@ def measure_sensitivity(
     teacher.eval()
     try:
         survey = _Survey(teacher, library, DirectionRows(task, data, chosen, seed, spread))
-        found = survey.of(units)
+        scores = survey.of(units)
     finally:
         teacher.train(was_training)
-    return Sensitivity({u.name: dict(zip(u.levels(), found[u.name].numpy(), strict=True)) for u in units})
+    return Sensitivity({u.name: dict(zip(u.levels(), scores[u.name].numpy(), strict=True)) for u in units})
 
 
 def measured_rows(count: int, rows: int, seed: int) -> NDArray[np.int64]:
@@ -128,7 +128,7 @@ def _groups(units: Sequence[Unit]) -> Iterator[list[Unit]]:
 
 # ---- the passes ---------------------------------------------------------------------------------
 
-Found = dict[str, Float[Tensor, "l n"]]
+UnitScores = dict[str, Float[Tensor, "l n"]]
 """Scores of all levels by unit, in the order of the chosen rows, a row's directions together."""
 
 
@@ -141,7 +141,7 @@ class _Survey:
     rows: DirectionRows
     directions: int = 0
 
-    def of(self, units: Sequence[Unit]) -> Found:
+    def of(self, units: Sequence[Unit]) -> UnitScores:
         """Scores of units: in one pass if their changes fit into memory, else block by block."""
         if len(list(_groups(units))) < 2:
             return self.whole(units)
@@ -151,21 +151,21 @@ class _Survey:
         with Store() as store:
             catchers = {path: Catcher(self.teacher.get_submodule(path), store) for path in blocks}
             try:
-                found = self.whole(first, list(catchers.values()))
+                scores = self.whole(first, list(catchers.values()))
             finally:
-                for one in catchers.values():
-                    one.remove()
+                for catcher in catchers.values():
+                    catcher.remove()
             for path, inside in blocks.items():
                 if is_alike(catchers[path], store):
                     for group in _groups(inside):
-                        found |= self.block(group, catchers[path], store)
+                        scores |= self.block(group, catchers[path], store)
                 else:
                     others += _groups(inside)
         for group in others:
-            found |= self.whole(group)
-        return found
+            scores |= self.whole(group)
+        return scores
 
-    def whole(self, units: Sequence[Unit], catchers: Sequence[Catcher] = ()) -> Found:
+    def whole(self, units: Sequence[Unit], catchers: Sequence[Catcher] = ()) -> UnitScores:
         """Scores from a pass of the whole model, in which catchers keep what blocks need."""
         changes = {unit.name: weight_changes(unit, self.teacher, self.library) for unit in units}
         with Store() as store, recording(self.teacher, changes) as recorders:
@@ -176,8 +176,8 @@ class _Survey:
                 if isinstance(part, Lookup) and part.tied
             }
             batches = [
-                self._batch(at, inputs, changes, recorders, list(heads.values()), catchers)
-                for at, inputs in self.rows.batches()
+                self._batch(rows, inputs, changes, recorders, list(heads.values()), catchers)
+                for rows, inputs in self.rows.batches()
             ]
             for recorder in recorders.values():
                 recorder.begin(0)  # lets the last batch's graph go
@@ -188,7 +188,7 @@ class _Survey:
 
     def _batch(
         self,
-        at: NDArray[np.int64],
+        rows: NDArray[np.int64],
         inputs: Mapping[str, Tensor],
         changes: Mapping[str, Changes],
         recorders: Mapping[str, Recorder],
@@ -198,14 +198,14 @@ class _Survey:
         """Scores of one batch by unit, less those of heads, which keep what theirs are made of."""
         known: Known = {}
         for recorder in recorders.values():
-            recorder.begin(len(at))
+            recorder.begin(len(rows))
         for catcher in catchers:
-            catcher.begin(len(at), known)
+            catcher.begin(len(rows), known)
         with torch.enable_grad():
             output = outputs_of(self.teacher, inputs, self.rows.task.kind)
         edges = [use.edge for recorder in recorders.values() for use in recorder.uses]
-        edges += [edge for one in catchers for call in one.calls[-1] for edge in call.edges]
-        vectors = ([one] for one in self.rows.directions(output, at))
+        edges += [edge for catcher in catchers for call in catcher.calls[-1] for edge in call.edges]
+        vectors = ([direction] for direction in self.rows.directions(output, rows))
         gradients, self.directions = gradients_at([output], vectors, edges)
         rest = iter(gradients)
         by_path = {path: [next(rest) for _ in recorder.uses] for path, recorder in recorders.items()}
@@ -215,7 +215,7 @@ class _Survey:
             head.keep(by_path[head.path])
         return scores_of_changes(changes, recorders, by_path)
 
-    def block(self, units: Sequence[Unit], catcher: Catcher, store: Store) -> Found:
+    def block(self, units: Sequence[Unit], catcher: Catcher, store: Store) -> UnitScores:
         """Scores of units of one block, which is run again alone."""
         changes = {unit.name: weight_changes(unit, self.teacher, self.library) for unit in units}
         batches = []
@@ -223,8 +223,8 @@ class _Survey:
             for calls in catcher.calls:
                 batch: dict[str, Scores] = dict.fromkeys(changes)
                 for call in calls:
-                    one = self._call(call, changes, recorders, catcher.module, store)
-                    batch = {unit: added(batch[unit], one[unit]) for unit in changes}
+                    scores = self._call(call, changes, recorders, catcher.module, store)
+                    batch = {unit: added(batch[unit], scores[unit]) for unit in changes}
                 batches.append(batch)
         return self._joined(batches, units)
 
@@ -250,15 +250,15 @@ class _Survey:
         by_path = {path: [next(rest) for _ in recorder.uses] for path, recorder in recorders.items()}
         return scores_of_changes(changes, recorders, by_path)
 
-    def _joined(self, batches: Sequence[Mapping[str, Scores]], units: Sequence[Unit]) -> Found:
+    def _joined(self, batches: Sequence[Mapping[str, Scores]], units: Sequence[Unit]) -> UnitScores:
         """Scores of all batches in the order of the chosen rows; zeros where a unit has no say."""
         back = torch.from_numpy(np.argsort(self.rows.order()))
-        found = {}
+        by_unit = {}
         for unit in units:
             parts = []
-            for at, batch in zip(self.rows.parts(), batches, strict=True):
-                nothing = torch.zeros(len(unit.levels()), self.directions, len(at))
-                one = batch[unit.name]
-                parts.append((nothing if one is None else one).transpose(1, 2))
-            found[unit.name] = torch.cat(parts, 1)[:, back].flatten(1)
-        return found
+            for rows, batch in zip(self.rows.parts(), batches, strict=True):
+                nothing = torch.zeros(len(unit.levels()), self.directions, len(rows))
+                scores = batch[unit.name]
+                parts.append((nothing if scores is None else scores).transpose(1, 2))
+            by_unit[unit.name] = torch.cat(parts, 1)[:, back].flatten(1)
+        return by_unit

@@ -92,17 +92,17 @@ Scores = Float[Tensor, "l a b"] | None
 """Of each level, direction and row; None stands for zeros."""
 
 
-def added(one: Scores, other: Scores) -> Scores:
+def added(first: Scores, other: Scores) -> Scores:
     """The sum."""
-    return other if one is None else one if other is None else one + other
+    return other if first is None else first if other is None else first + other
 
 
 def _looked_up(
     ids: Int[Tensor, "b s"], gradient: Float[Tensor, "a b s d"], change: Lookup
 ) -> Float[Tensor, "l a b"]:
     """sum_t g_t^T d_t, with d_t the change of the row that is looked up; each row is changed once."""
-    known, at = torch.unique(ids, return_inverse=True)
-    return torch.stack([(new[at] * gradient).sum((2, 3)) for new in change.rows(known)])
+    known, places = torch.unique(ids, return_inverse=True)
+    return torch.stack([(new[places] * gradient).sum((2, 3)) for new in change.rows(known)])
 
 
 def _multiplied(
@@ -110,8 +110,8 @@ def _multiplied(
 ) -> Float[Tensor, "l a b"]:
     """A row's uses of a matrix are summed once for all levels, to its moments [a b p]."""
     rows = inputs_of(module, x, gradient[0])
-    moments = torch.stack([moment_of(module, one, rows) for one in gradient])
-    sums = torch.stack([layer_outputs(module, one).sum(1) for one in gradient])
+    moments = torch.stack([moment_of(module, vector, rows) for vector in gradient])
+    sums = torch.stack([layer_outputs(module, vector).sum(1) for vector in gradient])
     flat = change.weight.flatten(1)
     scores = flat @ moments.flatten(0, 1).T + change.bias @ sums.flatten(0, 1).T
     scores = scores.reshape(-1, *moments.shape[:2])
@@ -119,7 +119,7 @@ def _multiplied(
     for k, (grid, weight) in change.rounded.items():
         if grid not in by_grid:
             left = grid.round(rows) - rows
-            by_grid[grid] = torch.stack([moment_of(module, one, left) for one in gradient])
+            by_grid[grid] = torch.stack([moment_of(module, vector, left) for vector in gradient])
         scores[k] += by_grid[grid] @ weight.flatten()
     return scores
 
@@ -148,12 +148,17 @@ def gradients_at(
     One backward pass a direction; none of weights.
     """
     wanted = [edge for edge in edges if edge is not None]
-    found = [
+    by_vector = [
         torch.autograd.grad(outputs, wanted, vector, retain_graph=True, allow_unused=True) if wanted else ()
         for vector in vectors
     ]
-    stacked = iter([None if one[0] is None else torch.stack(one) for one in zip(*found, strict=True)])
-    return [None if edge is None else next(stacked) for edge in edges], len(found)
+    stacked = iter(
+        [
+            None if gradients[0] is None else torch.stack(gradients)
+            for gradients in zip(*by_vector, strict=True)
+        ]
+    )
+    return [None if edge is None else next(stacked) for edge in edges], len(by_vector)
 
 
 def scores_of_changes(
@@ -162,9 +167,9 @@ def scores_of_changes(
     gradients: Mapping[str, Sequence[Tensor | None]],
 ) -> dict[str, Scores]:
     """Scores of what recorders saw, by unit."""
-    found: dict[str, Scores] = {}
+    by_unit: dict[str, Scores] = {}
     for unit, parts in changes.items():
-        found[unit] = None
+        by_unit[unit] = None
         for path, change in parts.items():
-            found[unit] = added(found[unit], recorders[path].scores(gradients[path], change))
-    return found
+            by_unit[unit] = added(by_unit[unit], recorders[path].scores(gradients[path], change))
+    return by_unit

@@ -57,7 +57,7 @@ class Head:
             if not self._kept:
                 self._columns = self._tokens(apart.shape[0] * apart.shape[1])
             unit = max(float(apart.abs().max()), 1e-30)
-            parts = [self._store.put((one / unit).half()) for one in torch.split(apart, self._columns, -1)]
+            parts = [self._store.put((part / unit).half()) for part in torch.split(apart, self._columns, -1)]
             self._kept.append(_Kept(self._batches, x.clone(), parts, unit))
         self._batches += 1
 
@@ -68,16 +68,16 @@ class Head:
 
     def scores(self) -> list[Scores]:
         """sum_t g_t^T D x_t of each level, direction and row, batch by batch."""
-        found: list[Scores] = [None] * self._batches
+        by_batch: list[Scores] = [None] * self._batches
         for k, start in enumerate(range(0, len(self.change.old), self._columns)):
             ids = torch.arange(start, min(start + self._columns, len(self.change.old)))
-            new = torch.stack([one.flatten() for one in self.change.rows(ids)])  # [l p]
-            for one in self._kept:
-                moments = self._moments(one, k)
+            new = torch.stack([row.flatten() for row in self.change.rows(ids)])  # [l p]
+            for call in self._kept:
+                moments = self._moments(call, k)
                 score = (new @ moments.flatten(0, 1).T).reshape(len(new), *moments.shape[:2])
-                found[one.batch] = added(found[one.batch], score)
-        return found
+                by_batch[call.batch] = added(by_batch[call.batch], score)
+        return by_batch
 
-    def _moments(self, one: _Kept, k: int) -> Float[Tensor, "a b p"]:
-        gradient = self._store.get(one.gradients[k]).float().mul_(one.unit)
-        return (gradient.mT @ one.x).flatten(2)
+    def _moments(self, call: _Kept, k: int) -> Float[Tensor, "a b p"]:
+        gradient = self._store.get(call.gradients[k]).float().mul_(call.unit)
+        return (gradient.mT @ call.x).flatten(2)

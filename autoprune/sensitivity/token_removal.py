@@ -1,10 +1,9 @@
 """What removed tokens harm in text that nobody counted.
 
-Tokens are removed by how rarely the training text has them, and what that harms is foretold from rows of
-the same text, to second order. Other text has other rare words, above all where it is held out by the group:
-reviews of another film name other people. And another row in a token's place is no small change. All-MiniLM
-with half of its rare tokens gone was foretold to be 0.012 nats off, and was 0.040. There are few such levels,
-so each is simply measured.
+Tokens are removed that the training text has least often, and the harm is predicted from rows of the same
+text, to second order. Other text has other rare words, above all where it is held out by the group: reviews
+of another film name other people. And another row in a token's place is no small change. The prediction is
+too low by far (docs/decisions/020-common-and-rare-tokens.md). Such levels are few, so each is measured.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from autoprune.space.levels import Level
 
 
 def with_measured_removal(
-    found: Sensitivity, units: Sequence[Unit], measured: Callable[[Unit, Level], float]
+    sensitivity: Sensitivity, units: Sequence[Unit], measured: Callable[[Unit, Level], float]
 ) -> Sensitivity:
     """Sensitivities of levels that remove tokens, as removal alone was measured to harm rows held out.
 
@@ -31,16 +30,16 @@ def with_measured_removal(
     Args:
         measured: divergence, nats a row, of a model with one unit alone at a level, on text held out.
     """
-    scores = {unit: dict(table) for unit, table in found.scores.items()}
+    scores = {unit: dict(table) for unit, table in sensitivity.scores.items()}
     for unit in (unit for unit in units if unit.by_token):
         for ratio in (ratio for ratio in unit.ratios if ratio > 0):
             alone = Level(ratio)
-            harm, removal = measured(unit, alone), found.scores[unit.name][alone]
-            foretold = found.damage()[unit.name][alone]
+            harm, removal = measured(unit, alone), sensitivity.scores[unit.name][alone]
+            foretold = sensitivity.damage()[unit.name][alone]
             if foretold > 0:
                 more = (math.sqrt(max(harm, 0.0) / foretold) - 1.0) * removal
             else:
                 more = math.sqrt(2 * max(harm, 0.0)) * np.where(np.arange(len(removal)) % 2, 1.0, -1.0)
             for level in unit.levels(ratio):
                 scores[unit.name][level] = scores[unit.name][level] + more.astype(np.float32)
-    return replace(found, scores=scores)
+    return replace(sensitivity, scores=scores)

@@ -50,8 +50,10 @@ class Lookup:
     def rows(self, ids: Int[Tensor, " n"]) -> Iterator[Float[Tensor, "n d"]]:
         """What each level adds to the rows that are looked up."""
         for variant in self.variants:
-            at = ids if variant.places is None else variant.places[ids].long()
-            new = variant.weight[at] if variant.stored is None else variant.stored.rows(at).dequantize()
+            places = ids if variant.places is None else variant.places[ids].long()
+            new = (
+                variant.weight[places] if variant.stored is None else variant.stored.rows(places).dequantize()
+            )
             yield new - self.old[ids]
 
 
@@ -72,20 +74,20 @@ def changes_bytes(unit: Unit) -> int:
 def weight_changes(unit: Unit, teacher: nn.Module, library: Library) -> Changes:
     """Changes of a unit's matrices by module path, levels in the order of `Unit.levels`."""
     levels = unit.levels()
-    made: Changes = {}
+    changes: Changes = {}
     every = [library.variants(unit, level) for level in levels]
     for weight in unit.weights:
         old = matrix_of(teacher.get_submodule(weight.path))
         if is_looked_up(weight):
-            made[weight.path] = Lookup(old, [one[weight.path] for one in every], weight.tied)
+            changes[weight.path] = Lookup(old, [weights[weight.path] for weights in every], weight.tied)
             continue
         shape = (len(levels), weight.rows, weight.columns)
         change = Change(torch.empty(*shape), torch.empty(*shape[:2]), {})
         for k, level in enumerate(levels):
             kept = library.kept(unit, level.ratio) if level.ratio else None
             _move_(change, k, teacher.get_submodule(weight.path), every[k][weight.path], unit, weight, kept)
-        made[weight.path] = change
-    return made
+        changes[weight.path] = change
+    return changes
 
 
 def _move_(

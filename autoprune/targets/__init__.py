@@ -60,10 +60,10 @@ def get_target(name: str) -> Target:
 
 def versions_of(name: str) -> dict[str, str]:
     """Versions of the packages that a target's files, and how fast they run, depend on."""
-    found = {}
+    versions = {}
     for package in ("torch", "transformers", *_PACKAGES.get(name, ())):
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = ""
-    return found
+            versions[package] = ""
+    return versions

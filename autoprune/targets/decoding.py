@@ -83,7 +83,7 @@ class Decoding(nn.Module):
     def forward(self, input_ids: Int64[Tensor, "b s"], *past: Float[Tensor, "b h p d"]) -> tuple[Tensor, ...]:
         cache = Cache({layer: (past[2 * k], past[2 * k + 1]) for k, layer in enumerate(self.heads)})
         logits = _logits(self.model, input_ids, cache)
-        return (logits, *(one for layer in self.heads for one in cache.present[layer]))
+        return (logits, *(tensor for layer in self.heads for tensor in cache.present[layer]))
 
 
 def _logits(model: Any, ids: Tensor, cache: Cache) -> Tensor:
@@ -98,7 +98,7 @@ def _logits(model: Any, ids: Tensor, cache: Cache) -> Tensor:
 
 def names_of(what: str, layers: Sequence[int] | dict[int, Any]) -> list[str]:
     """Names of the keys and values of some layers, in order."""
-    return [f"{what}.{layer}.{one}" for layer in layers for one in ("key", "value")]
+    return [f"{what}.{layer}.{tensor}" for layer in layers for tensor in ("key", "value")]
 
 
 def heads_of(model: nn.Module) -> dict[int, tuple[int, int]]:
@@ -136,7 +136,7 @@ def _places_and_masks(config: Any, ids: Tensor, past: Tensor | None) -> tuple[Te
     kinds = set(getattr(config, "layer_types", None) or [SLIDING if window else FULL])
     if unknown := kinds - {FULL, SLIDING}:
         raise ValueError(f"it has layers of {sorted(unknown)[0]}")
-    masks = {one: _mask(distance, window if one == SLIDING else None) for one in sorted(kinds)}
+    masks = {kind: _mask(distance, window if kind == SLIDING else None) for kind in sorted(kinds)}
     return places[None], masks if len(masks) > 1 else next(iter(masks.values()))
 
 
@@ -178,8 +178,8 @@ class Decoder:
 
     def _past(self, rows: int, tokens: int) -> list[NDArray[np.float32]]:
         if self._zeros is None or self._zeros[0] != (rows, tokens):
-            made = [np.zeros((rows, h, tokens, d), np.float32) for h, d in self._shapes]
-            self._zeros = ((rows, tokens), made)
+            zeros = [np.zeros((rows, h, tokens, d), np.float32) for h, d in self._shapes]
+            self._zeros = ((rows, tokens), zeros)
         return self._zeros[1]
 
     def generate(
@@ -193,7 +193,7 @@ class Decoder:
         past, new = self._past(len(ids), 0), ids
         ended = np.zeros(len(ids), bool)
         for _ in range(max_new_tokens):
-            logits, *past = (np.array(one, np.float32) for one in self._step(new, past))
+            logits, *past = (np.array(tensor, np.float32) for tensor in self._step(new, past))
             new = logits[:, -1].argmax(-1)[:, None].astype(np.int64)
             ids = np.concatenate([ids, new], 1)
             ended |= np.isin(new[:, 0], stop)

@@ -41,9 +41,8 @@ RIDGE = 0.02
 """Of the original's time over a feature's usual size: a unit that hardly counts is not fitted to noise."""
 
 HOLDS = (RIDGE, 30.0, 300.0)
-"""How strongly units are held to be like others of their kind, whatever their shapes; that which predicts
-best is taken. The blocks of a convolutional network all differ in shape, so each alone has few times to be
-fitted to: predictions of what an EfficientNet's search tried were 25 % off instead of 49."""
+"""How strongly units are held to be like others of their kind, whatever their shapes; the strength that
+predicts best is taken (docs/decisions/023-holds-of-the-latency-table.md)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class LatencyTable:
 
     def applied(self, costs: Costs, original_ms: float) -> Costs:
         """Costs with these milliseconds, the original taking `original_ms`."""
-        table = {u: {level: x * original_ms for level, x in one.items()} for u, one in self.levels.items()}
+        table = {u: {level: x * original_ms for level, x in row.items()} for u, row in self.levels.items()}
         return costs.with_latency(table, self.fixed * original_ms)
 
 
@@ -78,10 +77,10 @@ class Design:
         alike = [0]
         self._slopes: list[int] = []
         self.size = 1
-        for unit, one in zip(units, space.units, strict=True):
+        for unit, unit_levels in zip(units, space.units, strict=True):
             if all(weight.is_embedding for weight in unit.weights):
                 continue  # a look-up's time hardly counts
-            for level in one.levels():
+            for level in unit_levels.levels():
                 if (way := self._way(unit, level)) not in self._place:
                     self._place[way] = self.size
                     if unit.prunable:
@@ -109,7 +108,7 @@ class Design:
         if self.size == 1:
             return []
         drawn = list(dict.fromkeys(self._drawn(np.random.default_rng(seed))))
-        rows = np.stack([self.features(one) for one in drawn])
+        rows = np.stack([self.features(candidate) for candidate in drawn])
         spread = rows.std(0)
         # Errors are relative, so what is quick says more of the parts that no level takes away.
         rows = rows / np.where(spread > 0, spread, 1.0) / self._guess(rows)[:, None]
@@ -127,15 +126,15 @@ class Design:
     def fitted(self, probes: Sequence[Candidate], times: Sequence[float]) -> LatencyTable:
         """The table from what the probes took, in shares of the original's time, which is one more probe."""
         every = [self.space.untouched(), *probes]
-        rows = np.stack([self.features(one) for one in every])
+        rows = np.stack([self.features(candidate) for candidate in every])
         taken = np.array([1.0, *times])
         errors = [self._error(rows, taken, hold) for hold in HOLDS]
         best = int(np.argmin(errors))
         weights = _fit(rows, taken, self._alike, HOLDS[best])
         error = errors[best] if probes else None
         levels = {
-            one.unit: {level: self._time(unit, level, weights) for level in one.levels()}
-            for unit, one in zip(self.units, self.space.units, strict=True)
+            unit_levels.unit: {level: self._time(unit, level, weights) for level in unit_levels.levels()}
+            for unit, unit_levels in zip(self.units, self.space.units, strict=True)
         }
         return LatencyTable(levels, float(weights[0]), error)
 
@@ -204,5 +203,5 @@ def _nearest(rows: Array, times: Array, wanted: Array, hold: float) -> Array:
     held = hold * np.diag(np.maximum(rows.mean(0), 1e-9))
     held[0, 0] = 0.0
     left = np.concatenate([rows / times[:, None], held])
-    found: Array = nnls(left, np.concatenate([np.ones(len(times)), held @ wanted]))[0]
-    return found
+    solution: Array = nnls(left, np.concatenate([np.ones(len(times)), held @ wanted]))[0]
+    return solution

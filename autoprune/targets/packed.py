@@ -134,20 +134,20 @@ def write_packed(stitched: Stitched, path: Path, *, storage: str = PLAIN) -> Non
         else:
             tensors[name] = (tensor.half() if isinstance(weight, HalfFloats) else tensor).contiguous()
     levels = {name: [level.ratio, level.storage.written] for name, level in stitched.levels.items}
-    grids = {path: [one.scale, one.zero] for path, one in stitched.activations.items()}
+    grids = {path: [grid.scale, grid.zero] for path, grid in stitched.activations.items()}
     about = {"version": 1, "integers": shapes, "levels": levels, "activations": grids}
     if storage == ENTROPY:
         tensors, about["coded"] = entropy.code_all(tensors, stitched.stored_as(Integers))
     save_file(tensors, path, metadata={"autoprune": json.dumps(about, separators=(",", ":"))})
 
 
-def _pack(name: str, one: Integers) -> dict[str, Tensor]:
+def _pack(name: str, integers: Integers) -> dict[str, Tensor]:
     import torch
 
     return {
-        f"{name}.codes": torch.from_numpy(pack_dense(one.codes.numpy(), one.bits)),
-        f"{name}.scale": one.scale.contiguous(),
-        f"{name}.zero": torch.from_numpy(pack_dense(one.zero.numpy(), one.bits)),
+        f"{name}.codes": torch.from_numpy(pack_dense(integers.codes.numpy(), integers.bits)),
+        f"{name}.scale": integers.scale.contiguous(),
+        f"{name}.zero": torch.from_numpy(pack_dense(integers.zero.numpy(), integers.bits)),
     }
 
 
@@ -181,10 +181,10 @@ def read_packed(folder: Path, *, builder: str | None = None) -> Stitched:
         limits |= {f"{name.removesuffix('.weight')}{PLACES}": size for name, size in limits.items()}
         stored = entropy.CodedFile(tensors, about.get("coded", {}), limits)
         integers = {
-            stem: stored.take_integers(f"{stem}.weight", tuple(one["shape"]), one["bits"])
-            for stem, one in about["integers"].items()
+            stem: stored.take_integers(f"{stem}.weight", tuple(entry["shape"]), entry["bits"])
+            for stem, entry in about["integers"].items()
         }
-        state = {f"{stem}.weight": one.dequantize() for stem, one in integers.items()}
+        state = {f"{stem}.weight": weight.dequantize() for stem, weight in integers.items()}
         levels = _levels(about["levels"])
         grids = {p: Activations(float(s), int(z)) for p, (s, z) in about.get("activations", {}).items()}
         rest = {name: stored.take(name, name) for name in list(tensors)}

@@ -64,8 +64,8 @@ class _Saved:
     def __init__(self, loaded: Loaded, target: Target, example: Batch) -> None:
         self._loaded, self._target, self._example = loaded, target, example
         shapes = [
-            [name, list(one.shape), loaded.has_head and not bool(one.any())]
-            for name, one in state_of(loaded.model).items()
+            [name, list(tensor.shape), loaded.has_head and not bool(tensor.any())]
+            for name, tensor in state_of(loaded.model).items()
         ]
         kind, builder = loaded.architecture.kind, loaded.architecture.builder
         code = spot_check(torch_runner(loaded.model, kind), example) if builder else []
@@ -106,8 +106,8 @@ class _Saved:
         for alike in kinds.values():
             half = alike[: (len(alike) + 1) // 2]
             said = sum(
-                self._target.size_bytes(one, Level(EMPTY)) - self._target.size_bytes(one, UNTOUCHED)
-                for one in half
+                self._target.size_bytes(unit, Level(EMPTY)) - self._target.size_bytes(unit, UNTOUCHED)
+                for unit in half
             )
             each = round((self.size_bytes(half) - original - said) / len(half))
             off |= {unit.name: each for unit in alike}
@@ -128,12 +128,12 @@ def _emptied(model: nn.Module, units: Sequence[Unit]) -> nn.Module:
     """A copy without any piece of some units: what read them gives its bias."""
     out = copy.deepcopy(model)
     for unit in units:
-        for one in unit.weights:
-            layer = out.get_submodule(one.path)
-            weight, bias = matrix_of(layer), getattr(layer, "bias", None)
-            if one in unit.cols:
-                replace_(out, one.path, weight[:, :0], bias)
+        for weight in unit.weights:
+            layer = out.get_submodule(weight.path)
+            matrix, bias = matrix_of(layer), getattr(layer, "bias", None)
+            if weight in unit.cols:
+                replace_(out, weight.path, matrix[:, :0], bias)
             else:
-                replace_(out, one.path, weight[:0], None if bias is None else bias[:0])
+                replace_(out, weight.path, matrix[:0], None if bias is None else bias[:0])
     settle_(out)
     return out

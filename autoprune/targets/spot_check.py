@@ -17,6 +17,6 @@ def spot_check(run: Runner, batch: Batch) -> list[float]:
     What a model computes depends on code as well as on its tensors and config, and code has no hash: it is
     the user's, with all that it imports. So few digits are the same on any machine.
     """
-    found = run(batch).reshape(-1)[:SPOTS].astype(np.float64)
-    largest = float(np.abs(found).max(initial=0.0))
-    return [float(f"{largest:.1e}"), *np.rint(50 * found / max(largest, 1e-30)).astype(int).tolist()]
+    logits = run(batch).reshape(-1)[:SPOTS].astype(np.float64)
+    largest = float(np.abs(logits).max(initial=0.0))
+    return [float(f"{largest:.1e}"), *np.rint(50 * logits / max(largest, 1e-30)).astype(int).tolist()]

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 WATCHED = 33
-"""Log-probabilities kept of a place: the next token's and the teacher's 32 likeliest. SmolLM2-135M puts
-nine tenths of its probability on these."""
+"""Log-probabilities kept of a place: the next token's and those of the teacher's 32 likeliest tokens
+(docs/decisions/021-log-probabilities-kept.md)."""
 
 SMALLEST = 1e-9
 """Probability below which all the rest of the vocabulary is not counted."""
@@ -83,8 +83,8 @@ def log_probabilities(logits: NDArray[np.float32], watched: NDArray[np.int32]) -
     """Those of the watched outputs [m w], from all logits [m v]."""
     high = logits.max(1, keepdims=True)
     total = np.log(np.exp(logits - high).sum(1, keepdims=True, dtype=np.float64)) + high
-    found: NDArray[np.float32] = (np.take_along_axis(logits, watched, 1) - total).astype(np.float32)
-    return found
+    scores: NDArray[np.float32] = (np.take_along_axis(logits, watched, 1) - total).astype(np.float32)
+    return scores
 
 
 def divergence(values: NDArray[np.float32], teacher: Answers | NDArray[np.float32]) -> float:
@@ -97,7 +97,7 @@ def divergence(values: NDArray[np.float32], teacher: Answers | NDArray[np.float3
     if teacher.spread > 0:
         gap = np.square(values - teacher.values, dtype=np.float64).sum(1)
         return float(gap.mean() / (2 * teacher.spread))
-    p, q = (_all(one, teacher.watched) for one in (teacher.values, values))
+    p, q = (_all(answer, teacher.watched) for answer in (teacher.values, values))
     return float(np.mean(np.sum(np.exp(p) * (p - q), axis=-1)))
 
 

@@ -28,39 +28,39 @@ def own_task(reference: str) -> Task:
     Raises:
         AutopruneError: when there is no such function, or what it gives is no task.
     """
-    found = _checked(reference)
-    parts = {name: _arrays(found[name], f"{reference} ({name})") for name in SPLITS}
+    mapping = _checked(reference)
+    parts = {name: _arrays(mapping[name], f"{reference} ({name})") for name in SPLITS}
     names = {tuple(part.inputs) for part in parts.values()}
     if len(names) > 1:
         raise AutopruneError(f"task {reference!r}: its splits have inputs of different names")
     return Task(
         **parts,
-        label_names=tuple(map(str, found.get("classes", ()))),
+        label_names=tuple(map(str, mapping.get("classes", ()))),
         inputs=names.pop(),
         pad_id=0,
         kind=OWN,
-        metric=own_metric(str(found.get("name") or getattr(found["metric"], "__name__", "score"))),
+        metric=own_metric(str(mapping.get("name") or getattr(mapping["metric"], "__name__", "score"))),
         own=reference,
     )
 
 
 def _checked(reference: str) -> Mapping[str, Any]:
-    found = given(reference, what="task")
+    mapping = given(reference, what="task")
     needed = (*SPLITS, "metric")
-    if not isinstance(found, Mapping) or any(name not in found for name in needed):
-        came = sorted(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
+    if not isinstance(mapping, Mapping) or any(name not in mapping for name in needed):
+        came = sorted(map(str, mapping)) if isinstance(mapping, Mapping) else type(mapping).__name__
         raise AutopruneError(f"task {reference!r} gave {came}; a mapping with {', '.join(needed)} is needed")
-    if not callable(found["metric"]):
+    if not callable(mapping["metric"]):
         raise AutopruneError(f"task {reference!r}: metric is no function of answers and labels")
-    return found
+    return mapping
 
 
 def _arrays(split: Any, where: str) -> Arrays:
     if not isinstance(split, Mapping) or not {"inputs", "labels"} <= split.keys():
         raise AutopruneError(f"task {where}: a mapping with inputs and labels is needed")
-    inputs = {str(name): _plain(one) for name, one in dict(split["inputs"]).items()}
+    inputs = {str(name): _plain(column) for name, column in dict(split["inputs"]).items()}
     labels = np.asarray(split["labels"])
-    sizes = {name: len(one) for name, one in inputs.items()} | {"labels": len(labels)}
+    sizes = {name: len(column) for name, column in inputs.items()} | {"labels": len(labels)}
     if len(set(sizes.values())) != 1 or len(labels) == 0 or not inputs:
         raise AutopruneError(f"task {where}: inputs and labels must have as many rows, and some; has {sizes}")
     return Arrays(inputs, labels)

@@ -61,17 +61,17 @@ def _labels(labels: Sequence[Any], kind: TaskKind) -> NDArray[Any]:
 
 
 def _joined(ids: Sequence[Any], types: Sequence[Any], labels: NDArray[Any]) -> Encoded:
-    starts = np.concatenate([[0], np.cumsum([len(one) for one in ids])]).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
     return Encoded(
-        np.concatenate([np.asarray(one, np.int32) for one in ids]),
-        np.concatenate([np.asarray(one, np.uint8) for one in types]),
+        np.concatenate([np.asarray(row, np.int32) for row in ids]),
+        np.concatenate([np.asarray(row, np.uint8) for row in types]),
         starts,
         labels,
     )
 
 
 def _windows(rows: Rows, tokenizer: Any, size: int) -> Encoded:
-    """Documents end to end in windows of `size` tokens, each document ended; what is left over is dropped."""
+    """Join documents, each with an end token, and cut windows of `size` tokens; the rest is dropped."""
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     every: list[int] = []
     for ids in tokenizer(list(rows.texts[0]), add_special_tokens=False)["input_ids"]:
@@ -83,7 +83,7 @@ def _windows(rows: Rows, tokenizer: Any, size: int) -> Encoded:
 
 def _by_word(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
     """Words cut into tokens; the first token of each has its class, the others none."""
-    words = [list(one) for one in rows.texts[0]]
+    words = [list(row) for row in rows.texts[0]]
     out = tokenizer(
         words, is_split_into_words=True, truncation=True, max_length=max_length, return_token_type_ids=True
     )
@@ -121,7 +121,7 @@ PICTURES_VERSION = 1
 
 
 def encoded_hash(task: Task, *, data_hash: str, pixels: Any = None) -> str:
-    """A hash of what a model is fed and asked for: equal on every machine, other whenever that is other.
+    """A hash of a model's inputs and labels: equal on every machine for equal arrays, else different.
 
     Of texts and of a user's own task it is over the encoded arrays, so a tokenizer counts as what it does.
     Pictures' arrays are fractions, whose last digits depend on the processor (torch resizes with other

@@ -1,4 +1,4 @@
-"""The kinds of task. A kind answers what the rest of the package would else ask by its name. No torch.
+"""The kinds of task. The rest of the package asks a kind, not its name, what differs. No torch.
 
 A new kind is one entry of KINDS. Code elsewhere chooses by a property of a kind, never by which kind it is:
 so what one kind does, another one may do too.

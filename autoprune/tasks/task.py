@@ -91,12 +91,12 @@ class Arrays:
 
     def pick(self, rows: NDArray[np.int64]) -> Arrays:
         """Some rows, in the order given."""
-        return Arrays({name: one[rows] for name, one in self.inputs.items()}, self.labels[rows])
+        return Arrays({name: values[rows] for name, values in self.inputs.items()}, self.labels[rows])
 
 
 def layout(batch: Batch) -> list[object]:
     """Names, types and shapes of a batch's inputs, but for its number of rows: what a graph is traced for."""
-    return [[name, str(one.dtype), list(one.shape[1:])] for name, one in batch.items()]
+    return [[name, str(values.dtype), list(values.shape[1:])] for name, values in batch.items()]
 
 
 Data = Encoded | Arrays
@@ -150,17 +150,17 @@ class Task:
         return [0, min(1, len(self.validation) - 1)]
 
     def digest(self) -> str:
-        """SHA-256 over all that a model is fed and asked for: kind, inputs, and each array of each split.
+        """SHA-256 over the task's data: kind, inputs, and each array of each split.
 
         The names of classes and the metric are left out: they change no answer and no gradient.
         """
-        found = hashlib.sha256(f"{self.kind} {self.inputs} {self.pad_id}".encode())
+        digest = hashlib.sha256(f"{self.kind} {self.inputs} {self.pad_id}".encode())
         for split in (self.train, self.validation, self.test):
             for name, array in split.arrays().items():
-                found.update(f"{name} {array.dtype.str} {array.shape}".encode())
+                digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
                 raw: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-                found.update(raw)
-        return found.hexdigest()
+                digest.update(raw)
+        return digest.hexdigest()
 
     # ---- batches --------------------------------------------------------------------------------
 
@@ -194,15 +194,15 @@ class Task:
         Eight batches at a time are shuffled rows sorted by length, which saves about a third of
         the padding and leaves the batches of an epoch in random order.
         """
-        made = 0
-        while made < steps:
+        yielded = 0
+        while yielded < steps:
             order = rng.permutation(len(data))
             pool = size * 8
             chunks = [self._by_length(data, order[k : k + pool]) for k in range(0, len(order), pool)]
             batches = [c[k : k + size] for c in chunks for k in range(0, len(c), size)]
-            for k in rng.permutation(len(batches))[: steps - made]:
+            for k in rng.permutation(len(batches))[: steps - yielded]:
                 yield batches[k]
-                made += 1
+                yielded += 1
 
     @staticmethod
     def _by_length(data: Data, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""An error's way from a worker's process to the driver, with its class, message and attributes."""
+"""How an error travels from a worker to the driver with its class, message and attributes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def stand_in(error: Exception) -> Exception:
 
 
 def _pickled(error: Exception) -> bytes:
-    """Empty where what comes back is not the same error."""
+    """The pickled error; empty where unpickling would not give the same error."""
     from ray import cloudpickle  # what pickle cannot name: classes of a script or a notebook
 
     with suppress(Exception):

@@ -134,12 +134,12 @@ def default_room() -> Room:
     """
     folder = Path(tempfile.gettempdir()) / f"autoprune-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    private = stat.S_ISDIR(found.st_mode) and not stat.S_IMODE(found.st_mode) & 0o077
-    if not private or found.st_uid != os.getuid():
+    status = folder.lstat()
+    private = stat.S_ISDIR(status.st_mode) and not stat.S_IMODE(status.st_mode) & 0o077
+    if not private or status.st_uid != os.getuid():
         raise AutopruneError(
             f"{folder} must be a folder that only user {os.getuid()} can open, and has mode "
-            f"{stat.S_IMODE(found.st_mode):o} and owner {found.st_uid}. "
+            f"{stat.S_IMODE(status.st_mode):o} and owner {status.st_uid}. "
             "Remove it, or set TMPDIR to a folder of your own."
         )
     return Room(folder / "room")

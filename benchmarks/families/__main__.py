@@ -129,7 +129,7 @@ def smollm2_gap(bench: Bench) -> Found:
     uniform = measured(_config(words), UNIFORM)
     run = bench.search("smollm2-3bpw", *words, "--budget", f"{uniform.size_bytes}B", trials=8)
     trained = measured(_config(words), UNIFORM, steps=STEPS * RUNG_STEPS[run.best["rung"]])
-    low, high, ours, plain, taught = (100.0 / one for one in (
+    low, high, ours, plain, taught = (100.0 / score for score in (
         run.baseline("original")["test_accuracy"], uniform.test_accuracy, run.best["test_accuracy"],
         nearest_score(_config(words), UNIFORM), trained.test_accuracy,
     ))  # fmt: skip
@@ -312,8 +312,8 @@ def _written(path: Path, data: dict[str, Any]) -> Path:
 
 
 FAMILIES: dict[str, Callable[[Bench], Found]] = {
-    one.__name__: one
-    for one in (
+    family.__name__: family
+    for family in (
         smollm2_size,
         smollm2_latency,
         smollm2_gap,
@@ -345,7 +345,7 @@ def main() -> None:
         print(*found.claims, sep="\n", flush=True)
         claims += found.claims
         _note(given.output, name, found)
-    sys.exit(0 if all(one.holds for one in claims) else 1)
+    sys.exit(0 if all(claim.holds for claim in claims) else 1)
 
 
 def _note(path: Path, name: str, found: Found) -> None:
@@ -354,9 +354,9 @@ def _note(path: Path, name: str, found: Found) -> None:
     data["families"][name] = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, CPU",
-        "versions": {one: metadata.version(one) for one in ("torch", "openvino", "transformers")},
+        "versions": {package: metadata.version(package) for package in ("torch", "openvino", "transformers")},
         "note": found.note,
-        "claims": [asdict(one) for one in found.claims],
+        "claims": [asdict(claim) for claim in found.claims],
         "runs": [run.figures() for run in found.runs],
     }
     write_json(path, data)

@@ -37,14 +37,14 @@ def times_of(run: Run, trial: dict[str, Any], others: list[dict[str, Any]]) -> l
             return target.load(folder)
 
         ours = loaded(trial)
-        return [time_interleaved(ours, loaded(one), batch, pairs=PAIRS).ratio for one in others]
+        return [time_interleaved(ours, loaded(folder), batch, pairs=PAIRS).ratio for folder in others]
 
 
 def agreement_of(run: Run, folder: Path) -> float:
     """An export's agreement with the run's original on its test rows, %, by torch."""
     inputs = read_inputs(_config(run))
     task = inputs.task
-    ours, theirs = (torch_runner(one, task.kind) for one in (autoprune.load(folder), inputs.loaded.model))
+    ours, theirs = (torch_runner(model, task.kind) for model in (autoprune.load(folder), inputs.loaded.model))
     return task.score(task.test, logits_of(ours, task, task.test), teacher_answers(theirs, task, task.test))
 
 

@@ -27,8 +27,8 @@ def within(what: str, run: Run, *, limit_bytes: int | None = None, limit_ms: flo
     met = best["size_bytes"] <= (limit_bytes or float("inf"))
     met &= best["latency_ms"] <= (limit_ms or float("inf"))
     figures = "; ".join(
-        f"{name} {mb(one)}, {one['latency_ms']:.3f} ms, {shown(run, one)}"
-        for name, one in (
+        f"{name} {mb(figure)}, {figure['latency_ms']:.3f} ms, {shown(run, figure)}"
+        for name, figure in (
             ("best", best),
             ("original", whole),
             ("uniform 8-bit", run.baseline("uniform 8-bit")),
@@ -57,11 +57,11 @@ def kept(run: Run) -> tuple[Claim, ...]:
     of models with such layers are told apart.
     """
     done = [trial for trial in run.trials if trial["state"] == "COMPLETE"]
-    off = {one["number"]: abs(one["predicted_size_bytes"] - one["size_bytes"]) for one in done}
-    emptied = {one["number"] for one in done if any(lv["ratio"] == 1 for lv in one["levels"].values())}
-    whole = [one for one in done if one["number"] not in emptied]
-    share = max(off[one["number"]] / one["size_bytes"] for one in whole)
-    most = max(off[one["number"]] for one in whole)
+    off = {trial["number"]: abs(trial["predicted_size_bytes"] - trial["size_bytes"]) for trial in done}
+    emptied = {trial["number"] for trial in done if any(lv["ratio"] == 1 for lv in trial["levels"].values())}
+    whole = [trial for trial in done if trial["number"] not in emptied]
+    share = max(off[trial["number"]] / trial["size_bytes"] for trial in whole)
+    most = max(off[trial["number"]] for trial in whole)
     said = (
         f"; {len(emptied)} with emptied layers at most {max(off[k] for k in emptied)} bytes"
         if emptied

@@ -84,7 +84,7 @@ class Run:
     def figures(self) -> dict[str, Any]:
         """What is kept of it as a benchmark's result: the baselines, and the best with its levels."""
         keep = ("name", "size_bytes", "latency_ms", "accuracy", "test_accuracy", "kl")
-        models = [{key: one[key] for key in keep} for one in (*self.baselines.values(), self.best)]
+        models = [{key: trial[key] for key in keep} for trial in (*self.baselines.values(), self.best)]
         models[-1]["levels"] = {
             unit: [level["ratio"], level["bits"]] for unit, level in self.best["levels"].items()
         }

@@ -47,7 +47,9 @@ def answer(folder: Path, text: str) -> list[float]:
 def unseen_words(folder: Path, count: int = 12) -> str:
     """A sentence of whole words of the vocabulary that no review of the demo holds."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    seen = {k for one in tokenizer.encode_batch([row["text"] for row in demo_rows()]) for k in one.ids}
+    seen = {
+        k for encoding in tokenizer.encode_batch([row["text"] for row in demo_rows()]) for k in encoding.ids
+    }
     words = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
     return " ".join(
         itertools.islice((w for w, k in words if k not in seen and w.isalpha() and len(w) > 5), count)

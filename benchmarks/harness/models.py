@@ -163,7 +163,7 @@ def digit_images(folder: Path | None = None) -> Path:
                 table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
             pixels = table[:, :-1].reshape(-1, DIGIT_PIXELS, DIGIT_PIXELS)
             names = [DIGIT_LABELS[k] for k in table[:, -1]]
-            _write(temporary, [Image.fromarray(one) for one in pixels], names, DIGIT_SHARES)
+            _write(temporary, [Image.fromarray(picture) for picture in pixels], names, DIGIT_SHARES)
     return path
 
 

@@ -88,8 +88,10 @@ def _varied(image: Tensor, recipe: Recipe) -> Tensor:
     count, _, height, width = image.shape
     if recipe.flipped:
         quarters, mirrored = torch.randint(4, (count,)), torch.rand(count) < 0.5
-        turned = [torch.rot90(one, int(k), (1, 2)) for one, k in zip(image, quarters, strict=True)]
-        return torch.stack([one.flip(2) if m else one for one, m in zip(turned, mirrored, strict=True)])
+        turned = [torch.rot90(picture, int(k), (1, 2)) for picture, k in zip(image, quarters, strict=True)]
+        return torch.stack(
+            [picture.flip(2) if m else picture for picture, m in zip(turned, mirrored, strict=True)]
+        )
     angle = torch.deg2rad((2 * torch.rand(count) - 1) * recipe.turned)
     shift = (2 * torch.rand(count, 2) - 1) * recipe.shifted * 2 / torch.tensor([width, height])
     cos, sin = angle.cos(), angle.sin()

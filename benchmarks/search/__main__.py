@@ -50,7 +50,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 REFERENCE = "digits-reference.json"
 
 CHECK_ROWS, CHECK_SEEDS = {"minilm": 64, "digits": None}, {"minilm": 1, "digits": 3}
-CHECK_METHODS = {"minilm": tuple(one for one in METHODS if one != "gp"), "digits": METHODS}
+CHECK_METHODS = {"minilm": tuple(method for method in METHODS if method != "gp"), "digits": METHODS}
 """GP thinks for five minutes a search, so a check has it once, on the digits; the full run has all."""
 
 
@@ -93,9 +93,9 @@ def main() -> int:
     if not given.check:
         _write(found, given.output)
     print("\nclaims")
-    held = [one for each in found for one in each.claims]
+    held = [claim for each in found for claim in each.claims]
     print(*held, sep="\n")
-    return 0 if all(one.holds for one in held) else 1
+    return 0 if all(claim.holds for claim in held) else 1
 
 
 def _arguments() -> argparse.Namespace:
@@ -114,7 +114,7 @@ def _plans(given: argparse.Namespace) -> Iterator[Plan]:
     for name in ("digits", "minilm") if given.model == "both" else (given.model,):
         race.known_arena(name, CHECK_ROWS[name] if given.check else None)  # fitted once, not by every job
         if given.check:
-            methods = [one for one in given.methods if one in CHECK_METHODS[name]]
+            methods = [method for method in given.methods if method in CHECK_METHODS[name]]
             seeds = min(given.seeds, CHECK_SEEDS[name])
             yield Plan(name, CHECK_ROWS[name], methods, seeds, given.trials, once=("solver", "gp"))
         else:
@@ -159,13 +159,13 @@ def _measure_reference(rows: int | None) -> dict[str, Any]:
 
 def _gather(plan: Plan, waiting: _Waiting) -> Found:
     """Wait for an arena's jobs and score what they found."""
-    runs = {method: [one.result() for one in seeds] for method, seeds in waiting.runs.items()}
-    halves = {kind: one.result() for kind, one in waiting.joint.items()}
+    runs = {method: [future.result() for future in seeds] for method, seeds in waiting.runs.items()}
+    halves = {kind: future.result() for kind, future in waiting.joint.items()}
     mark = None if waiting.reference is None else waiting.reference.result()
     arena = race.known_arena(plan.arena, plan.rows)
     ruler = Ruler.of(arena)
     curves = {
-        method: [race.Curve.of(one, arena, ruler, tuple(MEASURES)) for one in runs[method]]
+        method: [race.Curve.of(result, arena, ruler, tuple(MEASURES)) for result in runs[method]]
         for method in METHODS
         if method in runs
     }
@@ -197,15 +197,17 @@ def _write(found: Sequence[Found], folder: Path) -> None:
         "machine": f"{platform.machine()}, one thread a search, CPU",
         "versions": {name: metadata.version(name) for name in ("torch", "transformers", "optuna")},
         "measures": MEASURES,
-        "arenas": [_record(one) for one in found],
+        "arenas": [_record(gathered) for gathered in found],
     }
     write_json(folder / "search.json", about)
     marks: dict[str, float] = {}
-    for one in found:
-        if one.reference is not None:
-            (folder / REFERENCE).write_text(_by_line(one.reference), encoding="utf-8")
-            marks[one.plan.arena] = one.reference["scores"]["plane"]
-    picture.draw({one.plan.arena: one.curves for one in reversed(found)}, marks, folder / "search.png")
+    for gathered in found:
+        if gathered.reference is not None:
+            (folder / REFERENCE).write_text(_by_line(gathered.reference), encoding="utf-8")
+            marks[gathered.plan.arena] = gathered.reference["scores"]["plane"]
+    picture.draw(
+        {gathered.plan.arena: gathered.curves for gathered in reversed(found)}, marks, folder / "search.png"
+    )
 
 
 def _record(found: Found) -> dict[str, Any]:
@@ -220,7 +222,7 @@ def _record(found: Found) -> dict[str, Any]:
         "reference": None if found.reference is None else found.reference["scores"],
         "rows": tables.rows_of(found.curves, found.plan.trials),
         "joint": None if found.joint is None else found.joint.as_json(),
-        "claims": [asdict(one) for one in found.claims],
+        "claims": [asdict(claim) for claim in found.claims],
     }  # fmt: skip
 
 
@@ -229,7 +231,7 @@ def _by_line(record: Mapping[str, Any]) -> str:
     parts = []
     for key, value in record.items():
         if isinstance(value, list):
-            body = "[\n" + ",\n".join(f"  {json.dumps(one)}" for one in value) + "\n ]"
+            body = "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n ]"
         else:
             body = json.dumps(value)
         parts.append(f" {json.dumps(key)}: {body}")

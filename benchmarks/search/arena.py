@@ -200,9 +200,9 @@ def name_of(candidate: Candidate) -> str:
 
 def candidate_named(name: str, space: SearchSpace) -> Candidate:
     """Inverse of `name_of`."""
-    levels = [(float(r), int(b)) for r, b in (one.split("x") for one in name.split())]
+    levels = [(float(r), int(b)) for r, b in (pair.split("x") for pair in name.split())]
     pairs = zip(space.units, levels, strict=True)
-    return Candidate(tuple((one.unit, Level.of(*level)) for one, level in pairs))
+    return Candidate(tuple((choices.unit, Level.of(*level)) for choices, level in pairs))
 
 
 # ---- the two arenas -----------------------------------------------------------------------------
@@ -280,9 +280,9 @@ def with_assumed_latency(costs: Costs, inputs: Inputs) -> Costs:
     candidates of the demo did (results/speed.json). Embeddings are looked up for nothing.
     """
     table: dict[str, dict[Level, float]] = {}
-    for unit, one in zip(inputs.units, inputs.space.units, strict=True):
-        table[one.unit] = {}
-        for level in one.levels():
+    for unit, choices in zip(inputs.units, inputs.space.units, strict=True):
+        table[choices.unit] = {}
+        for level in choices.levels():
             work = sum(o * i for o, i in unit.shapes(level.ratio).values()) if unit.prunable else 0
-            table[one.unit][level] = work * 1e-6 / (1.86 if level.storage.bits in (2, 4, 8) else 1.0)
-    return costs.with_latency(table, 0.2 * sum(one[UNTOUCHED] for one in table.values()))
+            table[choices.unit][level] = work * 1e-6 / (1.86 if level.storage.bits in (2, 4, 8) else 1.0)
+    return costs.with_latency(table, 0.2 * sum(times[UNTOUCHED] for times in table.values()))

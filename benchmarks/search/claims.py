@@ -27,7 +27,7 @@ def claims_of(
         if reference is not None:
             yield _near_reference(arena, curves, reference, late)
         yield from (_sooner(arena, curves, other, late) for other in OPTUNA if other in curves)
-        rest = [one for one in ("solver", "evolution") if one in curves]
+        rest = [method for method in ("solver", "evolution") if method in curves]
         yield from (_better(arena, curves, other, late) for other in rest)
     if joint is not None:
         yield _no_worse(joint)
@@ -36,7 +36,7 @@ def claims_of(
 
 def at(curves: Curves, method: str, measure: str, trials: int) -> list[float]:
     """Scores of a method after so many trials, one a seed."""
-    return [one.at(measure, trials) for one in curves[method]]
+    return [curve.at(measure, trials) for curve in curves[method]]
 
 
 def _near_reference(arena: str, curves: Curves, reference: Mapping[str, Any], late: int) -> Claim:

@@ -74,7 +74,7 @@ def start(space: SearchSpace, costs: Costs, limit: float, rng: random.Random) ->
     storages = widest_first(s for unit in space.units for s in unit.storages if not s.rounds_inputs)
     ratios = sorted({r for unit in space.units for r in unit.ratios})
     uniform = [space.uniform(Level(ratio, storage)) for ratio in ratios for storage in storages]
-    fitting = [one for one in uniform if costs.size_bytes(one) <= limit]
+    fitting = [candidate for candidate in uniform if costs.size_bytes(candidate) <= limit]
     return spend(fitting[0] if fitting else costs.smallest(space), space, costs, limit, rng, frozenset())
 
 

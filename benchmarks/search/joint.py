@@ -43,8 +43,8 @@ class Joint:
     def ratios(self) -> list[float]:
         """Joint KL over the better of the two halves, at each budget; 0 where neither half fits it."""
         halves = zip(self.kl["quantize-only"], self.kl["prune-only"], strict=True)
-        pairs = [(one, min(pair)) for one, pair in zip(self.kl["joint"], halves, strict=True)]
-        return [1.0 if one == other else one / other for one, other in pairs]
+        pairs = [(value, min(pair)) for value, pair in zip(self.kl["joint"], halves, strict=True)]
+        return [1.0 if value == other else value / other for value, other in pairs]
 
     def gain(self, measure: str) -> float:
         """How much larger the joint score is than the quantize-only one, as a share."""
@@ -79,13 +79,13 @@ def found_by(kind: str, name: str, rows: int | None, seed: int, trials: int) -> 
         answer = aim.answer(Records.of(aim.problem, found), Budget(size_bytes=size))
         if answer is not None:
             found.append(Trial(len(found), answer, part.evaluate(answer)[0], rung=0))
-    return [one.measurement for one in found if one.measurement is not None]
+    return [trial.measurement for trial in found if trial.measurement is not None]
 
 
 def budgets_of(arena: Arena) -> list[int]:
     """From just above the smallest candidate to uniform 8 bits, a constant factor apart."""
     low, high = arena.range_bytes
-    return [round(one) for one in low * (high / low) ** np.linspace(0.05, 1, BUDGETS)]
+    return [round(size) for size in low * (high / low) ** np.linspace(0.05, 1, BUDGETS)]
 
 
 def compare(arena: Arena, ruler: Ruler, found: Mapping[str, Sequence[Measurement]]) -> Joint:
@@ -94,6 +94,6 @@ def compare(arena: Arena, ruler: Ruler, found: Mapping[str, Sequence[Measurement
     return Joint(
         arena.name,
         budgets,
-        {kind: [best_within(rows, one) for one in budgets] for kind, rows in found.items()},
+        {kind: [best_within(rows, budget) for budget in budgets] for kind, rows in found.items()},
         {kind: {m: ruler.score(m, rows) for m in ("speed", "trade")} for kind, rows in found.items()},
     )

@@ -74,10 +74,10 @@ def draw(arenas: Mapping[str, Curves], references: Mapping[str, float], path: Pa
 
 
 def _over_trials(name: str, curves: Curves, reference: float | None) -> str:
-    trials = max(len(one.run.names) for seeds in curves.values() for one in seeds)
+    trials = max(len(curve.run.names) for seeds in curves.values() for curve in seeds)
     at = range(1, trials + 1)
     lines = {
-        m: Line.of(at, [[one.at("plane", k) for one in seeds] for k in at]) for m, seeds in curves.items()
+        m: Line.of(at, [[curve.at("plane", k) for curve in seeds] for k in at]) for m, seeds in curves.items()
     }
     step = 20 if trials > 40 else 5
 
@@ -93,13 +93,13 @@ def _over_trials(name: str, curves: Curves, reference: float | None) -> str:
 
 
 def _over_seconds(name: str, curves: Curves, reference: float | None) -> str:
-    ends = [one.run.seconds for seeds in curves.values() for one in seeds]
-    first, last = min(one[0] for one in ends), max(one[-1] for one in ends)
+    ends = [curve.run.seconds for seeds in curves.values() for curve in seeds]
+    first, last = min(seconds[0] for seconds in ends), max(seconds[-1] for seconds in ends)
     at = [first * (last / first) ** (k / (GRID - 1)) for k in range(GRID)]
     lines = {}
     for method, seeds in curves.items():
-        own = [t for t in at if t >= min(one.run.seconds[0] for one in seeds)]
-        lines[method] = Line.of(own, [[one.at_seconds("plane", t) for one in seeds] for t in own])
+        own = [t for t in at if t >= min(curve.run.seconds[0] for curve in seeds)]
+        lines[method] = Line.of(own, [[curve.at_seconds("plane", t) for curve in seeds] for t in own])
 
     def x(second: float) -> float:
         return LEFT + math.log(second / first) / math.log(last / first) * (WIDTH - LEFT - RIGHT)
@@ -135,7 +135,7 @@ def _panel(
         out.append(f'<text x="{left - 8}" y="{y(k / 10) + 4:.1f}" text-anchor="end">{k / 10:.1f}</text>')
     for tick, name in ticks.items():
         out.append(f'<text x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{name}</text>')
-    labels = {LABELS[one]: (y(line.middle[-1]), COLOURS[one]) for one, line in lines.items()}
+    labels = {LABELS[method]: (y(line.middle[-1]), COLOURS[method]) for method, line in lines.items()}
     if reference is not None:
         out.append(f'<path d="M{left} {y(reference):.1f}H{right}" stroke="#555" stroke-dasharray="2 4"/>')
         labels["10,000 measured"] = (y(reference), "#555")
@@ -159,7 +159,7 @@ def _band(line: Line, colour: str, x: Place, y: Place, *, bold: bool) -> str:
 def _labels(wanted: Mapping[str, tuple[float, str]], x: float) -> list[str]:
     """Labels at their heights, moved apart where they would overlap."""
     order = sorted(wanted, key=lambda one: wanted[one][0])
-    places = [wanted[one][0] for one in order]
+    places = [wanted[label][0] for label in order]
     for k in range(1, len(places)):
         places[k] = max(places[k], places[k - 1] + LINE)
     over = max(places[-1] - (HEIGHT - BOTTOM), 0.0) if places else 0.0
@@ -167,8 +167,8 @@ def _labels(wanted: Mapping[str, tuple[float, str]], x: float) -> list[str]:
         limit = places[k + 1] - LINE if k + 1 < len(places) else places[k] - over
         places[k] = min(places[k], limit)
     return [
-        f'<text x="{x:.1f}" y="{place + 4:.1f}" fill="{wanted[one][1]}">{one}</text>'
-        for one, place in zip(order, places, strict=True)
+        f'<text x="{x:.1f}" y="{place + 4:.1f}" fill="{wanted[label][1]}">{label}</text>'
+        for label, place in zip(order, places, strict=True)
     ]
 
 

@@ -101,7 +101,7 @@ class Curve:
 
     def at_seconds(self, measure: str, seconds: float) -> float:
         """Score of the trials that were finished by then."""
-        done = sum(one <= seconds for one in self.run.seconds)
+        done = sum(second <= seconds for second in self.run.seconds)
         return self.at(measure, done) if done else 0.0
 
     def as_json(self) -> dict[str, Any]:
@@ -109,6 +109,6 @@ class Curve:
         return {
             "arena": self.run.arena, "method": self.run.method, "seed": self.run.seed,
             "think_seconds": round(self.run.think_seconds, 2),
-            "seconds": [round(one, 2) for one in self.run.seconds],
+            "seconds": [round(second, 2) for second in self.run.seconds],
             **{name: [round(score, 5) for score in scores] for name, scores in self.scores.items()},
         }  # fmt: skip

@@ -45,8 +45,8 @@ def reference(arena: Arena, ruler: Ruler, path: Path) -> dict[str, Any]:
     """
     key = content_key(VERSION, EVALUATIONS, arena.evaluator.key, arena.costs.as_json())
     kept = cache_folder() / "benchmarks" / f"reference-{key}.json"
-    for one in (path, kept):
-        if one.is_file() and (known := read_json(one))["key"] == key:
+    for file in (path, kept):
+        if file.is_file() and (known := read_json(file))["key"] == key:
             return dict(known)
     found = dict(evolved(arena, EVALUATIONS))
     members = {name: found[name] for name in _members(found)}

@@ -46,7 +46,9 @@ class Ruler:
             return self._plane(found)
         if measure == "speed":
             return _volume(found, self.reference)
-        faithful = [replace(one, accuracy=100.0 * self._faith(one.kl)) for one in found]
+        faithful = [
+            replace(measurement, accuracy=100.0 * self._faith(measurement.kl)) for measurement in found
+        ]
         return _volume(faithful, replace(self.reference, accuracy=0.0))
 
     def _faith(self, kl: float) -> float:
@@ -67,7 +69,7 @@ class Ruler:
 
 def _volume(found: Iterable[Measurement], reference: Measurement) -> float:
     nothing = Candidate(())
-    return hypervolume((Trial(k, nothing, one) for k, one in enumerate(found)), reference)
+    return hypervolume((Trial(k, nothing, measurement) for k, measurement in enumerate(found)), reference)
 
 
 def best_within(found: Sequence[Measurement], size_bytes: float) -> float:

@@ -15,14 +15,15 @@ CHECKPOINTS = (20, 50, 100)
 
 def rows_of(curves: Mapping[str, Sequence[Curve]], trials: int) -> list[dict[str, Any]]:
     """One row a method and measure: [least, median, most] at the checkpoints and at equal seconds."""
-    stops = [one for one in CHECKPOINTS if one <= trials] or [trials]
+    stops = [count for count in CHECKPOINTS if count <= trials] or [trials]
     spans = equal_seconds(curves, stops)
     rows = []
     for measure in MEASURES:
         for method, seeds in curves.items():
-            by_trials = {n: _spread([one.at(measure, n) for one in seeds]) for n in stops}
+            by_trials = {n: _spread([curve.at(measure, n) for curve in seeds]) for n in stops}
             by_seconds = {
-                round(span, 1): _spread([one.at_seconds(measure, span) for one in seeds]) for span in spans
+                round(span, 1): _spread([curve.at_seconds(measure, span) for curve in seeds])
+                for span in spans
             }
             rows.append(
                 {
@@ -31,8 +32,8 @@ def rows_of(curves: Mapping[str, Sequence[Curve]], trials: int) -> list[dict[str
                     "seeds": len(seeds),
                     "after_trials": by_trials,
                     "after_seconds": by_seconds,
-                    "seconds": median(one.run.seconds[-1] for one in seeds),
-                    "think_seconds": median(one.run.think_seconds for one in seeds),
+                    "seconds": median(curve.run.seconds[-1] for curve in seeds),
+                    "think_seconds": median(curve.run.think_seconds for curve in seeds),
                 }
             )
     return rows
@@ -44,7 +45,7 @@ def equal_seconds(curves: Mapping[str, Sequence[Curve]], stops: Sequence[int]) -
     A search that ended sooner counts as it ended.
     """
     ours = curves.get(OURS) or next(iter(curves.values()))
-    return [median(one.run.seconds[min(n, len(one.run.seconds)) - 1] for one in ours) for n in stops]
+    return [median(curve.run.seconds[min(n, len(curve.run.seconds)) - 1] for curve in ours) for n in stops]
 
 
 def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -54,7 +55,7 @@ def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         own = [row for row in rows if row["measure"] == measure]
         trials, seconds = list(own[0]["after_trials"]), list(own[0]["after_seconds"])
         heads = [f"{n} trials" for n in trials] + [f"at {s:g} s" for s in seconds]
-        lines += ["", f"hypervolume in ({words})", f"{'':12}" + "".join(f"{one:>24}" for one in heads)]
+        lines += ["", f"hypervolume in ({words})", f"{'':12}" + "".join(f"{head:>24}" for head in heads)]
         for row in own:
             cells = [*row["after_trials"].values(), *row["after_seconds"].values()]
             lines.append(f"{row['method']:12}" + "".join(f"{_cell(cell):>24}" for cell in cells))
@@ -62,7 +63,7 @@ def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _spread(values: Sequence[float]) -> list[float]:
-    return [round(one, 5) for one in (min(values), median(values), max(values))]
+    return [round(value, 5) for value in (min(values), median(values), max(values))]
 
 
 def _cell(values: Sequence[float]) -> str:

@@ -101,7 +101,7 @@ def _main(given: argparse.Namespace) -> int:
             _write(given.output / RECORD, lineup, config, rounds, claims)
     print("\nclaims")
     print(*claims, sep="\n")
-    return 0 if all(one.holds for one in claims) else 1
+    return 0 if all(claim.holds for claim in claims) else 1
 
 
 def _rounds(given: argparse.Namespace) -> dict[Setting, int]:
@@ -121,8 +121,8 @@ def _config(kept: Sequence[Kept]) -> Config:
         defaults: Mapping[str, Any] = DEMO_DEFAULTS
         return Config.of(**defaults)
     first = kept[0].config.as_json()
-    for one in kept[1:]:
-        given = one.config.as_json()
+    for row in kept[1:]:
+        given = row.config.as_json()
         for name in SAME:
             if given[name] != first[name]:
                 raise AutopruneError(
@@ -136,7 +136,7 @@ def _config(kept: Sequence[Kept]) -> Config:
 
 def _search(lineup: Lineup, folder: Path) -> Kept:
     """The best of a small search for a model `WANTED_SPEED` times as fast as the original."""
-    whole = lineup.rival(next(one for one in RIVALS if one.name == OPENVINO_FLOAT))
+    whole = lineup.rival(next(rival for rival in RIVALS if rival.name == OPENVINO_FLOAT))
     if whole is None:
         raise AutopruneError("without the original there is nothing to be faster than")
     for _ in time_rows([whole], lineup.task, {SETTING: 30}):
@@ -178,7 +178,7 @@ def _write(
             "model": "the built-in demo" if config.model.name is None else Path(config.model.name).name,
             "skipped": lineup.skipped,
             "rows": [as_json(row, _references(lineup)) for row in lineup.rows],
-            "claims": [asdict(one) for one in claims],
+            "claims": [asdict(claim) for claim in claims],
         },
     )
 
@@ -210,9 +210,9 @@ def _processor() -> str:
         return platform.processor() or "unknown processor"
     known = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     has = [
-        one
-        for one in ("avx2", "avx512_vnni", "avx_vnni", "amx_int8")
-        if one in known.get("flags", "").split()
+        flag
+        for flag in ("avx2", "avx512_vnni", "avx_vnni", "amx_int8")
+        if flag in known.get("flags", "").split()
     ]
     return f"{known.get('model name', 'unknown processor')} ({', '.join(has)})"
 

@@ -55,7 +55,7 @@ def _fast(rows: Sequence[Row]) -> Claim:
     if not found:
         return Claim(says, "no model of ours was timed beside both and lost so little", False)
     best = max(found, key=lambda one: one.share)
-    searched = [one for one in found if one.row.recorded and one is not best]
+    searched = [pair for pair in found if pair.row.recorded and pair is not best]
     return Claim(says, "; ".join(map(str, [best, *searched])), best.share >= 1.0)
 
 
@@ -83,7 +83,7 @@ class _Fast:
 
 def _points(a: Row | None, b: Row | None, split: str) -> float | None:
     """Points of accuracy that `a` has more than `b` on a split; None where either was not scored."""
-    scores = [one.score.accuracy.get(split) if one and one.score else None for one in (a, b)]
+    scores = [row.score.accuracy.get(split) if row and row.score else None for row in (a, b)]
     return None if scores[0] is None or scores[1] is None else scores[0] - scores[1]
 
 
@@ -119,8 +119,8 @@ def _gaps(says: str, pairs: Sequence[tuple[Row, Score, Score]], most: float) -> 
     """Whether scores of the same models agree, on every split that both have."""
     gaps = [
         (abs(right - other.accuracy[split]), row, split, len(pairs))
-        for row, one, other in pairs
-        for split, right in one.accuracy.items()
+        for row, pair, other in pairs
+        for split, right in pair.accuracy.items()
         if split in other.accuracy
     ]
     if not gaps:
@@ -150,5 +150,7 @@ def _faster_than_float(rows: Sequence[Row]) -> Claim:
 
 def _least_by_target(found: Sequence[tuple[float, Row, Setting]]) -> Iterator[str]:
     for on in dict.fromkeys(row.on for _, row, _ in found):
-        ratio, row, (batch, sequence) = min((one for one in found if one[1].on == on), key=lambda one: one[0])
+        ratio, row, (batch, sequence) = min(
+            (timed for timed in found if timed[1].on == on), key=lambda timed: timed[0]
+        )
         yield f"{ratio:.2f}x on {on} ({row.name}, batch {batch}, sequence {sequence})"

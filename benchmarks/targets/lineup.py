@@ -101,22 +101,22 @@ class Lineup:
         made: Sequence[tuple[Row, Stitched]], scorer: Scorer
     ) -> list[tuple[Row, Future[Score]]]:
         """The same models in torch, each once for all its targets."""
-        wanted = {id(one): one for row, one in made if row.splits}
+        wanted = {id(wanted_row): wanted_row for row, wanted_row in made if row.splits}
         splits = {key: set[str]() for key in wanted}
-        for row, one in made:
+        for row, wanted_row in made:
             if row.splits:
-                splits[id(one)].update(row.splits)
+                splits[id(wanted_row)].update(row.splits)
         scores = {
-            key: scorer.submit(functools.partial(in_torch, one), sorted(splits[key]))
-            for key, one in wanted.items()
+            key: scorer.submit(functools.partial(in_torch, wanted_row), sorted(splits[key]))
+            for key, wanted_row in wanted.items()
         }
-        return [(row, scores[id(one)]) for row, one in made if row.splits]
+        return [(row, scores[id(wanted_row)]) for row, wanted_row in made if row.splits]
 
     def _places(self, kept: Sequence[Kept], targets: Sequence[Target]) -> dict[Wanted, Places]:
         """Our models in order, and where each goes; those of `fast_levels` alone are timed, not scored."""
-        plain = [one for one in UNIFORM if not self._check or one.name in CHECK_LEVELS]
+        plain = [levels for levels in UNIFORM if not self._check or levels.name in CHECK_LEVELS]
         searched = [Wanted(one.name, trial=one) for one in kept]
-        homes = {one.config.search.target for one in kept}
+        homes = {run.config.search.target for run in kept}
         found: dict[Wanted, Places] = {}
         for wanted in plain + searched:
             found[wanted] = [(target, self._splits(wanted, target, homes)) for target in targets]

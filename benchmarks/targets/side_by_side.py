@@ -125,7 +125,7 @@ def _begin(task: Task, teacher_logits: NDArray[np.float32]) -> None:
 def _score(load: Load, splits: tuple[str, ...]) -> Score:
     run, task = load(), _KNOWN["task"]
     found = {split: logits_of(run, task, getattr(task, split), room=default_room().busy) for split in splits}
-    right = {one: accuracy(logits, getattr(task, one).labels) for one, logits in found.items()}
+    right = {split: accuracy(logits, getattr(task, split).labels) for split, logits in found.items()}
     kl = divergence(found[VALIDATION], _KNOWN["logits"]) if VALIDATION in found else None
     return Score(right, kl)
 
@@ -153,13 +153,13 @@ def time_in_turn(
     seconds = np.empty((len(runs), rounds))
     for k in range(rounds):
         order = np.roll(np.arange(len(runs)), -k)
-        for one in order[:: -1 if k % 2 else 1]:
+        for row in order[:: -1 if k % 2 else 1]:
             with alone():
                 if warm:
-                    runs[one](batch)
+                    runs[row](batch)
                 start = perf_counter()
-                runs[one](batch)
-                seconds[one, k] = perf_counter() - start
+                runs[row](batch)
+                seconds[row, k] = perf_counter() - start
     return seconds
 
 
@@ -202,7 +202,7 @@ def lines_of(rows: Sequence[Row], setting: Setting, references: Mapping[str, Row
     ]
     for row in rows:
         spread = row.latency(setting)
-        ratios = [times_faster(row, one, setting) for one in references.values()]
+        ratios = [times_faster(row, reference, setting) for reference in references.values()]
         lines.append(
             f"{row.name:{names}}{row.on:{places}}{row.size_bytes / 1e6:7.2f}{spread.median_ms:9.2f}"
             f"{f'{spread.low_ms:.2f}-{spread.high_ms:.2f}':>18}"
@@ -215,7 +215,7 @@ def lines_of(rows: Sequence[Row], setting: Setting, references: Mapping[str, Row
 def _shown_score(score: Score | None) -> str:
     right: Mapping[str, float] = {} if score is None else score.accuracy
     kl = None if score is None else score.kl
-    validation, test = (_shown(right.get(one), ".2f") for one in (VALIDATION, TEST))
+    validation, test = (_shown(right.get(split), ".2f") for split in (VALIDATION, TEST))
     return f"{validation:>12}{test:>8}{_shown(kl, '.4f'):>10}"
 
 
@@ -237,12 +237,16 @@ def as_json(row: Row, references: Mapping[str, Row]) -> dict[str, Any]:
         "accuracy in torch": None if row.reference is None else dict(row.reference.accuracy),
         "accuracy recorded by the search": None if row.recorded is None else dict(row.recorded.accuracy),
         "latency": {
-            f"batch {one[0]}, sequence {one[1]}": vars(row.latency(one)) | _ratios(row, references, one)
-            for one in row.seconds
+            f"batch {setting[0]}, sequence {setting[1]}": vars(row.latency(setting))
+            | _ratios(row, references, setting)
+            for setting in row.seconds
         },
         "levels": candidate,
     }
 
 
 def _ratios(row: Row, references: Mapping[str, Row], setting: Setting) -> dict[str, float | None]:
-    return {f"times faster than {name}": times_faster(row, one, setting) for name, one in references.items()}
+    return {
+        f"times faster than {name}": times_faster(row, reference, setting)
+        for name, reference in references.items()
+    }

@@ -151,7 +151,7 @@ def test_an_output_folder_that_is_in_use_is_kept_as_it_is(tmp_path: Path) -> Non
     (tmp_path / "mine.txt").write_text("keep", encoding="utf-8")
     message = refused(["search", "--budget", "20MB", "-o", tmp_path])
     assert "already exists and is kept as it is" in message
-    assert [one.name for one in tmp_path.iterdir()] == ["mine.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_a_folder_that_is_no_run_is_refused_by_every_command(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 
 def options(command: click.Command) -> list[click.Option]:
-    return [one for one in command.params if isinstance(one, click.Option) and one.name != "help"]
+    return [option for option in command.params if isinstance(option, click.Option) and option.name != "help"]
 
 
 def test_every_command_has_help_with_an_example_and_every_flag_is_in_the_readme() -> None:

@@ -178,8 +178,8 @@ def test_a_fine_tune_keeps_the_grids_and_the_signs(tiny: Tiny) -> None:
     after = finetune(before, tiny.task, tiny.task.train, sure, Recipe(6, 8, 3e-3), seed=0)
     assert after is not before
     assert after.activations == before.activations
-    for path, one in integers_of(after).items():
+    for path, integers in integers_of(after).items():
         if path in after.activations:
-            assert one.is_symmetric
-            assert one.codes.min() >= 1
-            assert torch.equal(after.model.get_submodule(path).weight, one.dequantize())
+            assert integers.is_symmetric
+            assert integers.codes.min() >= 1
+            assert torch.equal(after.model.get_submodule(path).weight, integers.dequantize())

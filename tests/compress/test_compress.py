@@ -201,12 +201,12 @@ def brain_quantized(weight: Tensor, moment: Tensor, bits: int, *, size: int) -> 
 def test_several_widths_at_once_equal_one_at_a_time() -> None:
     weight, moment = drawn(24, 96), moment_of(correlated(300, 96))
     together = round_compensated(weight, moment, bits=WIDTHS, group_size=32)
-    for one, bits in zip(together, WIDTHS, strict=True):
+    for variant, bits in zip(together, WIDTHS, strict=True):
         (alone,) = round_compensated(weight, moment, bits=[bits], group_size=32)
-        assert one.bits == bits
-        assert torch.equal(one.scale, alone.scale)
-        assert torch.equal(one.zero, alone.zero)
-        assert torch.equal(one.codes, alone.codes)
+        assert variant.bits == bits
+        assert torch.equal(variant.scale, alone.scale)
+        assert torch.equal(variant.zero, alone.zero)
+        assert torch.equal(variant.codes, alone.codes)
 
 
 @pytest.mark.parametrize(("columns", "wanted", "groups"), [(128, 64, 2), (96, 64, 3), (50, 64, 1)])
@@ -242,7 +242,7 @@ def test_columns_that_were_never_seen_are_rounded_too() -> None:
 def ordered(weight: Tensor, x: Tensor, *, block: int = 1, step: int = 1) -> list[int]:
     reader = Reader(weight, moment_of(x), x.mean(0), torch.ones(len(weight)))
     order = removal_order([reader], pieces=weight.shape[1] // block, step=step)
-    return [int(one) for one in order]
+    return [int(piece) for piece in order]
 
 
 def lstsq_error(weight: Tensor, x: Tensor, keep: list[int]) -> float:
@@ -264,7 +264,7 @@ def test_each_step_removes_the_block_that_least_squares_spares_best(block: int, 
         return lstsq_error(weight, x, keep)
 
     for chosen in ordered(weight, x, block=block)[:-1]:
-        costs = {one: cost_without(one) for one in alive}
+        costs = {piece: cost_without(piece) for piece in alive}
         assert costs[chosen] <= 1.02 * min(costs.values()) + 1e-6  # the ridge blurs near ties
         alive.remove(chosen)
 
@@ -309,7 +309,7 @@ def test_costs_of_several_readers_add_up(blocks: tuple[int, int]) -> None:
     given = [Reader(w, moment_of(x), x.mean(0), torch.ones(5)) for w, x, _ in readers]
     alive = list(range(pieces))
     for chosen in removal_order(given, pieces=pieces, step=1).tolist()[:-1]:
-        costs = {one: cost_without([b for b in alive if b != one]) for one in alive}
+        costs = {piece: cost_without([b for b in alive if b != piece]) for piece in alive}
         assert costs[chosen] <= 1.02 * min(costs.values()) + 1e-6
         alive.remove(chosen)
 
@@ -384,14 +384,14 @@ def test_removing_rows_equals_masking_them(tiny: Tiny, kind: str, share: float) 
     smaller, full = copy.deepcopy(tiny.model), copy.deepcopy(tiny.model)
     for unit in (unit for unit in tiny.units if unit.kind == kind):
         keep = unit.at(pieces_to_keep(unit, share), unit.rows[0].rows)
-        for one in unit.rows:
-            old: nn.Linear = tiny.model.get_submodule(one.path)  # type: ignore[assignment]
-            replace_(smaller, one.path, old.weight[keep], old.bias[keep])
-        for one in unit.cols:
-            old = tiny.model.get_submodule(one.path)  # type: ignore[assignment]
-            replace_(smaller, one.path, old.weight[:, keep], old.bias)
-            mask = torch.zeros(one.columns).index_fill(0, keep, 1.0)
-            full.get_submodule(one.path).register_forward_pre_hook(masked(mask))
+        for weight in unit.rows:
+            old: nn.Linear = tiny.model.get_submodule(weight.path)  # type: ignore[assignment]
+            replace_(smaller, weight.path, old.weight[keep], old.bias[keep])
+        for weight in unit.cols:
+            old = tiny.model.get_submodule(weight.path)  # type: ignore[assignment]
+            replace_(smaller, weight.path, old.weight[:, keep], old.bias)
+            mask = torch.zeros(weight.columns).index_fill(0, keep, 1.0)
+            full.get_submodule(weight.path).register_forward_pre_hook(masked(mask))
     batch = tiny.task.batch(tiny.task.test, range(8))
     assert (logits(smaller, batch) - logits(full, batch)).abs().max() <= 1e-6
 
@@ -450,7 +450,7 @@ def harm_at(tiny: Tiny, unit: Unit, tensors: Mapping[str, Tensor], col: Weight) 
     path, columns = col.path, unit.at(tensors["keep"], col.columns)
     module: nn.Linear = tiny.model.get_submodule(path)  # type: ignore[assignment]
     seen = tiny.statistics[path]
-    moment, mean, gradient = (one.double() for one in (seen.moment, seen.mean, seen.gradient))
+    moment, mean, gradient = (tensor.double() for tensor in (seen.moment, seen.mean, seen.gradient))
     gap = -module.weight.detach().double()
     gap[:, columns] += tensors[f"{path}.weight"].double()
     moved = (tensors[f"{path}@32.bias"] - module.bias.detach()).double()

@@ -401,9 +401,9 @@ def test_a_killed_writers_leftovers_go_after_an_hour_and_a_living_ones_stay(tmp_
         (leftover / library.path(unit, 0.5).name).write_bytes(b"half a file")
         then = time.time() - hours * 3600
         os.utime(leftover, (then, then))
-    assert [one.size_bytes for one in library_folder.leftovers(tmp_path)] == [11, 11]
+    assert [file.size_bytes for file in library_folder.leftovers(tmp_path)] == [11, 11]
     library.build(unit, 0.0)
-    assert [one.path.name.rpartition(".")[2] for one in library_folder.leftovers(tmp_path)] == ["new"]
+    assert [file.path.name.rpartition(".")[2] for file in library_folder.leftovers(tmp_path)] == ["new"]
 
 
 def test_the_folder_stays_within_its_limit_and_keeps_what_was_used_last(tmp_path: Path) -> None:
@@ -427,13 +427,13 @@ def test_variants_made_again_are_the_same_and_those_in_use_outlive_their_file(tm
     library, units = several(tmp_path, limit=1, count=2)
     levels = [Level(0.0, storage) for storage in reversed(units[0].storages)]
     mapped = [library.variants(units[0], level) for level in levels]
-    first = [{p: replace(v, weight=v.weight.clone()) for p, v in one.items()} for one in mapped]
+    first = [{p: replace(v, weight=v.weight.clone()) for p, v in variants.items()} for variants in mapped]
     library.build(units[1], 0.0)
     assert not library.path(units[0], 0.0).exists()  # a limit below one file holds just that one
     assert library.path(units[1], 0.0).exists()
-    assert all(equal(one, other) for one, other in zip(mapped, first, strict=True))
+    assert all(equal(variants, other) for variants, other in zip(mapped, first, strict=True))
     again = [library.variants(units[0], level) for level in levels]
-    assert all(equal(one, other) for one, other in zip(again, first, strict=True))
+    assert all(equal(variants, other) for variants, other in zip(again, first, strict=True))
 
 
 def test_a_limit_that_makes_variants_over_and_over_is_said_once(
@@ -542,7 +542,7 @@ def test_workers_that_drive_out_each_others_files_all_get_the_right_variants(tmp
     spawn = multiprocessing.get_context("spawn")
     with spawn.Pool(3, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         found = pool.starmap(read_in_turn, [(library, units, start) for start in range(3)], chunksize=1)
-    assert all(one == right for turns in found for one in turns)
+    assert all(answer == right for turns in found for answer in turns)
     library.build(units[0], 0.0)
     assert {file.path for file in library_folder.holdings(tmp_path / "shared")} == {
         library.path(units[0], 0.0)
@@ -625,7 +625,7 @@ def test_a_mixed_state_weighs_what_the_units_say(tiny: Tiny) -> None:
 def check_sizes(tiny: Tiny, stitched: Stitched) -> None:
     for unit in tiny.units:
         held = sum(bytes_of(stitched, weight.path) for weight in unit.weights)
-        held += sum(4 * len(one) for one in places_of(stitched, unit))
+        held += sum(4 * len(places) for places in places_of(stitched, unit))
         assert held == unit.size_bytes(stitched.levels[unit.name]), unit.name
 
 
@@ -650,11 +650,11 @@ def bytes_of(stitched: Stitched, path: str) -> int:
 
 def test_the_model_computes_with_exactly_what_will_be_stored(tiny: Tiny) -> None:
     stitched = tiny.stitched_as(tiny.mixed)
-    assert {one.bits for one in integers_of(stitched).values()} == {3, 4, 6, 8}
+    assert {integers.bits for integers in integers_of(stitched).values()} == {3, 4, 6, 8}
     assert len(half_of(stitched)) == 1
-    for path, one in integers_of(stitched).items():
-        assert torch.equal(one.dequantize(), stitched.model.get_submodule(path).weight)  # type: ignore[arg-type]
-        assert stitched.floats[path].shape == one.codes.shape
+    for path, integers in integers_of(stitched).items():
+        assert torch.equal(integers.dequantize(), stitched.model.get_submodule(path).weight)  # type: ignore[arg-type]
+        assert stitched.floats[path].shape == integers.codes.shape
     for path in half_of(stitched):
         weight: Tensor = stitched.model.get_submodule(path).weight  # type: ignore[assignment]
         assert torch.equal(weight.half().float(), weight)

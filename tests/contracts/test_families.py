@@ -92,7 +92,7 @@ def test_its_space_is_found_by_its_type_and_covers_its_large_weights(case: Case)
     )
     heads = {"classifier", "classifier.out_proj"}  # of few classes
     few = ("token_type", "relative", "embed_positions")
-    assert not {one for one in left - heads if not one.rpartition(".")[2].startswith(few)}
+    assert not {path for path in left - heads if not path.rpartition(".")[2].startswith(few)}
 
 
 def test_a_model_of_a_type_not_named_is_found_by_its_structure() -> None:
@@ -213,7 +213,7 @@ def test_a_packed_model_reloads_to_the_same_answers(case: Case, tmp_path: Path) 
     assert aliases(back.model) == aliases(stitched.model) == aliases(case.tiny.model)
     mine, theirs = state_of(stitched.model), state_of(back.model)
     assert mine.keys() == theirs.keys()
-    assert all(torch.equal(one, theirs[name]) for name, one in mine.items())
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
 
 
 @families()
@@ -285,7 +285,7 @@ def test_ids_of_removed_tokens_are_answered_and_those_that_stay_as_before(case: 
         inputs = {"input_ids": ids[torch.randperm(len(ids))[:36]].reshape(3, 12)}
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         with torch.no_grad():
-            mine, theirs = (outputs_of(one, inputs, case.family.kind) for one in (model, whole))
+            mine, theirs = (outputs_of(model_, inputs, case.family.kind) for model_ in (model, whole))
         assert torch.isfinite(mine).all()
         assert torch.equal(mine, theirs) == (name == "kept")
 
@@ -314,7 +314,7 @@ def test_a_vocabulary_in_parts_has_a_width_and_tokens_of_its_own_in_each(case: C
     plan = case.tiny.space.untouched()
     plan = plan.with_level(common.name, Level.of(0.0, 8)).with_level(rare.name, Level.of(0.5, 2))
     stitched = case.tiny.stitched_as(plan)
-    assert {path.rpartition(".")[2]: one.bits for path, one in integers_of(stitched).items()} == {
+    assert {path.rpartition(".")[2]: integers.bits for path, integers in integers_of(stitched).items()} == {
         "common": 8, "rare": 2
     }  # fmt: skip
     for target in ("openvino", "onnx", "packed"):
@@ -374,7 +374,7 @@ def test_removing_tokens_harms_text_with_other_words_as_much_as_predicted(case: 
     before = measure_sensitivity(tiny.model, [unit], tiny.library, task, here, rows=128, seed=0)
     after = with_measured_removal(before, [unit], seen)
     for level in (Level(0.5), Level.of(0.5, 4), Level.of(0.75, 3)):
-        told, predicted = (one.damage()[unit.name][level] for one in (before, after))
+        told, predicted = (costs.damage()[unit.name][level] for costs in (before, after))
         assert told < 0.6 * seen(unit, level)
         assert predicted == pytest.approx(
             seen(unit, level), rel=0.01 if level.storage.bits == FLOAT_BITS else 0.4
@@ -437,11 +437,11 @@ def test_a_brief_fine_tune_mends_and_gives_rounded_weights(case: Case) -> None:
     before = tiny.stitched_as(mixed(case))
     after = finetune(before, task, task.train, teacher, Recipe(12, 8, 3e-4), seed=0)
     assert after is not before
-    ends = [divergence(measured(case, one.model, teacher), teacher) for one in (before, after)]
+    ends = [divergence(measured(case, result.model, teacher), teacher) for result in (before, after)]
     assert 0 < ends[1] < ends[0]
-    for path, one in integers_of(after).items():
+    for path, integers in integers_of(after).items():
         weight: Any = after.model.get_submodule(path).weight
-        assert torch.equal(weight.flatten(1), one.dequantize())
+        assert torch.equal(weight.flatten(1), integers.dequantize())
     for path in half_of(after):
         half: Any = after.model.get_submodule(path).weight
         assert torch.equal(half.half().float(), half)

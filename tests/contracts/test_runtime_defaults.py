@@ -123,10 +123,10 @@ def wrong(
             said.append(f"{name}: {found}")
             continue
         right = wanted[name.partition(", ")[0]]
-        if [one.shape for one in found] != [one.shape for one in right]:
-            said.append(f"{name}: gives arrays of {[one.shape for one in found]}")
+        if [array.shape for array in found] != [array.shape for array in right]:
+            said.append(f"{name}: gives arrays of {[array.shape for array in found]}")
             continue
-        spread = np.concatenate([one.ravel() for one in right]).std()
+        spread = np.concatenate([array.ravel() for array in right]).std()
         off = max(np.abs(a - b).max() for a, b in zip(found, right, strict=True)) / spread
         if not off <= tolerance:
             said.append(f"{name}: off by {off:.3f} of the answers' spread")

@@ -63,7 +63,11 @@ def cases(*names: str) -> list[Any]:
         every = [str(width) for width in held(target)] + list(
             MIXED if STATIC8 in target.storages else MIXED[:2]
         )
-        found += [pytest.param((name, one), id=f"{name}-{one}") for one in every if one in (names or every)]
+        found += [
+            pytest.param((name, target), id=f"{name}-{target}")
+            for target in every
+            if target in (names or every)
+        ]
     return found
 
 
@@ -164,7 +168,7 @@ class TestContract:
         assert got.dtype == np.float32
         share = float(np.abs(got - wanted).max() / wanted.std())
         assert share <= saved.target.tolerance
-        widths = {one.bits for one in integers_of(saved.stitched).values()}
+        widths = {integers.bits for integers in integers_of(saved.stitched).values()}
         if not widths & ROUNDING.get(saved.target.name, set()) and not saved.stitched.activations:
             assert share <= EXACT
 
@@ -207,7 +211,7 @@ class TestContract:
         after = stitched.model.state_dict()
         assert after.keys() == state.keys()
         assert all(torch.equal(after[name], x) for name, x in state.items())
-        assert all(torch.equal(integers_of(stitched)[p].codes, one.codes) for p, one in integers.items())
+        assert all(torch.equal(integers_of(stitched)[p].codes, whole.codes) for p, whole in integers.items())
         assert stitched.activations == grids
         assert torch.equal(logits(stitched.model, example), before)
 

@@ -80,9 +80,9 @@ def test_another_kind_version_or_part_is_another_entry(folder: Path) -> None:
     make = Maker()
     caches = [DiskCache("a", 1), DiskCache("a", 2), DiskCache("b", 1), DiskCache("a", 1, ".json")]
     parts: list[list[object]] = [[], ["x"], ["x", "y"], [["x", "y"]], ["xy"], [{"x": 1}], [None], [1.0]]
-    values = [get(one, make, told) for one in caches for told in parts]
+    values = [get(cache, make, told) for cache in caches for told in parts]
     assert values == list(range(1, len(caches) * len(parts) + 1))
-    assert values == [get(one, make, told) for one in caches for told in parts]
+    assert values == [get(cache, make, told) for cache in caches for told in parts]
 
 
 def test_an_entry_is_named_by_its_version_and_parts_in_the_folder_of_its_kind(folder: Path) -> None:
@@ -277,12 +277,12 @@ def test_processes_that_make_an_entry_at_once_read_the_same(
     kind = "files" if kept is FILES else "folders"
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROCESS, kind, str(one), str(tmp_path / "go")],
+            [sys.executable, "-c", PROCESS, kind, str(path), str(tmp_path / "go")],
             stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
-        for one in ready
+        for path in ready
     ]  # fmt: skip
-    while not all(one.exists() for one in ready):
+    while not all(path.exists() for path in ready):
         assert all(process.poll() is None for process in processes)
     (tmp_path / "go").touch()
     printed = {process.communicate(timeout=60)[0] for process in processes}

@@ -62,7 +62,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
         driver.wait()
     finally:
         driver.kill()
-    before = {one.number: list(one.values) for one in stored(folder) if one.values}
+    before = {trial.number: list(trial.values) for trial in stored(folder) if trial.values}
     resumed = subprocess.run(
         autoprune("resume", folder),
         capture_output=True,
@@ -93,7 +93,7 @@ def test_a_kill_loses_no_finished_trial_leaves_none_running_and_resume_finishes(
     after = stored(run.folder)
     assert len(run.numbers_before) >= 1
     assert {n: list(after[n].values) for n in run.numbers_before} == run.numbers_before
-    assert {one.state.name for one in after} <= {"COMPLETE", "FAIL"}
+    assert {trial.state.name for trial in after} <= {"COMPLETE", "FAIL"}
     tried = [trial for trial in run.record["trials"] if trial["name"] is None and trial["rung"] == 0]
     assert len(tried) == TRIALS
     assert len({json.dumps(trial["levels"]) for trial in tried}) == TRIALS
@@ -131,7 +131,7 @@ def test_the_study_names_parameters_after_units(run: Finished) -> None:
 
 
 def test_only_models_of_the_front_baselines_and_points_to_ship_are_kept(run: Finished) -> None:
-    kept = {int(one.name) for one in (run.folder / "trials").iterdir()}
+    kept = {int(path.name) for path in (run.folder / "trials").iterdir()}
     named = {trial["number"] for trial in run.record["trials"] if trial["name"] not in (None, "original")}
     assert kept <= set(run.record["front"]) | named | {run.record["best"], run.record["knee"]}
     assert run.record["best"] in kept
@@ -141,10 +141,10 @@ def test_some_candidates_are_trained_and_each_of_these_was_untrained_first(run: 
     trials = {trial["number"]: trial for trial in run.record["trials"]}
     trained = [trial for trial in trials.values() if trial["name"] is None and trial["rung"] > 0]
     assert trained
-    for one in trained:
-        lower = trials[one["promoted_from"]]
-        assert lower["rung"] < one["rung"]
-        assert lower["levels"] == one["levels"]
+    for trial in trained:
+        lower = trials[trial["promoted_from"]]
+        assert lower["rung"] < trial["rung"]
+        assert lower["levels"] == trial["levels"]
 
 
 def test_the_sensitivity_is_written_and_was_right_about_the_order_of_trials(run: Finished) -> None:
@@ -249,4 +249,4 @@ def test_a_second_driver_is_refused_and_ctrl_c_saves(run: Finished) -> None:
     status = json.loads((run.folder / "status.json").read_text(encoding="utf-8"))
     assert status["state"] == "stopped"
     assert len(stored(run.folder)) > count
-    assert {one.state.name for one in stored(run.folder)} <= {"COMPLETE", "FAIL"}
+    assert {trial.state.name for trial in stored(run.folder)} <= {"COMPLETE", "FAIL"}

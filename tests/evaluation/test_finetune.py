@@ -80,11 +80,11 @@ def test_no_steps_give_the_same_model(tiny: Tiny, before: Stitched) -> None:
 
 
 def test_integers_are_within_range_and_are_exactly_what_computes(after: Stitched) -> None:
-    for path, one in integers_of(after).items():
-        assert int(one.codes.max()) <= 2**one.bits - 1, path
-        assert one.codes.dtype == one.zero.dtype == torch.uint8
-        assert one.scale.dtype == torch.float16
-        assert torch.equal(one.dequantize(), weight_at(after, path)), path
+    for path, integers in integers_of(after).items():
+        assert int(integers.codes.max()) <= 2**integers.bits - 1, path
+        assert integers.codes.dtype == integers.zero.dtype == torch.uint8
+        assert integers.scale.dtype == torch.float16
+        assert torch.equal(integers.dequantize(), weight_at(after, path)), path
 
 
 def test_half_weights_are_still_half_floats(after: Stitched) -> None:
@@ -97,10 +97,10 @@ def test_scales_zero_points_bits_and_levels_stay(before: Stitched, after: Stitch
     assert integers_of(after).keys() == integers_of(before).keys()
     assert half_of(after) == half_of(before)
     assert after.levels == before.levels
-    for path, one in integers_of(before).items():
-        assert torch.equal(integers_of(after)[path].scale, one.scale)
-        assert torch.equal(integers_of(after)[path].zero, one.zero)
-        assert integers_of(after)[path].bits == one.bits
+    for path, integers in integers_of(before).items():
+        assert torch.equal(integers_of(after)[path].scale, integers.scale)
+        assert torch.equal(integers_of(after)[path].zero, integers.zero)
+        assert integers_of(after)[path].bits == integers.bits
 
 
 def test_the_result_has_the_inputs_modules_and_shapes(before: Stitched, after: Stitched) -> None:
@@ -147,9 +147,9 @@ def test_embeddings_are_not_touched(before: Stitched, after: Stitched) -> None:
 
 
 def test_the_gradient_reaches_every_weight_through_its_rounding(before: Stitched, after: Stitched) -> None:
-    for path, one in integers_of(before).items():
+    for path, integers in integers_of(before).items():
         if not is_embedding(before, path):
-            assert not torch.equal(integers_of(after)[path].codes, one.codes), path
+            assert not torch.equal(integers_of(after)[path].codes, integers.codes), path
     for path in half_of(before):
         if not is_embedding(before, path):
             assert not torch.equal(weight_at(after, path), weight_at(before, path)), path
@@ -161,8 +161,8 @@ def test_the_gradient_reaches_every_weight_through_its_rounding(before: Stitched
 
 def test_a_step_too_small_to_turn_a_code_keeps_the_librarys_codes(tiny: Tiny, before: Stitched) -> None:
     still = tuned(tiny, before, Recipe(steps=2, batch_size=8, learning_rate=1e-12))
-    for path, one in integers_of(before).items():
-        assert torch.equal(integers_of(still)[path].codes, one.codes), path
+    for path, integers in integers_of(before).items():
+        assert torch.equal(integers_of(still)[path].codes, integers.codes), path
 
 
 def test_a_model_of_floats_alone_trains_too(tiny_bert: Tiny) -> None:
@@ -365,9 +365,9 @@ def of_kind(request: pytest.FixtureRequest) -> OfKind:
 def test_the_loss_falls_for_every_kind(of_kind: OfKind) -> None:
     result = of_kind.tuned(Recipe(steps=30, batch_size=16, learning_rate=5e-3))
     assert of_kind.loss(result) < 0.9 * of_kind.loss(of_kind.stitched)
-    for path, one in integers_of(result).items():
+    for path, integers in integers_of(result).items():
         weight: Tensor = result.model.get_submodule(path).weight  # type: ignore[assignment]
-        assert torch.equal(one.dequantize().reshape(weight.shape), weight), path
+        assert torch.equal(integers.dequantize().reshape(weight.shape), weight), path
 
 
 def test_harm_is_undone_for_every_kind(of_kind: OfKind) -> None:
@@ -431,7 +431,7 @@ def test_on_cuda_it_trains_and_the_result_comes_back_whole(tiny: Tiny, before: S
     teacher, cuda = sure_teacher(tiny), torch.device("cuda")
     result = finetune(before, tiny.task, tiny.task.train, teacher, MANY, seed=0, device=cuda)
     assert all(p.device.type == "cpu" for p in result.model.parameters())
-    for path, one in integers_of(result).items():
-        assert one.codes.device.type == "cpu"
-        assert torch.equal(one.dequantize(), weight_at(result, path)), path
+    for path, integers in integers_of(result).items():
+        assert integers.codes.device.type == "cpu"
+        assert torch.equal(integers.dequantize(), weight_at(result, path)), path
     assert apart(tiny, result, teacher) < 0.2 * apart(tiny, before, teacher)

@@ -63,11 +63,11 @@ def test_models_timed_together_meet_the_same_machine(example: Batch) -> None:
     models = [runner("half", 0.01), runner("same", 0.02)]
     half, same = time_together(models, runner("original", 0.02), example, rounds=12, warm_up=0)
     rounds = [calls[k : k + 3] for k in range(0, 36, 3)]
-    assert all(sorted(one) == ["half", "original", "same"] for one in rounds)
-    assert [one[0] for one in rounds[:4]] == ["original", "half", "same", "original"]
+    assert all(sorted(round_) == ["half", "original", "same"] for round_ in rounds)
+    assert [round_[0] for round_ in rounds[:4]] == ["original", "half", "same", "original"]
     assert half.ratio == pytest.approx(0.5, abs=0.1)
     assert same.ratio == pytest.approx(1.0, abs=0.1)
-    assert set(half.fields(10.0)) < {one.name for one in dataclasses.fields(Measurement)}
+    assert set(half.fields(10.0)) < {field.name for field in dataclasses.fields(Measurement)}
     assert half.fields(10.0)["latency_ms"] == 10.0 * half.ratio
 
 

@@ -142,7 +142,7 @@ def test_the_record_says_what_was_done_and_lists_every_file(
     assert (about.run, about.accuracy) == ("tiny", 12.5)
     assert about.target == target_of(name).name
     assert about.storage == (ENTROPY if name == "coded" else PLAIN)
-    levels = {unit: Level.of(one.ratio, one.bits) for unit, one in about.units.items()}
+    levels = {unit: Level.of(level.ratio, level.bits) for unit, level in about.units.items()}
     assert levels == dict(levels_of(tiny_bert).items)
     files = {file.name for file in exports[name].iterdir()} - {ABOUT}
     assert files == set(about.sha256) == {*MODEL_FILES[name], *BESIDE}

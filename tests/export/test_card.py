@@ -86,14 +86,14 @@ def test_the_front_matter_says_what_the_hub_reads() -> None:
     assert "datasets" not in data
     (index,) = data["model-index"]
     assert index["name"] == "small"
-    found = {one["dataset"]["split"]: one["metrics"][0]["value"] for one in index["results"]}
+    found = {result["dataset"]["split"]: result["metrics"][0]["value"] for result in index["results"]}
     assert found == {"validation": 0.8125, "test": 0.805}
 
 
 def test_the_hub_s_own_reader_takes_it() -> None:
     card = ModelCard(model_card(changed(), "small"))
     assert card.data.eval_results is not None
-    assert {one.dataset_split: one.metric_value for one in card.data.eval_results} == {
+    assert {result.dataset_split: result.metric_value for result in card.data.eval_results} == {
         "validation": 0.8125, "test": 0.805
     }  # fmt: skip
 
@@ -128,7 +128,7 @@ def test_what_the_runtime_does_with_no_settings_has_a_column_of_its_own() -> Non
 
 def test_another_target_claims_no_score_that_was_not_measured_on_it() -> None:
     data = front_matter(model_card(changed(measured_on="onnx"), "small"))
-    assert [one["dataset"]["split"] for one in data["model-index"][0]["results"]] == ["validation"]
+    assert [result["dataset"]["split"] for result in data["model-index"][0]["results"]] == ["validation"]
 
 
 def test_a_data_set_of_the_hub_is_linked() -> None:

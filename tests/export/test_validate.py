@@ -28,7 +28,7 @@ from autoprune.export.fresh_process import in_fresh_process
 from autoprune.export.original import original_folder
 from autoprune.export.recorded_rows import recorded_rows
 from autoprune.export.trial_record import PredictedBytes, recorded_bytes
-from autoprune.export.validate import Found, Logits, Request
+from autoprune.export.validate import ExportMeasurements, Logits, Request
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.run.folder import FRONT, RUN, run_config
 from autoprune.targets import NAMES, get_target, size_on_disk
@@ -294,8 +294,8 @@ def test_an_export_that_fails_is_put_aside_not_pushed_and_ends_with_5(
     assert "did not validate: accuracy: " in message
     assert f"{accuracy - 20:.2f} % on 40 validation rows, {accuracy:.2f} the search recorded" in message
     assert "out.failed-2; do not ship it" in message
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["out.failed", "out.failed-2", "run"]
-    assert [one.name for one in (tmp_path / "out.failed").iterdir()] == ["mine.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.failed", "out.failed-2", "run"]
+    assert [path.name for path in (tmp_path / "out.failed").iterdir()] == ["mine.txt"]
     assert read_about(tmp_path / "out.failed-2").as_json()["validated"]["passed"] is False
 
 
@@ -459,7 +459,7 @@ def test_data_that_changed_since_the_search_are_not_taken_for_it(
 
 # ---- the parts ----------------------------------------------------------------------------------
 
-FOUND = Found(
+FOUND = ExportMeasurements(
     size_bytes=1000, load_seconds=0.1, rows=1000, accuracy=80.0, is_recorded_data=True, missing="",
     logits=Logits(256, False, 0.05, 0.2), latency=Timing(1.0, 0.9, 1.2, 2.0, 0.5, 0.5), batch=1, sequence=128,
     threads=1, protocol="", machine="",
@@ -470,7 +470,7 @@ RECORD: dict[str, Any] = {
 }  # fmt: skip
 
 
-def names_that_fail(found: Found, **changes: Any) -> set[str]:
+def names_that_fail(found: ExportMeasurements, **changes: Any) -> set[str]:
     checks = export_checks(found, ExportRecord(**RECORD | changes), tolerance=0.1)
     return {check.name for check in checks if check.passed is False}
 
@@ -496,8 +496,10 @@ def test_with_the_runtime_s_own_settings_it_must_run_and_may_round_more() -> Non
     assert names_that_fail(found) == {"defaults"}
     said = failed(export_checks(found, ExportRecord(**RECORD), tolerance=0.1))
     assert said == "defaults: with no settings (bfloat16) it does not run: its process ended with -11"
-    assert Found.from_json(asdict(found)) == found
-    assert Found.from_json(asdict(replace(FOUND, defaults=DefaultRun("bfloat16", 80.0, timing)))).defaults
+    assert ExportMeasurements.from_json(asdict(found)) == found
+    assert ExportMeasurements.from_json(
+        asdict(replace(FOUND, defaults=DefaultRun("bfloat16", 80.0, timing)))
+    ).defaults
 
 
 def test_another_target_may_differ_by_half_a_point() -> None:
@@ -528,7 +530,7 @@ def test_milliseconds_never_fail_a_bench() -> None:
     validated = {"size_bytes": 1000, "accuracy": 80.0, "latency": quick}
     about = ExportRecord(**RECORD | {"validated": validated})
     slow = replace(FOUND, latency=Timing(1e6, 1e6, 1e6, 1.0, 1e6, 1e6))
-    assert {one.name for one in bench_checks(slow, about)} == {"files", "bytes", "accuracy"}
+    assert {check.name for check in bench_checks(slow, about)} == {"files", "bytes", "accuracy"}
     assert failed(bench_checks(slow, about)) == ""
 
 
@@ -544,6 +546,6 @@ def test_the_stand_in_for_the_original_has_its_bytes(tiny_bert: Tiny, tmp_path: 
 
 
 def test_a_failed_validation_has_an_exit_code_of_its_own() -> None:
-    codes = [one.exit_code for one in AutopruneError.__subclasses__()]
+    codes = [kind.exit_code for kind in AutopruneError.__subclasses__()]
     assert ValidationError.exit_code == 5
     assert codes.count(5) == 1

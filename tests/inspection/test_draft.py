@@ -188,7 +188,7 @@ def made() -> Callable[[str], tuple[nn.Module, Draft]]:
 
     def make(name: str) -> tuple[nn.Module, Draft]:
         if name not in known:
-            model = shaken(next(one for one in BUILDERS if one.__name__ == name)())
+            model = shaken(next(build for build in BUILDERS if build.__name__ == name)())
             known[name] = model, draft(model, answers)
         return known[name]
 
@@ -219,7 +219,7 @@ Made = Callable[[str], tuple[nn.Module, Draft]]
 def test_what_can_be_pruned_is_found(name: str, made: Made) -> None:
     _, found = made(name)
     pruned = [
-        (rule.at, rule.by, list(rule.rows), list(rule.cols), [one.pieces for one in found.units[key]])
+        (rule.at, rule.by, list(rule.rows), list(rule.cols), [unit.pieces for unit in found.units[key]])
         for key, rule in found.rules.items()
         if rule.by
     ]
@@ -238,8 +238,8 @@ def test_depthwise_partners_and_squeeze_excite_are_in_the_unit_of_their_block(ma
     (layers,) = [rule for rule in found.rules.values() if rule.at == "mobilenet_v2.layer.*"]
     assert layers.rows == ("expand_1x1.convolution", "conv_3x3.convolution")
     assert layers.cols == ("reduce_1x1.convolution",)
-    streams = [one for one in found.left if "residual stream" in one.why]
-    assert any("mobilenet_v2.layer.3.reduce_1x1.convolution" in one.paths for one in streams)
+    streams = [left_group for left_group in found.left if "residual stream" in left_group.why]
+    assert any("mobilenet_v2.layer.3.reduce_1x1.convolution" in left_group.paths for left_group in streams)
 
 
 def test_a_weight_that_an_output_layer_shares_is_named_once(made: Made) -> None:
@@ -256,14 +256,14 @@ def test_every_layer_is_in_one_unit_or_named_with_a_reason(builder: Any, made: M
     units = [unit for some in found.units.values() for unit in some]
     taken = [path for unit in units for w in unit.weights for path in (w.path, w.tied) if path]
     assert len(taken) == len(set(taken))
-    left = {path for one in found.left for path in one.paths if not one.stored}
+    left = {path for left_group in found.left for path in left_group.paths if not left_group.stored}
     for path, module in model.named_modules():
         if any(True for _ in module.parameters(recurse=False)):
             assert (path in taken) != ((path or type(model).__name__) in left), path
     pruned = {weight.path for unit in units if unit.prunable for weight in unit.rows}
-    kept = {path for one in found.left for path in one.paths if one.stored}
+    kept = {path for left_group in found.left for path in left_group.paths if left_group.stored}
     assert pruned | kept == set(taken)
-    assert all(one.why for one in found.left)
+    assert all(left_group.why for left_group in found.left)
 
 
 @pytest.mark.parametrize("builder", BUILDERS, ids=lambda one: one.__name__)
@@ -294,7 +294,7 @@ def test_the_model_is_left_as_it_was_and_a_draft_does_not_depend_on_chance() -> 
 @pytest.mark.parametrize("name", ["llama", "efficientnet"])
 def test_a_piece_of_what_is_given_changes_that_piece_alone_of_what_is_read(name: str, made: Made) -> None:
     model, _ = made(name)
-    groups = [one for one in find_groups(model, answers) if one.pieces > 1]
+    groups = [group for group in find_groups(model, answers) if group.pieces > 1]
     assert groups
     for group in groups[:6]:
         for piece in {0, group.pieces - 1}:
@@ -339,8 +339,8 @@ def _read(
         hooks.append(model.get_submodule(path).register_forward_hook(still))
     with torch.no_grad():
         answers(model)
-    for one in hooks:
-        one.remove()
+    for hook in hooks:
+        hook.remove()
     return read
 
 
@@ -383,7 +383,9 @@ def on_rows(model: nn.Module) -> Tensor:
 def reason(way: str) -> str | None:
     """Why fc1 of a small network is not pruned; None where it is."""
     found = draft(_Two(way), on_rows)
-    why = [one.why for one in found.left if one.stored and "body.fc1" in one.paths]
+    why = [
+        left_group.why for left_group in found.left if left_group.stored and "body.fc1" in left_group.paths
+    ]
     pruned = [rule for rule in found.rules.values() if rule.by and "fc1" in rule.rows]
     assert len(why) + len(pruned) == 1
     return why[0] if why else None
@@ -411,7 +413,7 @@ def test_what_cannot_be_removed_is_left_alone_and_said_why(way: str, why: str | 
 @pytest.mark.parametrize(("way", "summed"), [("gated", False), ("summed", True)])
 def test_terms_of_a_sum_are_told_from_factors(way: str, summed: bool) -> None:
     model = _Two(way)
-    (group,) = [one for one in find_groups(model, on_rows) if len(one.rows) == 2]
+    (group,) = [found for found in find_groups(model, on_rows) if len(found.rows) == 2]
     assert (group.rows, group.pieces) == (("body.fc1", "body.gate"), 8)
     assert is_summed(model, on_rows, group) is summed
 
@@ -440,7 +442,7 @@ def test_of_two_groups_at_one_place_the_right_one_is_left_alone(made: Made) -> N
 
     found = draft(model, call)
     assert [rule.rows for rule in found.rules.values() if rule.by == "channel"] == [("3",)]  # 7 is free again
-    (left,) = [one for one in found.left if "something else reads it" in one.why]
+    (left,) = [left_group for left_group in found.left if "something else reads it" in left_group.why]
     assert "features.7" in left.paths
 
 
@@ -454,7 +456,11 @@ def test_a_convolution_in_groups_is_left_as_it_came_and_named_once() -> None:
     model = nn.Sequential(model, nn.Flatten(), nn.LazyLinear(3))
     model(PIXELS)
     found = draft(model, answers)
-    named = [(one.paths, one.why, one.stored) for one in found.left if "0.2" in one.paths]
+    named = [
+        (left_group.paths, left_group.why, left_group.stored)
+        for left_group in found.left
+        if "0.2" in left_group.paths
+    ]
     assert [(paths, stored) for paths, _, stored in named] == [(("0.2",), False)]
     assert "4 groups" in named[0][1]
     assert {"0.0", "0.3", "2"} == {
@@ -467,7 +473,7 @@ def test_what_the_example_does_not_come_by_is_left_alone() -> None:
     model.unused = nn.Linear(4, 4)  # type: ignore[assignment]
     del model._modules["unused"]
     model[0].unused = nn.Linear(4, 4)
-    (left,) = [one for one in draft(model, on_rows).left if not one.stored]
+    (left,) = [left_group for left_group in draft(model, on_rows).left if not left_group.stored]
     assert (left.paths, "does not come by it" in left.why) == (("0.unused",), True)
 
 

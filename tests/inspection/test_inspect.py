@@ -108,17 +108,17 @@ def test_the_listing_is_what_lies_on_the_disk(tiny_bert: Tiny, cache: Path) -> N
     assert found["limit_bytes"] == 20 * 10**9
     assert found["size_bytes"] == sum(path.stat().st_size for path in (cache / "library").iterdir())
     assert found["files"] == 5
-    assert [one["key"] for one in found["models"]] == ["second", "first"]  # last used first
-    for one, units, variants in zip(
+    assert [model["key"] for model in found["models"]] == ["second", "first"]  # last used first
+    for model, units, variants in zip(
         found["models"],
         (1, 2),
         (2 * widths["attention"], 2 * widths["attention"] + widths["pooler"]),
         strict=True,
     ):
-        paths = made[one["key"]]
-        assert (one["units"], one["variants"], one["files"]) == (units, variants, len(paths))
-        assert one["size_bytes"] == sum(path.stat().st_size for path in paths)
-        assert one["used"] == paths[0].stat().st_mtime
+        paths = made[model["key"]]
+        assert (model["units"], model["variants"], model["files"]) == (units, variants, len(paths))
+        assert model["size_bytes"] == sum(path.stat().st_size for path in paths)
+        assert model["used"] == paths[0].stat().st_mtime
 
 
 def test_every_file_is_counted_once_as_current_outdated_or_unreadable(tiny_bert: Tiny, cache: Path) -> None:
@@ -136,12 +136,12 @@ def test_every_file_is_counted_once_as_current_outdated_or_unreadable(tiny_bert:
     found = inspected()
     assert found["files"] == 5
     assert found["files"] == sum(
-        [one["files"] for one in found["models"]]
+        [model["files"] for model in found["models"]]
         + [found["other_versions"]["files"], len(found["unreadable"])]
     )
     assert found["size_bytes"] == sum(path.stat().st_size for path in folder.glob("[0-9a-f]*.safetensors"))
     assert found["other_versions"]["files"] == 2
-    assert [one["file"] for one in found["unreadable"]] == [made[0].name]
+    assert [model["file"] for model in found["unreadable"]] == [made[0].name]
     assert (found["unfinished"]["files"], found["unfinished"]["size_bytes"]) == (1, 5)
     text = text_of()
     assert f"Unreadable  {made[0].name}" in text
@@ -207,7 +207,7 @@ def test_bytes_of_a_model_are_those_of_its_files(
     assert abs(found["original_bytes"] - size_on_disk(runtime, tmp_path)) <= slack
     kept = sum(unit["levels"][0]["size_bytes"] for unit in found["units"])
     assert found["original_bytes"] == found["fixed_bytes"] + kept
-    left_alone = sum(one["size_bytes"] for one in found["left_alone"])
+    left_alone = sum(tensor["size_bytes"] for tensor in found["left_alone"])
     floats = FLOAT_BYTES * sum(p.numel() for p in tiny_bert.model.parameters())
     assert kept + left_alone == floats
     assert 0 < found["fixed_bytes"] - left_alone < 300_000  # graph and headers
@@ -254,7 +254,7 @@ def test_every_width_is_fast_or_saves_bytes_alone(target: str, model_folder: Pat
     assert set(found["fast"]) == fast
     assert set(found["bytes_alone"]) == widths - fast
     for part in (found["fast"], found["bytes_alone"]):
-        assert part == [one for one in (16, 8, "w8a8", 6, 4, 3, 2) if one in part]
+        assert part == [value for value in (16, 8, "w8a8", 6, 4, 3, 2) if value in part]
 
 
 def test_widths_and_what_they_save_in_text(model_folder: Path) -> None:
@@ -265,7 +265,7 @@ def test_widths_and_what_they_save_in_text(model_folder: Path) -> None:
     heads = [line.replace(" bits", "").split()[1:] for line in lines if line.startswith("  ratio")]
     ordered = ["32", "16", "8", "w8a8", "6", "4", "3", "2"]
     assert ordered in heads
-    assert all(head == [one for one in ordered if one in head] for head in heads)
+    assert all(head == [value for value in ordered if value in head] for head in heads)
     plain = text_of(model_folder, "--target", "packed")
     assert "Fast      no width is computed faster than floats on packed" in plain
     assert "w8a8" not in plain

@@ -156,7 +156,7 @@ def test_heads_that_share_a_key_and_value_head_are_one_piece() -> None:
     attention = next(unit for unit in units_of("smollm2") if unit.kind == "attention")
     assert attention.pieces == 3
     assert [attention.kept(ratio) for ratio in attention.ratios] == [3, 2, 1, 0]
-    query, key, value = (attention.shapes(0.25)[one.path] for one in attention.rows)
+    query, key, value = (attention.shapes(0.25)[weight.path] for weight in attention.rows)
     assert (query, key, value) == ((6 * 64, 576), (2 * 64, 576), (2 * 64, 576))
 
 

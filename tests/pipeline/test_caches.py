@@ -90,7 +90,7 @@ def values(config: Config) -> Arrays:
     with SerialPool(make_worker, {"setting": setting}) as pool:
         damage = measured_costs._sensitivity(prepared, pool, Progress(quiet=True)).damage()
     out: Arrays = {f"teacher {name}": x for name, x in setting.state.items()}
-    out |= {f"statistics {u} {k}": x for u, one in setting.statistics.items() for k, x in one.items()}
+    out |= {f"statistics {u} {k}": x for u, layer in setting.statistics.items() for k, x in layer.items()}
     out |= {
         f"variant {path}": (
             variant.weight if variant.stored is None else variant.stored.tensors()["codes"]
@@ -101,7 +101,7 @@ def values(config: Config) -> Arrays:
         "train answers": setting.train_answers.values,
         "validation answers": setting.validation_answers.values,
         "damage": np.array(
-            [harm[1] for one in sorted(damage) for harm in sorted(damage[one].items(), key=str)]
+            [harm[1] for unit in sorted(damage) for harm in sorted(damage[unit].items(), key=str)]
         ),
         "original": workbench.original()(workbench.example),
         "bytes": np.array(inputs.original_bytes),
@@ -110,7 +110,7 @@ def values(config: Config) -> Arrays:
 
 def kept(cache: Path) -> dict[str, int]:
     """Files of a cache with the time they were written; a library's are touched when they are read."""
-    files = (one for one in cache.rglob("*") if one.is_file())
+    files = (path for path in cache.rglob("*") if path.is_file())
     return {
         str(f.relative_to(cache)): 0 if f.parent.name == "library" else f.stat().st_mtime_ns for f in files
     }
@@ -237,7 +237,7 @@ def write_bert(folder: Path, *, has_head: bool) -> Config:
     rows = folder / "rows.csv"
     write_rows(rows, rows=120)
     text = rows.read_text(encoding="utf-8")
-    rows.write_text("\n".join(text.splitlines()[:1] + [re_worded(one) for one in text.splitlines()[1:]]))
+    rows.write_text("\n".join(text.splitlines()[:1] + [re_worded(line) for line in text.splitlines()[1:]]))
     (folder / "few.yaml").write_text(SPACE, encoding="utf-8")
     return Config.of(
         model=str(folder), dataset=str(rows), target="packed", max_length=16, sequence=16,
@@ -270,7 +270,7 @@ def test_labels_that_were_changed(use: Use, tmp_path: Path) -> None:
 
     def change() -> Config:
         names = {"bad": "fair", "fair": "good", "good": "bad"}
-        lines = [one.rsplit(",", 1) for one in rows.read_text(encoding="utf-8").splitlines()]
+        lines = [line.rsplit(",", 1) for line in rows.read_text(encoding="utf-8").splitlines()]
         rows.write_text("\n".join(f"{text},{names.get(label, label)}" for text, label in lines))
         return config
 
@@ -441,7 +441,7 @@ def test_every_part_of_a_task_is_in_its_digest(tmp_path: Path, monkeypatch: pyte
         replace(task, pad_id=1),
         replace(task, kind=IMAGE_CLASSIFICATION),
     ]
-    digests += [one.digest() for one in changed]
+    digests += [task.digest() for task in changed]
     assert len(set(digests)) == len(digests)
     assert task.digest() == digests[0] == replace(task, label_names=("a", "b"), metric=METRICS["f1"]).digest()
 

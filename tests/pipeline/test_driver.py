@@ -126,10 +126,10 @@ def prepared(steps: int = 0) -> Prepared:
     """Units of the toy's levels, and as little else as a search looks at."""
     units = tuple(
         Unit(
-            one.unit, "dense", (Weight(f"{one.unit}.up", 64, 64, True),),
-            (Weight(f"{one.unit}.down", 64, 64, True),), 64, 1, 32, one.ratios, one.storages,
+            choices.unit, "dense", (Weight(f"{choices.unit}.up", 64, 64, True),),
+            (Weight(f"{choices.unit}.down", 64, 64, True),), 64, 1, 32, choices.ratios, choices.storages,
         )
-        for one in TOY.space.units
+        for choices in TOY.space.units
     )  # fmt: skip
     answers = cast(Any, None)
     setting = Setting(

@@ -126,6 +126,6 @@ def test_points_to_ship_and_baselines_are_scored_once(tmp_path: Path) -> None:
 def test_models_that_take_too_much_memory_together_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     trials = [Trial(k, Candidate(()), Measurement(400, 1.0, 80.0)) for k in range(4)]
     monkeypatch.setattr(finalists_module, "TOGETHER_BYTES", 1000)
-    assert [one.number for one in together(trials)] == [0, 1]
+    assert [trial.number for trial in together(trials)] == [0, 1]
     monkeypatch.setattr(finalists_module, "TOGETHER_BYTES", 100)
-    assert [one.number for one in together(trials)] == [0]
+    assert [trial.number for trial in together(trials)] == [0]

@@ -104,7 +104,7 @@ def _level(unit: Json, bold: float, noise: random.Random) -> Json:
 
 
 def _dominates(a: Json, b: Json) -> bool:
-    x, y = ([one["size_bytes"], one["latency_ms"], -one["accuracy"]] for one in (a, b))
+    x, y = ([trial["size_bytes"], trial["latency_ms"], -trial["accuracy"]] for trial in (a, b))
     return x != y and all(p <= q for p, q in zip(x, y, strict=True))
 
 
@@ -216,7 +216,7 @@ def climbed(front: Json) -> Json:
     new["trials"] += brief + long
     counts = ((0, 0, 38, 6.1), (1, 16, len(brief), 31.0), (2, 120, 2, None))
     new["rungs"] = [
-        dict(zip(("rung", "steps", "trials", "mean_seconds"), one, strict=True)) for one in counts
+        dict(zip(("rung", "steps", "trials", "mean_seconds"), values, strict=True)) for values in counts
     ]
     new["agreement"] = [
         {"lower": 0, "upper": 1, "kendall_tau": 0.83, "pairs": len(brief), "low": False},
@@ -342,7 +342,7 @@ def test_verdict_without_test_accuracy_budget_or_result(front: Json) -> None:
     assert verdict(read).endswith("no limit was set")
     assert any("not finished: 38 of 40" in note for note in notes(read))
     gone = notes(checked_front(changed(front, {"state": "gone"})))
-    assert any("ended without a word: 38 of 40" in one and "autoprune resume" in one for one in gone)
+    assert any("ended without a word: 38 of 40" in line and "autoprune resume" in line for line in gone)
     assert any("somewhat optimistic" in note for note in notes(read))
     empty = checked_front(changed(front, trials=[], best=None, knee=None))
     assert verdict(empty) == "No trial has finished yet"
@@ -353,14 +353,14 @@ def test_verdict_without_test_accuracy_budget_or_result(front: Json) -> None:
 def test_gain_is_against_trials_of_no_more_bytes(front: Json) -> None:
     read = checked_front(front)
     rows = gains(read)
-    assert [one.name for one in rows] == ["uniform pruning", "uniform 8-bit", "uniform 4-bit"]
+    assert [row.name for row in rows] == ["uniform pruning", "uniform 8-bit", "uniform 4-bit"]
     small = {f"trial {trial.number}": trial.size_bytes or 0 for trial in read.searched if trial.measured}
     for row, base in zip(rows, ("uniform pruning", "uniform 8-bit", "uniform 4-bit"), strict=True):
         limit = next(trial.size_bytes for trial in read.baselines if trial.name == base)
         assert row.equal is not None
         assert small[row.equal.label] <= (limit or 0)
-    assert [one.chosen is not None for one in rows] == [False, False, True]
-    assert {one.cause for one in causes(read)} == {"OutOfMemoryError", "loss is NaN at step 31"}
+    assert [row.chosen is not None for row in rows] == [False, False, True]
+    assert {cause.cause for cause in causes(read)} == {"OutOfMemoryError", "loss is NaN at step 31"}
 
 
 def test_most_and_least_sensitive_are_named_at_the_bits_nearest_to_four(modern: Json) -> None:
@@ -489,14 +489,14 @@ def test_provenance_tells_what_ended_the_run(front: Json, modern: Json) -> None:
 
 def test_a_front_without_the_new_fields_has_no_new_sections(front: Json) -> None:
     null = dict.fromkeys(("rungs", "agreement", "sensitivity", "kl_hypervolume", "latency"))
-    for one in (front, changed(front, **null)):
-        read = checked_front(one)
+    for record in (front, changed(front, **null)):
+        read = checked_front(record)
         assert (ladder(read), agreements(read), predicted(read), extremes(read), held(read)) == (
             [], [], False, "", "",
         )  # fmt: skip
         assert (prediction(read), bytes_alone(read)) == ("", "")
         names = "rungs-title|sensitivity-title|heat|scatter|bytes-alone|latency-prediction"
-        assert not re.search(f'id="({names})"', render(one))
+        assert not re.search(f'id="({names})"', render(record))
 
 
 # ---- metrics other than accuracy ----------------------------------------------------------------
@@ -577,7 +577,7 @@ def recorded(
 ) -> Json:
     """What `front.json` holds of trials: unit `a` at a level, `b` untouched, with measured milliseconds."""
     rows = [Trial(0, *_pair(Level(), baseline), name="original")] if baseline else []
-    rows += [Trial(k, *_pair(*one)) for k, one in enumerate(found, start=len(rows))]
+    rows += [Trial(k, *_pair(*pair)) for k, pair in enumerate(found, start=len(rows))]
     facts = {"recipe": {"steps": 1}, "fast_bits": [4], "integer": True, "target": "openvino"}
     about = RunRecord(facts=RunFacts(**facts), latency_table_error=0.024)
     now = standing(rows, Budget(), Measurement(3000, 30.0, 50.0), answers=10)
@@ -668,7 +668,7 @@ def test_write_is_whole_or_not_at_all(front: Json, tmp_path: Path, monkeypatch: 
     for write in (write_report, write_csv):
         with pytest.raises(OSError, match="disk full"):
             write(front, path)
-    assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert path.read_text() == "before"
 
 
@@ -767,7 +767,7 @@ def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[[Json], Any]]:
     yield opened
     page.close()
     assert wrong == []
-    assert {one for one in asked if not one.startswith(("data:", "blob:"))} <= {address}
+    assert {url for url in asked if not url.startswith(("data:", "blob:"))} <= {address}
 
 
 def rows_of(page: Any, column: int) -> list[str]:
@@ -803,10 +803,10 @@ def test_names_in_the_chart_cover_no_other(visit: Callable[[Json], Any], front: 
     names = page.locator("#chart text.caption")
     boxes = [names.nth(k).bounding_box() for k in range(names.count())]
     assert len(boxes) >= 5
-    for one, other in itertools.combinations(boxes, 2):
-        apart_x = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
-        apart_y = one["y"] + one["height"] <= other["y"] + 4 or other["y"] + other["height"] <= one["y"] + 4
-        assert apart_x or apart_y, (one, other)
+    for box, other in itertools.combinations(boxes, 2):
+        apart_x = box["x"] + box["width"] <= other["x"] or other["x"] + other["width"] <= box["x"]
+        apart_y = box["y"] + box["height"] <= other["y"] + 4 or other["y"] + other["height"] <= box["y"] + 4
+        assert apart_x or apart_y, (box, other)
 
 
 def test_click_and_keys_select_a_trial(visit: Callable[[Json], Any], front: Json) -> None:
@@ -836,7 +836,7 @@ def test_axes_and_table(visit: Callable[[Json], Any], front: Json) -> None:
     for direction in ("ascending", "descending"):
         head.click()
         assert page.locator("#trials th:nth-child(3)").first.get_attribute("aria-sort") == direction
-        sizes = [float(one.split()[0]) for one in rows_of(page, 3) if one != DASH]
+        sizes = [float(cell.split()[0]) for cell in rows_of(page, 3) if cell != DASH]
         assert sizes == sorted(sizes, reverse=direction == "descending")
         assert len(sizes) == 42
         assert rows_of(page, 3)[-2:] == [DASH, DASH]
@@ -849,7 +849,7 @@ def test_a_limit_of_milliseconds_alone_is_drawn_at_once(visit: Callable[[Json], 
         assert page.input_value("#axis-x") == axis
         shown = page.locator("#chart .budget-text").all_text_contents()
         limit = {"latency": ["budget 5.00 ms"], "size": ["budget 20.0 MB"] if size else []}[axis]
-        assert [one.replace("\u00a0", " ") for one in shown] == limit
+        assert [text.replace("\u00a0", " ") for text in shown] == limit
 
 
 def saved(page: Any, button: str) -> str:
@@ -892,7 +892,7 @@ def test_hostile_names_are_text(visit: Callable[[Json], Any], modern: Json) -> N
         assert name in page.inner_text("body")
     assert HOSTILE[0] in page.inner_text("#trials")
     assert HOSTILE[1] in page.inner_text("#map")
-    assert set(HOSTILE) <= {one.strip() for one in page.locator("#heat tbody th").all_inner_texts()}
+    assert set(HOSTILE) <= {text.strip() for text in page.locator("#heat tbody th").all_inner_texts()}
 
 
 def test_a_run_with_nothing_measured_opens(visit: Callable[[Json], Any], front: Json) -> None:
@@ -906,7 +906,7 @@ def test_damage_is_shaded_told_and_walked_by_keys(visit: Callable[[Json], Any], 
     levels = modern["sensitivity"]["levels"]
     assert page.locator("#heat td[aria-label]").count() == len(levels)
     heads = page.locator("#heat thead tr").all()
-    assert [one.inner_text().split() for one in heads] == [
+    assert [head.inner_text().split() for head in heads] == [
         ["Rows", "removed", "none", "25", "%"], ["Bits", *2 * ["32", "8", "w8a8", "4", "3"]],
     ]  # fmt: skip
     names = [unit["name"] for unit in modern["units"]]
@@ -947,7 +947,7 @@ def test_map_of_a_trial_has_w8a8_and_shares_of_bytes_and_time(
     assert bits.all_inner_texts() == [str(trial["levels"][name]["bits"]) for name in names]
     w8a8 = bits.filter(has_text="w8a8")
     assert w8a8.count() > 3
-    assert {one.get_attribute("title") for one in w8a8.all()} == {"8-bit weights and activations"}
+    assert {cell.get_attribute("title") for cell in w8a8.all()} == {"8-bit weights and activations"}
     assert w8a8.first.evaluate("(node) => node.scrollWidth <= node.clientWidth")
     assert "w8a8: 8-bit weights and activations." in page.inner_text("#map .hint")
     heads = page.locator("#map thead th").all_inner_texts()
@@ -1020,8 +1020,10 @@ def test_shades_follow_damage_in_light_and_dark(visit: Callable[[Json], Any], mo
     cells = page.locator("#heat tbody tr:nth-child(2) td.heat")
     for theme, sign in (("light", -1), ("dark", 1)):
         page.emulate_media(color_scheme=theme)
-        colours = [one.evaluate("(node) => getComputedStyle(node).backgroundColor") for one in cells.all()]
-        bright = [sum(map(float, re.findall(r"[\d.]+", one.replace("srgb", ""))[:3])) for one in colours]
+        colours = [cell.evaluate("(node) => getComputedStyle(node).backgroundColor") for cell in cells.all()]
+        bright = [
+            sum(map(float, re.findall(r"[\d.]+", colour.replace("srgb", ""))[:3])) for colour in colours
+        ]
         damage = [row[4] for row in modern["sensitivity"]["levels"] if row[0] == modern["units"][1]["name"]]
         order = sorted(range(len(bright)), key=lambda k: damage[1:][k])
         values = [sign * bright[k] for k in order]
@@ -1036,7 +1038,7 @@ def test_scatter_has_untrained_trials_then_all(visit: Callable[[Json], Any], mod
     assert page.locator("#scatter-legend li").count() == 0
     page.check("#scatter-all")
     assert page.locator("#scatter .point").count() == len([t for t in modern["trials"] if t["kl"]]) - 3
-    assert [one.split()[0] for one in page.locator("#scatter-legend li").all_inner_texts()] == [
+    assert [text.split()[0] for text in page.locator("#scatter-legend li").all_inner_texts()] == [
         "untrained", "brief", "long",
     ]  # fmt: skip
     point = page.locator("#scatter .point.r2").first
@@ -1059,7 +1061,9 @@ def test_rungs_in_table_card_and_section(visit: Callable[[Json], Any], modern: J
     column = rows_of(page, 8)
     first = modern["trials"][-2]
     assert column[0] == f"long from #{first['promoted_from']}"
-    assert [one.split()[0] for one in column] == sorted((one.split()[0] for one in column), key=RUNGS.index)
+    assert [cell.split()[0] for cell in column] == sorted(
+        (cell.split()[0] for cell in column), key=RUNGS.index
+    )
     page.locator("#trials .pick").first.click()
     page.click("#card .pick")
     assert page.inner_text("#card h3") == f"Trial {first['promoted_from']}"
@@ -1101,7 +1105,7 @@ def test_page_shows_perplexity_by_its_name_and_which_way_is_better(
     }
     assert "trial 5" not in places
     done = [trial for trial in words["trials"] if trial["accuracy"]]
-    named = {one["name"] or f"trial {one['number']}": one["accuracy"] for one in done}
+    named = {trial["name"] or f"trial {trial['number']}": trial["accuracy"] for trial in done}
     scores = [named[place] for place in sorted(places, key=places.__getitem__)]
     assert scores[0] == min(scores)
     assert scores[-1] == max(scores)
@@ -1113,8 +1117,10 @@ def test_page_shows_perplexity_by_its_name_and_which_way_is_better(
     assert "perplexity" in page.inner_text("#card")
     text = saved(page, "#save-csv")
     write_csv(words, tmp_path / "front.csv")
-    rows = [list(csv.DictReader(one.splitlines())) for one in (text, (tmp_path / "front.csv").read_text())]
-    page_s, run_s = ([float(one["perplexity"] or "nan") for one in table] for table in rows)
+    rows = [
+        list(csv.DictReader(lines.splitlines())) for lines in (text, (tmp_path / "front.csv").read_text())
+    ]
+    page_s, run_s = ([float(row["perplexity"] or "nan") for row in table] for table in rows)
     assert page_s == pytest.approx(run_s, rel=1e-12, nan_ok=True)
     assert rows[0][0].keys() == rows[1][0].keys()
 
@@ -1142,12 +1148,12 @@ def test_many_units_have_an_overview_and_a_table_that_scrolls(
     lines = page.locator("#map .stem")
     parts = [f"model.layers.*.part_{k}" for k in range(3)]
     assert lines.locator("code").all_text_contents() == ["tokens", *parts, "head"]
-    assert [one.locator(".cell").count() for one in lines.all()] == [1, 50, 50, 50, 1]
+    assert [line.locator(".cell").count() for line in lines.all()] == [1, 50, 50, 50, 1]
     trial = next(trial for trial in many["trials"] if trial["number"] == (many["best"] or many["knee"]))
     first = lines.nth(1).locator(".cell")
     bits = [trial["levels"][f"model.layers.{k}.part_0"]["bits"] for k in range(50)]
     bits[2] = DASH  # nothing of it is left
-    assert first.all_inner_texts() == [str(one) for one in bits]
+    assert first.all_inner_texts() == [str(width) for width in bits]
     first.nth(2).hover()
     assert page.inner_text("#tip").splitlines()[:2] == ["model.layers.2.part_0", "all removed"]
     box = page.locator("#map .tall")

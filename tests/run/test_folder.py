@@ -445,7 +445,7 @@ def test_the_record_has_the_documented_keys_and_is_strict_json() -> None:
     more = {"levels", "unit_bytes", "parts", "raw_latency_ms", "raw_original_ms"}
     for trial in found["trials"]:
         assert set(trial) == set(TrialRow.model_fields) | more
-    measured = {one.name for one in fields(Measurement)}
+    measured = {field.name for field in fields(Measurement)}
     assert measured <= set(found["trials"][0])
     run = {"state", "started", "command", "seconds"}
     assert set(found["run"]) == set(FACTS) | run
@@ -527,11 +527,11 @@ def test_what_is_unknown_is_null() -> None:
 
 
 def test_levels_in_the_record_read_back_to_the_candidates() -> None:
-    for row, one in zip(record()["trials"], TRIALS, strict=True):
+    for row, trial in zip(record()["trials"], TRIALS, strict=True):
         levels = tuple(
             (unit, Level.of(level["ratio"], level["bits"])) for unit, level in row["levels"].items()
         )
-        assert Candidate(levels) == one.candidate
+        assert Candidate(levels) == trial.candidate
 
 
 def test_the_report_reads_the_record() -> None:

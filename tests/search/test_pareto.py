@@ -286,10 +286,12 @@ def offered(trials: Sequence[Trial], budget: Budget) -> list[Trial]:
         return measured(u).accuracy > measured(one).accuracy and cost(u) <= 1.01 * cost(one)
 
     fit = [trial for trial in within(trials, budget) if trial.name != "original"]
-    uniform = [one for one in fit if one.is_baseline]
-    unbeaten = [one for one in fit if one.is_baseline or not any(beats(u, one) for u in uniform)]
-    on_front = [one for one in unbeaten if one in front(trials)]
-    return on_front or [one for one in unbeaten if one in front(t for t in trials if t.name != "original")]
+    uniform = [trial for trial in fit if trial.is_baseline]
+    unbeaten = [trial for trial in fit if trial.is_baseline or not any(beats(u, trial) for u in uniform)]
+    on_front = [trial for trial in unbeaten if trial in front(trials)]
+    return on_front or [
+        trial for trial in unbeaten if trial in front(t for t in trials if t.name != "original")
+    ]
 
 
 @quick
@@ -332,7 +334,9 @@ def test_the_knee_is_the_farthest_above_the_line_with_log_size() -> None:
     trials = [trial(0, 1, 50), trial(1, 2, 70), trial(2, 8, 92.5), trial(3, 16, 100)]
     assert knee(trials) == trials[1]
     assert knee(trials[::-1]) == trials[1]
-    larger = [trial(one.number, 1000 * measured(one).size_bytes, measured(one).accuracy) for one in trials]
+    larger = [
+        trial(point.number, 1000 * measured(point).size_bytes, measured(point).accuracy) for point in trials
+    ]
     assert knee(larger) == larger[1]
 
 

@@ -144,8 +144,8 @@ def test_a_share_of_what_may_be_promoted_is_each_once(
     found = all_promoted(trials, budget)
     done = sum(kl is not None for _, kl in measured)
     assert len(found) == len(set(found)) <= math.floor(SHARE * done + 1e-9)
-    for one in found:
-        size, kl = measured[one["a"].storage.bits]
+    for promoted in found:
+        size, kl = measured[promoted["a"].storage.bits]
         assert kl is not None
         assert kl > WORTH_TRAINING_KL
         assert size <= budget.size_bytes  # type: ignore[operator]

@@ -47,9 +47,9 @@ def test_a_proposal_is_new_allowed_and_within_the_size(volume: bool) -> None:
     limit = toy.costs.size_bytes(toy.space.uniform(Level.of(0.0, 4)))
     found = proposals(toy, toy.aim(Budget(limit)), 30, volume=volume)
     assert len(set(found)) == 30
-    for one in found:
-        toy.space.check(one)
-        assert toy.costs.size_bytes(one) <= limit
+    for candidate in found:
+        toy.space.check(candidate)
+        assert toy.costs.size_bytes(candidate) <= limit
 
 
 def test_a_proposal_depends_on_trials_and_seed_alone_not_on_the_order_of_trials() -> None:
@@ -80,11 +80,11 @@ def test_what_is_in_flight_pushes_the_next_elsewhere() -> None:
     aim = toy.aim()
     asked: list[Candidate] = []
     for k in range(4):
-        flying = np.reshape([aim.problem.chosen(one) for one in asked], (-1, 8)).astype(np.intp)
+        flying = np.reshape([aim.problem.chosen(candidate) for candidate in asked], (-1, 8)).astype(np.intp)
         one = aim.largest_gain(toy.records([]), flying, frozenset(asked), seed=2 * k, volume=False)
         assert one is not None
         asked.append(one)
-    places = np.sort([toy.costs.size_bytes(one) for one in asked])
+    places = np.sort([toy.costs.size_bytes(candidate) for candidate in asked])
     assert np.diff(places).min() > (aim.scale.byte_range.high - aim.scale.byte_range.low) / 40
 
 
@@ -107,11 +107,11 @@ def test_learning_beats_the_solver_alone_and_chance(seed: int) -> None:
     aim = toy.aim(Budget(limit))
     ours = toy.area(aim, proposals(toy, aim, 60, seed))
     targets = np.linspace(aim.scale.byte_range.low, aim.scale.byte_range.high, 60)
-    alone = {aim.problem.candidate(one) for one in sweep(aim.problem, targets, np.zeros(1))}
+    alone = {aim.problem.candidate(choice) for choice in sweep(aim.problem, targets, np.zeros(1))}
     chance = toy.area(aim, toy.random(60, seed, limit))
     solver = toy.area(aim, list(alone))
     ideal = sweep(toy.truth, targets, np.zeros(1))
-    most = toy.area(aim, [aim.problem.candidate(one) for one in ideal])
+    most = toy.area(aim, [aim.problem.candidate(choice) for choice in ideal])
     assert chance < solver < ours
     assert ours > solver + 0.3 * (most - solver)
 
@@ -143,7 +143,7 @@ def test_with_latency_counted_more_of_the_volume_is_reached(seed: int) -> None:
         points = np.stack([x, y, kl_scale(toy.records(found).kl)], 1)
         return float(covers(points, aim.lattice).any(0).mean())
 
-    plane, whole = (volume(proposals(toy, aim, 15, volume=one)) for one in (False, True))
+    plane, whole = (volume(proposals(toy, aim, 15, volume=by_volume)) for by_volume in (False, True))
     assert plane < whole
 
 
@@ -182,9 +182,9 @@ def test_a_tiny_space_is_tried_out_completely_each_once_and_then_there_is_an_err
         Candidate(tuple(zip((unit.unit for unit in toy.space.units), levels, strict=True)))
         for levels in itertools.product(*(tuple(unit.levels()) for unit in toy.space.units))
     ]
-    limit = int(np.median([toy.costs.size_bytes(one) for one in every])) if tight else None
+    limit = int(np.median([toy.costs.size_bytes(candidate) for candidate in every])) if tight else None
     study = study_of(toy, tmp_path / "study.db", Budget(limit))
-    want = {one for one in every if limit is None or toy.costs.size_bytes(one) <= limit}
+    want = {candidate for candidate in every if limit is None or toy.costs.size_bytes(candidate) <= limit}
     found = []
     for k in range(len(want)):
         asked = study.ask()
@@ -200,17 +200,17 @@ def test_many_workers_that_start_at_once_get_different_candidates(tmp_path: Path
     toy = Toy.of(5)
     study = study_of(toy, tmp_path / "study.db")
     asked = [study.ask() for _ in range(8)]
-    assert len({one.candidate for one in asked}) == 8
-    for one in asked[::-1]:
-        study.tell(one.token, toy.trial(one.candidate))
-    assert study.ask().candidate not in {one.candidate for one in asked}
+    assert len({ask.candidate for ask in asked}) == 8
+    for ask in asked[::-1]:
+        study.tell(ask.token, toy.trial(ask.candidate))
+    assert study.ask().candidate not in {ask.candidate for ask in asked}
 
 
 def test_it_learns_from_untrained_trials_alone(tmp_path: Path) -> None:
     """Trained, failed and unmeasured trials leave the next proposal as it would be without them."""
     toy = Toy.of(5)
     base = toy.random(6, 3, 1e9)
-    trials = [toy.trial(one) for one in base]
+    trials = [toy.trial(candidate) for candidate in base]
     measured = trials[0].measurement
     assert measured is not None
     others = [
@@ -231,7 +231,7 @@ def test_the_answer_to_a_budget_is_the_least_damage_by_what_was_learned() -> Non
     aim = toy.aim()
     known = toy.records(toy.random(150, 1, 1e9))
     limit = toy.costs.size_bytes(toy.space.uniform(Level.of(0.0, 4)))
-    untaught, taught = (aim.answer(one, Budget(limit)) for one in (toy.records([]), known))
+    untaught, taught = (aim.answer(trials, Budget(limit)) for trials in (toy.records([]), known))
     assert untaught is not None
     assert taught is not None
     best = solve(aim.problem, limit_bytes=limit)
@@ -255,7 +255,7 @@ def test_no_proposal_is_over_the_latency_limit_to_the_last_that_is_within(
     every = itertools.product(*(tuple(unit.levels()) for unit in toy.space.units))
     units = [unit.unit for unit in toy.space.units]
     allowed = {Candidate(tuple(zip(units, levels, strict=True))) for levels in every}
-    allowed = {one for one in allowed if toy.costs.latency_ms(one) <= limit}
+    allowed = {candidate for candidate in allowed if toy.costs.latency_ms(candidate) <= limit}
     study = study_of(toy, tmp_path / "study.db", Budget(None, limit))
     found = []
     for k in range(len(allowed)):

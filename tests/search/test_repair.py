@@ -73,7 +73,7 @@ def test_size_and_damage_are_sums_over_the_units(seed: int) -> None:
 @hypothesis.given(seeds)
 def test_smallest_is_the_smallest_of_all_and_of_those_the_least_damaged(seed: int) -> None:
     space, costs = problem(seed)
-    least = min((costs.size_bytes(one), costs.damage(one)) for one in everything(space))
+    least = min((costs.size_bytes(candidate), costs.damage(candidate)) for candidate in everything(space))
     found = costs.smallest(space)
     assert (costs.size_bytes(found), costs.damage(found)) == pytest.approx(least)
 
@@ -103,8 +103,8 @@ def test_costs_read_back_the_same_from_json(seed: int) -> None:
 def test_what_comes_back_fits_and_is_of_the_space(seed: int, share: float) -> None:
     space, costs = problem(seed)
     limit = limit_between(space, costs, share)
-    for one in random.Random(seed).sample(everything(space), 4):
-        found = repair(one, {one}, seed, space=space, costs=costs, limit_bytes=limit)
+    for candidate in random.Random(seed).sample(everything(space), 4):
+        found = repair(candidate, {candidate}, seed, space=space, costs=costs, limit_bytes=limit)
         space.check(found)
         assert costs.size_bytes(found) <= limit
 
@@ -126,7 +126,7 @@ def test_the_last_new_one_that_fits_is_found(seed: int, share: float) -> None:
     space, costs = problem(seed)
     limit = limit_between(space, costs, share)
     every = everything(space)
-    fit = {one for one in every if costs.size_bytes(one) <= limit}
+    fit = {candidate for candidate in every if costs.size_bytes(candidate) <= limit}
     rng = random.Random(seed)
     last = rng.choice(sorted(fit, key=str))
     start = rng.choice(every)
@@ -193,10 +193,12 @@ def test_greedy_is_near_the_best_of_all_that_fit() -> None:
     for seed in range(400):
         space, costs = problem(seed)
         limit = limit_between(space, costs, random.Random(seed).uniform(0, 0.99))
-        fit = [costs.damage(one) for one in everything(space) if costs.size_bytes(one) <= limit]
+        fit = [
+            costs.damage(candidate) for candidate in everything(space) if costs.size_bytes(candidate) <= limit
+        ]
         found = repair(space.untouched(), NONE, 0, space=space, costs=costs, limit_bytes=limit)
         factors.append(costs.damage(found) / min(fit))
-    exact = sum(one < 1 + 1e-9 for one in factors) / len(factors)
+    exact = sum(ratio < 1 + 1e-9 for ratio in factors) / len(factors)
     assert min(factors) >= 1 - 1e-9
     assert exact > 0.9
     assert sum(factors) / len(factors) < 1.1
@@ -224,19 +226,19 @@ def test_warm_starts_fit_differ_and_get_smaller(seed: int, share: float, count: 
     space, costs = problem(seed)
     limit = limit_between(space, costs, share)
     found = warm_starts(space, costs, limit_bytes=limit, count=count)
-    sizes = [costs.size_bytes(one) for one in found]
+    sizes = [costs.size_bytes(candidate) for candidate in found]
     assert len(found) == len(set(found)) <= count
     assert bool(found) == bool(count)
     assert all(size <= limit for size in sizes)
     assert sizes == sorted(sizes, reverse=True)
-    for one in found:
-        space.check(one)
+    for candidate in found:
+        space.check(candidate)
 
 
 def fine() -> tuple[SearchSpace, Costs]:
     """Twenty units of which each step saves at most 1 % of the model."""
     levels = {Level.of(r, b): (1 - r) * b for r in (0.0, 0.25, 0.5, 0.75) for b in (4, 8, 16, 32)}
-    table = {one: Cost(round(100 * size), 1 / size - 1 / 32) for one, size in levels.items()}
+    table = {level: Cost(round(100 * size), 1 / size - 1 / 32) for level, size in levels.items()}
     units = tuple(Choices(f"u{k}", (0.0, 0.25, 0.5, 0.75), storages_of((4, 8, 16, 32))) for k in range(20))
     return SearchSpace(units), Costs(500, {unit.unit: table for unit in units})
 
@@ -263,7 +265,7 @@ def test_warm_starts_fit_a_limit_just_above_the_smallest(above: int) -> None:
     limit = costs.size_bytes(costs.smallest(space)) + above
     found = warm_starts(space, costs, limit_bytes=limit, count=6)
     assert found
-    assert all(costs.size_bytes(one) <= limit for one in found)
+    assert all(costs.size_bytes(candidate) <= limit for candidate in found)
 
 
 def test_no_warm_start_where_nothing_fits() -> None:
@@ -284,7 +286,7 @@ def test_uniform_pruning_is_the_least_damaging_that_fits(seed: int, share: float
         {s.bits for unit in space.units for s in unit.storages},
     )
     every = [space.uniform(Level.of(r, b)) for r, b in pairs if r in offered[0] and b in offered[1]]
-    fit = [costs.damage(one) for one in every if costs.size_bytes(one) <= limit]
+    fit = [costs.damage(candidate) for candidate in every if costs.size_bytes(candidate) <= limit]
     found = uniform_pruning(space, costs, Budget(limit))
     if not fit:
         assert found is None
@@ -304,7 +306,7 @@ def test_below_4_bits_the_widest_uniform_model_that_fits_is_a_baseline(seed: int
     narrow = {
         s.bits: space.uniform(Level(0.0, s)) for unit in space.units for s in unit.storages if s.bits < 4
     }
-    fit = [bits for bits, one in narrow.items() if costs.size_bytes(one) <= limit]
+    fit = [bits for bits, candidate in narrow.items() if costs.size_bytes(candidate) <= limit]
     is_needed = costs.size_bytes(named["uniform 4-bit"]) > limit
     found = {f"uniform {bits}-bit" for bits in narrow} & named.keys()
     assert found == ({f"uniform {max(fit)}-bit"} if is_needed and fit else set())

@@ -40,7 +40,7 @@ def test_any_proposer_is_asked_with_what_is_known_by_then(tmp_path: Path) -> Non
     told = study.tell(second.token, toy.trial(second.candidate))
     study.retime(told.number, {"latency_ms": 9.0})
     last = study.ask()
-    assert [one.candidate for one in (first, second, last)] == proposer.every[:3]
+    assert [ask.candidate for ask in (first, second, last)] == proposer.every[:3]
     assert [number for _, number in proposer.given] == [first.token, second.token, last.token]
     start, one_in_flight, now = (history for history, _ in proposer.given)
     assert start == History()

@@ -138,7 +138,7 @@ def test_each_run_has_a_study_with_its_id_and_its_own_trials_alone(shared: Share
         assert about["study"] == f"{NAME}-{about['id']}"
         names.add(about["study"])
         stored = optuna.load_study(study_name=about["study"], storage=database).get_trials()
-        assert [trial["number"] for trial in front["trials"]] == [one.number for one in stored]
+        assert [trial["number"] for trial in front["trials"]] == [held.number for held in stored]
         for trial, kept in zip(front["trials"], stored, strict=True):
             levels = {f"{u}.{part}": level[part] for u, level in trial["levels"].items() for part in level}
             assert levels == kept.params
@@ -185,10 +185,10 @@ def drive_at_once(studies: Sequence[Study]) -> None:
             wrong.extend([done] if done.candidate != told.candidate else [])
 
     threads = [threading.Thread(target=drive, args=[study]) for study in studies]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert wrong == []
 
 
@@ -212,10 +212,10 @@ def test_what_is_written_is_read_back_by_its_own_number(url: str, tmp_path: Path
     assert (done.number, done.candidate, done.failure) == (0, asked.candidate, None)
     assert (theirs[1].number, theirs[1].failure) == (1, "theirs")
     drive_at_once(both)
-    numbers = [trial.number for one in both for trial in one.trials()]
+    numbers = [trial.number for study in both for trial in study.trials()]
     assert sorted(numbers) == list(range(62))
-    for one in both:
-        one.close()
+    for study in both:
+        study.close()
 
 
 def test_drivers_that_meet_in_an_empty_database_all_open_it(
@@ -265,7 +265,7 @@ def test_a_new_search_goes_on_with_no_study_that_is_there(url: str, tmp_path: Pa
 
 def test_a_run_of_before_there_were_ids_keeps_its_study(url: str, tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / f"old-{tmp_path.name}", Config.of(storage=url), "")
-    about = {name: one for name, one in run.about().as_json().items() if name not in ("id", "study")}
+    about = {name: value for name, value in run.about().as_json().items() if name not in ("id", "study")}
     (run.path / RUN).write_text(json.dumps(about))
     run.close()
     kept = opened(url, run.path.name, 0)

@@ -159,10 +159,10 @@ class TestContract:
 
     def test_proposals_are_allowed_small_and_new(self, uncut: Path) -> None:
         found = [trial.candidate for trial in open_study(uncut).trials()]
-        for one in found:
-            SPACE.check(one)
+        for candidate in found:
+            SPACE.check(candidate)
         assert len(set(found)) == len(found) == TRIALS
-        assert all(size_of(one) <= BUDGET_BYTES for one in found[3:])
+        assert all(size_of(candidate) <= BUDGET_BYTES for candidate in found[3:])
 
     def test_what_is_recorded_is_what_was_proposed(self, uncut: Path) -> None:
         for trial, frozen in zip(open_study(uncut).trials(), stored(uncut), strict=True):
@@ -192,10 +192,10 @@ class TestContract:
         study = open_study(path, sampler)
         asked = [study.ask() for _ in range(3)]
         order = [asked[k] for k in (2, 0, 1)]
-        told = [study.tell(one.token, result(one.candidate)) for one in order]
-        assert [one.number for one in told] == list(range(TRIALS, TRIALS + 3))
+        told = [study.tell(ask.token, result(ask.candidate)) for ask in order]
+        assert [trial.number for trial in told] == list(range(TRIALS, TRIALS + 3))
         found = [trial.candidate for trial in study.trials()]
-        assert found[TRIALS:] == [one.candidate for one in order]
+        assert found[TRIALS:] == [ask.candidate for ask in order]
         assert len(set(found)) == TRIALS + 3
 
 
@@ -215,7 +215,7 @@ class TestNsga2:
         trials = stored(path)
         assert key not in trials[0].system_attrs  # the baseline, which nobody asked for
         done = [trial for trial in trials[1:] if trial.state == optuna.trial.TrialState.COMPLETE]
-        numbers = [one.system_attrs[key] for one in done]
+        numbers = [trial.system_attrs[key] for trial in done]
         assert numbers[:2] == [0, 0]  # the warm starts
         assert numbers == [k // 4 for k in range(len(done))]
 
@@ -341,8 +341,8 @@ def test_test_accuracy_is_noted_afterwards(tmp_path: Path) -> None:
     run(study, 4)
     study.update(2, test_accuracy=81.5)
     study.update(2, test_accuracy=80.5)
-    for one in (study, open_study(path)):
-        assert [t.test_accuracy for t in one.trials()] == [None, None, 80.5, None]
+    for opened in (study, open_study(path)):
+        assert [t.test_accuracy for t in opened.trials()] == [None, None, 80.5, None]
     with pytest.raises(AutopruneError, match="there is no trial 9; 4 are finished"):
         study.update(9, test_accuracy=1.0)
     with pytest.raises(AutopruneError, match="nan"):
@@ -357,9 +357,9 @@ def test_what_a_trial_took_when_timed_again_takes_the_place_of_what_it_took(tmp_
     assert before is not None
     study.retime(1, {"latency_ms": 5.0, "latency_low_ms": 4.0})
     study.retime(1, {"latency_ms": 7.5, "latency_low_ms": 7.0})
-    for one in (study, open_study(path)):
-        assert one.timed_again == {1}
-        assert one.trials()[1].measurement == replace(before, latency_ms=7.5, latency_low_ms=7.0)
+    for opened in (study, open_study(path)):
+        assert opened.timed_again == {1}
+        assert opened.trials()[1].measurement == replace(before, latency_ms=7.5, latency_low_ms=7.0)
     assert stored(path)[1].values[1] == before.latency_ms  # as Optuna has it, which samplers learn from
     with pytest.raises(AutopruneError, match="there is no trial 9; 3 are finished"):
         study.retime(9, {"latency_ms": 1.0})
@@ -525,7 +525,7 @@ def test_odd_paths(tmp_path: Path) -> None:
     folder = tmp_path / "a {b} 100%? #1"
     folder.mkdir()
     run(open_study(folder / "study.db"), 2)
-    assert [one.name for one in folder.iterdir()] == ["study.db"]
+    assert [path.name for path in folder.iterdir()] == ["study.db"]
     assert len(open_study(folder / "study.db").trials()) == 2
 
 

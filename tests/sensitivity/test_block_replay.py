@@ -179,7 +179,7 @@ def test_shares_of_units_give_what_all_give(made: Made, monkeypatch: pytest.Monk
     monkeypatch.setattr(fisher_scores, "CHANGES_BYTES", 1)
     dealt = shares(made.model, made.units, 2)
     assert len(dealt) == 2
-    assert_same_scores(Sensitivity.merged(made.measured(one) for one in dealt), whole)
+    assert_same_scores(Sensitivity.merged(made.measured(share) for share in dealt), whole)
 
 
 def test_a_vocabulary_in_parts_gives_what_it_gives_whole(
@@ -210,8 +210,8 @@ def test_a_tied_vocabularys_scores_are_finite_differences(llama: Made) -> None:
                 model.get_parameter("lm_head.weight").add_(sign * step * (candidate.value() - old).double())
                 ends.append(outputs_of(model, inputs, CAUSAL_LM))
         slope = (ends[0] - ends[1]) / (2 * step)
-        for k, one in enumerate(rows.directions(output, at)):
-            truth[torch.from_numpy(at), k] = (slope * one).sum((1, 2))
+        for k, direction in enumerate(rows.directions(output, at)):
+            truth[torch.from_numpy(at), k] = (slope * direction).sum((1, 2))
     expected = truth.flatten().numpy()
     np.testing.assert_allclose(found, expected, rtol=5e-3, atol=1e-4 * abs(expected).max())
 
@@ -230,11 +230,11 @@ def test_a_block_that_takes_more_than_its_arguments_is_done_with_the_whole_model
     assert_same_scores(other.measured(), llama.measured())
     with Store() as store:
         catchers = {k: Catcher(model.get_submodule(f"model.layers.{k}"), store) for k in (0, 1)}
-        for one in catchers.values():
-            one.begin(2, {})
+        for catcher in catchers.values():
+            catcher.begin(2, {})
         model(input_ids=torch.ones(2, 5, dtype=torch.long), use_cache=False)
-        for one in catchers.values():
-            one.remove()
+        for catcher in catchers.values():
+            catcher.remove()
         assert is_alike(catchers[0], store)
         assert not is_alike(catchers[1], store)
 
@@ -321,11 +321,11 @@ def test_a_tensor_comes_back_from_the_file(dtype: torch.dtype) -> None:
     given.append(given[0].T)
     given.append(given[0][:1].expand(4, 4))
     with Store() as store:
-        kept = [store.put(one) for one in given]
-        for one, at in zip(given, kept, strict=True):
+        kept = [store.put(tensor) for tensor in given]
+        for tensor, at in zip(given, kept, strict=True):
             back = store.get(at)
             assert back.dtype == dtype
-            assert torch.equal(back, one)
+            assert torch.equal(back, tensor)
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,10 +339,10 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_what_blocks_share_is_kept_once() -> None:
     block, mask = nn.ModuleList([nn.Identity(), nn.Identity()]), torch.ones(100)
     with Store() as store:
-        catchers, known = [Catcher(one, store) for one in block], {}
-        for one in catchers:
-            one.begin(1, known)
-            one.module(mask)
+        catchers, known = [Catcher(module, store) for module in block], {}
+        for catcher in catchers:
+            catcher.begin(1, known)
+            catcher.module(mask)
         assert catchers[0].calls[0][0].args == catchers[1].calls[0][0].args
         mask.mul_(2.0)
         block[0](mask)
@@ -367,17 +367,17 @@ def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_units_belong_to_their_layers(llama: Made) -> None:
     found = by_block(llama.model, llama.units)
     assert list(found) == ["", "model.layers.0", "model.layers.1", "model.layers.2"]
-    assert [len(one) for one in found.values()] == [1, 2, 2, 2]
+    assert [len(units) for units in found.values()] == [1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 9])
 def test_blocks_are_dealt_whole_and_in_order(made: Made, count: int) -> None:
     dealt = shares(made.model, made.units, count)
     assert len(dealt) <= count
-    assert [unit for one in dealt for unit in one] == [
+    assert [unit for share in dealt for unit in share] == [
         u for b in by_block(made.model, made.units).values() for u in b
     ]
-    blocks = [{block_of(made.model, unit) for unit in one} for one in dealt]
+    blocks = [{block_of(made.model, unit) for unit in share} for share in dealt]
     assert all(not a & b for a, b in itertools.combinations(blocks, 2))
 
 
@@ -397,7 +397,9 @@ def test_memory_of_a_batch_is_given_back(llama: Made) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
 def test_units_are_shared_out_whole_and_in_a_row(tiny: Tiny, count: int) -> None:
     dealt = shares(tiny.model, tiny.units, count)
-    assert sorted(one.name for share in dealt for one in share) == sorted(unit.name for unit in tiny.units)
+    assert sorted(given.name for share in dealt for given in share) == sorted(
+        unit.name for unit in tiny.units
+    )
     assert 1 <= len(dealt) <= count
     for block in by_block(tiny.model, tiny.units).values():
-        assert sum(any(one in share for one in block) for share in dealt) == 1
+        assert sum(any(unit in share for unit in block) for share in dealt) == 1

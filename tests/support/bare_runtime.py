@@ -58,7 +58,7 @@ def run_alone(cases: Sequence[Case]) -> list[list[NDArray[np.float32]] | str]:
     """The answers of each case to its batches, or how it failed: an error, or the death of its process."""
     ends: list[str] = []
     while len(ends) < len(cases):
-        asked = json.dumps([asdict(one) for one in cases[len(ends) :]])
+        asked = json.dumps([asdict(case) for case in cases[len(ends) :]])
         command = [sys.executable, "-P", "-c", ALONE]
         done = subprocess.run(command, input=asked, capture_output=True, text=True, check=False, timeout=300)
         lines = [line for line in done.stdout.splitlines() if line.startswith(("begins", "ended"))]
@@ -67,7 +67,7 @@ def run_alone(cases: Sequence[Case]) -> list[list[NDArray[np.float32]] | str]:
             ends.append(f"its process died with {done.returncode}")
         elif done.returncode != 0:
             raise RuntimeError(done.stderr)
-    return [end or _read(Path(one.answers)) for one, end in zip(cases, ends, strict=True)]
+    return [end or _read(Path(case.answers)) for case, end in zip(cases, ends, strict=True)]
 
 
 def _read(path: Path) -> list[NDArray[np.float32]]:

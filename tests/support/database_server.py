@@ -65,7 +65,7 @@ def _owner(home: Path) -> str | None:
     """The server does not run as root: who it runs as instead, and whom its folder is given to."""
     if os.getuid() != 0:
         return None
-    users = {one.pw_name for one in pwd.getpwall()}
+    users = {user.pw_name for user in pwd.getpwall()}
     user = "postgres" if "postgres" in users else "nobody"
     shutil.chown(home, user)
     return user

@@ -51,9 +51,9 @@ class Hub:
             told = {"shouldIgnore": False, "oid": None}
             return 200, {"files": [{"path": name, "uploadMode": mode(name), **told} for name in names]}
         if path.endswith(".git/info/lfs/objects/batch"):
-            put = [{"oid": one["oid"], "size": one["size"],
-                    "actions": {"upload": {"href": f"{self.url}/objects/{one['oid']}"}}}
-                   for one in json.loads(body)["objects"]]  # fmt: skip
+            put = [{"oid": entry["oid"], "size": entry["size"],
+                    "actions": {"upload": {"href": f"{self.url}/objects/{entry['oid']}"}}}
+                   for entry in json.loads(body)["objects"]]  # fmt: skip
             return 200, {"transfer": "basic", "objects": put}
         if path.startswith("/objects/"):
             self.objects[path.removeprefix("/objects/")] = body
@@ -70,11 +70,11 @@ class Hub:
         return 200, {"url": f"{self.url}/{name}"}
 
     def commit(self, repo: str, operations: list[dict[str, Any]]) -> tuple[int, Any]:
-        for one in operations:
-            value = one["value"]
-            if one["key"] == "file":
+        for operation in operations:
+            value = operation["value"]
+            if operation["key"] == "file":
                 self.files[repo][value["path"]] = base64.b64decode(value["content"])
-            elif one["key"] == "lfsFile":
+            elif operation["key"] == "lfsFile":
                 content = self.objects[value["oid"]]
                 assert hashlib.sha256(content).hexdigest() == value["oid"]
                 self.files[repo][value["path"]] = content

@@ -18,7 +18,7 @@ def _runs_here(name: str) -> Target | str:
 
 
 _FOUND = {name: _runs_here(name) for name in NAMES}
-TARGETS = {name: one for name, one in _FOUND.items() if not isinstance(one, str)}
+TARGETS = {name: target for name, target in _FOUND.items() if not isinstance(target, str)}
 """The targets whose packages and devices are here, by name."""
 NOT_HERE = [
     pytest.param(name, marks=pytest.mark.skip(reason=why), id=name)

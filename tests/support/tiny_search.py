@@ -40,7 +40,7 @@ def command(*arguments: object) -> list[str]:
 
 def environment(cache: Path, **more: str) -> dict[str, str]:
     """Of a process with its own cache, and nothing that could tell a database's password."""
-    kept = {name: one for name, one in os.environ.items() if not name.startswith(("PG", "AUTOPRUNE_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "AUTOPRUNE_"))}
     home = {"HOME": str(cache), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     return {**kept, **home, "AUTOPRUNE_CACHE": str(cache), "OMP_NUM_THREADS": "1", **more}
 

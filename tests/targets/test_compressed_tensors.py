@@ -92,14 +92,14 @@ def test_packed_integers_are_ours_bit_for_bit(
     stitched = saved(tiny_bert, target, uniform(tiny_bert, target, bits), tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     middle = 2 ** (bits - 1)
-    packed = {path: one for path, one in integers_of(stitched).items() if one.bits == bits}
+    packed = {path: integers for path, integers in integers_of(stitched).items() if integers.bits == bits}
     assert packed
-    for path, one in packed.items():
-        assert tensors[f"{path}.weight_shape"].tolist() == list(one.codes.shape)
-        codes = unpack_from_int32(tensors[f"{path}.weight_packed"], bits, one.codes.shape)
-        assert torch.equal(codes.short() + middle, one.codes.short())
-        assert torch.equal(tensors[f"{path}.weight_zero_point"].short() + middle, one.zero.short())
-        assert torch.equal(tensors[f"{path}.weight_scale"], one.scale)
+    for path, integers in packed.items():
+        assert tensors[f"{path}.weight_shape"].tolist() == list(integers.codes.shape)
+        codes = unpack_from_int32(tensors[f"{path}.weight_packed"], bits, integers.codes.shape)
+        assert torch.equal(codes.short() + middle, integers.codes.short())
+        assert torch.equal(tensors[f"{path}.weight_zero_point"].short() + middle, integers.zero.short())
+        assert torch.equal(tensors[f"{path}.weight_scale"], integers.scale)
         assert tensors[f"{path}.weight_scale"].dtype == torch.float16
 
 
@@ -109,12 +109,12 @@ def test_integers_of_8_bits_and_their_grids_are_ours_bit_for_bit(
     stitched = saved(tiny_bert, target, uniform(tiny_bert, target, "w8a8"), tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     assert stitched.activations
-    for path, one in integers_of(stitched).items():
-        assert torch.equal(tensors[f"{path}.weight"].short() + 128, one.codes.short())
-        assert torch.equal(tensors[f"{path}.weight_scale"], one.scale)
+    for path, integers in integers_of(stitched).items():
+        assert torch.equal(tensors[f"{path}.weight"].short() + 128, integers.codes.short())
+        assert torch.equal(tensors[f"{path}.weight_scale"], integers.scale)
         grid = stitched.activations.get(path)
         if grid is None:
-            assert torch.equal(tensors[f"{path}.weight_zero_point"].short() + 128, one.zero.short())
+            assert torch.equal(tensors[f"{path}.weight_zero_point"].short() + 128, integers.zero.short())
         else:
             assert f"{path}.weight_zero_point" not in tensors
             assert tensors[f"{path}.input_scale"].item() == pytest.approx(grid.scale, rel=1e-6)
@@ -141,14 +141,14 @@ def test_a_units_weights_share_a_scheme_and_each_weight_has_one(
 ) -> None:
     stitched = saved(tiny_bert, target, mixed(tiny_bert), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())["quantization_config"]
-    scheme_of = {path: name for name, one in config["config_groups"].items() for path in one["targets"]}
-    assert sum(len(one["targets"]) for one in config["config_groups"].values()) == len(scheme_of)
+    scheme_of = {path: name for name, group in config["config_groups"].items() for path in group["targets"]}
+    assert sum(len(group["targets"]) for group in config["config_groups"].values()) == len(scheme_of)
     assert scheme_of.keys() == integers_of(stitched).keys()
     for unit in tiny_bert.units:
         # Rows of a unit, such as queries, keys and values, take the same input: runtimes fuse them.
         assert len({scheme_of.get(weight.path) for weight in unit.rows}) == 1
-    bits = {name: one["weights"]["num_bits"] for name, one in config["config_groups"].items()}
-    assert all(bits[scheme_of[path]] == one.bits for path, one in integers_of(stitched).items())
+    bits = {name: group["weights"]["num_bits"] for name, group in config["config_groups"].items()}
+    assert all(bits[scheme_of[path]] == integers.bits for path, integers in integers_of(stitched).items())
     assert config["format"] == "mixed-precision"
 
 
@@ -172,7 +172,10 @@ def test_a_units_bytes_are_those_it_takes_in_the_file(
 def test_rows_that_share_no_group_size_have_one_scale(target: Target, tmp_path: Path) -> None:
     tiny = make_tiny("bert", tmp_path / "library", hidden=60, heads=3, ffn=92, vocab=50)
     stitched = saved(tiny, target, uniform(tiny, target, 3), tmp_path / "model")
-    assert any(one.scale.shape[1] == 1 and one.codes.shape[1] % 32 for one in integers_of(stitched).values())
+    assert any(
+        integers.scale.shape[1] == 1 and integers.codes.shape[1] % 32
+        for integers in integers_of(stitched).values()
+    )
     batch = tiny.task.timing_batch(2, 5) | {"input_ids": np.arange(10).reshape(2, 5)}
     assert np.array_equal(target.load(tmp_path / "model")(batch), logits(stitched.model, batch).numpy())
 

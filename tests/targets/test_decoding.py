@@ -63,7 +63,7 @@ def keep_pieces_(model: nn.Module, family: str, layer: int, kept: int) -> None:
 
     at, rows, col = ATTENTION[family]
     pieces = 2 if family == "llama" else 4
-    for path in (f"{at.format(layer)}.{one}" for one in (*rows, col)):
+    for path in (f"{at.format(layer)}.{name}" for name in (*rows, col)):
         old: Any = model.get_submodule(path)
         if path.endswith(col):
             replace_(model, path, old.weight[:, : old.weight.shape[1] // pieces * kept], old.bias)
@@ -93,8 +93,8 @@ def in_torch(decoding: Decoding) -> Decoder:
 
     def step(ids: NDArray[np.int64], past: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         with torch.no_grad():
-            out = decoding(torch.from_numpy(ids), *(torch.from_numpy(one) for one in past))
-        return [one.numpy() for one in out]
+            out = decoding(torch.from_numpy(ids), *(torch.from_numpy(tensor) for tensor in past))
+        return [tensor.numpy() for tensor in out]
 
     return Decoder(step, [shape for shape in decoding.heads.values() for _ in range(2)])
 
@@ -138,7 +138,7 @@ def test_layers_may_keep_unlike_numbers_of_heads(family: str, kept: tuple[int, i
     assert decoding.inputs[1:] == tuple(
         f"past.{k}.{x}" for k, n in enumerate(kept) if n for x in ("key", "value")
     )
-    assert [one.replace("past", "present") for one in decoding.inputs[1:]] == list(decoding.outputs[1:])
+    assert [name.replace("past", "present") for name in decoding.inputs[1:]] == list(decoding.outputs[1:])
     wanted = model(input_ids=ids, use_cache=False).logits
     assert (in_pieces(decoding, decoding, ids, (3, 4, LENGTH)) - wanted).abs().max() < SAME
 

@@ -252,7 +252,7 @@ TEXTS = ["The film is GOOD!", "acting unevenly, café's films", "zzz 42 bad.", "
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Any:
     """A small uncased WordPiece tokenizer, in `tmp_path`."""
-    tokens = [*WORDS, *(f"##{one}" for one in WORDS[5:]), *PIECES]
+    tokens = [*WORDS, *(f"##{word}" for word in WORDS[5:]), *PIECES]
     made = transformers.BertTokenizer(vocab={token: k for k, token in enumerate(tokens)}, do_lower_case=True)
     made.save_pretrained(tmp_path)
     return made

@@ -54,7 +54,7 @@ UNITS = (
     unit("neurons.3", "neurons", 128, 64, ratios=RATIOS, bits=WIDE),
     unit("pooler", "dense", 64, 64, ratios=(0.0,), bits=NARROW),
 )
-SPACE = SearchSpace(tuple(one.choices for one in UNITS))
+SPACE = SearchSpace(tuple(unit.choices for unit in UNITS))
 COSTS = Costs(
     100,
     {
@@ -101,12 +101,12 @@ seeds = some.integers(0, 10_000)
 def test_probes_are_candidates_of_the_space_always_the_same_and_more_than_what_is_asked_of_them() -> None:
     assert DESIGN.probes() == PROBES
     assert len(set(PROBES)) == len(PROBES) > DESIGN.size
-    for one in PROBES:
-        SPACE.check(one)
+    for candidate in PROBES:
+        SPACE.check(candidate)
 
 
 def test_every_way_of_computing_is_timed() -> None:
-    seen = np.stack([DESIGN.features(one) for one in PROBES])
+    seen = np.stack([DESIGN.features(candidate) for candidate in PROBES])
     shapes = 5  # for each, how many units compute in either way adds up to how many there are
     assert np.linalg.matrix_rank(seen) == DESIGN.size - shapes
 
@@ -125,7 +125,7 @@ def test_a_look_up_needs_no_timing() -> None:
 
 def test_a_deeper_model_of_equal_layers_needs_no_more() -> None:
     deep = (*UNITS, *(replace(UNITS[1], name=f"heads.{k}") for k in range(3, 9)))
-    design = Design(deep, SearchSpace(tuple(one.choices for one in deep)), is_fast)
+    design = Design(deep, SearchSpace(tuple(unit.choices for unit in deep)), is_fast)
     assert design.size == DESIGN.size
     assert len(design.probes()) <= len(PROBES) + 2
 
@@ -140,7 +140,7 @@ def test_times_that_add_up_are_found_again_on_other_candidates(seed: int) -> Non
     table = DESIGN.fitted(PROBES, times_of(weights, PROBES))
     costs = table.applied(COSTS, ORIGINAL_MS)
     others = drawn(20, seed)
-    found = np.array([costs.latency_ms(one) for one in others]) / ORIGINAL_MS
+    found = np.array([costs.latency_ms(candidate) for candidate in others]) / ORIGINAL_MS
     assert np.abs(found / times_of(weights, others) - 1.0).max() <= 0.03
     assert table.error is not None
     assert table.error <= 0.03
@@ -156,7 +156,7 @@ def test_the_error_it_states_is_about_that_on_candidates_it_has_not_seen(seed: i
     costs = table.applied(COSTS, 1.0)
     others = drawn(200, seed)
     truth = np.array(times_of(weights, others))
-    off = np.abs(np.array([costs.latency_ms(one) for one in others]) / truth - 1.0).mean()
+    off = np.abs(np.array([costs.latency_ms(candidate) for candidate in others]) / truth - 1.0).mean()
     assert off <= 0.08  # of 600 draws the median is 0.023, the largest 0.063
     assert table.error is not None
     assert 0.4 * off <= table.error <= 0.15
@@ -371,9 +371,9 @@ def error_where_it_is_quickest(seed: int) -> float:
     off = []
     for ratio in (0.0, 0.5, 0.75):
         items = []
-        for one in space.units:
-            times = table.levels[one.unit]
-            items.append((one.unit, min((x for x in times if x.ratio == ratio), key=times.__getitem__)))
+        for choices in space.units:
+            times = table.levels[choices.unit]
+            items.append((choices.unit, min((x for x in times if x.ratio == ratio), key=times.__getitem__)))
         predicted = table.fixed + sum(table.levels[name][level] for name, level in items)
         off.append(abs(predicted / time(Candidate(tuple(items))) - 1.0))
     return float(np.mean(off))

@@ -97,18 +97,18 @@ def test_layers_that_read_the_same_grid_share_its_rounding(tiny_bert: Tiny, tmp_
 def test_the_integers_in_the_file_are_ours(wide: Tiny, tmp_path: Path, width: int | str) -> None:
     stitched, proto = saved(wide, Level.of(0.0, width), tmp_path)
     found = constants(proto)
-    for path, one in integers_of(stitched).items():
+    for path, integers in integers_of(stitched).items():
         codes, scale = found[f"{path}.codes"], found[f"{path}.scale.half"]
         assert scale.dtype == np.float16
-        assert np.array_equal(scale.reshape(one.scale.shape), one.scale.numpy())
+        assert np.array_equal(scale.reshape(integers.scale.shape), integers.scale.numpy())
         if path in stitched.activations:
             assert codes.dtype == np.int8
-            assert np.array_equal(codes.T.astype(np.int16) + 128, one.codes.numpy())
+            assert np.array_equal(codes.T.astype(np.int16) + 128, integers.codes.numpy())
             continue
-        assert codes.nbytes * 8 == one.codes.numel() * one.bits
-        assert np.array_equal(unpacked(codes, one.bits, one.codes.shape[1]), one.codes.numpy())
-        zero = unpacked(found[f"{path}.zero"], one.bits, one.zero.shape[1])
-        assert np.array_equal(zero, one.zero.numpy())
+        assert codes.nbytes * 8 == integers.codes.numel() * integers.bits
+        assert np.array_equal(unpacked(codes, integers.bits, integers.codes.shape[1]), integers.codes.numpy())
+        zero = unpacked(found[f"{path}.zero"], integers.bits, integers.zero.shape[1])
+        assert np.array_equal(zero, integers.zero.numpy())
 
 
 def test_half_floats_are_stored_as_such(tiny_bert: Tiny, tmp_path: Path) -> None:
@@ -132,10 +132,10 @@ def test_the_checker_passes_and_inputs_are_dynamic(tiny: Tiny, tmp_path: Path, l
     _, proto = saved(tiny, level, tmp_path)
     onnx.checker.check_model(proto)
     domains = {node.domain for node in proto.graph.node}
-    assert domains <= {one.domain for one in proto.opset_import}
-    assert [one.name for one in proto.graph.input] == list(tiny.task.inputs)
-    for one in proto.graph.input:
-        assert [d.dim_param for d in one.type.tensor_type.shape.dim] == ["batch", "sequence"]
+    assert domains <= {opset.domain for opset in proto.opset_import}
+    assert [given.name for given in proto.graph.input] == list(tiny.task.inputs)
+    for given in proto.graph.input:
+        assert [d.dim_param for d in given.type.tensor_type.shape.dim] == ["batch", "sequence"]
 
 
 # ---- what it computes ----------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def test_a_layer_multiplied_as_integers_is_on_its_grid(
     found = constants(proto)
     products = [node for node in proto.graph.node if node.op_type == "MatMulIntegerToFloat"]
     grids = {(float(found[node.input[2]]), int(found[node.input[4]])) for node in products}
-    wanted = {(float(np.float32(one.scale)), one.zero) for one in stitched.activations.values()}
+    wanted = {(float(np.float32(grid.scale)), grid.zero) for grid in stitched.activations.values()}
     assert grids == wanted
     exact = logits(stitched.model, example).numpy()
     assert np.abs(get_target("onnx").load(tmp_path)(example) - exact).max() <= 0.05 * exact.std()

@@ -126,8 +126,8 @@ def test_any_length_is_declared_where_it_may_have_any(library: Path, tmp_path: P
     tiny = tiny_of(name, library)
     _, proto = saved(tiny, tiny.space.untouched(), tmp_path)
     found = {
-        one.name: [d.dim_param or d.dim_value for d in one.type.tensor_type.shape.dim]
-        for one in [*proto.graph.input, *proto.graph.output]
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in [*proto.graph.input, *proto.graph.output]
     }
     wanted = {
         "bert-tokens": {"logits": ["batch", "sequence", 3]},
@@ -213,11 +213,11 @@ def test_integers_of_convolutions_are_ours_and_computed_with_exactly(
     stitched, proto = saved(tiny, candidate, tmp_path)
     found, kernels = constants(proto), {x.name: x for x in proto.graph.initializer}
     assert integers_of(stitched)
-    for path, one in integers_of(stitched).items():
-        codes = found[f"{path}.codes"].astype(np.uint8).reshape(one.codes.shape)
-        assert np.array_equal(codes, one.codes.numpy())
+    for path, integers in integers_of(stitched).items():
+        codes = found[f"{path}.codes"].astype(np.uint8).reshape(integers.codes.shape)
+        assert np.array_equal(codes, integers.codes.numpy())
         data = kernels[f"{path}.codes"].raw_data
-        assert len(data) == -(-one.codes.numel() * one.bits // 8)
+        assert len(data) == -(-integers.codes.numel() * integers.bits // 8)
         assert f"model.{path}.weight" not in found
     assert gap(tiny, stitched, tmp_path) <= SAME
 

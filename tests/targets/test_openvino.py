@@ -239,7 +239,7 @@ class Made:
 
     def answers(self, stitched: Stitched) -> NDArray[np.float32]:
         """What torch answers to the batch."""
-        inputs = {name: torch.from_numpy(one) for name, one in self.batch.items()}
+        inputs = {name: torch.from_numpy(tensor) for name, tensor in self.batch.items()}
         with torch.no_grad():
             return outputs_of(stitched.model, inputs, self.architecture.kind).numpy()
 

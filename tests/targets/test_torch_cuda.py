@@ -98,7 +98,7 @@ def test_8_bit_activations_are_offered_where_the_kernel_takes_the_shapes(tiny: T
     attention, embedding = tiny.unit("attention"), tiny.unit("word_embeddings")
     assert [w for w in WIDTHS if target.offers(attention, Level.of(0.5, w))] == list(WIDTHS)
     assert [w for w in WIDTHS if target.offers(embedding, Level.of(0.0, w))] == [2, 3, 4, 6, 8, 16, 32]
-    odd = tuple(dataclasses.replace(one, rows=60) for one in attention.rows)
+    odd = tuple(dataclasses.replace(weight, rows=60) for weight in attention.rows)
     assert not target.offers(dataclasses.replace(attention, rows=odd), Level.of(0.0, "w8a8"))
 
 

@@ -92,7 +92,7 @@ def test_what_is_no_function_is_said(module: str, reference: str, said: str) -> 
 def test_a_task_is_read_whole_and_the_same_twice(module: str) -> None:
     task = own_task(f"{module}:task")
     assert (task.kind, task.metric.name, task.label_names) == (OWN, "share", ("low", "high"))
-    assert [len(one) for one in (task.train, task.validation, task.test)] == [20, 6, 6]
+    assert [len(part) for part in (task.train, task.validation, task.test)] == [20, 6, 6]
     perfect = np.eye(2, dtype=np.float32)[task.validation.labels]
     assert task.score(task.validation, perfect) == 100.0
     assert task.score(task.validation, perfect[:, ::-1]) == 0.0
@@ -115,7 +115,7 @@ def test_a_built_model_is_loaded_from_its_weights_with_its_norms_folded(module: 
     from safetensors.torch import save_file
 
     model = built(f"{module}:net").eval()
-    for norm in (one for one in model if isinstance(one, nn.BatchNorm2d)):
+    for norm in (module for module in model if isinstance(module, nn.BatchNorm2d)):
         norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr, operator]
         nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
     save_file(model.state_dict(), tmp_path / "w.safetensors")

@@ -21,7 +21,7 @@ from autoprune.export.card import model_card
 from autoprune.export.card_usage import with_autoprune, without_autoprune
 from autoprune.export.checks import bench_checks, export_checks, latency, lines
 from autoprune.export.export_record import ExportRecord
-from autoprune.export.validate import Found
+from autoprune.export.validate import ExportMeasurements
 from autoprune.run.config import Config
 from autoprune.run.standing import Summary, standing
 from autoprune.run.text import standing_note, trial_line
@@ -69,7 +69,7 @@ def test_a_difference_has_the_sign_of_what_is_shown_and_agrees_with_ahead(a: flo
 
 
 def test_what_has_no_number_is_a_dash_or_infinite() -> None:
-    assert [ACCURACY.value(one) for one in (None, math.nan)] == [DASH, DASH]
+    assert [ACCURACY.value(score) for score in (None, math.nan)] == [DASH, DASH]
     assert PERPLEXITY.value(None) == PERPLEXITY.value(math.nan) == DASH
     assert PERPLEXITY.value(0.0) == "\u221e"
     assert PERPLEXITY.score(math.inf) == 0.0
@@ -174,8 +174,10 @@ def test_a_plan_has_classes_only_where_there_are_some() -> None:
 # ---- checks -------------------------------------------------------------------------------------
 
 
-def found(score: float | None, *, rows: int = 200, is_recorded: bool = True, sequence: int = 128) -> Found:
-    return Found(
+def found(
+    score: float | None, *, rows: int = 200, is_recorded: bool = True, sequence: int = 128
+) -> ExportMeasurements:
+    return ExportMeasurements(
         size_bytes=19_000_000, load_seconds=0.1, rows=rows, accuracy=score, is_recorded_data=is_recorded,
         missing="", logits=None, latency=Timing(2.0, 1.9, 2.2, 4.0, 0.5, 0.5), batch=1, sequence=sequence,
         threads=1, protocol="As it was timed.", machine="x86",
@@ -245,7 +247,7 @@ def test_a_card_of_a_language_model_has_perplexity() -> None:
     data = front_matter(card)
     assert (data["pipeline_tag"], data["metrics"]) == ("text-generation", ["perplexity"])
     results = data["model-index"][0]["results"]
-    assert {one["dataset"]["split"]: one["metrics"][0]["value"] for one in results} == {
+    assert {result["dataset"]["split"]: result["metrics"][0]["value"] for result in results} == {
         "validation": 12.5, "test": 10.0,
     }  # fmt: skip
     assert "19.00 MB, perplexity 12.50 on 500 validation rows, 2.00 times as fast" in card
@@ -267,8 +269,8 @@ def test_a_card_of_a_task_of_one_s_own_names_no_pipeline() -> None:
 @pytest.mark.parametrize("name", ["<b>x</b>", "a|b", "x`y", "[x](javascript:y)", "a\n# b", "*bold*"])
 def test_a_metric_s_name_in_a_card_is_text(name: str) -> None:
     hostile, harmless = (
-        model_card(changed(data__metric={"name": one, "unit": one}, latency_of=one), "small")
-        for one in (name, "harmless")
+        model_card(changed(data__metric={"name": text, "unit": text}, latency_of=text), "small")
+        for text in (name, "harmless")
     )
     assert cells(hostile) == cells(harmless)
     for harm in ("<b>", "](", "# b", "*bold*"):
@@ -296,8 +298,8 @@ def test_no_family_of_models_is_named_where_none_may_be() -> None:
     files = [PACKAGE / f"{name}.py" for name in modules]
     files += [path for path in (PACKAGE / "report").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     word = re.compile(rf"(?<![a-z])({'|'.join(FAMILIES)})[0-9]*(?![a-z])", re.IGNORECASE)
-    assert all(word.search(one) for one in ("class ViT_Model", "ResNet18", "bert-base", "self.gpt2"))
-    assert not any(word.search(one) for one in ("invite", "vitae", "Albertina", "graphic"))
+    assert all(word.search(text) for text in ("class ViT_Model", "ResNet18", "bert-base", "self.gpt2"))
+    assert not any(word.search(text) for text in ("invite", "vitae", "Albertina", "graphic"))
     named = [(file.name, hit[0]) for file in files for hit in word.finditer(file.read_text(encoding="utf-8"))]
     assert named == []
     assert len(files) > 20

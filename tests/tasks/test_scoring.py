@@ -35,7 +35,10 @@ def test_log_probabilities_are_those_of_the_whole_softmax() -> None:
     assert watched.shape == (40, 9)
     assert np.allclose(log_probabilities(logits, watched), np.take_along_axis(whole, watched, 1), atol=1e-5)
     assert np.array_equal(watched[:, 0], np.arange(40))
-    assert all(set(row[1:]) == set(np.argsort(one)[-8:]) for row, one in zip(watched, logits, strict=True))
+    assert all(
+        set(row[1:]) == set(np.argsort(row_logits)[-8:])
+        for row, row_logits in zip(watched, logits, strict=True)
+    )
 
 
 def test_a_divergence_of_what_is_watched_is_at_most_the_whole_one_and_all_of_it_if_all_is_watched() -> None:

@@ -72,9 +72,9 @@ def test_a_batch_holds_its_rows_padded_to_the_next_multiple(
     batch = task(data).batch(data, rows)
     assert rows_of(data, batch) == rows
     longest = max(row_lengths[k] for k in rows)
-    for one in batch.values():
-        assert one.dtype == np.int64
-        assert one.shape == (len(rows), math.ceil(longest / PAD_TO) * PAD_TO)
+    for tensor in batch.values():
+        assert tensor.dtype == np.int64
+        assert tensor.shape == (len(rows), math.ceil(longest / PAD_TO) * PAD_TO)
 
 
 def test_a_batch_has_the_inputs_of_the_model_in_their_order() -> None:
@@ -149,7 +149,7 @@ def test_a_timing_batch_is_full_of_real_tokens(batch: int, sequence: int) -> Non
     data = encoded([5, 6])
     made = task(data, ("input_ids", "attention_mask")).timing_batch(batch, sequence)
     assert list(made) == ["input_ids", "attention_mask"]
-    assert all(one.shape == (batch, sequence) and one.dtype == np.int64 for one in made.values())
+    assert all(tensor.shape == (batch, sequence) and tensor.dtype == np.int64 for tensor in made.values())
     assert made["attention_mask"].all()
     assert set(made["input_ids"].ravel()) <= set(data.ids)
     expected = [100 + k % 11 for k in range(batch * sequence)]

@@ -76,10 +76,10 @@ def test_a_label_is_a_value_or_a_name_and_a_value() -> None:
 
 
 def test_timing_goes_to_the_labelled_node_and_workers_keep_away(cluster: str, pool: RayPool) -> None:
-    places = [one.result for one in asked(pool, "where", "where", "where", "where")]
+    places = [answer.result for answer in asked(pool, "where", "where", "where", "where")]
     assert cluster not in {node for node, _, _ in places}
     assert all(has_timer for _, _, has_timer in places)
-    timed = [one.result for one in asked(pool, "time", "time", "time")]
+    timed = [answer.result for answer in asked(pool, "time", "time", "time")]
     assert {node for node, _, _ in timed} == {cluster}
     assert len({pid for _, pid, _ in timed}) == 1
     assert not any(has_timer for _, _, has_timer in timed)

@@ -194,7 +194,9 @@ class TestContract:
         for key in range(25):
             made.submit(key, ("square", key))
         assert made.free == 0
-        assert {key: one.result for key, one in drain(made).items()} == {key: key * key for key in range(25)}
+        assert {key: outcome.result for key, outcome in drain(made).items()} == {
+            key: key * key for key in range(25)
+        }
 
     def test_free_counts_what_is_out(self, made: Pool) -> None:
         assert made.free == made.size
@@ -310,11 +312,11 @@ class TestRay:
     def test_a_worker_killed_from_outside(self, pool: Pool) -> None:
         pool.submit(0, ("nap", 0.0))
         pool.submit(1, ("nap", 0.0))
-        for one in drain(pool).values():
-            os.kill(int(one.worker.split(":")[1]), signal.SIGKILL)
+        for outcome in drain(pool).values():
+            os.kill(int(outcome.worker.split(":")[1]), signal.SIGKILL)
         for key in range(4):
             pool.submit(key, ("square", key))
-        assert {key: one.result for key, one in drain(pool).items()} == {0: 0, 1: 1, 2: 4, 3: 9}
+        assert {key: outcome.result for key, outcome in drain(pool).items()} == {0: 0, 1: 1, 2: 4, 3: 9}
 
     def test_the_context_is_shared_not_copied(self, pool: Pool) -> None:
         pool.submit(0, ("look", "ramp"))
@@ -345,7 +347,7 @@ class TestRay:
     def test_workers_compute_with_one_thread(self, pool: Pool) -> None:
         for key, name in enumerate(("OMP_NUM_THREADS", "OMP_WAIT_POLICY")):
             pool.submit(key, ("environment", name))
-        assert {one.result for one in drain(pool).values()} == {"1", "passive"}
+        assert {outcome.result for outcome in drain(pool).values()} == {"1", "passive"}
 
     def test_bound_to_this_machine(self, pool: Pool) -> None:
         nodes = ray.nodes()

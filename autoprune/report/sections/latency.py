@@ -17,7 +17,7 @@ def prediction(front: Front) -> str:
     """How milliseconds were predicted, and by how much that was off; empty where they were not."""
     if all(trial.predicted_latency_ms is None for trial in front.searched):
         return ""
-    return " ".join(one for one in (METHOD, _on_left_out(front), _on_trials(front)) if one)
+    return " ".join(sentence for sentence in (METHOD, _on_left_out(front), _on_trials(front)) if sentence)
 
 
 def _on_left_out(front: Front) -> str:
@@ -28,15 +28,15 @@ def _on_left_out(front: Front) -> str:
 
 
 def _on_trials(front: Front) -> str:
-    found = front.latency
-    if found is None:
+    latency = front.latency
+    if latency is None:
         return "Too few trials have been measured to tell how far off they are."
     text = (
-        f"Predicted milliseconds were off by {share(found.predicted_error)} on average over "
-        f"{plural(found.pairs, 'trial')}"
+        f"Predicted milliseconds were off by {share(latency.predicted_error)} on average over "
+        f"{plural(latency.pairs, 'trial')}"
     )
-    if abs(found.bias) >= 0.0005:
-        text += f", and too {'high' if found.bias > 0 else 'low'} by {share(abs(found.bias))} in the mean"
+    if abs(latency.bias) >= 0.0005:
+        text += f", and too {'high' if latency.bias > 0 else 'low'} by {share(abs(latency.bias))} in the mean"
     return f"{text}."
 
 

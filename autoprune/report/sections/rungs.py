@@ -44,7 +44,7 @@ class Said:
 
 def ladder(front: Front) -> list[Step]:
     """The rungs, lowest first."""
-    rungs = sorted(front.rungs or (), key=lambda one: one.rung)
+    rungs = sorted(front.rungs or (), key=lambda row: row.rung)
     return [
         Step(
             name=NAMES.get(rung.rung, f"rung {rung.rung}"),
@@ -59,22 +59,22 @@ def ladder(front: Front) -> list[Step]:
 
 def agreements(front: Front) -> list[Said]:
     """A sentence for each two rungs that any candidate was measured at."""
-    return [Said(_sentence(one), one.low) for one in front.agreement or () if one.pairs]
+    return [Said(_sentence(row), row.low) for row in front.agreement or () if row.pairs]
 
 
-def _sentence(one: AgreementRow) -> str:
-    lower, upper = (STAGE.get(rung, f"at rung {rung}") for rung in (one.lower, one.upper))
-    if one.kendall_tau is None:
-        if one.pairs < FEWEST_PAIRS:
-            few = f"{plural(one.pairs, 'candidate')} {'was' if one.pairs == 1 else 'were'}"
+def _sentence(row: AgreementRow) -> str:
+    lower, upper = (STAGE.get(rung, f"at rung {rung}") for rung in (row.lower, row.upper))
+    if row.kendall_tau is None:
+        if row.pairs < FEWEST_PAIRS:
+            few = f"{plural(row.pairs, 'candidate')} {'was' if row.pairs == 1 else 'were'}"
             return f"{few} measured both {lower} and {upper}, too few to compare ranks."
         return f"Ranks by KL {lower} and {upper} cannot be compared: too many are tied."
-    tau = f"Kendall\u2019s tau {one.kendall_tau:.2f}".replace("-", MINUS)
-    over = f"{tau} over {plural(one.pairs, 'candidate')}"
-    if one.low:
+    tau = f"Kendall\u2019s tau {row.kendall_tau:.2f}".replace("-", MINUS)
+    over = f"{tau} over {plural(row.pairs, 'candidate')}"
+    if row.low:
         return (
             f"Ranks flip between rungs: by KL, candidates stand in one order {lower} and in another "
             f"{upper} ({over}), so the search promoted more of them."
         )
-    how = "agree with" if one.kendall_tau >= AGREE else "agree only in part with"
+    how = "agree with" if row.kendall_tau >= AGREE else "agree only in part with"
     return f"Ranks by KL {lower} {how} those {upper}: {over}."

@@ -56,14 +56,14 @@ def held(front: Front) -> str:
 
 def _compared(front: Front) -> list[UnitLevel]:
     """Levels of two units or more: nothing removed where that exists, at the bits nearest to 4."""
-    found: dict[Level, dict[str, UnitLevel]] = defaultdict(dict)
+    by_level: dict[Level, dict[str, UnitLevel]] = defaultdict(dict)
     for row in front.sensitivity.levels if front.sensitivity else ():
         if row.damage is not None:
-            found[Level(row.ratio, row.storage)][row.unit] = row
-    shared = [level for level, rows in found.items() if len(rows) > 1]
+            by_level[Level(row.ratio, row.storage)][row.unit] = row
+    shared = [level for level, rows in by_level.items() if len(rows) > 1]
     if not shared:
         return []
-    return list(found[min(shared, key=_from_four)].values())
+    return list(by_level[min(shared, key=_from_four)].values())
 
 
 def _from_four(level: Level) -> tuple[float, int, int, bool]:

@@ -62,11 +62,11 @@ def gains(front: Front) -> list[Gain]:
     """Each uniform baseline, largest first, with what the search found beside it."""
     chosen = front.chosen if front.chosen is not None and front.chosen.measured else None
     uniform = [trial for trial in front.baselines if trial.measured and trial.name != ORIGINAL]
-    found = []
-    for base in sorted(uniform, key=lambda one: -(one.size_bytes or 0)):
+    rows = []
+    for base in sorted(uniform, key=lambda trial: -(trial.size_bytes or 0)):
         fits = base.within_budget
         equal = best_of_at_most(front.searched, base.size_bytes or 0)
-        found.append(
+        rows.append(
             Gain(
                 name=base.label,
                 size=megabytes(base.size_bytes or 0),
@@ -77,7 +77,7 @@ def gains(front: Front) -> list[Gain]:
                 equal=None if equal is None else _rival(front, equal, base),
             )
         )
-    return found
+    return rows
 
 
 def gain_heads(front: Front) -> tuple[str, str]:
@@ -165,10 +165,10 @@ def _rival(front: Front, trial: TrialRow, base: TrialRow) -> Rival:
     )
 
 
-def _rank(one: TrialRow) -> tuple[float, float, int, int]:
+def _rank(trial: TrialRow) -> tuple[float, float, int, int]:
     """Least is best: accuracy, then divergence from the teacher, then bytes."""
-    kl = math.inf if one.kl is None else one.kl
-    return (-(one.accuracy or 0.0), kl, one.size_bytes or 0, one.number)
+    kl = math.inf if trial.kl is None else trial.kl
+    return (-(trial.accuracy or 0.0), kl, trial.size_bytes or 0, trial.number)
 
 
 def _rows(front: Front) -> str:

@@ -55,31 +55,31 @@ def verdict(front: Front) -> str:
 
 def notes(front: Front) -> list[str]:
     """What a careful reader has to know about the sentence."""
-    found = [_unfinished(front), _plain(front), _noise(front), _unseen(front)]
-    return [one for one in found if one]
+    sentences = [_unfinished(front), _plain(front), _noise(front), _unseen(front)]
+    return [sentence for sentence in sentences if sentence]
 
 
 def figures(front: Front) -> list[Figure]:
     """Size, latency and score of the chosen trial, and how far the run went."""
     chosen, original = front.chosen, front.original
-    found = [] if chosen is None or not chosen.measured else _measured(front, chosen, original)
+    measured = [] if chosen is None or not chosen.measured else _measured(front, chosen, original)
     done = sum(trial.measured for trial in front.searched)
     failed = sum(trial.state == "FAIL" for trial in front.searched)
     planned = front.run.planned_trials
     shown = f"{done} of {planned}" if planned > done else str(done)
     change = f"{failed} failed" if failed else "none failed"
-    return [*found, Figure("Trials measured", shown, change, duration(front.run.seconds))]
+    return [*measured, Figure("Trials measured", shown, change, duration(front.run.seconds))]
 
 
-def split_of(one: TrialRow, other: TrialRow | None) -> str:
+def split_of(trial: TrialRow, other: TrialRow | None) -> str:
     """`test` where both were measured on test rows, else `validation`."""
-    known = one.test_accuracy is not None and (other is None or other.test_accuracy is not None)
+    known = trial.test_accuracy is not None and (other is None or other.test_accuracy is not None)
     return "test" if known else "validation"
 
 
-def accuracy_on(split: str, one: TrialRow) -> float | None:
+def accuracy_on(split: str, trial: TrialRow) -> float | None:
     """The score on that split."""
-    return one.test_accuracy if split == "test" else one.accuracy
+    return trial.test_accuracy if split == "test" else trial.accuracy
 
 
 def _measured(front: Front, chosen: TrialRow, original: TrialRow | None) -> list[Figure]:
@@ -122,7 +122,7 @@ def _nothing(front: Front) -> str:
         told = f"{_so_far(front)}no trial was chosen among {plural(len(done), 'trial')}"
         return told.capitalize()
     slow = front.run.budget.size_bytes is None
-    near = min(done, key=lambda one: (_or_inf(one.latency_ms) if slow else 0.0, one.size_bytes or 0))
+    near = min(done, key=lambda trial: (_or_inf(trial.latency_ms) if slow else 0.0, trial.size_bytes or 0))
     now = " so far" if front.run.state == "running" else ""
     which = "fastest" if slow else "smallest"
     latency = "" if near.latency_ms is None else f", {milliseconds(near.latency_ms)}"
@@ -150,11 +150,11 @@ def _times(before: float | None, after: float | None, less: str, more: str) -> s
     return "" if factor < 1.005 else f"{shown}{TIMES} {word}"
 
 
-def _compared(one: TrialRow, original: TrialRow | None) -> str:
+def _compared(trial: TrialRow, original: TrialRow | None) -> str:
     if original is None:
         return ""
-    size = _times(original.size_bytes, one.size_bytes, "smaller", "larger")
-    latency = _times(original.latency_ms, one.latency_ms, "faster", "slower")
+    size = _times(original.size_bytes, trial.size_bytes, "smaller", "larger")
+    latency = _times(original.latency_ms, trial.latency_ms, "faster", "slower")
     told = " and ".join(part for part in (size, latency) if part)
     return f", {told} than the original" if told else ""
 
@@ -164,13 +164,13 @@ def latency_title(front: Front) -> str:
     return f"Latency of {front.run.latency_of}" if front.run.latency_of else "Latency"
 
 
-def _score(front: Front, one: TrialRow) -> str:
+def _score(front: Front, trial: TrialRow) -> str:
     """A trial's score beside the original's, on the split that both have."""
-    split, metric = split_of(one, front.original), front.run.metric
+    split, metric = split_of(trial, front.original), front.run.metric
     before = ""
     if front.original is not None:
         before = f" (original {score_text(metric, accuracy_on(split, front.original))})"
-    return f"{named_score(metric, accuracy_on(split, one))}{before} on {split}"
+    return f"{named_score(metric, accuracy_on(split, trial))}{before} on {split}"
 
 
 def _unfinished(front: Front) -> str:

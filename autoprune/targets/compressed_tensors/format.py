@@ -11,32 +11,32 @@ if TYPE_CHECKING:
     from autoprune.compress.integers import Integers
 
 
-def integer_tensors(one: Integers) -> dict[str, Tensor]:
+def integer_tensors(integers: Integers) -> dict[str, Tensor]:
     """Tensors of a weight whose groups have zero points, by their names in the format."""
     import torch
 
-    codes, zero = _signed(one.codes, one.bits), _signed(one.zero, one.bits)
-    if one.bits == 8:
-        return {"weight": codes, "weight_scale": one.scale, "weight_zero_point": zero}
+    codes, zero = _signed(integers.codes, integers.bits), _signed(integers.zero, integers.bits)
+    if integers.bits == 8:
+        return {"weight": codes, "weight_scale": integers.scale, "weight_zero_point": zero}
     from compressed_tensors.compressors.pack_quantized.helpers import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
         pack_to_int32,
     )
 
     return {
-        "weight_packed": pack_to_int32(codes, one.bits),
-        "weight_scale": one.scale,
+        "weight_packed": pack_to_int32(codes, integers.bits),
+        "weight_scale": integers.scale,
         "weight_zero_point": zero,
-        "weight_shape": torch.tensor(one.codes.shape),
+        "weight_shape": torch.tensor(integers.codes.shape),
     }
 
 
-def multiplied_tensors(one: Integers, grid: Activations) -> dict[str, Tensor]:
+def multiplied_tensors(integers: Integers, grid: Activations) -> dict[str, Tensor]:
     """Tensors of a weight that is multiplied with 8-bit activations, by their names in the format."""
     import torch
 
     return {
-        "weight": _signed(one.codes, one.bits),
-        "weight_scale": one.scale,
+        "weight": _signed(integers.codes, integers.bits),
+        "weight_scale": integers.scale,
         "input_scale": torch.tensor([grid.scale]),
         "input_zero_point": torch.tensor([grid.zero - 128], dtype=torch.int8),
     }
@@ -50,9 +50,9 @@ def _signed(codes: Tensor, bits: int) -> Tensor:
     return signed.to(torch.int8)
 
 
-def scheme(one: Integers, grid: Activations | None) -> dict[str, Any]:
+def scheme(integers: Integers, grid: Activations | None) -> dict[str, Any]:
     """How the format describes a weight, and its input where that is rounded (`QuantizationScheme`)."""
-    common = {"num_bits": one.bits, "type": "int", "dynamic": False}
+    common = {"num_bits": integers.bits, "type": "int", "dynamic": False}
     if grid is not None:
         return {
             "weights": common | {"strategy": "channel", "symmetric": True},
@@ -60,8 +60,8 @@ def scheme(one: Integers, grid: Activations | None) -> dict[str, Any]:
             "format": "int-quantized",
         }
     groups = common | {"symmetric": False}
-    if one.bits == 8:
-        groups |= {"strategy": "group", "group_size": one.group_size}
+    if integers.bits == 8:
+        groups |= {"strategy": "group", "group_size": integers.group_size}
         return {"weights": groups, "format": "int-quantized"}
-    groups |= {"strategy": "block", "block_structure": [1, one.group_size]}
+    groups |= {"strategy": "block", "block_structure": [1, integers.group_size]}
     return {"weights": groups, "format": "pack-quantized"}

@@ -158,9 +158,9 @@ class CompressedTensors:
         )
 
 
-def _stored_bytes(one: Weight, level: Level, wanted: int) -> int:
+def _stored_bytes(weight: Weight, level: Level, wanted: int) -> int:
     """Bytes of one weight's tensors."""
-    o, i = one.rows, one.columns
+    o, i = weight.rows, weight.columns
     if level.storage.is_float:
         return level.storage.size_bytes(o, i, group_size=wanted)
     if level.storage.rounds_inputs:
@@ -183,7 +183,7 @@ def _write_config(stitched: Stitched, groups: dict[str, list[str]], path: Path) 
         schemes = {}
         for number, (text, paths) in enumerate(groups.items()):
             schemes[f"group_{number}"] = {"targets": paths, **json.loads(text)}
-        formats = sorted({one["format"] for one in schemes.values()})
+        formats = sorted({entry["format"] for entry in schemes.values()})
         data["quantization_config"] = {
             "quant_method": "compressed-tensors",
             "quantization_status": "compressed",

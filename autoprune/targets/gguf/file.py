@@ -110,21 +110,21 @@ def _floats(tensor: Tensor) -> NDArray[Any]:
     return np.ascontiguousarray(tensor.detach().numpy())
 
 
-def _q4_1(one: Integers) -> NDArray[np.uint8]:
+def _q4_1(integers: Integers) -> NDArray[np.uint8]:
     """Blocks [o, 20 n] of 4-bit codes: scale and minimum as half floats, then two codes a byte."""
-    o, i = one.codes.shape
-    scale, zero = one.scale.float(), one.zero.float()
+    o, i = integers.codes.shape
+    scale, zero = integers.scale.float(), integers.zero.float()
     halves = _per_block(np.stack([scale.numpy(), (-scale * zero).numpy()], axis=-1).astype(np.float16), i)
-    codes = one.codes.numpy().reshape(o, i // BLOCK, 2, BLOCK // 2)  # the first half of a block lies low
+    codes = integers.codes.numpy().reshape(o, i // BLOCK, 2, BLOCK // 2)  # the first half of a block lies low
     nibbles = codes[:, :, 0] | (codes[:, :, 1] << np.uint8(4))
     return np.concatenate([halves.view(np.uint8), nibbles], axis=-1).reshape(o, -1)
 
 
-def _q8_0(one: Integers) -> NDArray[np.uint8]:
+def _q8_0(integers: Integers) -> NDArray[np.uint8]:
     """Blocks [o, 34 n] of signed 8-bit codes: the scale as a half float, then a code a byte."""
-    o, i = one.codes.shape
-    scale = _per_block(one.scale.numpy()[..., None], i)
-    codes = (one.codes.numpy().astype(np.int16) - 128).astype(np.int8).reshape(o, i // BLOCK, BLOCK)
+    o, i = integers.codes.shape
+    scale = _per_block(integers.scale.numpy()[..., None], i)
+    codes = (integers.codes.numpy().astype(np.int16) - 128).astype(np.int8).reshape(o, i // BLOCK, BLOCK)
     return np.concatenate([scale.view(np.uint8), codes.view(np.uint8)], axis=-1).reshape(o, -1)
 
 
@@ -160,7 +160,7 @@ def _add_vocabulary(writer: Any, path: Path, config: Any) -> None:
         writer.add_tokenizer_model("no_vocab")
         return
     ids: dict[str, int] = data["model"]["vocab"]
-    special = {one["content"] for one in data["added_tokens"] if one["special"]}
+    special = {token["content"] for token in data["added_tokens"] if token["special"]}
     tokens = [f"[hole{k}]" for k in range(config.vocab_size)]
     kinds = [TokenType.UNUSED] * config.vocab_size
     for token, k in ids.items():
@@ -207,8 +207,8 @@ class GgufFile:
         self._tensors = _tensors(path)
         self._config = _config(path.parent)
         for name, own in self._model("meta").state_dict().items():
-            found = self._tensors.get(gguf_name(name))
-            shape = None if found is None else found.shape[::-1].tolist()  # the file has columns first
+            tensor = self._tensors.get(gguf_name(name))
+            shape = None if tensor is None else tensor.shape[::-1].tolist()  # the file has columns first
             if shape != list(own.shape):
                 came = "is missing" if shape is None else f"is {shape}, not {list(own.shape)}"
                 raise AutopruneError(f"{path} does not fit the config beside it: {gguf_name(name)} {came}")
@@ -221,8 +221,8 @@ class GgufFile:
         model = self._model("cpu")
         state = {}
         for name in model.state_dict():
-            one = self._tensors[gguf_name(name)]
-            state[name] = torch.from_numpy(np.array(dequantize(one.data, one.tensor_type), np.float32))
+            tensor = self._tensors[gguf_name(name)]
+            state[name] = torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), np.float32))
         model.load_state_dict(state, strict=True, assign=True)
         return model.eval()
 

@@ -22,9 +22,8 @@ text; else the file takes tokens alone.
 
 `load` runs the file with llama.cpp where `llama-cpp-python` is installed, which is compiled at install. Else
 it decodes the file with the `gguf` package and runs it with torch: then bytes and logits are the file's own
-(activations are not rounded), but milliseconds are torch's. Beside torch's float32 on the same CPU, llama.cpp
-took 1.8 times as long with 4 bits, 1.2 with floats, and as long with 8 and 8-bit activations (MiniLM, 128
-tokens, one thread), so no width counts as fast.
+(activations are not rounded), but milliseconds are torch's. llama.cpp was never faster than torch's float32
+on the same CPU, so no width counts as fast (docs/decisions/019-rounding-and-speed-of-other-runtimes.md).
 """
 
 from __future__ import annotations

@@ -51,13 +51,13 @@ class _Window:
 
     @classmethod
     def of(cls, node: Any) -> _Window:
-        found = {attribute.name: tuple(attribute.ints) for attribute in node.attribute}
-        size = found["kernel_shape"]
+        attributes = {attribute.name: tuple(attribute.ints) for attribute in node.attribute}
+        size = attributes["kernel_shape"]
         return cls(
             size,
-            found.get("strides", (1, 1)),
-            found.get("dilations", (1, 1)),
-            found.get("pads", (0, 0, 0, 0)),
+            attributes.get("strides", (1, 1)),
+            attributes.get("dilations", (1, 1)),
+            attributes.get("pads", (0, 0, 0, 0)),
         )
 
     @property
@@ -70,20 +70,20 @@ class _Window:
         return self.taps == 1 and self.strides == (1, 1) and not any(self.pads)
 
 
-def convolve(graph: Graph, path: str, node: Any, one: Integers, *, rounded: bool) -> None:
+def convolve(graph: Graph, path: str, node: Any, integers: Integers, *, rounded: bool) -> None:
     """Slide a weight's integers instead of its floats."""
     window = _Window.of(node)
     if not rounded:
-        _unpack(graph, path, one, window)
+        _unpack(graph, path, integers, window)
         return
     is_depthwise = any(about.name == "group" and about.i > 1 for about in node.attribute)
-    signed = (one.codes.numpy().astype(np.int16) - 128).astype(np.int8)
+    signed = (integers.codes.numpy().astype(np.int16) - 128).astype(np.int8)
     kernel = signed.reshape(len(signed), -1, *window.size)
-    if not _to_codes(graph, path, node, one, kernel):
-        if is_multiplied(one.codes.shape[1], window.taps, depthwise=is_depthwise):
-            _multiply(graph, path, node, one, kernel)
+    if not _to_codes(graph, path, node, integers, kernel):
+        if is_multiplied(integers.codes.shape[1], window.taps, depthwise=is_depthwise):
+            _multiply(graph, path, node, integers, kernel)
         else:
-            _on_floats(graph, path, node, one, kernel)
+            _on_floats(graph, path, node, integers, kernel)
 
 
 def is_multiplied(columns: int, taps: int, *, depthwise: bool) -> bool:
@@ -94,15 +94,15 @@ def is_multiplied(columns: int, taps: int, *, depthwise: bool) -> bool:
 # ---- weight-only integers ----------------------------------------------------------------------------
 
 
-def _unpack(graph: Graph, path: str, one: Integers, window: _Window) -> None:
+def _unpack(graph: Graph, path: str, integers: Integers, window: _Window) -> None:
     """(codes - zero) * scale in the kernel's shape."""
     from onnx import TensorProto
 
-    o, g = one.scale.shape
-    codes = _codes(graph, f"{path}.codes", one.codes.numpy().reshape(o, g, -1), one.bits)
-    zero = _codes(graph, f"{path}.zero", one.zero.numpy().reshape(o, g, 1), one.bits)
-    scale = graph.floats(f"{path}.scale", one.scale.numpy().reshape(o, g, 1))
-    codes, zero = (graph.give("Cast", [one], graph.fresh(), to=TensorProto.FLOAT) for one in (codes, zero))
+    o, g = integers.scale.shape
+    codes = _codes(graph, f"{path}.codes", integers.codes.numpy().reshape(o, g, -1), integers.bits)
+    zero = _codes(graph, f"{path}.zero", integers.zero.numpy().reshape(o, g, 1), integers.bits)
+    scale = graph.floats(f"{path}.scale", integers.scale.numpy().reshape(o, g, 1))
+    codes, zero = (graph.give("Cast", [name], graph.fresh(), to=TensorProto.FLOAT) for name in (codes, zero))
     centred = graph.give("Sub", [codes, zero], graph.fresh())
     scaled = graph.give("Mul", [centred, scale], graph.fresh())
     shape = graph.constant(_name("shape", o, *window.size), np.array([o, -1, *window.size]))
@@ -124,13 +124,13 @@ def _codes(graph: Graph, name: str, codes: NDArray[np.uint8], bits: int) -> str:
 # ---- 8-bit activations -------------------------------------------------------------------------------
 
 
-def _to_codes(graph: Graph, path: str, node: Any, one: Integers, kernel: NDArray[np.int8]) -> bool:
+def _to_codes(graph: Graph, path: str, node: Any, integers: Integers, kernel: NDArray[np.int8]) -> bool:
     """Codes to codes, where nothing else is read of the output; whether it is so."""
-    found = graph.only_codes(node.output[0])
-    if found is None:
+    output = graph.only_codes(node.output[0])
+    if output is None:
         return False
-    name, grid = found
-    scale = one.scale.numpy().reshape(-1)
+    name, grid = output
+    scale = integers.scale.numpy().reshape(-1)
     bias = graph.value(node.input[2]) if len(node.input) > 2 else np.zeros(len(kernel), np.float32)
     steps = scale.astype(np.float64) * graph.step(node.input[0])
     whole = np.rint(bias / steps) if bias is not None else None
@@ -153,7 +153,7 @@ def _to_codes(graph: Graph, path: str, node: Any, one: Integers, kernel: NDArray
     return True
 
 
-def _multiply(graph: Graph, path: str, node: Any, one: Integers, kernel: NDArray[np.int8]) -> None:
+def _multiply(graph: Graph, path: str, node: Any, integers: Integers, kernel: NDArray[np.int8]) -> None:
     """All taps' codes side by side, times the weight [q c o]."""
     codes, step, zero = graph.codes(node.input[0])
     laid = _laid(graph, codes, zero, _Window.of(node))
@@ -162,7 +162,7 @@ def _multiply(graph: Graph, path: str, node: Any, one: Integers, kernel: NDArray
         laid,
         graph.constant(f"{path}.codes", weight),
         step,
-        graph.floats(f"{path}.scale", one.scale.numpy().reshape(-1)),
+        graph.floats(f"{path}.scale", integers.scale.numpy().reshape(-1)),
         zero,
         "",
         node.input[2] if len(node.input) > 2 else "",
@@ -185,8 +185,8 @@ def _laid(graph: Graph, codes: str, zero: str, window: _Window) -> str:
     taps = []
     for row in range(window.size[0]):
         for column in range(window.size[1]):
-            ends = zip(*(_span(window, axis, at) for axis, at in enumerate((row, column))), strict=True)
-            names = [graph.constant(_name("at", *one), np.array(one)) for one in ends]
+            ends = zip(*(_span(window, axis, place) for axis, place in enumerate((row, column))), strict=True)
+            names = [graph.constant(_name("at", *edge), np.array(edge)) for edge in ends]
             taps.append(graph.once("Slice", [last, *names, axes, step]))
     return graph.once("Concat", taps, axis=3) if len(taps) > 1 else taps[0]
 
@@ -202,7 +202,7 @@ def _span(window: _Window, axis: int, tap: int) -> tuple[int, int]:
     return tap * gap, (tap - window.size[axis] + 1) * gap or _END
 
 
-def _on_floats(graph: Graph, path: str, node: Any, one: Integers, kernel: NDArray[np.int8]) -> None:
+def _on_floats(graph: Graph, path: str, node: Any, integers: Integers, kernel: NDArray[np.int8]) -> None:
     """Codes as floats, with a weight that the runtime makes floats of once, the grid's scale in it.
 
     No DequantizeLinear: of a Conv behind one the runtime may round the weight once more, as it sees fit.
@@ -214,7 +214,7 @@ def _on_floats(graph: Graph, path: str, node: Any, one: Integers, kernel: NDArra
     if graph.value(zero):
         shift = graph.constant(f"{zero}.float", np.asarray(graph.value(zero), np.float32))
         floats = graph.give("Sub", [floats, shift], graph.fresh())
-    scale = graph.floats(f"{path}.scale", one.scale.numpy().reshape(-1, 1, 1, 1))
+    scale = graph.floats(f"{path}.scale", integers.scale.numpy().reshape(-1, 1, 1, 1))
     scale = graph.give("Mul", [scale, step], graph.fresh())
     weight = graph.give(
         "Cast", [graph.constant(f"{path}.codes", kernel)], graph.fresh(), to=TensorProto.FLOAT

@@ -45,8 +45,8 @@ def _fold_(proto: Any) -> None:
     shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
     renamed = {}
     for name in sorted(small):
-        one = values[name]
-        renamed[name] = shared.setdefault((one.dtype.str, one.shape, one.tobytes()), name)
+        value = values[name]
+        renamed[name] = shared.setdefault((value.dtype.str, value.shape, value.tobytes()), name)
     outputs = {output.name for output in graph.output}
     read = {renamed.get(name, name) for node in nodes for name in node.input} | (outputs & small)
     for node in nodes:
@@ -74,8 +74,8 @@ def _computed(proto: Any, nodes: list[Any]) -> dict[str, NDArray[Any]]:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    found = dict(zip(names, session.run(None, {}), strict=True))
-    return {name: one for name, one in found.items() if isinstance(one, np.ndarray)}
+    computed = dict(zip(names, session.run(None, {}), strict=True))
+    return {name: value for name, value in computed.items() if isinstance(value, np.ndarray)}
 
 
 def _merge_pads_(graph: Any) -> None:
@@ -104,8 +104,8 @@ def _merge_pads_(graph: Any) -> None:
         if pads.any() and not (fits and np.all(value == 0) and (pads >= 0).all()):
             continue
         if pads.any():
-            for one in {id(convolution): convolution for convolution in convolutions}.values():
-                _pad_(one, [int(n) for n in pads[[2, 3, 6, 7]]])
+            for convolution in {id(convolution): convolution for convolution in convolutions}.values():
+                _pad_(convolution, [int(n) for n in pads[[2, 3, 6, 7]]])
         for reader in readers:
             for place, name in enumerate(reader.input):
                 if name == node.output[0]:

@@ -124,7 +124,7 @@ class Graph:
 
     def once(self, kind: str, inputs: list[str], **about: Any) -> str:
         """What a node gives; the same for the same inputs."""
-        key = (kind, *inputs, *sorted((name, str(one)) for name, one in about.items()))
+        key = (kind, *inputs, *sorted((name, str(value)) for name, value in about.items()))
         if key not in self._made:
             self._made[key] = self.give(kind, inputs, self.fresh(), **about)
         return self._made[key]
@@ -196,8 +196,8 @@ class Graph:
             (node,) = self._takers[output]
             low, high, output = max(low, bounds[0]), min(high, bounds[1]), node.output[0]
         takers = self._takers[output]
-        found = {self._grids.get(node.output[0]) for node in takers}
-        if output in self.outputs or len(found) != 1 or (grid := found.pop()) is None:
+        grids = {self._grids.get(node.output[0]) for node in takers}
+        if output in self.outputs or len(grids) != 1 or (grid := grids.pop()) is None:
             return None
         ends = [round(min(max(end / grid.scale, -TOP), TOP)) + grid.zero for end in (low, high)]
         if ends[0] > 0 or ends[1] < TOP:
@@ -213,8 +213,8 @@ class Graph:
             return 0.0, np.inf
         if takers[0].op_type != "Clip":
             return None
-        given = [self.value(one) if one else None for one in takers[0].input[1:]]
-        if any(value is None for value, one in zip(given, takers[0].input[1:], strict=True) if one):
+        given = [self.value(name) if name else None for name in takers[0].input[1:]]
+        if any(value is None for value, name in zip(given, takers[0].input[1:], strict=True) if name):
             return None
         ends = [None if value is None else float(value) for value in given] + [None, None]
         return (-np.inf if ends[0] is None else ends[0]), (np.inf if ends[1] is None else ends[1])
@@ -226,7 +226,7 @@ class Graph:
         nodes = list(self._needed())
         self._shorten_(nodes)
         names = {name for node in nodes for name in node.input}
-        kept = [one for name, one in self.constants.items() if name in names]
+        kept = [constant for name, constant in self.constants.items() if name in names]
         for node in nodes:
             node.ClearField("doc_string")
             node.ClearField("name")

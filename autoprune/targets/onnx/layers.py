@@ -73,79 +73,79 @@ def rewrite_(proto: Any, stitched: Stitched) -> None:
 
 def _products(graph: Graph, path: str) -> list[Any]:
     """Nodes that multiply with a weight."""
-    found = []
+    nodes = []
     for node in graph.users(path):
-        found += graph.takers(node.output[0]) if node.op_type == "Transpose" else [node]
-    return found
+        nodes += graph.takers(node.output[0]) if node.op_type == "Transpose" else [node]
+    return nodes
 
 
-def _compress(graph: Graph, path: str, one: Integers, *, rounded: bool) -> None:
+def _compress(graph: Graph, path: str, integers: Integers, *, rounded: bool) -> None:
     """Compute with a weight's integers wherever the weight is used."""
     for node in graph.users(path):
         if node.op_type == "Conv":
-            convolve(graph, path, node, one, rounded=rounded)
+            convolve(graph, path, node, integers, rounded=rounded)
             continue
-        if not rounded and (one.bits not in BITS or one.group_size not in GROUP_SIZES):
+        if not rounded and (integers.bits not in BITS or integers.group_size not in GROUP_SIZES):
             raise AutopruneError(
-                f"{path} has {one.bits} bits with a scale for {one.group_size}; target onnx "
+                f"{path} has {integers.bits} bits with a scale for {integers.group_size}; target onnx "
                 f"takes {sorted(BITS)} bits with a scale for {sorted(GROUP_SIZES)}. Search with --target onnx"
             )
         if node.op_type == "Gather":
-            _gather(graph, path, node, one)
+            _gather(graph, path, node, integers)
         elif node.op_type == "Gemm":
-            _multiply(graph, path, node.input[0], node.input[2], node.output[0], one, rounded=rounded)
+            _multiply(graph, path, node.input[0], node.input[2], node.output[0], integers, rounded=rounded)
         elif node.op_type == "Transpose":
             for product in graph.takers(node.output[0]):
                 bias, output = graph.bias(path, product.output[0])
-                _multiply(graph, path, product.input[0], bias, output, one, rounded=rounded)
+                _multiply(graph, path, product.input[0], bias, output, integers, rounded=rounded)
         else:
             raise AutopruneError(f"ONNX's graph uses weight {path} in a {node.op_type}, which is not known")
 
 
-def _gather(graph: Graph, path: str, node: Any, one: Integers) -> None:
+def _gather(graph: Graph, path: str, node: Any, integers: Integers) -> None:
     """Rows of an embedding, unpacked as they are looked up."""
-    codes, scale, zero = _packed(graph, path, one)
-    about = {"bits": one.bits, "block_size": one.group_size, "gather_axis": 0, "quantize_axis": 1}
+    codes, scale, zero = _packed(graph, path, integers)
+    about = {"bits": integers.bits, "block_size": integers.group_size, "gather_axis": 0, "quantize_axis": 1}
     inputs = [codes, node.input[1], scale, zero]
     graph.give("GatherBlockQuantized", inputs, node.output[0], domain=DOMAIN, **about)
 
 
 def _multiply(
-    graph: Graph, path: str, x: str, bias: str, output: str, one: Integers, *, rounded: bool
+    graph: Graph, path: str, x: str, bias: str, output: str, integers: Integers, *, rounded: bool
 ) -> None:
     """x times a weight, and its bias added."""
     if rounded:
-        _multiply_integers(graph, path, x, bias, output, one)
+        _multiply_integers(graph, path, x, bias, output, integers)
         return
-    o, i = one.codes.shape
-    codes, scale, zero = _packed(graph, path, one)
+    o, i = integers.codes.shape
+    codes, scale, zero = _packed(graph, path, integers)
     if any(node.op_type == "Gather" for node in graph.users(path)):
         # The runtime makes the other shape once, at load.
-        shape = graph.constant(f"{path}.blocks", np.array([o, one.scale.shape[1], -1]))
+        shape = graph.constant(f"{path}.blocks", np.array([o, integers.scale.shape[1], -1]))
         codes = graph.give("Reshape", [codes, shape], graph.fresh())
-    about = {"K": i, "N": o, "bits": one.bits, "block_size": one.group_size}
+    about = {"K": i, "N": o, "bits": integers.bits, "block_size": integers.group_size}
     about["accuracy_level"] = _ROUNDED_INPUT
     graph.give("MatMulNBits", [x, codes, scale, zero, "", bias], output, domain=DOMAIN, **about)
 
 
-def _packed(graph: Graph, path: str, one: Integers) -> tuple[str, str, str]:
+def _packed(graph: Graph, path: str, integers: Integers) -> tuple[str, str, str]:
     """Names of codes, scales and zero points; blocks of a row apart where no look-up reads them."""
-    codes = _packed_rows(one.codes.numpy(), one.bits)
+    codes = _packed_rows(integers.codes.numpy(), integers.bits)
     if all(node.op_type != "Gather" for node in graph.users(path)):
-        codes = codes.reshape(*one.scale.shape, -1)
+        codes = codes.reshape(*integers.scale.shape, -1)
     return (
         graph.constant(f"{path}.codes", codes),
-        graph.floats(f"{path}.scale", one.scale.numpy()),
-        graph.constant(f"{path}.zero", _packed_rows(one.zero.numpy(), one.bits)),
+        graph.floats(f"{path}.scale", integers.scale.numpy()),
+        graph.constant(f"{path}.zero", _packed_rows(integers.zero.numpy(), integers.bits)),
     )
 
 
-def _multiply_integers(graph: Graph, path: str, x: str, bias: str, output: str, one: Integers) -> None:
+def _multiply_integers(graph: Graph, path: str, x: str, bias: str, output: str, integers: Integers) -> None:
     """x, on its grid, times signed codes: a sum of integers, scaled once."""
     codes, step, zero = graph.codes(x)
-    signed = (one.codes.numpy().astype(np.int16) - 128).astype(np.int8)
+    signed = (integers.codes.numpy().astype(np.int16) - 128).astype(np.int8)
     weight = graph.constant(f"{path}.codes", signed.T)
-    scale = graph.floats(f"{path}.scale", one.scale.numpy().reshape(-1))
+    scale = graph.floats(f"{path}.scale", integers.scale.numpy().reshape(-1))
     inputs = [codes, weight, step, scale, zero, "", bias]
     graph.give("MatMulIntegerToFloat", inputs, output, domain=DOMAIN)
 

@@ -51,30 +51,30 @@ def size_bytes(unit: Unit, level: Level) -> int:
     )
 
 
-def _beside(unit: Unit, one: Weight, shape: tuple[int, int], level: Level) -> int:
+def _beside(unit: Unit, weight: Weight, shape: tuple[int, int], level: Level) -> int:
     """What a weight's numbers take more than counted, and the text of its operators."""
     rows, columns = shape
     if level.storage == FLOAT16 or not rows or not columns:
         return _HALF
     if level.storage.rounds_inputs:
-        return _multiplied_text(unit, one) - rows  # signed codes have no zero points
+        return _multiplied_text(unit, weight) - rows  # signed codes have no zero points
     zeros = columns // group_size_for(columns, unit.group_size) * level.storage.bits
-    padding = 0 if one.is_conv else rows * math.ceil(zeros / 8) - math.ceil(rows * zeros / 8)
-    if one.is_embedding:
-        text = _TIED if one.tied else _LOOKED_UP
+    padding = 0 if weight.is_conv else rows * math.ceil(zeros / 8) - math.ceil(rows * zeros / 8)
+    if weight.is_embedding:
+        text = _TIED if weight.tied else _LOOKED_UP
     else:
-        text = _CONVOLVED if one.is_conv else _PRODUCT
-    return padding + text + _NAMES * len(one.path)
+        text = _CONVOLVED if weight.is_conv else _PRODUCT
+    return padding + text + _NAMES * len(weight.path)
 
 
-def _multiplied_text(unit: Unit, one: Weight) -> int:
+def _multiplied_text(unit: Unit, weight: Weight) -> int:
     """Text of a weight that is multiplied with 8-bit activations."""
-    names = _MULTIPLIED_NAMES * len(one.path)
-    shares = unit.prunable and one in unit.rows
-    if not one.is_conv:
-        return names + _MULTIPLIED + (0 if shares and one != unit.rows[0] else _ROUNDED)
+    names = _MULTIPLIED_NAMES * len(weight.path)
+    shares = unit.prunable and weight in unit.rows
+    if not weight.is_conv:
+        return names + _MULTIPLIED + (0 if shares and weight != unit.rows[0] else _ROUNDED)
     if shares:  # cut off at zero and rounded for what reads it, as in most nets
-        return _NAMES * len(one.path) + _TO_CODES
-    if not is_multiplied(one.columns, one.kernel, depthwise=one.depthwise):
+        return _NAMES * len(weight.path) + _TO_CODES
+    if not is_multiplied(weight.columns, weight.kernel, depthwise=weight.depthwise):
         return names + _ON_FLOATS
-    return names + _SPOTS + (one.kernel * _TAP if one.kernel > 1 else 0)
+    return names + _SPOTS + (weight.kernel * _TAP if weight.kernel > 1 else 0)

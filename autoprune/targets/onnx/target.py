@@ -1,16 +1,14 @@
 """ONNX Runtime on the CPU: our own integers in the operators that it has for them.
 
-The legacy exporter is used, with attention as plain products ("eager"): of what torch 2.13 exports this ran
-fastest in ONNX Runtime 1.32 (MiniLM, one thread: by 3-5 % over the same exporter with fused attention, by
-6-15 % over the dynamo exporter), and it takes 1 s, not 7. Fusing attention and embeddings by the runtime's
-own tool for transformers gained nothing.
+The legacy exporter is used, with attention as plain products ("eager"): its files run
+fastest, and it takes the least time (docs/decisions/018-onnx-exporter-and-widths.md).
 
 8-bit weights with 8-bit activations are multiplied as integers on the static grids of the stitched model.
 Weight-only integers round their input to 8 bits by blocks as they go, as OpenVINO does, because without
 that no width beats float; those of convolutions are unpacked at load, and save bytes alone. 3 and 6 bits
 have no storage there, and scales must be of 16 weights or more, but for convolutions. The biases of those
 that go from codes to codes become whole numbers, as in every integer convolution, which moves some values
-to the next code: in a random MobileNetV2 of 52 layers all of what differs from torch.
+to the next code.
 
 Embeddings of 2 bits need ONNX Runtime 1.30 where the file runs (1.26 refuses it), convolutions of 2 bits the
 operators of ONNX 25, all else 1.24.
@@ -71,12 +69,7 @@ class Onnx:
     name = "onnx"
     storages = frozenset(storages_of((*BITS, STATIC8.name, 16, 32)))
     fast: frozenset[Storage] = frozenset(storages_of((4, 8, STATIC8.name)))
-    # Times as fast as its own float32 (ONNX Runtime 1.32, Xeon with AVX512-VNNI, one thread, MiniLM, sequence
-    # 128, batch 1 / 32): 8 bits with 8-bit activations 2.55 / 2.58, 8 bits 1.32 / 1.36, 4 bits 1.10 / 1.11,
-    # 2 bits 0.89 / 0.95, half floats 0.99 / 1.00. Convolutions (random weights, 224 pixels, batch 1): with
-    # 8-bit activations ResNet-18 2.41, MobileNetV2 1.93; 8 and 4 bits 0.96 to 1.02. A language model (8
-    # layers of SmolLM2-135M's sizes; one token after 128 / 128 tokens): 8 bits 2.54 / 1.34, 4 bits
-    # 2.37 / 1.17, 8 bits with 8-bit activations 2.46 / 2.56.
+    # Faster than the model's own float32 (docs/decisions/018-onnx-exporter-and-widths.md).
     parts = True
     tolerance = 0.1
 
@@ -160,11 +153,11 @@ def _opened(path: Path, options: Any) -> Runner:
         if lacking := [name for name in names if name not in given]:
             raise AutopruneError(f"{path} takes {', '.join(names)}; {', '.join(lacking)} is not given")
         try:
-            found = session.run(None, {name: given[name] for name in names})
+            outputs = session.run(None, {name: given[name] for name in names})
         except errors as error:
             shapes = ", ".join(f"{name} {list(given[name].shape)}" for name in names)
             raise AutopruneError(f"{path} cannot be run on {shapes}: {error}") from error
-        return [np.array(one, dtype=np.float32) for one in found]
+        return [np.array(output, dtype=np.float32) for output in outputs]
 
     heads = [tuple(node.shape[1::2]) for node in session.get_inputs() if node.name.startswith("past.")]
     if heads:

@@ -74,7 +74,7 @@ def _traceable(stitched: Stitched, example: Batch) -> tuple[Any, tuple[str, ...]
     from autoprune.models.outputs import Answering
 
     names = tuple(example)
-    inputs = tuple(torch.from_numpy(one) for one in example.values())
+    inputs = tuple(torch.from_numpy(tensor) for tensor in example.values())
     return Answering(stitched.model, stitched.architecture.kind, names), names, inputs
 
 
@@ -84,7 +84,7 @@ def _shapes(stitched: Stitched, module: Any, example: Batch, names: tuple[str, .
         heads = [shape for shape in module.heads.values() for _ in range(2)]
         return {name: [-1, h, -1, d] for name, (h, d) in zip(names[1:], heads, strict=True)}
     if stitched.architecture.kind.reads_images:
-        return {name: [-1, *one.shape[1:]] for name, one in example.items()}
+        return {name: [-1, *tensor.shape[1:]] for name, tensor in example.items()}
     return {}
 
 

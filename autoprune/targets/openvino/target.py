@@ -48,9 +48,8 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 GRAPH, WEIGHTS = "model.xml", "model.bin"
 
 DECODING_GROUP_SIZE = 16
-"""Inputs of a language model's layers that are rounded with one scale as it goes, half of OpenVINO's default:
-SmolLM2-135M at 8 bits then differs from exact sums by 0.0019 nats a token, not 0.0038, and a step takes no
-longer (34.9 ms for 37.9, one thread). It is noted in the file, where OpenVINO looks for it."""
+"""A language model's layers round so many inputs with one scale, half of OpenVINO's default: more exact, and
+no slower (docs/decisions/019-rounding-and-speed-of-other-runtimes.md). The file notes it for OpenVINO."""
 _GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 
 PRECISIONS = {"bf16": "bfloat16", "f16": "float16"}
@@ -146,9 +145,9 @@ def _runner(compiled: Any, path: Path, *, is_decoding: bool) -> Runner:
             request.infer(inputs, share_inputs=True)
         except RuntimeError as error:
             takes = ", ".join(f"{p.get_any_name()} {p.get_partial_shape()}" for p in compiled.inputs)
-            given = ", ".join(f"{name} {list(one.shape)}" for name, one in inputs.items())
+            given = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in inputs.items())
             raise AutopruneError(f"{path} takes {takes}; given were {given}: {error}") from error
-        return [one.data for one in request.output_tensors]
+        return [output.data for output in request.output_tensors]
 
     def run(batch: Batch) -> NDArray[np.float32]:
         if lacking := [name for name in names if name not in batch]:
@@ -161,7 +160,7 @@ def _runner(compiled: Any, path: Path, *, is_decoding: bool) -> Runner:
     from autoprune.targets.decoding import Decoder
 
     ports = [port.get_partial_shape() for port in compiled.inputs[1:]]
-    shapes = [(one[1].get_length(), one[3].get_length()) for one in ports]
+    shapes = [(shape[1].get_length(), shape[3].get_length()) for shape in ports]
     return Decoder(lambda ids, past: infer(dict(zip(names, [ids, *past], strict=True))), shapes)
 
 

@@ -81,7 +81,7 @@ def find_columns(table: Table, name: str, wanted: WantedColumns, reads: Reading)
     if missing:
         raise AutopruneError(f"column {listed(missing)} does not exist: {has}. Name one of these.")
     free = {column.lower(): column for column in reversed(table.names) if column not in named}
-    options = [*reads.pairs, *((one,) for one in reads.inputs)]
+    options = [*reads.pairs, *((name,) for name in reads.inputs)]
     label = wanted.label or next((free[n] for n in reads.labels if n in free), "")
     inputs = inputs or next((tuple(free[n] for n in o) for o in options if free.keys() >= {*o}), ())
     if not inputs or (reads.labels and not label):
@@ -137,10 +137,10 @@ def read_rows(table: Table, where: str, columns: Columns, reads: Reading, side: 
         if columns.label and (is_blank(value) or (hidden and value in (-1, "-1"))):
             continue
         here = f"{where}, row {number} (the first is 0)"
-        found = _inputs(row, reads, here, columns.inputs, table, side)
+        inputs = _inputs(row, reads, here, columns.inputs, table, side)
         if reads.has_words:
-            _check_tags(found.texts[0], value, f"{here}: {columns.label}")
-        rows.append(found._replace(label=value, group=None if is_blank(group) else str(group)))
+            _check_tags(inputs.texts[0], value, f"{here}: {columns.label}")
+        rows.append(inputs._replace(label=value, group=None if is_blank(group) else str(group)))
     if len(rows) < len(cells):
         dropped, lack = len(cells) - len(rows), _lacking(reads)
         _log.warning("%s: %d of %d rows lack %s, dropped", where, dropped, len(cells), lack)

@@ -28,10 +28,10 @@ def function_tables(source: str) -> dict[str, Table]:
         AutopruneError: when it cannot be imported, raises, or gives something else.
     """
     where = f"data function {source!r}"
-    found = _called(source, where)
-    if isinstance(found, Mapping) and _is_splits(found):
-        return by_split(found, where, lambda part: _table(part, where))
-    return {"train": _table(found, where)}
+    value = _called(source, where)
+    if isinstance(value, Mapping) and _is_splits(value):
+        return by_split(value, where, lambda part: _table(part, where))
+    return {"train": _table(value, where)}
 
 
 def _called(source: str, where: str) -> Any:
@@ -46,9 +46,9 @@ def _called(source: str, where: str) -> Any:
         ) from error
 
 
-def _is_splits(found: Mapping[Any, Any]) -> bool:
+def _is_splits(value: Mapping[Any, Any]) -> bool:
     """Whether a dict is of splits: what it holds are tables, not columns."""
-    for name, part in found.items():
+    for name, part in value.items():
         if isinstance(part, Mapping) or _is_dataset(part):
             return True
         is_rows = isinstance(part, list | tuple) and part and isinstance(part[0], Mapping)

@@ -64,8 +64,8 @@ def _folders(root: Path) -> list[Path]:
 
 def _classes(root: Path) -> dict[str, list[Path]]:
     """The image files anywhere below each folder of a folder, where it has some."""
-    found = {folder.name: _images(folder) for folder in _folders(root)}
-    return {name: files for name, files in found.items() if files}
+    files_of = {folder.name: _images(folder) for folder in _folders(root)}
+    return {name: files for name, files in files_of.items() if files}
 
 
 def _images(folder: Path) -> list[Path]:

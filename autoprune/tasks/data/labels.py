@@ -38,8 +38,8 @@ def labelled(
         values = _finite(values, declared, where)
     else:
         values, names = _numbered(values, declared, where, kind)
-    found = iter(values)
-    return {s: [row._replace(label=next(found)) for row in rows] for s, rows in parts.items()}, names
+    following = iter(values)
+    return {s: [row._replace(label=next(following)) for row in rows] for s, rows in parts.items()}, names
 
 
 def _tagged(
@@ -48,9 +48,9 @@ def _tagged(
     """Tags as numbers, one a word."""
     flat = [tag for rows in parts.values() for row in rows for tag in row.label]
     numbers, names = _numbered(flat, declared, where, kind)
-    found = iter(numbers)
+    following = iter(numbers)
     done = {
-        split: [row._replace(label=tuple(next(found) for _ in row.label)) for row in rows]
+        split: [row._replace(label=tuple(next(following) for _ in row.label)) for row in rows]
         for split, rows in parts.items()
     }
     return done, names
@@ -82,17 +82,17 @@ def _numbered(
 ) -> tuple[list[int], tuple[str, ...]]:
     """Labels as 0..K-1: by the declared class names, else sorted as whole numbers or as text."""
     values = _whole_or_text(values, where, kind)
-    found = sorted(set(values))
-    if not 2 <= len(found) <= MAX_CLASSES:
+    classes = sorted(set(values))
+    if not 2 <= len(classes) <= MAX_CLASSES:
         raise AutopruneError(
-            f"{where}: {len(found)} classes found ({listed(map(str, found))}); "
+            f"{where}: {len(classes)} classes found ({listed(map(str, classes))}); "
             f"allowed are 2 to {MAX_CLASSES}. Name another label column or give other rows."
         )
-    names = declared or tuple(map(str, found))
-    number: dict[Any, int] = {value: i for i, value in enumerate(declared or found)}
+    names = declared or tuple(map(str, classes))
+    number: dict[Any, int] = {value: i for i, value in enumerate(declared or classes)}
     if declared:
         number |= {i: i for i in range(len(declared))}
-    unknown = [str(value) for value in found if value not in number]
+    unknown = [str(value) for value in classes if value not in number]
     if unknown:
         raise AutopruneError(f"{where} holds {listed(unknown)}; allowed: {listed(declared)}.")
     return [number[value] for value in values], names
@@ -108,7 +108,9 @@ def _whole_or_text(values: Sequence[Any], where: str, kind: TaskKind) -> list[An
         return texts
     fraction = next((text for text in texts if float(text) % 1), None)
     if fraction:
-        scores = [one.name for one in KINDS if one.predicts_number and one.reading.what == kind.reading.what]
+        scores = [
+            other.name for other in KINDS if other.predicts_number and other.reading.what == kind.reading.what
+        ]
         score = f"use --task {scores[0]} for it" if scores else "round it to classes"
         raise AutopruneError(
             f"{where} holds fractions such as {fraction}; allowed are whole numbers or names of "

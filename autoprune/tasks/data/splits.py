@@ -149,8 +149,8 @@ def demo_splits(seed: int = 0) -> Splits:
 
 def _local_tables(path: Path, kind: TaskKind) -> dict[str, Table]:
     """What lies on this disk: tables, or what only rows of this kind are made from."""
-    if kind.reads_images and path.is_dir() and (found := image_tables(path)):
-        return found
+    if kind.reads_images and path.is_dir() and (tables := image_tables(path)):
+        return tables
     has_tables = path.is_dir() and table_files(path)
     if kind.reading.is_plain_text and not has_tables and text_files(path):
         return text_tables(path, by_line=kind.reading.is_each_text_a_row)

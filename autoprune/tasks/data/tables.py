@@ -51,21 +51,21 @@ def local_tables(path: Path, hint: Callable[[], str] = str) -> dict[str, Table]:
     files = table_files(path)
     if len(files) == 1:
         return {"train": _read_file(files[0])}
-    found: dict[str, list[Path]] = {}
+    files_of: dict[str, list[Path]] = {}
     for file in files:
         stem = _SHARD.sub(r"\1", _stem(file)).lower()
         if stem in SPLIT_NAMES:
-            found.setdefault(SPLIT_NAMES[stem], []).append(file)
-    for split, same in found.items():
+            files_of.setdefault(SPLIT_NAMES[stem], []).append(file)
+    for split, same in files_of.items():
         if len(same) > 1 and not all(_SHARD.fullmatch(_stem(file)) for file in same):
             names = listed(file.name for file in same)
             raise AutopruneError(f"data folder {path} has {names} for one split, {split}. Keep one.")
-    if not found:
+    if not files_of:
         raise AutopruneError(
             f"data folder {path} holds no data: allowed are files named train, validation and test "
             f"(or some of them), one file, or what save_to_disk writes, as {listed(SUFFIXES)}.{hint()}"
         )
-    return {split: _joined([_read_file(file) for file in same]) for split, same in found.items()}
+    return {split: _joined([_read_file(file) for file in same]) for split, same in files_of.items()}
 
 
 def table_files(folder: Path) -> list[Path]:

@@ -44,9 +44,9 @@ def text_tables(path: Path, *, by_line: bool) -> dict[str, Table]:
 def _table(files: list[Path], root: Path, by_line: bool) -> Table:
     texts, names = [], []
     for file in files:
-        found = _texts(_read(file), by_line)
-        texts += found
-        names += [str(file.relative_to(root)) if root.is_dir() else file.name] * len(found)
+        lines = _texts(_read(file), by_line)
+        texts += lines
+        names += [str(file.relative_to(root)) if root.is_dir() else file.name] * len(lines)
     return from_columns({"text": texts, "file": names})
 
 

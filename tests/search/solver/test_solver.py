@@ -42,7 +42,7 @@ def tables(seed: int) -> Problem:
     return Problem(
         tuple(f"u{j}" for j in range(u)),
         (levels,) * u,
-        *(np.where(gone, np.inf, one) for one in (size, ms, damage)),
+        *(np.where(gone, np.inf, values) for values in (size, ms, damage)),
         float(rng.integers(0, 20)),
         float(rng.integers(0, 4)),
     )
@@ -66,7 +66,7 @@ def large(seed: int, units: int = 100, *, decades: float = 4.0) -> Problem:
 
 def everything(problem: Problem) -> Ints:
     """All candidates [n u]."""
-    return np.array(list(itertools.product(*(np.flatnonzero(one) for one in problem.offered))))
+    return np.array(list(itertools.product(*(np.flatnonzero(levels) for levels in problem.offered))))
 
 
 def between(low: float, high: float, share: float) -> float:
@@ -85,7 +85,7 @@ def limits(problem: Problem, share: float, ms_share: float) -> dict[str, float]:
 def extremes(problem: Problem) -> Ints:
     """The least and the most in bytes and in milliseconds."""
     both = problem.size_bytes, problem.latency_ms
-    return np.array([pick(one, axis=1) for one in both for pick in (np.argmin, np.argmax)])
+    return np.array([pick(values, axis=1) for values in both for pick in (np.argmin, np.argmax)])
 
 
 def fitting(problem: Problem, within: dict[str, float]) -> tuple[Floats, Floats, Floats]:
@@ -129,7 +129,7 @@ def test_a_problem_has_the_costs_of_its_space() -> None:
     assert problem.offered.sum() == 6
     assert np.isinf(problem.damage[1, 2:]).all()
     every = everything(problem)
-    candidates = [problem.candidate(one) for one in every]
+    candidates = [problem.candidate(row) for row in every]
     assert len(set(candidates)) == 8
     size, ms, damage = problem.totals(every)
     for k, candidate in enumerate(candidates):
@@ -188,7 +188,7 @@ def test_the_least_damage_is_found(which: str, seed: int, share: float, ms_share
         assert found is None
         return
     assert found is not None
-    got = [one[0] for one in problem.totals(found[None])]
+    got = [total[0] for total in problem.totals(found[None])]
     assert got[2] == damage.min()
     assert got[0] <= within.get("limit_bytes", np.inf)
     assert got[1] <= within.get("limit_ms", np.inf)
@@ -210,8 +210,8 @@ def test_with_few_states_kept_it_still_fits_and_is_near(
     truth = true_front(size, damage)
     got = problem.totals(found)
     assert bool(len(found)) == bool(truth) == (best is not None)
-    for one, other in zip(got.size_bytes, got.damage, strict=True):
-        assert any(p[0] <= one and p[1] <= other for p in truth)
+    for size, other in zip(got.size_bytes, got.damage, strict=True):
+        assert any(p[0] <= size and p[1] <= other for p in truth)
     if best is not None:
         assert problem.totals(best[None]).damage[0] <= damage.min() + 0.25 * np.ptp(damage)
 
@@ -275,7 +275,7 @@ def test_of_two_as_good_the_smaller_is_found() -> None:
 @hypothesis.given(seeds)
 def test_hulls_are_the_cheapest_at_every_price(seed: int) -> None:
     problem = tables(seed)
-    path, slope, grown = (one[0] for one in hulls(problem.size_bytes, problem.damage[None]))
+    path, slope, grown = (first_of[0] for first_of in hulls(problem.size_bytes, problem.damage[None]))
     assert (np.diff(slope, axis=1) <= 0).all()
     for price in (0.0, *np.unique(slope[slope > 0]) * 1.001, 1e9):
         total = problem.damage + price * np.where(problem.offered, problem.size_bytes, 0.0)
@@ -304,7 +304,7 @@ def test_the_price_of_a_millisecond_meets_its_limit_and_bounds_damage(seed: int,
 
 def bound(problem: Problem, limit_bytes: Floats) -> Floats:
     """The linear relaxation's damage at each limit: no candidate has less."""
-    path, slope, grown = (one[0] for one in hulls(problem.size_bytes, problem.damage[None]))
+    path, slope, grown = (first_of[0] for first_of in hulls(problem.size_bytes, problem.damage[None]))
     order = np.argsort(-slope, axis=None, kind="stable")
     least = np.take_along_axis(problem.damage, path[:, :1], 1).sum()
     size = problem.fixed_bytes + problem.size_bytes.min(1).sum() + np.cumsum(grown.ravel()[order])
@@ -368,7 +368,7 @@ def test_large_answers_are_those_of_a_solver_of_integer_programs(ms_share: float
     for limit in np.geomspace(1.1 * low, 0.6 * high, 4):
         found = solve(problem, limit_bytes=limit, limit_ms=limit_ms)
         assert found is not None
-        size, ms, damage = (one[0] for one in problem.totals(found[None]))
+        size, ms, damage = (total[0] for total in problem.totals(found[None]))
         assert size <= limit
         assert limit_ms is None or ms <= limit_ms
         best = by_milp(problem, limit, limit_ms, damage)
