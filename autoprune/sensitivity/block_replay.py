@@ -1,4 +1,4 @@
-"""A model block by block: each block's inputs in one pass, so that it can be run again alone.
+"""Replay of a model block by block: one pass keeps each block's inputs, so that it can be run again alone.
 
 A block is a child of a ModuleList: a layer of a transformer. What it was given in a batch, and the gradient
 at what it gave, are all that the gradients inside it depend on; both go to a file, not to memory.

@@ -1,4 +1,4 @@
-"""Rows, and vectors to multiply a model's answers to them with, so that a mean square is a divergence.
+"""Rows, and random vectors for a model's answers to them: the mean square of their product is a divergence.
 
 Shapes: b rows of a batch, m answered places of it, k outputs, p bytes of packed signs.
 """

@@ -40,7 +40,7 @@ class _Kept:
 
 
 class Head:
-    """Of one such layer: what is kept of it, and the scores that come of that."""
+    """Records of one such layer, and the scores that follow from them."""
 
     def __init__(self, path: str, recorder: Recorder, change: Lookup, store: Store) -> None:
         self.path, self.change = path, change
@@ -62,7 +62,7 @@ class Head:
         self._batches += 1
 
     def _tokens(self, moments: int) -> int:
-        """How many of the vocabulary are done at a time, beside so many moments of each."""
+        """Rows of the vocabulary that are scored at a time."""
         v, d = self.change.old.shape
         return max(1, min(v, MOMENT_BYTES // (4 * d * (moments + len(self.change.variants)))))
 

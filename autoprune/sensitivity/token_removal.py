@@ -1,4 +1,4 @@
-"""What removed tokens harm in text that nobody counted.
+"""Damage of removed tokens, measured on text in which no tokens were counted.
 
 Tokens are removed that the training text has least often, and the harm is predicted from rows of the same
 text, to second order. Other text has other rare words, above all where it is held out by the group: reviews
@@ -22,7 +22,7 @@ from autoprune.space.levels import Level
 def with_measured_removal(
     sensitivity: Sensitivity, units: Sequence[Unit], measured: Callable[[Unit, Level], float]
 ) -> Sensitivity:
-    """Sensitivities of levels that remove tokens, as removal alone was measured to harm rows held out.
+    """The sensitivities, in which levels that remove tokens have the damage measured on held-out rows.
 
     What removal adds to a score, in nats^1/2, grows by the root of what it harms more than was foretold;
     where no row that scores were taken on has such a token, it is as large in each, of either sign.

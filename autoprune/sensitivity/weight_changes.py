@@ -1,4 +1,4 @@
-"""What the variants of a unit change in its matrices, and what that does to a layer's output.
+"""Changes of a unit's matrices in its variants, and of a layer's output with them.
 
 Shapes: l levels of a unit, a directions, b rows of a batch, s tokens of a row, o and i output and input
 features of a weight, v d an embedding's, p weights of a matrix laid flat.
@@ -62,7 +62,7 @@ Changes = dict[str, Change | Lookup]
 
 
 def is_looked_up(weight: Weight) -> bool:
-    """Whether only the rows that a batch uses are changed for it, as there may be very many."""
+    """Whether only the rows that a batch looks up are changed: a vocabulary may have very many."""
     return weight.is_embedding
 
 

@@ -1,4 +1,4 @@
-"""A causal language model as a function of new tokens and of the keys and values of those before.
+"""A causal language model as a function of new tokens and of the keys and values of earlier ones.
 
 Traced once, it serves whole windows (nothing before), a step of one token, and anything between: no length is
 part of it. A layer whose attention has no heads left keeps no keys, and has no part in the past.

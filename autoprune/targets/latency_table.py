@@ -1,4 +1,4 @@
-"""A table of milliseconds: what each unit takes at each level, from whole models timed on the target.
+"""Latency table: milliseconds of each unit at each level, fitted to whole models timed on the target.
 
 Microbenchmarks of single layers miss what a runtime fuses and what stays in a cache, so whole models
 are timed, with all units at various levels at once, and a unit's time is what fits these best: for each
@@ -147,7 +147,7 @@ class Design:
         return float(np.mean(off)) if off else 0.0
 
     def _guess(self, rows: Array) -> Array:
-        """Times [n] as far as can be told before anything is timed: as rows are left, and a tenth always."""
+        """Times [n] assumed before anything is timed: a tenth, and the rest by the rows that are left."""
         left = rows[:, self._slopes].sum(1)
         out: Array = 0.1 + left / max(float(left.max(initial=0.0)), 1e-9)
         return out
@@ -184,7 +184,7 @@ class Design:
         return out
 
     def _level(self, offered: Sequence[Level], unit: Unit, rng: np.random.Generator) -> Level:
-        """One of the levels: each way as likely as another, whatever the number of storages in it."""
+        """A random level: each way of computing is equally likely, however many storages it has."""
         ways = sorted({self._way(unit, level)[1].name for level in offered})
         way = ways[rng.integers(len(ways))]
         same = [level for level in offered if self._way(unit, level)[1].name == way]
@@ -192,14 +192,14 @@ class Design:
 
 
 def _fit(rows: Array, times: Array, alike: Array, hold: float) -> Array:
-    """Weights [p], none negative, of least relative error, held to what fits all of a kind [p c]."""
+    """Non-negative weights [p] of least relative error, pulled toward the fit of all units of a kind [p c]."""
     kinds = rows @ alike
     shared = alike @ _nearest(kinds, times, np.zeros(kinds.shape[1]), RIDGE)
     return _nearest(rows, times, shared, hold) if alike.shape[0] > alike.shape[1] else shared
 
 
 def _nearest(rows: Array, times: Array, wanted: Array, hold: float) -> Array:
-    """Weights [p], none negative, of least relative error, held to those `wanted` [p]."""
+    """Non-negative weights [p] of least relative error, pulled toward `wanted` [p]."""
     held = hold * np.diag(np.maximum(rows.mean(0), 1e-9))
     held[0, 0] = 0.0
     left = np.concatenate([rows / times[:, None], held])

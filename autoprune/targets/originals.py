@@ -1,4 +1,4 @@
-"""Originals saved on a target: kept, so that whatever is timed is timed against the same files."""
+"""Uncompressed models saved on a target, kept so that candidates are timed against the same files."""
 
 from __future__ import annotations
 

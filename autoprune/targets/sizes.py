@@ -1,4 +1,4 @@
-"""Bytes of every unit at every level on a target: what no unit holds is found by really saving the model."""
+"""Bytes of every unit at every level on a target; those outside all units are measured on a saved model."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class _Saved:
             return size_on_disk(self._target, Path(name))
 
     def emptied_off(self, units: Sequence[Unit], original: int) -> dict[str, int]:
-        """By how many bytes what a target says of each unit, emptied, is too few.
+        """Bytes that emptied units take beyond what the target predicts, for each unit.
 
         Found with half the units of a kind emptied, as what several have in common goes with the last.
         """
@@ -115,7 +115,7 @@ class _Saved:
 
 
 def _as_if_fitted(model: nn.Module) -> nn.Module:
-    """A copy in which no parameter is all zeros, as a new head's biases are: runtimes leave such sums out."""
+    """A copy in which no parameter is all zeros: runtimes leave out the sum with a new head's zero biases."""
     out = copy.deepcopy(model)
     with torch.no_grad():
         for parameter in out.parameters():
@@ -125,7 +125,7 @@ def _as_if_fitted(model: nn.Module) -> nn.Module:
 
 
 def _emptied(model: nn.Module, units: Sequence[Unit]) -> nn.Module:
-    """A copy without any piece of some units: what read them gives its bias."""
+    """A copy with nothing left of some units: the layers that read them give their bias alone."""
     out = copy.deepcopy(model)
     for unit in units:
         for weight in unit.weights:

@@ -1,4 +1,4 @@
-"""A few answers of a model, as part of the name of what is cached for it."""
+"""A few answers of a model: part of the key of what is cached for it, since code has no hash."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Target(Protocol):
 
 
 def is_fast(target: Target, unit: Unit, level: Level) -> bool:
-    """Whether a unit is computed at a level faster than at float with as many rows, by measurement.
+    """Whether the runtime computes a unit at a level faster than in float, with as many rows; measured.
 
     Integers of a convolution are unpacked at load, wherever inputs are not rounded beforehand (OpenVINO:
     8 bits 1.0 times as fast as float, with 8-bit activations 2.4 to 3.3 times).

@@ -129,7 +129,7 @@ def _q8_0(integers: Integers) -> NDArray[np.uint8]:
 
 
 def _per_block(groups: NDArray[np.float16], columns: int) -> NDArray[np.float16]:
-    """What groups [o g k] have in common, for each block of theirs [o n k]."""
+    """Values of groups [o g k], repeated for each of their blocks [o n k]."""
     return np.repeat(groups, columns // BLOCK // groups.shape[1], axis=1)
 
 
@@ -184,7 +184,7 @@ def _with_space(token: str) -> str:
 
 
 def _wordpiece(path: Path, size: int) -> dict[str, Any] | None:
-    """A `tokenizer.json` that llama.cpp does the same as; None for another, or where there is none."""
+    """A `tokenizer.json` that llama.cpp tokenizes like; None for another, or where there is none."""
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         model, ids = data["model"], data["model"]["vocab"]

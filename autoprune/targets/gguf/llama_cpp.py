@@ -15,7 +15,7 @@ from autoprune.tasks.task import Batch
 
 
 class Llama:
-    """A loaded file. Rows go one by one, without their padding: llama.cpp packs what it is given."""
+    """A loaded file. It computes row by row, without padding: llama.cpp packs what it is given."""
 
     def __init__(self, path: Path, *, threads: int) -> None:
         try:

@@ -42,7 +42,7 @@ _END = 2**31 - 1
 
 @dataclass(frozen=True)
 class _Window:
-    """How a kernel is slid: its size, and along both axes steps, gaps and padding (before, after)."""
+    """Geometry of a convolution: kernel size; stride, dilation, padding (before, after) of both axes."""
 
     size: tuple[int, int]
     strides: tuple[int, int]
@@ -192,7 +192,7 @@ def _laid(graph: Graph, codes: str, zero: str, window: _Window) -> str:
 
 
 def _name(what: str, *numbers: int) -> str:
-    """Of a constant that several layers share."""
+    """A constant that several layers share."""
     return f"{what}.{'_'.join(map(str, numbers))}"
 
 

@@ -1,4 +1,4 @@
-"""What an exported ONNX graph computes from constants alone, computed; and padding as part of convolutions.
+"""Constant folding of an exported ONNX graph, and padding moved into convolutions.
 
 The exporter writes padding as a dozen operators on constants, for every convolution that has some before it.
 """
@@ -59,7 +59,7 @@ def _fold_(proto: Any) -> None:
 
 
 def _computed(proto: Any, nodes: list[Any]) -> dict[str, NDArray[Any]]:
-    """Values of all that some nodes give, which read nothing but each other."""
+    """Values of the outputs of nodes that read nothing but each other."""
     import onnxruntime
     from onnx import helper
 

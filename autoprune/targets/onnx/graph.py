@@ -118,12 +118,12 @@ class Graph:
         return output
 
     def fresh(self) -> str:
-        """A name for what nothing else asks for."""
+        """A name that nothing in the graph has yet."""
         self._fresh += 1
         return f"#{self._fresh}"
 
     def once(self, kind: str, inputs: list[str], **about: Any) -> str:
-        """What a node gives; the same for the same inputs."""
+        """Output of a new node; nodes with the same inputs are made once."""
         key = (kind, *inputs, *sorted((name, str(value)) for name, value in about.items()))
         if key not in self._made:
             self._made[key] = self.give(kind, inputs, self.fresh(), **about)

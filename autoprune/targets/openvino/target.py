@@ -172,7 +172,7 @@ def _text_bytes(weight: Weight, level: Level) -> int:
 
 
 def _emptied_bytes(unit: Unit) -> int:
-    """Text of what is computed between a unit's weights, which goes with the last of its pieces."""
+    """Bytes of graph text between a unit's weights, which disappears with the last of its pieces."""
     rows = {weight.rows for weight in unit.rows}
     if len(rows) > 1:
         return _XML_GROUPS_BYTES
