@@ -192,7 +192,7 @@ class Design:
 
 
 def _fit(rows: Array, times: Array, alike: Array, hold: float) -> Array:
-    """Non-negative weights [p] of least relative error, pulled toward the fit of all units of a kind [p c]."""
+    """Non-negative weights [p] of least relative error, pulled toward the fit of units of a kind [p c]."""
     kinds = rows @ alike
     shared = alike @ _nearest(kinds, times, np.zeros(kinds.shape[1]), RIDGE)
     return _nearest(rows, times, shared, hold) if alike.shape[0] > alike.shape[1] else shared
