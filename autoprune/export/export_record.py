@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoprune.core.record import AnyText, Record
+from autoprune.run.front_schema import Measured
 from autoprune.tasks.data.source import DataSource
 from autoprune.tasks.kinds import TaskKind, task_kind
 from autoprune.tasks.metrics import Metric
@@ -64,17 +65,9 @@ class DataRecord(Record):
         )
 
 
-class MeasuredRecord(Record):
-    """What the search measured of the trial: bytes, milliseconds, scores of 0..100, nats."""
+class MeasuredRecord(Measured, Record):
+    """What the search measured of the trial, and the original's milliseconds then."""
 
-    size_bytes: int | None = None
-    predicted_size_bytes: int | None = None
-    latency_ms: float | None = None
-    latency_low_ms: float | None = None
-    latency_high_ms: float | None = None
-    accuracy: float | None = None
-    kl: float | None = None
-    test_accuracy: float | None = None
     original_ms: float | None = None
 
 

@@ -12,7 +12,7 @@ from autoprune.export.export_record import DataRecord, ExportRecord, MeasuredRec
 from autoprune.export.original import original_folder
 from autoprune.models.unit import Unit
 from autoprune.run.config import Config
-from autoprune.run.front_schema import Run
+from autoprune.run.front_schema import Measured, Run
 from autoprune.run.run_record import RunRecord
 from autoprune.search.promotion import RUNG_STEPS
 from autoprune.space.budget import Budget
@@ -20,10 +20,6 @@ from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.targets import Target, kept_at, size_on_disk
 from autoprune.targets.packed import PLAIN
 from autoprune.tasks.task import Batch
-
-MEASURED = ("size_bytes", "predicted_size_bytes", "latency_ms", "latency_low_ms", "latency_high_ms",
-            "accuracy", "kl", "test_accuracy")  # fmt: skip
-"""What of a trial's record goes into `autoprune.json`."""
 
 
 class PredictedBytes(NamedTuple):
@@ -68,7 +64,9 @@ def export_record(
         trial=trial["number"],
         steps=facts.recipe.steps * RUNG_STEPS[trial["rung"]],
         command=facts.command,
-        measured=MeasuredRecord(**{name: trial[name] for name in MEASURED}, original_ms=run.original_ms),
+        measured=MeasuredRecord(
+            **{name: trial[name] for name in Measured.model_fields}, original_ms=run.original_ms
+        ),
         measured_on=config.search.target,
         protocol=facts.protocol,
         latency_of=facts.latency_of,

@@ -65,15 +65,9 @@ class LevelRow(_Frozen):
     storage: WrittenStorage = pydantic.Field(alias="bits")
 
 
-class TrialRow(_Frozen):
-    """One trial or baseline; accuracies as scores of 0..100, kl in nats."""
+class Measured(pydantic.BaseModel):
+    """What was measured of a trial: bytes, milliseconds, scores of 0..100, nats."""
 
-    number: int
-    name: str | None = None
-    state: str
-    failure: str | None = None
-    levels: dict[str, LevelRow] | None = None
-    unit_ms: dict[str, float] | None = None
     size_bytes: int | None = None
     predicted_size_bytes: int | None = None
     latency_ms: float | None = None
@@ -82,6 +76,17 @@ class TrialRow(_Frozen):
     accuracy: float | None = None
     kl: float | None = None
     test_accuracy: float | None = None
+
+
+class TrialRow(Measured, _Frozen):
+    """One trial or baseline."""
+
+    number: int
+    name: str | None = None
+    state: str
+    failure: str | None = None
+    levels: dict[str, LevelRow] | None = None
+    unit_ms: dict[str, float] | None = None
     seconds: float | None = None
     worker: str = ""
     on_front: bool = False

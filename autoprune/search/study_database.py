@@ -53,14 +53,14 @@ def open_storage(url: sqlalchemy.URL, where: str) -> optuna.storages.RDBStorage:
         _check_file(where)
         options["creator"] = lambda: _connect(where)
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    for attempt in range(1, OPENING_ATTEMPTS + 1):
+    for _ in range(OPENING_ATTEMPTS - 1):
         try:
             return optuna.storages.RDBStorage(text, engine_kwargs=options)
         except sqlalchemy.exc.DBAPIError as error:
-            if attempt == OPENING_ATTEMPTS or not _was_made_meanwhile(error):
+            if not _was_made_meanwhile(error):
                 raise
-            time.sleep(0.1)
-    raise AssertionError("unreachable")
+        time.sleep(0.1)
+    return optuna.storages.RDBStorage(text, engine_kwargs=options)
 
 
 def _was_made_meanwhile(error: sqlalchemy.exc.DBAPIError) -> bool:
