@@ -13,17 +13,23 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
-from autoprune.compress.stored import Rounding, StoredWeight
+from autoprune.compress.stored import Rounding, StoredWeight, straight_through
 from autoprune.space.storage import GroupedIntegers, Storage, group_size_for
 
 SMALLEST_SCALE = 2.0**-14
 """Smallest normal half float; a group of zeros gets it, and codes equal to its zero point."""
 
+LARGEST_SCALE = 65504.0
+"""Largest half float."""
+
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.72, 0.64, 0.56)
 """Shares of a group's range tried when its scale is chosen: clipping outliers pays at few bits."""
 
+
+LARGEST_GROWTH = 1.0
+"""Of a scale's logarithm in training, either way."""
 
 NEAR = 0.49
 """Of a scale: how far from its code's value a trained weight may start (0.5 is the next code).
@@ -90,27 +96,37 @@ class Integers:
         return {"codes": self.codes, "scale": self.scale, "zero": self.zero}
 
     def start(self, unrounded: Float[Tensor, "o i"] | None) -> Float[Tensor, "o i"]:
-        """As near to the weight before rounding as its code allows.
+        """The weight in units of its scale, as near to the weight before rounding as its code allows.
 
         So the codes are at first the library's, and those that were a close call can turn soonest.
         """
-        value = self.dequantize()
-        reach = NEAR * self.scale.float().repeat_interleave(self.group_size, dim=1)
-        return value + ((value if unrounded is None else unrounded) - value).clamp(min=-reach, max=reach)
+        codes = self._centred()
+        if unrounded is None:
+            return codes.flatten(1)
+        exact = unrounded.reshape(codes.shape) / self.scale[..., None].float()
+        return (codes + (exact - codes).clamp(min=-NEAR, max=NEAR)).flatten(1)
 
     def rounding(self) -> Rounding:
-        """Keeps scales and zero points as they are."""
+        """Keeps zero points as they are; scales are trained."""
         return _IntegerRounding(self)
+
+    def _centred(self) -> Float[Tensor, "o g s"]:
+        """Codes less zero points."""
+        codes = self.codes.reshape(len(self.codes), -1, self.group_size)
+        return codes.float() - self.zero[..., None].float()
 
     def dequantize(self) -> Float[Tensor, "o i"]:
         """The weight these integers stand for, float32."""
-        o, i = self.codes.shape
-        centred = self.codes.reshape(o, -1, self.group_size).float() - self.zero[..., None].float()
-        return (centred * self.scale[..., None].float()).reshape(o, i)
+        return (self._centred() * self.scale[..., None].float()).flatten(1)
 
 
 class _IntegerRounding(Rounding):
-    """Keeps a weight on the codes of given scales and zero points."""
+    """Keeps a weight on a grid of integers; what is trained is the weight in units of its scale.
+
+    So a step is a share of a code in every group, whatever its width and range. Scales are trained too, by
+    their logarithms: with codes held, theirs is the gradient of Esser et al. (LSQ, arXiv 1902.08153, eq. 3)
+    within the range.
+    """
 
     scale: Float[Tensor, "o g 1"]
     zero: Float[Tensor, "o g 1"]
@@ -119,23 +135,36 @@ class _IntegerRounding(Rounding):
         super().__init__()
         self.register_buffer("scale", integers.scale.float()[..., None], persistent=False)
         self.register_buffer("zero", integers.zero.float()[..., None], persistent=False)
+        self.log_growth = nn.Parameter(torch.zeros_like(self.scale))
         self.bits, self.least = integers.bits, integers.least
 
-    def codes(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o g s"]:
+    def forward(self, trained: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
+        exact = trained.reshape(*self.scale.shape[:2], -1)
+        grown = self._grown()
+        codes = straight_through(exact, self._codes(trained) - self.zero)
+        return (codes * straight_through(grown, self._half(grown))).reshape(trained.shape)
+
+    def stored(self, trained: Float[Tensor, "o ..."]) -> StoredWeight:
+        with torch.no_grad():
+            return Integers(
+                self._codes(trained).flatten(1).to(torch.uint8),
+                self._half(self._grown())[..., 0].half(),
+                self.zero[..., 0].to(torch.uint8),
+                self.bits,
+            )
+
+    def _grown(self) -> Float[Tensor, "o g 1"]:
+        return self.scale * self.log_growth.clamp(min=-LARGEST_GROWTH, max=LARGEST_GROWTH).exp()
+
+    def _codes(self, trained: Float[Tensor, "o ..."]) -> Float[Tensor, "o g s"]:
         """The nearest code of each weight."""
-        grouped = weight.reshape(*self.scale.shape[:2], -1)
-        return ((grouped / self.scale).round() + self.zero).clamp(self.least, 2**self.bits - 1)
+        grouped = trained.reshape(*self.scale.shape[:2], -1)
+        return (grouped.round() + self.zero).clamp(self.least, 2**self.bits - 1)
 
-    def value(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
-        return ((self.codes(weight) - self.zero) * self.scale).reshape(weight.shape)
-
-    def stored(self, weight: Float[Tensor, "o ..."]) -> StoredWeight:
-        return Integers(
-            self.codes(weight).flatten(1).to(torch.uint8),
-            self.scale[..., 0].half(),
-            self.zero[..., 0].to(torch.uint8),
-            self.bits,
-        )
+    @staticmethod
+    def _half(scale: Float[Tensor, "o g 1"]) -> Float[Tensor, "o g 1"]:
+        """The nearest half float that may be a scale."""
+        return scale.clamp(min=SMALLEST_SCALE, max=LARGEST_SCALE).half().float()
 
 
 def choose_scale(

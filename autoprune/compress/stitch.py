@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from autoprune.compress.activations import Activations, activations_of
@@ -34,7 +34,9 @@ class Stitched:
     model: a plain module whose weights are the values that the stored ones stand for; it rounds the inputs of
     layers whose storage asks for it. stored: what the file will hold of each weight that is not float32, by
     module path, as matrices [o i]. levels: what was done to each unit. architecture: what the model was
-    before. floats: the weights before rounding, where a fine-tune starts from.
+    before. floats: the weights before rounding, where a fine-tune starts from. touched: module paths of the
+    layers that are not as they were; pruned: of those that lost rows or columns. rows: by module path, the
+    numbers of the rows that stay where some are gone.
     """
 
     model: nn.Module
@@ -42,6 +44,9 @@ class Stitched:
     levels: Candidate
     architecture: Architecture = field(default_factory=lambda: Architecture(TEXT_CLASSIFICATION))
     floats: Mapping[str, Float[Tensor, "o i"]] = field(default_factory=dict)
+    touched: tuple[str, ...] = ()
+    pruned: frozenset[str] = frozenset()
+    rows: Mapping[str, Int[Tensor, " k"]] = field(default_factory=dict)
 
     @classmethod
     def plain(cls, model: nn.Module, architecture: Architecture) -> Stitched:
@@ -87,7 +92,30 @@ def stitch(
     join_(model, [path for path in parted(model) if not any(w.path.startswith(f"{path}.") for w in touched)])
     settle_(model)
     known = architecture or architecture_of(teacher)
-    return Stitched(model, stored, candidate, known, floats)
+    pruned = [unit for unit in units if candidate[unit.name].ratio > 0]
+    return Stitched(
+        model,
+        stored,
+        candidate,
+        known,
+        floats,
+        touched=tuple(
+            weight.path for unit in units if candidate[unit.name] != UNTOUCHED for weight in unit.weights
+        ),
+        pruned=frozenset(weight.path for unit in pruned for weight in unit.weights),
+        rows=_rows_left(pruned, candidate, library),
+    )
+
+
+def _rows_left(
+    pruned: Sequence[Unit], candidate: Candidate, library: Library
+) -> dict[str, Int[Tensor, " k"]]:
+    """Numbers of the rows that stay of each matrix that lost some, by module path."""
+    out: dict[str, Tensor] = {}
+    for unit in pruned:
+        keep = library.kept(unit, candidate[unit.name].ratio)
+        out |= {weight.path: unit.at(keep, weight.rows) for weight in unit.rows}
+    return out
 
 
 def _copied(teacher: nn.Module, replaced: set[str]) -> nn.Module:

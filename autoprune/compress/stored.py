@@ -47,30 +47,29 @@ class StoredWeight(Protocol):
         """The same values in a storage that holds all of them (`Storage.fits_into`)."""
 
     def start(self, unrounded: Float[Tensor, "o i"] | None) -> Float[Tensor, "o i"]:
-        """Float weight that a fine-tune starts from; `unrounded` is the weight before it was rounded."""
+        """What a fine-tune trains of it, as it is at first, in the units of `rounding`.
+
+        unrounded: the weight before it was rounded.
+        """
 
     def rounding(self) -> Rounding:
         """What keeps a trained weight in this storage."""
 
 
 class Rounding(nn.Module, ABC):
-    """Parametrization of a trained weight: its stored value, with the identity's gradient (straight-through).
+    """Parametrization of a trained weight: the value that is stored of it.
 
-    A weight comes in the shape that its layer has [o ...].
+    What is trained comes in the shape that the layer's weight has [o ...]. Rounding is straight-through:
+    forward rounds, backward treats rounding as the identity (Bengio et al., arXiv 1308.3432).
     """
 
     @abstractmethod
-    def value(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
-        """What the weight is when it is stored."""
+    def forward(self, trained: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
+        """The weight that the layer computes with."""
 
     @abstractmethod
-    def stored(self, weight: Float[Tensor, "o ..."]) -> StoredWeight:
-        """The weight as it is stored."""
-
-    def forward(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
-        with torch.no_grad():
-            gap = self.value(weight) - weight
-        return weight + gap
+    def stored(self, trained: Float[Tensor, "o ..."]) -> StoredWeight:
+        """The weight as it is stored; its values are those of `forward`."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,13 @@ class HalfFloats:
 class _HalfRounding(Rounding):
     """Keeps a weight in half floats."""
 
-    def value(self, weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
-        return weight.half().float()
+    def forward(self, trained: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
+        return straight_through(trained, trained.half().float())
 
-    def stored(self, weight: Float[Tensor, "o ..."]) -> StoredWeight:
-        return HalfFloats(weight.detach().half().flatten(1))
+    def stored(self, trained: Float[Tensor, "o ..."]) -> StoredWeight:
+        return HalfFloats(trained.detach().half().flatten(1))
+
+
+def straight_through(exact: Float[Tensor, "*n"], rounded: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """The rounded values, with the gradient of the exact ones."""
+    return exact + (rounded - exact).detach()

@@ -1,11 +1,9 @@
 """A brief fine-tune under the teacher, with the candidate's rounding in the forward pass.
 
-Shapes: o output features, i input features, g groups in a row, s weights in a group, k classes.
-Rounding is straight-through (Bengio et al., arXiv 1308.3432): forward uses the rounded weight,
-backward treats rounding as the identity. Scales and zero points stay as the library chose them, so
-what is trained is the float weight behind each code, biases, norms and the head; embeddings are
-frozen. Dropout is off: in so few steps its noise costs more than it teaches (measured: 120 steps
-won back 0.7 of 6.4 points with it and 2.9 without).
+Shapes: o output features, i input features, m answered places of a batch, k outputs.
+Weights behind their codes are trained in units of their scale, so that a step is a share of a code
+whatever the width; see `student`. Dropout is off: in so few steps its noise costs more than it teaches.
+Figures are in docs/decisions/017-training-in-units-of-the-scale.md.
 """
 
 from __future__ import annotations
@@ -20,11 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.utils import parametrize
 
 from autoprune.compress.stitch import Stitched
 from autoprune.core.memory import give_memory_back
 from autoprune.evaluation.distillation import Targets, distance, distillation_loss
+from autoprune.evaluation.reconstruction import StepRoom, reconstruct_
+from autoprune.evaluation.student import Student
 from autoprune.models.outputs import answered, outputs_of
 from autoprune.tasks.answers import Answers
 from autoprune.tasks.task import Data, Task
@@ -33,49 +32,66 @@ WARMUP = 0.1
 """Share of the steps in which the learning rate rises; after them it falls as a cosine."""
 
 GUARD_ROWS = 256
-"""Training rows that are not trained on: a fine-tune that does them harm is undone. An eighth of them
-where each has an answer at many places."""
+"""Training rows that are not trained on: the state of a fine-tune that is best there is kept, maybe the
+first. An eighth of them where each has an answer at many places."""
+
+CHECKS = (0.6, 1.0)
+"""Shares of the steps after which a state is judged on the guard rows."""
 
 NEGLIGIBLE_KL = 3e-4
 """Divergence (nats a row) below which there is nothing to mend, and a fine-tune is left out."""
 
 REFERENCE_KL = 0.05
-"""Divergence (nats a row) before training at which the recipe's learning rate is taken as it is.
+"""Divergence (nats a row) before training from which the recipe's learning rate is taken as it is.
 
-Few steps of small batches do harm of their own, which grows with the square of the rate: 24 steps at
-3e-5 put 0.003 nats between the teacher and an 8-bit copy of it that was within 0.00001. So the rate
-falls with the root of what there is to mend: at 0.015 nats 3e-5 made things worse, 1e-5 better."""
+Few steps of small batches do harm of their own, which grows with the square of the rate, so below it the
+rate falls with the root of what there is to mend."""
+
+CODE_RATE, SCALE_RATE, VECTOR_RATE = 100 / 3, 100 / 3, 10.0
+"""Learning rates of weights in units of their scale, of scales in their logarithm, and of norms and biases,
+as multiples of the recipe's: 0.001, 0.001 and 0.0003 at 3e-5."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a trial is fine-tuned."""
+    """How a trial is fine-tuned. learning_rate: of matrices that stay floats; see `CODE_RATE` for others."""
 
     steps: int
     batch_size: int
     learning_rate: float
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a student is taught: rows, and what the teacher answers to them."""
+
+    task: Task
+    data: Data
+    answers: Answers
+
+
 def finetune(
     stitched: Stitched,
-    task: Task,
-    data: Data,
-    teacher: Answers,
+    lesson: Lesson,
     recipe: Recipe,
     *,
     seed: int,
-    step_room: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+    step_room: StepRoom = contextlib.nullcontext,
     device: torch.device | None = None,
     again: Callable[[], Stitched] | None = None,
+    teacher: nn.Module | None = None,
 ) -> Stitched:
-    """A stitched model trained, rounded as it will be stored; as it was where that is no better.
+    """A stitched model reconstructed and trained, rounded as it will be stored.
+
+    Of the model as it came, as it was reconstructed and as it was at some steps of the training, the one with
+    the least divergence on guard rows is given back; where that is the first, `stitched` or its like.
 
     Args:
-        data: training rows; teacher is what the teacher answers to them.
         step_room: entered for each step; lets another process of the machine time in peace.
         device: where to train; the result comes back on the CPU.
         again: makes the stitched model once more. Where it is given, `stitched` itself is trained, and of no
             use afterwards, so that no second copy of it is in memory; else a copy is.
+        teacher: on `device`, to reconstruct layers by; without it they are only trained.
 
     Raises:
         FloatingPointError: when the loss is no longer finite, or was not to begin with.
@@ -83,39 +99,79 @@ def finetune(
     if recipe.steps == 0:
         return stitched
     where = device or torch.device("cpu")
-    guard, training = _parted(data, task)
-    before = _divergence_on(guard, stitched, task, data, teacher, step_room)
+    guard, training = _parted(lesson.data, lesson.task)
+    before = _divergence_on(guard, stitched.model, lesson, step_room)
     if not math.isfinite(before):
         raise FloatingPointError(f"divergence from the teacher is {before} before the fine-tune")
     if before < NEGLIGIBLE_KL:
         return stitched
-    student = _trainable_(stitched.model if again is not None else copy.deepcopy(stitched.model), stitched)
-    student = student.to(where)
-    parameters = [p for p in student.parameters() if p.requires_grad]
-    rate = recipe.learning_rate * min(1.0, math.sqrt(max(0.0, before) / REFERENCE_KL))
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0, fused=True)
+    once_more = again or (lambda: stitched)
+    start = stitched if again else replace(stitched, model=copy.deepcopy(stitched.model))
+    start.model.to(where)
+    least = before
+    if teacher is not None:
+        rows = recipe.steps * recipe.batch_size
+        start = reconstruct_(start, teacher, lesson.task, training, rows=rows, seed=seed, step_room=step_room)
+        least = _divergence_on(guard, start.model, lesson, step_room)
+        if not least < before:
+            first = once_more()
+            start, least = replace(first, model=copy.deepcopy(first.model).to(where)), before
+    student = Student.of(start)
+    mended = _trained_(student, lesson, recipe, training, guard, least, seed=seed, step_room=step_room)
+    settled = student.settled() if mended or least < before else once_more()
+    give_memory_back()
+    return settled
+
+
+def _trained_(
+    student: Student,
+    lesson: Lesson,
+    recipe: Recipe,
+    training: Data,
+    guard: NDArray[np.int64],
+    before: float,
+    *,
+    seed: int,
+    step_room: StepRoom,
+) -> bool:
+    """Train in place and return to the best state that was judged; False where that is the first."""
+    optimizer = _optimizer(student, recipe.learning_rate * min(1.0, math.sqrt(before / REFERENCE_KL)))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, recipe.steps))
+    checks = {max(1, round(share * recipe.steps)) for share in CHECKS}
     rng = np.random.default_rng(seed)
-    for step, rows in enumerate(task.random_rows(training, recipe.batch_size, recipe.steps, rng)):
+    best, least = student.state(), before
+    batches = lesson.task.random_rows(training, recipe.batch_size, recipe.steps, rng)
+    for step, rows in enumerate(batches):
         with step_room():
-            _learn(student, task, data, teacher, rows, step)
-            nn.utils.clip_grad_norm_(parameters, 1.0)
+            _learn(student.model, lesson, rows, step)
+            nn.utils.clip_grad_norm_(student.parameters, 1.0)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
-    del optimizer, scheduler, parameters  # whose moments are twice the model
-    settled = _settled(student.cpu(), stitched)
-    give_memory_back()
-    after = _divergence_on(guard, settled, task, data, teacher, step_room)
-    if after < before:
-        return settled
-    return stitched if again is None else again()
+        if step + 1 not in checks:
+            continue
+        now = _divergence_on(guard, student.model, lesson, step_room)
+        if now < least:
+            best, least = student.state(), now
+    student.return_to(best)
+    return least < before
 
 
-def _learn(
-    student: nn.Module, task: Task, data: Data, teacher: Answers, rows: NDArray[np.int64], step: int
-) -> None:
+def _optimizer(student: Student, rate: float) -> torch.optim.Optimizer:
+    """AdamW with a rate for each sort of parameter, of which `rate` is that of matrices that stay floats."""
+    sorts = [
+        (CODE_RATE * rate, student.codes),
+        (SCALE_RATE * rate, student.scales),
+        (VECTOR_RATE * rate, student.vectors),
+        (rate, student.matrices),
+    ]
+    groups = [{"params": list(chosen), "lr": own_rate} for own_rate, chosen in sorts if chosen]
+    return torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
+
+
+def _learn(student: nn.Module, lesson: Lesson, rows: NDArray[np.int64], step: int) -> None:
     """Add the gradients of a batch's loss to a student's; a vocabulary's logits of a few rows at a time."""
+    task, data = lesson.task, lesson.data
     where = next(student.parameters()).device
     size = task.evaluation_batch if task.kind.predicts_next_token else len(rows)
     places = len(task.labels(data, rows))
@@ -126,7 +182,7 @@ def _learn(
             output = outputs_of(student, inputs, task.kind)
         answers = answered(output, task.answered(data, part)).float()
         labels = torch.from_numpy(task.labels(data, part)).to(where)
-        loss = distillation_loss(answers, Targets.of(teacher, part, where), labels, task)
+        loss = distillation_loss(answers, Targets.of(lesson.answers, part, where), labels, task)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss became {loss.item()} at fine-tune step {step}")
         (loss * (len(labels) / max(places, 1))).backward()  # type: ignore[no-untyped-call]
@@ -143,21 +199,19 @@ def _parted(data: Data, task: Task) -> tuple[NDArray[np.int64], Data]:
 
 def _divergence_on(
     rows: NDArray[np.int64],
-    stitched: Stitched,
-    task: Task,
-    data: Data,
-    teacher: Answers,
-    step_room: Callable[[], contextlib.AbstractContextManager[object]],
+    model: nn.Module,
+    lesson: Lesson,
+    step_room: StepRoom,
 ) -> float:
     """Mean divergence of the given rows from the teacher, nats a place."""
+    task, data, where = lesson.task, lesson.data, next(model.parameters()).device
     total, places = 0.0, 0
     ordered = rows[np.argsort(data.lengths[rows], kind="stable")]
     for chosen in np.array_split(ordered, -(-len(rows) // task.evaluation_batch)):
         with step_room(), torch.inference_mode():
-            inputs = {name: torch.from_numpy(x) for name, x in task.batch(data, chosen).items()}
-            output = outputs_of(stitched.model, inputs, task.kind)
-            answers = answered(output, task.answered(data, chosen))
-            total += float(distance(answers, Targets.of(teacher, chosen))) * len(answers)
+            inputs = {name: torch.from_numpy(x).to(where) for name, x in task.batch(data, chosen).items()}
+            answers = answered(outputs_of(model, inputs, task.kind), task.answered(data, chosen)).float()
+            total += float(distance(answers, Targets.of(lesson.answers, chosen, where))) * len(answers)
             places += len(answers)
     return total / max(places, 1)
 
@@ -173,38 +227,6 @@ def rate_share(step: int, steps: int) -> float:
         return (step + 1) / warm
     done = (step - warm) / max(1, steps - warm)
     return 0.1 + 0.45 * (1 + math.cos(math.pi * done))
-
-
-def _trainable_(student: nn.Module, stitched: Stitched) -> nn.Module:
-    """Make the stitched model, or its copy, train behind what is stored, in place."""
-    student.eval()
-    for module in student.modules():
-        if isinstance(module, nn.Embedding):
-            module.weight.requires_grad_(False)
-    for path, stored in stitched.stored.items():
-        module = student.get_submodule(path)
-        if isinstance(module, nn.Embedding):
-            continue
-        start = stored.start(stitched.floats.get(path))
-        module.weight = nn.Parameter(start.reshape_as(module.weight))  # type: ignore[arg-type]
-        parametrize.register_parametrization(module, "weight", stored.rounding(), unsafe=True)
-    return student
-
-
-def _settled(student: nn.Module, stitched: Stitched) -> Stitched:
-    """The trained student as a plain module with the stored weights that it computes with."""
-    stored = dict(stitched.stored)
-    for path, module in list(student.named_modules()):
-        if not parametrize.is_parametrized(module, "weight"):
-            continue
-        holder = module.parametrizations["weight"]
-        with torch.no_grad():
-            stored[path] = holder[0].stored(holder.original)
-            value = stored[path].dequantize().reshape(holder.original.shape)
-        parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
-        module.weight = nn.Parameter(value)
-    student.requires_grad_(True)
-    return replace(stitched, model=student.eval(), stored=stored, floats={})
 
 
 def _mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from autoprune.compress.library import Library
 from autoprune.compress.library_folder import library_path
@@ -38,6 +40,7 @@ class Workbench:
         self.example = self.task.batch(self.task.validation, self.task.example_rows)
         self.timing_batch = self.task.timing_batch(setting.batch, setting.sequence)
         self._original: Runner | None = None
+        self._elsewhere: nn.Module | None = None
 
     def original(self) -> Runner:
         """The uncompressed model on the target, saved once a machine and loaded once a worker."""
@@ -50,6 +53,14 @@ class Workbench:
                 self.target.load,
             )
         return self._original
+
+    def teacher_on(self, device: torch.device) -> nn.Module:
+        """The teacher on a device; a copy, made once, where that is not the CPU."""
+        if device.type == "cpu":
+            return self.teacher
+        if self._elsewhere is None:
+            self._elsewhere = copy.deepcopy(self.teacher).to(device)
+        return self._elsewhere
 
     def stitched(self, candidate: Candidate) -> Stitched:
         """An untrained candidate, from the library."""

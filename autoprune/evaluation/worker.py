@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autoprune.evaluation.finetune import finetune
+from autoprune.evaluation.finetune import Lesson, finetune
 from autoprune.evaluation.jobs import (
     BuildUnit,
     Evaluate,
@@ -106,14 +106,13 @@ class Worker:
         if not is_untouched(job.candidate):
             stitched = finetune(
                 stitched,
-                task,
-                task.train,
-                setting.train_answers,
+                Lesson(task, task.train, setting.train_answers),
                 job.recipe,
                 seed=job.seed,
                 step_room=bench.room.busy,
                 device=best_device(),
                 again=lambda: bench.stitched(job.candidate),
+                teacher=bench.teacher_on(best_device()),
             )
         clock.lap("finetune")
         with tempfile.TemporaryDirectory(prefix="autoprune-") as name:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autoprune.compress.stitch import Stitched, stitch
 from autoprune.core.errors import AutopruneError
-from autoprune.evaluation.finetune import finetune
+from autoprune.evaluation.finetune import Lesson, finetune
 from autoprune.evaluation.seeds import candidate_seed
 from autoprune.evaluation.workbench import Workbench
 from autoprune.export.from_run import find_trial
@@ -213,8 +213,9 @@ class Workshop:
         """After the brief fine-tune of a trial; as it was where that brought nothing."""
         setting = self._setting
         found = finetune(
-            stitched, setting.task, setting.task.train, setting.train_answers, self._recipe,
+            stitched, Lesson(setting.task, setting.task.train, setting.train_answers), self._recipe,
             seed=candidate_seed(setting.seed, stitched.levels), step_room=self._workbench.room.busy,
+            teacher=self._workbench.teacher,
         )  # fmt: skip
         if found is stitched:
             self._undone.add(stitched.levels)

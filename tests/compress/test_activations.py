@@ -14,7 +14,7 @@ from autoprune.compress.activations import TOP, Activations, RoundedInput, integ
 from autoprune.compress.gptq import round_compensated
 from autoprune.compress.stitch import stitch
 from autoprune.core.errors import AutopruneError
-from autoprune.evaluation.finetune import Recipe, finetune
+from autoprune.evaluation.finetune import Lesson, Recipe, finetune
 from autoprune.sensitivity.fisher_scores import measure_sensitivity
 from autoprune.space.levels import UNTOUCHED, Candidate, Choices, Level, SearchSpace
 from autoprune.space.space_file import read_space
@@ -175,7 +175,7 @@ def test_its_damage_counts_what_rounding_inputs_does(tiny: Tiny) -> None:
 def test_a_fine_tune_keeps_the_grids_and_the_signs(tiny: Tiny) -> None:
     before = tiny.stitched(W8A8)
     sure = Answers.plain(np.eye(3, dtype=np.float32)[tiny.task.train.labels] * 6)
-    after = finetune(before, tiny.task, tiny.task.train, sure, Recipe(6, 8, 3e-3), seed=0)
+    after = finetune(before, Lesson(tiny.task, tiny.task.train, sure), Recipe(6, 8, 3e-3), seed=0)
     assert after is not before
     assert after.activations == before.activations
     for path, integers in integers_of(after).items():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from autoprune.compress.stitch import Stitched, with_whole_vocabulary
 from autoprune.compress.surgery import FewerTokens, replace_
 from autoprune.core.errors import AutopruneError
-from autoprune.evaluation.finetune import Recipe, finetune
+from autoprune.evaluation.finetune import Lesson, Recipe, finetune
 from autoprune.evaluation.measure import logits_of, teacher_answers
 from autoprune.models.find_space import find_space
 from autoprune.models.outputs import outputs_of
@@ -435,7 +435,7 @@ def test_a_brief_fine_tune_mends_and_gives_rounded_weights(case: Case) -> None:
     tiny, task = case.tiny, case.tiny.task
     teacher = teacher_answers(torch_runner(tiny.model, task.kind), task, task.train)
     before = tiny.stitched_as(mixed(case))
-    after = finetune(before, task, task.train, teacher, Recipe(12, 8, 3e-4), seed=0)
+    after = finetune(before, Lesson(task, task.train, teacher), Recipe(12, 8, 3e-4), seed=0)
     assert after is not before
     ends = [divergence(measured(case, result.model, teacher), teacher) for result in (before, after)]
     assert 0 < ends[1] < ends[0]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from autoprune.compress.integers import round_nearest
 from autoprune.compress.stitch import Stitched
 from autoprune.evaluation.distillation import Targets, distance, distillation_loss
-from autoprune.evaluation.finetune import Recipe, _learn, finetune
+from autoprune.evaluation.finetune import Lesson, Recipe, _learn, finetune
 from autoprune.evaluation.measure import logits_of, teacher_answers
 from autoprune.models.spec import Architecture
 from autoprune.space.levels import Candidate, Level
@@ -45,7 +45,7 @@ def apart(tiny: Tiny, one: Stitched, teacher: Answers) -> float:
 
 
 def tuned(tiny: Tiny, stitched: Stitched, recipe: Recipe = FEW, *, seed: int = 0) -> Stitched:
-    return finetune(stitched, tiny.task, tiny.task.train, sure_teacher(tiny), recipe, seed=seed)
+    return finetune(stitched, Lesson(tiny.task, tiny.task.train, sure_teacher(tiny)), recipe, seed=seed)
 
 
 def states_equal(one: nn.Module, other: nn.Module) -> bool:
@@ -93,12 +93,12 @@ def test_half_weights_are_still_half_floats(after: Stitched) -> None:
         assert torch.equal(weight_at(after, path).half().float(), weight_at(after, path)), path
 
 
-def test_scales_zero_points_bits_and_levels_stay(before: Stitched, after: Stitched) -> None:
+def test_zero_points_bits_and_levels_stay_and_scales_are_trained(before: Stitched, after: Stitched) -> None:
     assert integers_of(after).keys() == integers_of(before).keys()
     assert half_of(after) == half_of(before)
     assert after.levels == before.levels
     for path, integers in integers_of(before).items():
-        assert torch.equal(integers_of(after)[path].scale, integers.scale)
+        assert torch.equal(integers_of(after)[path].scale, integers.scale) == is_embedding(before, path)
         assert torch.equal(integers_of(after)[path].zero, integers.zero)
         assert integers_of(after)[path].bits == integers.bits
 
@@ -149,7 +149,8 @@ def test_embeddings_are_not_touched(before: Stitched, after: Stitched) -> None:
 def test_the_gradient_reaches_every_weight_through_its_rounding(before: Stitched, after: Stitched) -> None:
     for path, integers in integers_of(before).items():
         if not is_embedding(before, path):
-            assert not torch.equal(integers_of(after)[path].codes, integers.codes), path
+            was_turned = not torch.equal(integers_of(after)[path].codes, integers.codes)
+            assert was_turned == (path in before.pruned), path
     for path in half_of(before):
         if not is_embedding(before, path):
             assert not torch.equal(weight_at(after, path), weight_at(before, path)), path
@@ -185,7 +186,7 @@ def test_no_learning_rate_makes_it_worse_on_the_rows_it_saw(tiny_bert: Tiny, rat
     teacher = Answers.plain(own_logits(tiny_bert, tiny_bert.model))
     recipe = Recipe(steps=6, batch_size=8, learning_rate=rate)
     data = tiny_bert.task.train
-    result = finetune(stitched, tiny_bert.task, data, teacher, recipe, seed=0)
+    result = finetune(stitched, Lesson(tiny_bert.task, data, teacher), recipe, seed=0)
     assert apart(tiny_bert, result, teacher) <= apart(tiny_bert, stitched, teacher)
 
 
@@ -194,7 +195,7 @@ def test_a_model_that_is_the_teacher_already_can_be_tuned(tiny_bert: Tiny, seed:
     stitched = tiny_bert.stitched_as(tiny_bert.space.untouched())
     noise = np.random.default_rng(seed).normal(0, 1e-7, (24, 3)).astype(np.float32)
     teacher = Answers.plain(own_logits(tiny_bert, tiny_bert.model) + noise)
-    result = finetune(stitched, tiny_bert.task, tiny_bert.task.train, teacher, FEW, seed=0)
+    result = finetune(stitched, Lesson(tiny_bert.task, tiny_bert.task.train, teacher), FEW, seed=0)
     assert apart(tiny_bert, result, teacher) < 1e-4
 
 
@@ -203,7 +204,7 @@ def test_a_teacher_that_is_not_finite_is_an_error(tiny_bert: Tiny, bad: float) -
     stitched = tiny_bert.stitched(Level.of(0.0, 4))
     teacher = Answers.plain(np.full((24, 3), bad, np.float32))
     with pytest.raises(FloatingPointError, match=r"nan|inf"):
-        finetune(stitched, tiny_bert.task, tiny_bert.task.train, teacher, FEW, seed=0)
+        finetune(stitched, Lesson(tiny_bert.task, tiny_bert.task.train, teacher), FEW, seed=0)
 
 
 def test_a_learning_rate_that_blows_up_is_an_error_with_its_step(tiny_bert: Tiny) -> None:
@@ -223,9 +224,12 @@ def test_every_step_is_made_within_the_room(tiny_bert: Tiny) -> None:
         entered.append("out")
 
     stitched = tiny_bert.stitched(Level.of(0.0, 4))
-    data = tiny_bert.task.train
-    finetune(stitched, tiny_bert.task, data, sure_teacher(tiny_bert), FEW, seed=0, step_room=room)
-    assert len(entered) >= 2 * FEW.steps
+    lesson = Lesson(tiny_bert.task, tiny_bert.task.train, sure_teacher(tiny_bert))
+    finetune(stitched, lesson, FEW, seed=0, step_room=room)
+    steps = len(entered)
+    assert steps >= 2 * FEW.steps
+    finetune(stitched, lesson, FEW, seed=0, step_room=room, teacher=tiny_bert.model)
+    assert len(entered) - steps > steps + 2 * len(integers_of(stitched)) / 3
     assert entered == ["in", "out"] * (len(entered) // 2)
 
 
@@ -238,7 +242,7 @@ def test_without_a_copy_the_bits_are_the_same(tiny: Tiny, before: Stitched, afte
 
     given = again()
     data, teacher = tiny.task.train, sure_teacher(tiny)
-    found = finetune(given, tiny.task, data, teacher, FEW, seed=0, again=again)
+    found = finetune(given, Lesson(tiny.task, data, teacher), FEW, seed=0, again=again)
     assert found.model is given.model
     assert states_equal(found.model, after.model)
     assert all(
@@ -257,7 +261,7 @@ def test_without_a_copy_harm_is_undone_by_making_the_model_again(tiny_bert: Tiny
 
     data, recipe = tiny_bert.task.train, Recipe(steps=4, batch_size=8, learning_rate=1e3)
     teacher = Answers.plain(own_logits(tiny_bert, tiny_bert.model))
-    result = finetune(again(), tiny_bert.task, data, teacher, recipe, seed=0, again=again)
+    result = finetune(again(), Lesson(tiny_bert.task, data, teacher), recipe, seed=0, again=again)
     assert len(made) == 2
     assert result is made[1]
     assert states_equal(result.model, tiny_bert.stitched_as(candidate).model)
@@ -269,7 +273,7 @@ def test_what_needs_no_mending_is_given_back(tiny_bert: Tiny) -> None:
     state = {name: tensor.clone() for name, tensor in given.model.state_dict().items()}
     data = tiny_bert.task.train
     result = finetune(
-        given, tiny_bert.task, data, teacher, FEW, seed=0, again=lambda: pytest.fail("made again")
+        given, Lesson(tiny_bert.task, data, teacher), FEW, seed=0, again=lambda: pytest.fail("made again")
     )
     assert result is given
     assert all(torch.equal(state[name], tensor) for name, tensor in given.model.state_dict().items())
@@ -323,6 +327,7 @@ class OfKind:
     """A random model of a kind of task, rounded to 2 bits; the model's own answers are the teacher's."""
 
     task: Task
+    model: nn.Module
     stitched: Stitched
     teacher: Answers
 
@@ -335,7 +340,7 @@ class OfKind:
 
     def tuned(self, recipe: Recipe, **more: object) -> Stitched:
         data = self.task.train
-        return finetune(self.stitched, self.task, data, self.teacher, recipe, seed=0, **more)  # type: ignore[arg-type]
+        return finetune(self.stitched, Lesson(self.task, data, self.teacher), recipe, seed=0, **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS), ids=str)
@@ -358,12 +363,21 @@ def of_kind(request: pytest.FixtureRequest) -> OfKind:
             codes = round_nearest(module.weight.detach().flatten(1), bits=2, group_size=16)
             integers[path] = codes
             module.weight = nn.Parameter(codes.dequantize().reshape(module.weight.shape))
-    stitched = Stitched(rounded, integers, Candidate(()), architecture)
-    return OfKind(task, stitched, teacher)
+    stitched = Stitched(rounded, integers, Candidate(()), architecture, touched=tuple(integers))
+    return OfKind(task, model, stitched, teacher)
 
 
 def test_the_loss_falls_for_every_kind(of_kind: OfKind) -> None:
-    result = of_kind.tuned(Recipe(steps=30, batch_size=16, learning_rate=5e-3))
+    result = of_kind.tuned(Recipe(steps=30, batch_size=16, learning_rate=1e-3))
+    assert of_kind.loss(result) < 0.9 * of_kind.loss(of_kind.stitched)
+    for path, integers in integers_of(result).items():
+        weight: Tensor = result.model.get_submodule(path).weight  # type: ignore[assignment]
+        assert torch.equal(integers.dequantize().reshape(weight.shape), weight), path
+
+
+def test_reconstruction_alone_mends_every_kind(of_kind: OfKind) -> None:
+    hardly_trained = Recipe(steps=1, batch_size=48, learning_rate=1e-12)
+    result = of_kind.tuned(hardly_trained, teacher=of_kind.model)
     assert of_kind.loss(result) < 0.9 * of_kind.loss(of_kind.stitched)
     for path, integers in integers_of(result).items():
         weight: Tensor = result.model.get_submodule(path).weight  # type: ignore[assignment]
@@ -419,7 +433,7 @@ def test_a_vocabularys_batch_in_parts_gives_the_gradients_of_the_whole(
     for size in (3, 16):
         monkeypatch.setattr(Task, "evaluation_batch", size)
         model.zero_grad(set_to_none=True)
-        _learn(model, task, data, teacher, np.arange(10), 0)
+        _learn(model, Lesson(task, data, teacher), np.arange(10), 0)
         found.append([parameter.grad for parameter in model.parameters()])
     for part, whole in zip(*found, strict=True):
         torch.testing.assert_close(part, whole, rtol=1e-4, atol=1e-6)
