@@ -39,12 +39,13 @@ from autoprune.pipeline.baselines import run_baselines
 from autoprune.pipeline.driver import drive
 from autoprune.pipeline.finalists import packed_model
 from autoprune.pipeline.measured_costs import Costed, measure_costs
-from autoprune.pipeline.opened import OpenedSearch, excess_bytes, open_search
+from autoprune.pipeline.opened import OpenedSearch, open_search
 from autoprune.pipeline.prepare import Prepared
 from autoprune.pipeline.trials import FEWEST_TRIALS, run_trials
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, STATUS, UNITS, RunFolder
 from autoprune.search.baselines import baselines
+from autoprune.search.file_room import excess_bytes
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate

@@ -43,6 +43,7 @@ from autoprune.search.samplers import OURS, make_proposer
 from autoprune.search.schedule import Plan, Schedule, is_idle, pace_of
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.study import Study
+from autoprune.search.surrogates.recovery_model import Training
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
@@ -99,7 +100,7 @@ def test_agreement_of_known_ranks(upper: list[float], tau: float | None) -> None
 
 
 def test_agreement_needs_three_pairs_that_are_known_at_both_rungs() -> None:
-    trials = pairs_of([0.1, 0.2, 0.3, 0.4, 0.5], [0.1, 0.2])
+    trials = pairs_of([0.1, 0.2, 0.3, 0.4, 0.5], [0.05, 0.1])
     extra = [trial(2, 1000, None, rung=1), trial(3, 1000, math.nan, rung=1), trial(9, 1000, 0.3, rung=1)]
     found = agreement([*trials, *extra], 0, 1)
     assert (found.kendall_tau, found.pairs, found.low) == (None, 2, False)
@@ -110,13 +111,26 @@ def test_agreement_needs_three_pairs_that_are_known_at_both_rungs() -> None:
 
 def test_ranks_are_low_from_a_few_pairs_on() -> None:
     lower = [0.1 * (k + 1) for k in range(FEWEST_JUDGED)]
-    assert agreement(pairs_of(lower, lower[::-1]), 0, 1).low
+    trained = [0.9 * kl for kl in lower]
+    assert agreement(pairs_of(lower, trained[::-1]), 0, 1).low
+    assert not agreement(pairs_of(lower, trained), 0, 1).low
     assert not agreement(pairs_of(lower, lower), 0, 1).low
-    assert not agreement(pairs_of(lower[1:], lower[:0:-1]), 0, 1).low
-    shuffled = [lower[k] for k in (1, 0, 3, 2, 4)]
+    assert not agreement(pairs_of(lower[1:], trained[:0:-1]), 0, 1).low
+    shuffled = [trained[k] for k in (1, 0, 3, 2, 4)]
     found = agreement(pairs_of(lower, shuffled), 0, 1)
     assert found.kendall_tau is not None
     assert found.low == (found.kendall_tau < LOW_TAU)
+
+
+def test_a_fine_tune_that_changed_nothing_says_nothing_of_ranks() -> None:
+    """Three of eight were undone; the five that were kept came out in reverse."""
+    lower = [0.1 * (k + 1) for k in range(8)]
+    upper = [*lower[:3], 0.35, 0.3, 0.25, 0.2, 0.15]
+    found = agreement(pairs_of(lower, upper), 0, 1)
+    assert (found.kendall_tau, found.pairs, found.trained, found.low) == (-1.0, 5, 8, True)
+    assert found.left == pytest.approx(sum(b / a for a, b in zip(lower[3:], upper[3:], strict=True)) / 5)
+    undone = agreement(pairs_of(lower, lower), 0, 1)
+    assert (undone.kendall_tau, undone.pairs, undone.trained, undone.left) == (None, 0, 8, None)
 
 
 # ---- promotion ----------------------------------------------------------------------------------
@@ -325,6 +339,8 @@ class Simulated:
     deadline: float | None = None
     limit: Budget = BUDGET
     evaluate: Callable[[Candidate, int], Trial] = fake
+    first: Sequence[Candidate] = ()
+    """Candidates that are tried first and then trained at once."""
     log: list[Asked] = field(default_factory=list)
     estimates: list[tuple[float, float]] = field(default_factory=list)
     idle: list[float] = field(default_factory=list)
@@ -332,7 +348,8 @@ class Simulated:
 
     def __post_init__(self) -> None:
         NOW[0] = 0.0
-        aim = Aim.of(Problem.of(SPACE, COSTS), self.limit)
+        training = Training(self.steps, {unit.unit: "neurons" for unit in SPACE.units})
+        aim = Aim.of(Problem.of(SPACE, COSTS), self.limit, training=training, answers=ROWS)
         proposer = make_proposer(self.sampler, space=SPACE, seed=0, repair=self.repair, aim=aim)
         self.study = Study(self.path, SPACE, proposer=proposer)
         if not self.study.trials():
@@ -344,8 +361,9 @@ class Simulated:
         plan = Plan(
             budget=self.limit, wanted=self.wanted, steps=self.steps, answers=ROWS,
             byte_range=aim.scale.byte_range, patience=self.patience, deadline=self.deadline,
+            first=frozenset(self.first), left=aim.shares_left,
         )  # fmt: skip
-        self.schedule = Schedule(self.study, plan, [])
+        self.schedule = Schedule(self.study, plan, self.first)
 
     def repair(self, one: Candidate, seen: AbstractSet[Candidate], seed: int) -> Candidate:
         return repaired(one, seen, seed, space=SPACE, costs=COSTS, limit_bytes=self.limit.size_bytes)
