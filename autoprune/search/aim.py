@@ -182,10 +182,14 @@ class Aim:
         return Outlook(damage, Recovery.of(self.sorts, records))
 
     def shares_left(self, trials: Iterable[Trial]) -> dict[Candidate, float]:
-        """Share of its divergence that training is predicted to leave of each candidate that was tried."""
+        """Share of its divergence that training is predicted to leave of each untrained candidate."""
         records = Records.of(self.problem, trials)
         left = Recovery.of(self.sorts, records).left(records.chosen, records.kl)
-        return {self.problem.candidate(row): float(x) for row, x in zip(records.chosen, left, strict=True)}
+        return {
+            self.problem.candidate(row): float(share)
+            for row, share in zip(records.chosen, left, strict=True)
+            if math.isfinite(share)
+        }
 
     def _corrected(self, records: Records) -> Problem:
         """The problem with milliseconds as the trials suggest."""

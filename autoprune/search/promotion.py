@@ -157,11 +157,12 @@ def _gains(
     """What each candidate that waits should add, once trained, to those that are trained."""
     done = [(trial, m) for trial, m in finished(within(trials, budget)) if not math.isnan(m.kl)]
     known = [_objectives(m, 1.0) for trial, m in done if trial.rung > 0]
+    trained = {trial.candidate for trial, _ in done if trial.rung > 0}
     # Those in training count as if they came out as expected, so that the next lies elsewhere.
     known += [
         _objectives(m, left.get(trial.candidate, USUAL_LEFT))
         for trial, m in done
-        if (trial.candidate, 1) in begun
+        if (trial.candidate, 1) in begun and trial.candidate not in trained
     ]
     new = [_objectives(m, left.get(trial.candidate, USUAL_LEFT)) for trial, m in waiting]
     costs = np.array([_objectives(m, 1.0) for _, m in done])

@@ -91,11 +91,13 @@ class Schedule:
         promoted = sum(trial.rung == 1 and not trial.is_baseline for trial in recent)
         # What is promoted grows less as the front fills; before that shows it is the share.
         share = promoted / RECENT if len(tried) >= RECENT else SHARE
-        late = max(0.0, SHARE * len(tried) - promoted) if len(tried) < RECENT else 0.0
+        training = sum(asked.rung == 1 for asked in in_flight)
+        late = max(0.0, SHARE * len(tried) - promoted - training) if len(tried) < RECENT else 0.0
         trained, finalists = (new * share + late, FINALISTS - self._finalists) if plan.steps else (0.0, 0)
         now = time.monotonic()
         ends = [max(pace[x.rung] - (now - x.begun), 0.1 * pace[x.rung]) for x in in_flight]
-        first = (sum(ends) + new * pace[0] + trained * pace[1]) / max(1, workers)
+        before = sum(end for end, asked in zip(ends, in_flight, strict=True) if asked.rung < 2)
+        first = (before + new * pace[0] + trained * pace[1]) / max(1, workers)
         # Finalists come last, and no two workers share one.
         seconds = max([first + pace[2] * math.ceil(finalists / max(1, workers)), *ends])
         if plan.deadline is not None:
