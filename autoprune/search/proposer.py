@@ -19,6 +19,10 @@ from autoprune.search.history import History
 from autoprune.search.records import Records
 from autoprune.space.levels import Candidate
 
+VOLUME_EVERY = 3
+"""Of so many proposals one aims at latency as well, and all where latency is limited: see
+docs/decisions/013-latency-every-third.md."""
+
 
 class Proposer(Protocol):
     """Chooses the candidate that is tried next.
@@ -80,7 +84,7 @@ class HypervolumeProposer:
             np.reshape(in_flight, (-1, len(aim.problem.units))).astype(np.intp),
             history.seen,
             seed=seed,
-            volume=True,
+            volume=aim.budget.latency_ms is not None or number % VOLUME_EVERY == VOLUME_EVERY - 1,
         )
         if candidate is None:
             candidate = aim.any_new(records, history.seen, seed=seed)
