@@ -97,6 +97,15 @@ class Unit:
         """Whether rows can be removed."""
         return bool(self.cols) or self.by_token
 
+    @property
+    def removed(self) -> str:
+        """What is removed, in words: heads, neurons, channels or tokens; empty where nothing can be."""
+        if not self.prunable:
+            return ""
+        if self.by_token or self.rows[0].is_conv:
+            return "tokens" if self.by_token else "channels"
+        return "heads" if self.pieces < min(weight.rows for weight in self.rows) else "neurons"
+
     def kept(self, ratio: float) -> int:
         """Pieces that stay, in whole steps; none only at a ratio of 1."""
         if ratio in (0.0, 1.0):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from autoprune.core.errors import BudgetError
-from autoprune.pipeline.opened import OpenedSearch, excess_bytes
+from autoprune.pipeline.opened import OpenedSearch
 from autoprune.search.records import Records
 from autoprune.space.budget import Budget
 from autoprune.workers.pool import run_each
@@ -21,9 +19,7 @@ def answer_budget(search: OpenedSearch, budget: Budget, *, state: str) -> None:
     """
     study, ledger = search.study, search.ledger
     trials = study.trials()
-    asked_for = budget
-    if budget.size_bytes is not None:
-        asked_for = replace(budget, size_bytes=budget.size_bytes - excess_bytes(trials))
+    asked_for = search.predicted(budget, baselines_alone=False)
     candidate = search.aim.answer(Records.of(search.aim.problem, trials), asked_for)
     if candidate is None:
         raise BudgetError(f"no candidate is predicted to be within {budget}")

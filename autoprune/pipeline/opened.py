@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from autoprune.core.progress import Progress
 from autoprune.evaluation.jobs import Evaluate
@@ -19,14 +15,15 @@ from autoprune.pipeline.start import expected_study
 from autoprune.run.config import Config
 from autoprune.run.folder import STUDY, RunFolder
 from autoprune.search.aim import Aim
+from autoprune.search.file_room import FileRoom
 from autoprune.search.promotion import RUNG_STEPS
 from autoprune.search.repair import repair
 from autoprune.search.samplers import make_proposer
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.study import Study
+from autoprune.search.surrogates.recovery_model import Training
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
-from autoprune.space.trial import ORIGINAL, Trial, finished
 from autoprune.workers import Pool
 
 
@@ -63,14 +60,15 @@ class OpenedSearch:
 
     def predicted_limit_bytes(self) -> int | None:
         """Predicted bytes that a candidate may have for its file to be within the budget."""
-        if self.budget.size_bytes is None:
-            return None
-        costs = self.costed.costs
-        smallest = costs.size_bytes(costs.smallest(self.prepared.inputs.space))
-        # Of baselines alone: the same whichever trial ends first.
-        plain = [trial for trial in self.study.trials() if trial.is_baseline]
-        room = self.budget.size_bytes - excess_bytes(plain)
-        return max(room, min(smallest, self.budget.size_bytes))
+        return self.predicted(self.budget, baselines_alone=True).size_bytes
+
+    def predicted(self, budget: Budget, *, baselines_alone: bool) -> Budget:
+        """The limits on what is predicted of a candidate for its files to be within a budget.
+
+        baselines_alone: whether what other files needed is left out, which depends on which trial ends first.
+        """
+        trials = (trial for trial in self.study.trials() if trial.is_baseline or not baselines_alone)
+        return FileRoom.of(trials).predicted(budget, self.aim.scale.byte_range.low)
 
 
 def open_search(
@@ -90,7 +88,13 @@ def open_search(
     """
     config, space = run.config(), prepared.inputs.space
     asked = config.search
-    aim = Aim.of(Problem.of(space, costed.costs), config.limits())
+    task, units = prepared.setting.task, prepared.setting.units
+    aim = Aim.of(
+        Problem.of(space, costed.costs),
+        config.limits(),
+        training=Training(prepared.recipe.steps, {unit.name: unit.removed for unit in units}),
+        answers=task.answer_count(task.validation),
+    )
 
     def repaired(candidate: Candidate, seen: AbstractSet[Candidate], seed: int) -> Candidate:
         limit_bytes = search.predicted_limit_bytes()
@@ -107,14 +111,3 @@ def open_search(
     ledger = Ledger(run, prepared, study, costed, wanted=wanted, byte_range=aim.scale.byte_range)
     search = OpenedSearch(run, config, prepared, costed, aim, study, ledger, pool, progress, wanted, deadline)
     return search
-
-
-def excess_bytes(trials: Sequence[Trial]) -> int:
-    """Bytes that files may be larger than predicted: the upper quartile of the models so far, or none.
-
-    A language model's were by 12 kB of 58 MB: candidates that were to fill the limit broke it.
-    """
-    off = [
-        m.size_bytes - trial.predicted_size_bytes for trial, m in finished(trials) if trial.name != ORIGINAL
-    ]
-    return max(0, math.ceil(np.quantile(off, 0.75, method="lower"))) if off else 0

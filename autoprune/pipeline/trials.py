@@ -11,6 +11,8 @@ from autoprune.run.folder import FRONT
 from autoprune.run.text import standing_note, trial_line
 from autoprune.search.baselines import first_candidates
 from autoprune.search.schedule import Plan, Schedule
+from autoprune.search.starts import solver_answers
+from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial, failed_trials, searched_trials, tried_trials
 from autoprune.targets import get_target
 
@@ -25,11 +27,14 @@ def run_trials(search: OpenedSearch) -> None:
         FailedTrialsError: when more than half of at least `FEWEST_TRIALS` trials failed, whatever their rung.
     """
     study, pool, ledger = search.study, search.pool, search.ledger
-    starts = first_candidates(
+    limits = search.predicted(search.budget, baselines_alone=True)
+    answers = solver_answers(search.aim.within(limits))
+    ladders = first_candidates(
         search.prepared.inputs.space, search.costed.costs, fast=get_target(search.config.search.target).fast,
-        limit_bytes=search.predicted_limit_bytes(), count=study.proposer.warm_starts,
+        limit_bytes=limits.size_bytes, count=study.proposer.warm_starts,
     )  # fmt: skip
-    schedule = Schedule(study, _plan(search), starts)
+    starts = list(dict.fromkeys([*answers, *ladders]))
+    schedule = Schedule(study, _plan(search, frozenset(answers)), starts)
     begun, waited = time.monotonic(), 0.0
     with search.progress.bar("Search", search.wanted) as bar:
         while True:
@@ -49,7 +54,7 @@ def run_trials(search: OpenedSearch) -> None:
     ledger.close_trials(schedule.stopped_by, time.monotonic() - begun, waited)
 
 
-def _plan(search: OpenedSearch) -> Plan:
+def _plan(search: OpenedSearch, first: frozenset[Candidate]) -> Plan:
     task = search.prepared.setting.task
     return Plan(
         budget=search.budget,
@@ -59,6 +64,8 @@ def _plan(search: OpenedSearch) -> Plan:
         byte_range=search.aim.scale.byte_range,
         patience=search.config.search.patience,
         deadline=search.deadline,
+        first=first,
+        left=search.aim.shares_left,
     )
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from scipy.stats import spearmanr
 
@@ -19,6 +19,8 @@ from autoprune.space.budget import Budget
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import FEWEST_PAIRS, Trial, finished
+
+T = TypeVar("T")
 
 NOTED = ("stopped_by", "driver_share", "overhead_share", "latency_table_error")
 """What `run.json` says of how the search went, where it says it."""
@@ -93,8 +95,13 @@ def sensitivity_file(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lower(trial: Trial, first: Mapping[tuple[Candidate, int], int]) -> int | None:
     """Number of the same candidate's trial at the nearest lower rung."""
-    lower = (first.get((trial.candidate, rung)) for rung in range(trial.rung - 1, -1, -1))
-    return None if trial.is_baseline else next((number for number in lower if number is not None), None)
+    return None if trial.is_baseline else _nearest_below(first, trial)
+
+
+def _nearest_below(known: Mapping[tuple[Candidate, int], T], trial: Trial) -> T | None:
+    """What is known of a trial's candidate at the nearest lower rung."""
+    lower = (known.get((trial.candidate, rung)) for rung in range(trial.rung - 1, -1, -1))
+    return next((value for value in lower if value is not None), None)
 
 
 def _rung_record(trials: Sequence[Trial], rung: int, steps: int) -> dict[str, Any]:
@@ -105,6 +112,26 @@ def _rung_record(trials: Sequence[Trial], rung: int, steps: int) -> dict[str, An
         "steps": steps * RUNG_STEPS[rung],
         "trials": len(at_rung),
         "mean_seconds": round(sum(seconds) / len(seconds), 2) if seconds else None,
+        **_kept(trials, at_rung),
+    }
+
+
+def _kept(trials: Sequence[Trial], trained: Sequence[Trial]) -> dict[str, float | int | None]:
+    """How many fine-tunes changed anything, and the mean share of the divergence that these left.
+
+    By the nearest lower rung of each candidate; None where there is none to compare with.
+    """
+    kl = {(trial.candidate, trial.rung): m.kl for trial, m in reversed(finished(trials))}
+    pairs = [
+        (before, m.kl)
+        for trial, m in finished(trained)
+        for before in [_nearest_below(kl, trial)]
+        if before is not None and math.isfinite(before) and math.isfinite(m.kl)
+    ]
+    left = [after / before for before, after in pairs if after != before and before > 0]
+    return {
+        "kept": sum(after != before for before, after in pairs) if pairs else None,
+        "left": fmean(left) if left else None,
     }
 
 

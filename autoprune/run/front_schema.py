@@ -116,18 +116,26 @@ class Reference(_Frozen):
 
 
 class Rung(_Frozen):
-    """How long the trials of a rung were trained; 0 is not at all."""
+    """How long the trials of a rung were trained; 0 is not at all.
+
+    kept: how many of its fine-tunes changed anything; left: the mean share of the KL that these left. Both by
+    the nearest lower rung, and absent from earlier records.
+    """
 
     rung: int
     steps: int | None = None
     trials: int = 0
     mean_seconds: float | None = None
+    kept: int | None = None
+    left: float | None = None
 
 
 class AgreementRow(_Frozen):
     """How the ranks by KL of `pairs` candidates agree between two rungs.
 
-    `low` where the search promoted more of them because of it.
+    `low` where the search promoted more of them because of it. `trained`: candidates that were trained from
+    the lower rung to the upper; `pairs` are those of them whose fine-tune was kept, and `left` the mean share
+    of their KL that it left. Both are absent from earlier records, whose pairs are all that were trained.
     """
 
     lower: int
@@ -135,6 +143,8 @@ class AgreementRow(_Frozen):
     kendall_tau: float | None = None
     pairs: int = 0
     low: bool = False
+    trained: int | None = None
+    left: float | None = None
 
 
 class UnitLevel(NamedTuple):

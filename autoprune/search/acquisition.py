@@ -1,8 +1,10 @@
 """Acquisition function: the hypervolume that a candidate is predicted to add to the trials there are.
 
 In (bytes, log KL), and where latency counts also in (bytes, milliseconds, log KL). Where milliseconds alone
-are limited, they take the place of bytes in the plane. Candidates in flight count as if they came out as
-predicted (kriging believer: Ginsbourger et al., Kriging Is Well-Suited to Parallelize Optimization, 2010).
+are limited, they take the place of bytes in the plane. KL is that after the brief fine-tune: measured, or
+predicted from what was measured untrained, or predicted altogether. Candidates in flight count as if they
+came out as predicted (kriging believer: Ginsbourger et al., Kriging Is Well-Suited to Parallelize
+Optimization, 2010).
 
 Letters: u units, n trials, m candidates, f candidates in flight, s points of a front, q points of a lattice.
 """
@@ -13,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprune.search.hypervolume import ByteRange, added_area, covers, kl_scale, unit_scale
+from autoprune.search.hypervolume import KL_FLOOR, ByteRange, added_area, covers, kl_scale, unit_scale
 from autoprune.search.records import Records
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.solver.planes import BYTES, DAMAGE, MS, Choice, Floats
-from autoprune.search.surrogates.damage_model import DamageModel
+from autoprune.search.surrogates.recovery_model import Outlook
 from autoprune.space.budget import Budget
 
 EDGE = 0.15
@@ -30,16 +32,17 @@ class Scale:
     """Ranges by which objectives are scaled to the unit cube: 0 is ideal, 1 is as bad as counts.
 
     edge_bytes: up to which bytes count. low_ms, high_ms: the least and the most that candidates are
-    predicted to take.
+    predicted to take. resolved: nats a row below which divergence counts little.
     """
 
     byte_range: ByteRange
     edge_bytes: float
     low_ms: float
     high_ms: float
+    resolved: float = KL_FLOOR
 
     @classmethod
-    def of(cls, problem: Problem, budget: Budget) -> Scale:
+    def of(cls, problem: Problem, budget: Budget, *, resolved: float = KL_FLOOR) -> Scale:
         """Bytes from the smallest candidate to the largest of 8 bits, or to a lower limit."""
         low = problem.fixed_bytes + float(problem.size_bytes.min(1).sum())
         high = edge = _eight_bit_bytes(problem)
@@ -49,7 +52,7 @@ class Scale:
         times = np.where(np.isfinite(problem.latency_ms), problem.latency_ms, np.nan)
         low_ms = problem.fixed_ms + float(np.nanmin(times, 1).sum())
         high_ms = problem.fixed_ms + float(np.nanmax(times, 1).sum())
-        return cls(ByteRange(low, high), edge, low_ms, high_ms)
+        return cls(ByteRange(low, high), edge, low_ms, high_ms, resolved)
 
     def scaled_bytes(self, size_bytes: Floats) -> Floats:
         """Bytes on the scale."""
@@ -58,6 +61,10 @@ class Scale:
     def scaled_ms(self, latency_ms: Floats) -> Floats:
         """Milliseconds on the scale."""
         return unit_scale(latency_ms, low=self.low_ms, high=self.high_ms)
+
+    def scaled_kl(self, kl: Floats) -> Floats:
+        """Divergence on the scale."""
+        return kl_scale(kl, resolved=self.resolved)
 
 
 def _eight_bit_bytes(problem: Problem) -> float:
@@ -80,7 +87,7 @@ class Acquisition:
     """
 
     problem: Problem
-    damage: DamageModel
+    outlook: Outlook
     budget: Budget
     scale: Scale
     known: Floats
@@ -94,7 +101,7 @@ class Acquisition:
     def of(
         cls,
         problem: Problem,
-        damage: DamageModel,
+        outlook: Outlook,
         records: Records,
         in_flight: Choice,
         *,
@@ -104,9 +111,9 @@ class Acquisition:
         volume: bool,
     ) -> Acquisition:
         """The gain over what finished trials recorded and over candidates in flight [f u]."""
-        known = _points(problem, damage, scale, np.concatenate([records.chosen, in_flight]))
+        known = _points(problem, outlook, scale, np.concatenate([records.chosen, in_flight]))
         n = len(records.kl)
-        known[:n, DAMAGE] = kl_scale(records.kl)
+        known[:n, DAMAGE] = scale.scaled_kl(outlook.settled(records))
         timed = np.isfinite(records.latency_ms)
         known[:n, MS] = np.where(timed, scale.scaled_ms(records.latency_ms), known[:n, MS])
         has_latency = scale.high_ms > scale.low_ms
@@ -114,7 +121,7 @@ class Acquisition:
         front = known[staircase(known[:, plane])][:, plane]
         volume = volume and has_latency
         uncovered = lattice[~covers(known, lattice).any(0)] if volume else lattice[:0]
-        return cls(problem, damage, budget, scale, known, plane, front, volume, lattice, uncovered)
+        return cls(problem, outlook, budget, scale, known, plane, front, volume, lattice, uncovered)
 
     def fitting(self, chosen: Choice) -> Choice:
         """Those of the candidates [m u] that are predicted to be within the budget."""
@@ -129,7 +136,7 @@ class Acquisition:
 
     def gain(self, chosen: Choice) -> Floats:
         """Hypervolume that each candidate [m u] adds to the known points: in the plane, and in volume."""
-        points = _points(self.problem, self.damage, self.scale, chosen)
+        points = _points(self.problem, self.outlook, self.scale, chosen)
         area = added_area(points[:, self.plane], self.front)
         if not self.volume:
             return area
@@ -137,11 +144,11 @@ class Acquisition:
         return area + more
 
 
-def _points(problem: Problem, damage: DamageModel, scale: Scale, chosen: Choice) -> Floats:
+def _points(problem: Problem, outlook: Outlook, scale: Scale, chosen: Choice) -> Floats:
     """Where candidates [m u] are predicted to lie in the unit cube [m 3]."""
     totals = problem.totals(chosen)
     x, y = scale.scaled_bytes(totals.size_bytes), scale.scaled_ms(totals.latency_ms)
-    return np.stack([x, y, kl_scale(damage.kl(chosen))], 1)
+    return np.stack([x, y, scale.scaled_kl(outlook.kl(chosen))], 1)
 
 
 def staircase(points: Floats) -> Choice:

@@ -1,8 +1,8 @@
 """Search for candidates: the one with the largest predicted gain in hypervolume, and answers to budgets.
 
-Candidates come from the solver, under what finished trials taught about damage and latency (`damage_model`,
-`latency_model`), and from a local search that changes the levels of one or two units. The acquisition
-function (`acquisition`) ranks them.
+Candidates come from the solver, under what finished trials taught about damage, what training leaves of it,
+and latency (`damage_model`, `recovery_model`, `latency_model`), and from a local search that changes the
+levels of one or two units. The acquisition function (`acquisition`) ranks them.
 
 Letters: u units, n trials, m candidates, f candidates in flight, q points of a lattice.
 """
@@ -10,20 +10,23 @@ Letters: u units, n trials, m candidates, f candidates in flight, q points of a 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import qmc
 
 from autoprune.search.acquisition import Acquisition, Scale, staircase
+from autoprune.search.hypervolume import KL_FLOOR, resolved_kl, unit_lattice
 from autoprune.search.records import Records
 from autoprune.search.solver.mckp import Axis, Problem, solve, sweep
 from autoprune.search.solver.planes import BYTES, DAMAGE, Choice, Floats
-from autoprune.search.surrogates.damage_model import DamageModel, Features, Posterior
+from autoprune.search.surrogates.damage_model import Features, Posterior
 from autoprune.search.surrogates.latency_model import with_corrected_latency
+from autoprune.search.surrogates.recovery_model import Outlook, Recovery, Sorts, Training
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
+from autoprune.space.trial import Trial
 
 SWEPT_SIZES = 32
 """Sizes that the solver is asked for each time, spread over what is allowed."""
@@ -40,9 +43,6 @@ MOST_STEPS = 100_000
 ROUNDS, BEST, COPIES = 3, 24, 32
 """Local search: in each round so many of the best candidates are each changed so many times."""
 
-LATTICE = 2048
-"""Points by which volume in three dimensions is counted (Sobol', the first 2^11)."""
-
 
 @dataclass(frozen=True)
 class Aim:
@@ -50,15 +50,33 @@ class Aim:
 
     problem: Problem
     features: Features
+    sorts: Sorts
     budget: Budget
     scale: Scale
     lattice: Floats
 
     @classmethod
-    def of(cls, problem: Problem, budget: Budget) -> Aim:
-        """The aim of a search under a budget."""
-        lattice = qmc.Sobol(3, seed=0).random(LATTICE)
-        return cls(problem, Features.of(problem), budget, Scale.of(problem, budget), lattice)
+    def of(
+        cls,
+        problem: Problem,
+        budget: Budget,
+        *,
+        training: Training = Training(),  # noqa: B008
+        answers: int | None = None,
+    ) -> Aim:
+        """The aim of a search under a budget.
+
+        training: what trials that are promising get. answers: on validation, which say below what divergence
+        candidates cannot be told apart; without them every divergence counts.
+        """
+        features = Features.of(problem)
+        sorts = Sorts.of(problem, features, training)
+        scale = Scale.of(problem, budget, resolved=KL_FLOOR if answers is None else resolved_kl(answers))
+        return cls(problem, features, sorts, budget, scale, unit_lattice())
+
+    def within(self, budget: Budget) -> Aim:
+        """The same on the same scale, with candidates predicted to be within another budget."""
+        return replace(self, budget=budget)
 
     def largest_gain(
         self,
@@ -76,9 +94,9 @@ class Aim:
         volume: whether gain in (bytes, milliseconds, log KL) counts beside that in (bytes, log KL).
         """
         rng = np.random.default_rng(seed)
-        damage, problem = self._damage(records), self._corrected(records)
+        outlook, problem = self.outlook(records), self._corrected(records)
         acquisition = Acquisition.of(
-            problem, damage, records, in_flight,
+            problem, outlook, records, in_flight,
             budget=self.budget, scale=self.scale, lattice=self.lattice, volume=volume,
         )  # fmt: skip
         starts = self._starts(acquisition, records, rng)
@@ -121,19 +139,21 @@ class Aim:
         return None
 
     def answer(self, records: Records, budget: Budget) -> Candidate | None:
-        """The least damaging candidate within any budget, by the solver and what trials taught.
+        """The candidate within any budget that is least damaged after training, by what trials taught.
 
         It may be one that was tried. None where no candidate is within the budget.
         """
-        damage, problem, rng = self._damage(records), self._corrected(records), np.random.default_rng(0)
+        outlook, problem, rng = self.outlook(records), self._corrected(records), np.random.default_rng(0)
+        tables = [problem.damage, outlook.damage.table(), outlook.table()]
         answers = [
-            solve(variant, limit_bytes=budget.size_bytes, limit_ms=budget.latency_ms)
-            for variant in (problem, _with_damage(problem, damage))
+            solve(_with_damage(problem, table), limit_bytes=budget.size_bytes, limit_ms=budget.latency_ms)
+            for table in tables
         ]
         within = [chosen for chosen in answers if chosen is not None]
         if not within:
             return None
-        measured = {row.tobytes(): kl for row, kl in zip(records.chosen, records.kl, strict=True)}
+        settled = outlook.settled(records)
+        measured = {row.tobytes(): kl for row, kl in zip(records.chosen, settled, strict=True)}
 
         def ranked(chosen: Choice) -> Choice:
             """Those within the budget, least divergence first; measured where it was."""
@@ -141,7 +161,7 @@ class Aim:
             fits = totals.size_bytes <= (math.inf if budget.size_bytes is None else budget.size_bytes)
             fits &= totals.latency_ms <= (math.inf if budget.latency_ms is None else budget.latency_ms)
             kept = np.unique(chosen[fits], axis=0)
-            kl = [measured.get(row.tobytes(), x) for row, x in zip(kept, damage.kl(kept), strict=True)]
+            kl = [measured.get(row.tobytes(), x) for row, x in zip(kept, outlook.kl(kept), strict=True)]
             order: Choice = kept[np.argsort(kl, kind="stable")]
             return order
 
@@ -156,9 +176,20 @@ class Aim:
         limit = self.budget.latency_ms
         return limit is None or bool((records.latency_ms <= limit).any())
 
-    def _damage(self, records: Records) -> DamageModel:
-        """What trials taught about predicted damage."""
-        return Posterior.of(self.features, records.chosen, records.kl).mean()
+    def outlook(self, records: Records) -> Outlook:
+        """What trials taught about predicted damage, and about what training leaves of it."""
+        damage = Posterior.of(self.features, records.chosen, records.kl).mean()
+        return Outlook(damage, Recovery.of(self.sorts, records))
+
+    def shares_left(self, trials: Iterable[Trial]) -> dict[Candidate, float]:
+        """Share of its divergence that training is predicted to leave of each untrained candidate."""
+        records = Records.of(self.problem, trials)
+        left = Recovery.of(self.sorts, records).left(records.chosen, records.kl)
+        return {
+            self.problem.candidate(row): float(share)
+            for row, share in zip(records.chosen, left, strict=True)
+            if math.isfinite(share)
+        }
 
     def _corrected(self, records: Records) -> Problem:
         """The problem with milliseconds as the trials suggest."""
@@ -175,7 +206,7 @@ class Aim:
         prices = np.asarray(MS_PRICES if acquisition.volume else MS_PRICES[:1])
         measured = acquisition.known[: len(records.kl), (BYTES, DAMAGE)]
         pools = [records.chosen[staircase(measured)]]
-        for variant in (problem, _with_damage(problem, acquisition.damage)):
+        for variant in (problem, _with_damage(problem, acquisition.outlook.table())):
             span = scale.high_ms - scale.low_ms
             pools.append(_swept(variant, targets, prices, span=span, along="bytes"))
             if self.budget.latency_ms is not None:
@@ -197,9 +228,9 @@ class Aim:
         return out
 
 
-def _with_damage(problem: Problem, damage: DamageModel) -> Problem:
-    """The problem with what was learned of its damages."""
-    return problem.with_damage(np.where(np.isfinite(problem.damage), damage.table(), np.inf))
+def _with_damage(problem: Problem, table: Floats) -> Problem:
+    """The problem with other damages [u l] of the levels that are offered."""
+    return problem.with_damage(np.where(np.isfinite(problem.damage), table, np.inf))
 
 
 def _swept(problem: Problem, targets: Floats, prices: Floats, *, span: float, along: Axis) -> Choice:

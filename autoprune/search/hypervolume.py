@@ -6,10 +6,13 @@ points, q points of a lattice.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import qmc
 
 from autoprune.search.solver.planes import Floats
 
@@ -29,14 +32,53 @@ KL_CEILING = 1.0
 """Nats a row at which nothing is left of the original; twice as bad counts the same."""
 
 
-def kl_scale(kl: Floats) -> Floats:
+UNRESOLVED_SHARE = 0.1
+"""Share of a scale that divergences too small to be resolved by accuracy have together."""
+
+MOST_UNRESOLVED_KL = 1e-2
+"""Nats a row that count in full however few answers there are."""
+
+LATTICE = 2048
+"""Points by which volume in three dimensions is counted (Sobol', the first 2^11)."""
+
+
+def kl_scale(kl: Floats, *, resolved: float = KL_FLOOR) -> Floats:
     """Divergence (nats) on the scale that resolves the good end: its logarithm, 0 at the floor.
+
+    resolved: what is below counts little (`UNRESOLVED_SHARE`); see `resolved_kl`.
 
     >>> kl_scale(np.array([1e-6, 1e-5, 10**-2.5, 1.0, 3.0])).round(3).tolist()
     [0.0, 0.0, 0.5, 1.0, 1.0]
+    >>> kl_scale(np.array([1e-5, 1e-4, 1e-3, 1.0]), resolved=1e-3).round(3).tolist()
+    [0.0, 0.05, 0.1, 1.0]
     """
     scaled: Floats = np.clip(np.log(np.maximum(kl, 1e-12) / KL_FLOOR) / np.log(KL_CEILING / KL_FLOOR), 0, 1)
-    return scaled
+    corner = math.log(max(resolved, KL_FLOOR) / KL_FLOOR) / math.log(KL_CEILING / KL_FLOOR)
+    if corner <= UNRESOLVED_SHARE:
+        return scaled
+    bent: Floats = np.interp(scaled, [0.0, corner, 1.0], [0.0, UNRESOLVED_SHARE, 1.0])
+    return bent
+
+
+def resolved_kl(answers: int) -> float:
+    """Divergence (nats a row) from which accuracy on so many answers may tell a model from the original.
+
+    By Pinsker's inequality (Cover and Thomas, Elements of Information Theory, 2006, lemma 11.6.1) a share of
+    at most sqrt(KL / 2) of the answers changes, and one standard error of accuracy p is
+    sqrt(p (1 - p) / answers), at most 1 / (2 sqrt(answers)). They are equal at 1 / (2 answers).
+
+    >>> [round(resolved_kl(answers), 5) for answers in (10, 360, 1263, 10**6)]
+    [0.01, 0.00139, 0.0004, 1e-05]
+    """
+    return min(max(0.5 / max(answers, 1), KL_FLOOR), MOST_UNRESOLVED_KL)
+
+
+@cache
+def unit_lattice() -> Floats:
+    """Points of the unit cube [q 3], evenly spread, by which volume is counted; not to be written to."""
+    points: Floats = qmc.Sobol(3, seed=0).random(LATTICE)
+    points.flags.writeable = False
+    return points
 
 
 def unit_scale(values: Floats, *, low: float, high: float) -> Floats:

@@ -10,16 +10,28 @@ it is poor, more candidates are promoted.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from scipy.stats import kendalltau
 
 from autoprune.search.history import Key
-from autoprune.search.hypervolume import ByteRange, added_area, kl_area, kl_scale, unit_scale
+from autoprune.search.hypervolume import (
+    KL_FLOOR,
+    ByteRange,
+    added_area,
+    covers,
+    kl_area,
+    kl_scale,
+    unit_lattice,
+    unit_scale,
+)
 from autoprune.search.pareto import best, knee, within
+from autoprune.search.solver.planes import BYTES, DAMAGE, MS, Floats
+from autoprune.search.surrogates.recovery_model import WORTH_TRAINING_KL
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import FEWEST_PAIRS, ORIGINAL, Measurement, Trial, finished
@@ -39,19 +51,28 @@ FINALISTS = 2
 RUNG_STEPS = (0, 1, 4)
 """Fine-tuning steps at each rung, in those of the brief fine-tune."""
 
-WORTH_TRAINING_KL = 1e-3
-"""Divergence (nats a row) from which training has something to mend; see
-docs/decisions/014-what-is-worth-training.md."""
+USUAL_LEFT = 0.8
+"""Share of the divergence that a brief fine-tune leaves of a candidate of which nothing is predicted."""
+
+SharesLeft = Callable[[Sequence[Trial]], Mapping[Candidate, float]]
+"""Trials -> share of its divergence that a brief fine-tune is predicted to leave of each candidate."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Kendall's tau of the divergence at two rungs, over the candidates that were evaluated at both."""
+    """Kendall's tau of the divergence at two rungs, over fine-tunes that were kept.
+
+    A fine-tune that was left out or undone changed nothing, and its ranks agree for no reason. pairs:
+    candidates of different divergence at the two rungs, which tau is taken over. trained: those that were
+    evaluated at both. left: mean share of the divergence that the kept fine-tunes left.
+    """
 
     lower: int
     upper: int
     kendall_tau: float | None
     pairs: int
+    trained: int = 0
+    left: float | None = None
 
     @property
     def low(self) -> bool:
@@ -66,11 +87,12 @@ def agreement(trials: Sequence[Trial], lower: int, upper: int) -> Agreement:
         for rung in (lower, upper)
     ]
     both = [candidate for candidate in ranks[0] if candidate in ranks[1]]
-    if len(both) < FEWEST_PAIRS:
-        return Agreement(lower, upper, None, len(both))
-    lower_kl, upper_kl = ([rank[candidate] for candidate in both] for rank in ranks)
-    tau = float(kendalltau(lower_kl, upper_kl).statistic)
-    return Agreement(lower, upper, tau if math.isfinite(tau) else None, len(both))
+    kept = [candidate for candidate in both if ranks[0][candidate] != ranks[1][candidate]]
+    lower_kl, upper_kl = ([rank[candidate] for candidate in kept] for rank in ranks)
+    shares = [after / before for before, after in zip(lower_kl, upper_kl, strict=True) if before > 0]
+    left = fmean(shares) if shares else None
+    tau = float(kendalltau(lower_kl, upper_kl).statistic) if len(kept) >= FEWEST_PAIRS else math.nan
+    return Agreement(lower, upper, tau if math.isfinite(tau) else None, len(kept), len(both), left)
 
 
 def kl_hypervolume(trials: Sequence[Trial], byte_range: ByteRange) -> float:
@@ -80,62 +102,89 @@ def kl_hypervolume(trials: Sequence[Trial], byte_range: ByteRange) -> float:
     return kl_area(size, kl, byte_range)
 
 
-def promotion(trials: Sequence[Trial], begun: AbstractSet[Key], budget: Budget) -> Candidate | None:
+def promotion(
+    trials: Sequence[Trial],
+    begun: AbstractSet[Key],
+    budget: Budget,
+    *,
+    first: AbstractSet[Candidate] = frozenset(),
+    left: SharesLeft = lambda trials: {},
+    resolved: float = KL_FLOOR,
+) -> Candidate | None:
     """The untrained candidate to train briefly now, or None.
 
-    begun: what was evaluated or is being evaluated. The candidate is within the budget and should, once
-    trained, add most area in (bytes, log KL) to the trained ones. No more than a share of all untrained
-    candidates is promoted.
+    The candidate is within the budget and should, once trained, add most to the trained ones: area in (bytes,
+    log KL), and volume with milliseconds. No more than a share of all untrained candidates is promoted.
+
+    begun: what was evaluated or is being evaluated. first: candidates that are trained as soon as they were
+    tried, whatever that share. left: what of its divergence training is predicted to leave of each. resolved:
+    nats a row below which divergence counts little.
     """
+    waiting = _waiting(trials, begun, budget)
+    at_once = next((trial.candidate for trial, _ in waiting if trial.candidate in first), None)
+    if at_once is not None or not waiting:
+        return at_once
     untrained = [trial for trial, _ in finished(trials) if trial.rung == 0 and not trial.is_baseline]
     promoted = sum(rung == 1 for candidate, rung in begun if (candidate, 0) in begun)
     share = LARGER_SHARE if agreement(trials, 0, 1).low else SHARE
     if promoted >= math.floor(share * len(untrained) + 1e-9):
         return None
-    return next(iter(_worth_training(trials, begun, budget)), None)
+    gain = _gains(trials, waiting, begun, budget, left(trials), resolved)
+    k = int(np.argmax(gain))
+    return waiting[k][0].candidate if gain[k] > 0 else None
 
 
-def _worth_training(trials: Sequence[Trial], begun: AbstractSet[Key], budget: Budget) -> list[Candidate]:
-    """Untrained candidates within the budget that could enter the front, most promising first."""
-    done = [(trial, m) for trial, m in finished(within(trials, budget)) if not math.isnan(m.kl)]
-    waiting = [
+def _waiting(
+    trials: Sequence[Trial], begun: AbstractSet[Key], budget: Budget
+) -> list[tuple[Trial, Measurement]]:
+    """Untrained candidates within the budget that were not trained and have something to mend."""
+    return [
         (trial, m)
-        for trial, m in done
+        for trial, m in finished(within(trials, budget))
         if trial.rung == 0 and not trial.is_baseline
         if (trial.candidate, 1) not in begun and m.kl > WORTH_TRAINING_KL
     ]
-    if not waiting:
-        return []
-    costs = [_cost(m, budget) for _, m in done]
-    low, high = min(costs) * 0.98, max(costs) * 1.02  # the smallest and the largest add something too
 
-    def place(pairs: Sequence[tuple[float, float]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        points = np.array(pairs, np.float64).reshape(-1, 2)
-        return np.stack([unit_scale(points[:, 0], low=low, high=high), kl_scale(points[:, 1])], 1)
 
-    mended = _mended(trials)
+def _gains(
+    trials: Sequence[Trial],
+    waiting: Sequence[tuple[Trial, Measurement]],
+    begun: AbstractSet[Key],
+    budget: Budget,
+    left: Mapping[Candidate, float],
+    resolved: float,
+) -> Floats:
+    """What each candidate that waits should add, once trained, to those that are trained."""
+    done = [(trial, m) for trial, m in finished(within(trials, budget)) if not math.isnan(m.kl)]
+    known = [_objectives(m, 1.0) for trial, m in done if trial.rung > 0]
+    trained = {trial.candidate for trial, _ in done if trial.rung > 0}
     # Those in training count as if they came out as expected, so that the next lies elsewhere.
-    known = [(_cost(m, budget), m.kl) for trial, m in done if trial.rung > 0]
-    known += [(_cost(m, budget), m.kl * mended) for trial, m in done if (trial.candidate, 1) in begun]
-    gain = added_area(place([(_cost(m, budget), m.kl * mended) for _, m in waiting]), place(known))
-    order = np.argsort(-gain, kind="stable")
-    return [waiting[k][0].candidate for k in order if gain[k] > 0]
-
-
-def _cost(m: Measurement, budget: Budget) -> float:
-    """What divergence is traded for: bytes, or milliseconds where these alone are limited."""
-    return m.latency_ms if budget.limits_latency_alone else float(m.size_bytes)
-
-
-def _mended(trials: Sequence[Trial]) -> float:
-    """Share of the divergence that a brief fine-tune leaves: the better quarter of shares, 0.8 at first."""
-    before = {trial.candidate: m.kl for trial, m in finished(trials) if trial.rung == 0}
-    ratios = [
-        m.kl / before[trial.candidate]
-        for trial, m in finished(trials)
-        if trial.rung == 1 and before.get(trial.candidate, 0.0) > 0
+    known += [
+        _objectives(m, left.get(trial.candidate, USUAL_LEFT))
+        for trial, m in done
+        if (trial.candidate, 1) in begun and trial.candidate not in trained
     ]
-    return float(min(np.quantile(ratios, 0.25), 1.0)) if len(ratios) >= 3 else 0.8
+    new = [_objectives(m, left.get(trial.candidate, USUAL_LEFT)) for trial, m in waiting]
+    costs = np.array([_objectives(m, 1.0) for _, m in done])
+    low, high = costs.min(0) * 0.98, costs.max(0) * 1.02  # the smallest and the largest add something too
+
+    def place(rows: Sequence[tuple[float, float, float]]) -> Floats:
+        points = np.array(rows, np.float64).reshape(-1, 3)
+        scaled = [unit_scale(points[:, k], low=low[k], high=high[k]) for k in (BYTES, MS)]
+        return np.stack([*scaled, kl_scale(points[:, DAMAGE], resolved=resolved)], 1)
+
+    plane = [MS if budget.limits_latency_alone else BYTES, DAMAGE]
+    gain = added_area(place(new)[:, plane], place(known)[:, plane])
+    if costs[:, MS].min() < costs[:, MS].max():
+        lattice = unit_lattice()
+        open_ = lattice[~covers(place(known), lattice).any(0)]
+        gain = gain + covers(place(new), open_).sum(1) / len(lattice)
+    return gain
+
+
+def _objectives(m: Measurement, left: float) -> tuple[float, float, float]:
+    """Bytes, milliseconds, and the divergence of which training leaves so much."""
+    return float(m.size_bytes), m.latency_ms, m.kl * left
 
 
 def finalist(

@@ -14,12 +14,14 @@ import numpy as np
 
 from autoprune.core.errors import ExhaustedError
 from autoprune.search.aim import Aim
+from autoprune.search.file_room import FileRoom
 from autoprune.search.history import History
 from autoprune.search.records import Records
 from autoprune.space.levels import Candidate
 
 VOLUME_EVERY = 3
-"""Of so many proposals one aims at latency as well: see docs/decisions/013-latency-every-third.md."""
+"""Of so many proposals one aims at latency as well, and all where latency is limited: see
+docs/decisions/013-latency-every-third.md."""
 
 
 class Proposer(Protocol):
@@ -67,7 +69,9 @@ class HypervolumeProposer:
 
     def propose(self, history: History, number: int) -> Candidate:
         """The candidate of the largest gain; any new one where nearly all within the budget was tried."""
-        aim, seed = self.aim, trial_seed(self.seed, number)
+        seed = trial_seed(self.seed, number)
+        room = FileRoom.of(trial for trial in history.finished if trial.is_baseline)
+        aim = self.aim.within(room.predicted(self.aim.budget, self.aim.scale.byte_range.low))
         records = Records.of(aim.problem, history.finished)
         finished = {trial.candidate for trial in history.finished} if history.in_flight else set()
         in_flight = [
@@ -75,8 +79,6 @@ class HypervolumeProposer:
             for asked in history.in_flight.values()
             if asked.candidate not in finished
         ]
-        # Most trials go to what is asked for, size against divergence; with a limit of latency, all
-        # count milliseconds too.
         candidate = aim.largest_gain(
             records,
             np.reshape(in_flight, (-1, len(aim.problem.units))).astype(np.intp),

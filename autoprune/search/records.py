@@ -1,10 +1,10 @@
-"""Training data of the surrogate models: what untrained trials measured, as arrays."""
+"""Training data of the surrogate models: what trials measured before and after training, as arrays."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,19 +18,42 @@ MOST_TRIALS = 256
 
 @dataclass(frozen=True)
 class Records:
-    """Levels [n u], measured divergence [n] in nats, and measured milliseconds [n] of n trials, u units."""
+    """What n trials measured, of u units: levels [n u], divergence [n] in nats and milliseconds [n].
+
+    kl: before training; NaN of candidates that were measured trained alone, as baselines are. trained_kl:
+    after the brief fine-tune; NaN of candidates that had none.
+    """
 
     chosen: Choice
     kl: Floats
     latency_ms: Floats
+    trained_kl: Floats = field(default_factory=lambda: np.empty(0))
+
+    def __post_init__(self) -> None:
+        if len(self.trained_kl) == 0:
+            object.__setattr__(self, "trained_kl", np.full(len(self.kl), np.nan))
 
     @classmethod
     def of(cls, problem: Problem, trials: Iterable[Trial]) -> Records:
-        """Those of the untrained trials, whose divergence is what the solver predicts."""
-        untrained = [(trial, m) for trial, m in finished(trials) if trial.rung == 0 and math.isfinite(m.kl)]
-        chosen = np.array([problem.chosen(trial.candidate) for trial, _ in untrained], np.intp)
-        measured = np.array([(max(m.kl, 0.0), m.latency_ms) for _, m in untrained], np.float64).reshape(-1, 2)
-        return cls(chosen.reshape(-1, len(problem.units)), measured[:, 0].copy(), measured[:, 1].copy())
+        """Those of the untrained trials, in order, then of the candidates that were trained at once."""
+        done = [(trial, m) for trial, m in finished(trials) if math.isfinite(m.kl)]
+        trained = {trial.candidate: m for trial, m in done if trial.rung == 1}
+        after = {candidate: max(m.kl, 0.0) for candidate, m in trained.items()}
+        rows = [
+            (trial.candidate, max(m.kl, 0.0), m.latency_ms, after.get(trial.candidate, math.nan))
+            for trial, m in done
+            if trial.rung == 0
+        ]
+        known = {candidate for candidate, *_ in rows}
+        rows += [
+            (candidate, math.nan, m.latency_ms, after[candidate])
+            for candidate, m in trained.items()
+            if candidate not in known
+        ]
+        chosen = np.array([problem.chosen(candidate) for candidate, *_ in rows], np.intp)
+        measured = np.array([numbers for _, *numbers in rows], np.float64).reshape(-1, 3)
+        kl, latency_ms, trained_kl = (measured[:, k].copy() for k in range(3))
+        return cls(chosen.reshape(-1, len(problem.units)), kl, latency_ms, trained_kl)
 
     def joined(self, more: Records) -> Records:
         """These, and more after them."""
@@ -38,4 +61,5 @@ class Records:
             np.concatenate([self.chosen, more.chosen]),
             np.concatenate([self.kl, more.kl]),
             np.concatenate([self.latency_ms, more.latency_ms]),
+            np.concatenate([self.trained_kl, more.trained_kl]),
         )

@@ -6,12 +6,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from autoprune.core.errors import ExhaustedError
 from autoprune.search.history import Asked, History
-from autoprune.search.hypervolume import ByteRange
-from autoprune.search.promotion import FINALISTS, RUNG_STEPS, SHARE, finalist, kl_hypervolume, promotion
+from autoprune.search.hypervolume import ByteRange, resolved_kl
+from autoprune.search.promotion import (
+    FINALISTS,
+    RUNG_STEPS,
+    SHARE,
+    SharesLeft,
+    finalist,
+    kl_hypervolume,
+    promotion,
+)
 from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
@@ -30,7 +39,8 @@ class Plan:
 
     wanted: candidates to try. steps: of the brief fine-tune; with 0 nothing is ever trained. answers: on
     validation, that accuracy is taken over. patience: candidates without gain after which it stops.
-    deadline: by time.monotonic(). byte_range: sizes that count.
+    deadline: by time.monotonic(). byte_range: sizes that count. first: candidates that are trained as soon as
+    they were tried. left: what training is predicted to leave of candidates.
     """
 
     budget: Budget
@@ -40,6 +50,8 @@ class Plan:
     byte_range: ByteRange
     patience: int | None = None
     deadline: float | None = None
+    first: AbstractSet[Candidate] = frozenset()
+    left: SharesLeft = lambda trials: {}
 
 
 class Schedule:
@@ -54,6 +66,7 @@ class Schedule:
         # The finalists of these candidates; where more candidates are tried, there are new finalists.
         last = max((k for k, trial in enumerate(trials) if is_candidate(trial)), default=-1)
         self._finalists = sum(trial.rung == 2 for trial in trials[last + 1 :])
+        self._all_done = False
         self.stopped_by = "trials"
 
     def next(self) -> Asked | None:
@@ -61,10 +74,14 @@ class Schedule:
         if self._plan.deadline is not None and time.monotonic() > self._plan.deadline:
             self.stopped_by = "time"
             return None
-        return self._promoted(self._study.history) or self._new() or self._finalist(self._study.history)
+        asked = self._promoted(self._study.history) or self._new() or self._finalist(self._study.history)
+        self._all_done = asked is None and not self._study.history.in_flight
+        return asked
 
     def seconds_left(self, workers: int) -> float:
         """Estimate of the seconds until all is done, from what evaluations at each rung have taken."""
+        if self._all_done:
+            return 0.0
         plan, trials = self._plan, self._study.history.finished
         in_flight = self._study.history.in_flight.values()
         new = 0 if self.stopped_by != "trials" else max(0, plan.wanted - self._candidates)
@@ -74,11 +91,13 @@ class Schedule:
         promoted = sum(trial.rung == 1 and not trial.is_baseline for trial in recent)
         # What is promoted grows less as the front fills; before that shows it is the share.
         share = promoted / RECENT if len(tried) >= RECENT else SHARE
-        late = max(0.0, SHARE * len(tried) - promoted) if len(tried) < RECENT else 0.0
+        training = sum(asked.rung == 1 for asked in in_flight)
+        late = max(0.0, SHARE * len(tried) - promoted - training) if len(tried) < RECENT else 0.0
         trained, finalists = (new * share + late, FINALISTS - self._finalists) if plan.steps else (0.0, 0)
         now = time.monotonic()
         ends = [max(pace[x.rung] - (now - x.begun), 0.1 * pace[x.rung]) for x in in_flight]
-        first = (sum(ends) + new * pace[0] + trained * pace[1]) / max(1, workers)
+        before = sum(end for end, asked in zip(ends, in_flight, strict=True) if asked.rung < 2)
+        first = (before + new * pace[0] + trained * pace[1]) / max(1, workers)
         # Finalists come last, and no two workers share one.
         seconds = max([first + pace[2] * math.ceil(finalists / max(1, workers)), *ends])
         if plan.deadline is not None:
@@ -89,7 +108,12 @@ class Schedule:
     def _promoted(self, history: History) -> Asked | None:
         """A tried candidate to train briefly, or None."""
         plan = self._plan
-        candidate = promotion(history.finished, history.begun, plan.budget) if plan.steps else None
+        if not plan.steps:
+            return None
+        candidate = promotion(
+            history.finished, history.begun, plan.budget,
+            first=plan.first, left=plan.left, resolved=resolved_kl(plan.answers),
+        )  # fmt: skip
         return None if candidate is None else self._study.ask(candidate, rung=1)
 
     def _new(self) -> Asked | None:

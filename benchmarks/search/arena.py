@@ -30,6 +30,7 @@ from autoprune.evaluation.jobs import Original
 from autoprune.evaluation.timers import LocalTimer
 from autoprune.evaluation.workbench import Workbench
 from autoprune.evaluation.worker import make_worker
+from autoprune.models.split_embedding import RARE, Parted
 from autoprune.models.units import search_space
 from autoprune.pipeline.inputs import Inputs, read_inputs
 from autoprune.pipeline.prepare import prepare
@@ -43,7 +44,7 @@ from autoprune.targets.latency_table import Design
 from autoprune.tasks.answers import divergence
 from autoprune.tasks.scoring import accuracy
 
-VERSION = 101
+VERSION = 103
 """Raised when a measurement or a prediction here would come out differently."""
 
 ROWS = {"minilm": 96, "digits": 360}
@@ -104,6 +105,7 @@ class Evaluator:
         self._model = copy.deepcopy(workbench.teacher)
         self._now = dict.fromkeys((unit.name for unit in self._units), UNTOUCHED)
         self._modules: dict[tuple[str, Level], dict[str, nn.Module]] = {}
+        self._ranks: dict[tuple[str, Level], torch.Tensor] = {}
         self.teacher_logits = self._logits(workbench.teacher)
         self.key = content_key(VERSION, LIBRARY_VERSION, workbench.setting.key, rows, batch)
         self._path = cache_folder() / "benchmarks" / f"{self.key}.jsonl"
@@ -170,7 +172,10 @@ class Evaluator:
             if level != self._now[unit.name]:
                 for path, module in self._modules[unit.name, level].items():
                     parent, _, name = path.rpartition(".")
-                    setattr(self._model.get_submodule(parent), name, module)
+                    holder = self._model.get_submodule(parent)
+                    setattr(holder, name, module)
+                    if isinstance(holder, Parted) and name == RARE:
+                        holder.ranks = self._ranks[unit.name, level]
                 self._now[unit.name] = level
         return self._model
 
@@ -185,8 +190,13 @@ class Evaluator:
             )
             if level != UNTOUCHED:
                 for path, variant in self._workbench.library.variants(unit, level).items():
-                    replace_(scratch, path, variant.value(), variant.bias)
+                    places = variant.places
+                    replace_(scratch, path, variant.value(), variant.bias, variant.activations, places=places)
             self._modules[unit.name, level] = {w.path: scratch.get_submodule(w.path) for w in unit.weights}
+            for weight in unit.weights:
+                holder = scratch.get_submodule(weight.path.rpartition(".")[0])
+                if isinstance(holder, Parted):
+                    self._ranks[unit.name, level] = holder.ranks
 
     def _logits(self, model: nn.Module) -> NDArray[np.float32]:
         with torch.inference_mode():

@@ -39,12 +39,13 @@ from autoprune.pipeline.baselines import run_baselines
 from autoprune.pipeline.driver import drive
 from autoprune.pipeline.finalists import packed_model
 from autoprune.pipeline.measured_costs import Costed, measure_costs
-from autoprune.pipeline.opened import OpenedSearch, excess_bytes, open_search
+from autoprune.pipeline.opened import OpenedSearch, open_search
 from autoprune.pipeline.prepare import Prepared
 from autoprune.pipeline.trials import FEWEST_TRIALS, run_trials
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, STATUS, UNITS, RunFolder
 from autoprune.search.baselines import baselines
+from autoprune.search.file_room import excess_bytes
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
@@ -469,7 +470,7 @@ def test_a_model_that_was_not_kept_is_made_again(bench: Bench) -> None:
 def test_a_new_budget_is_answered_before_the_trials(bench: Bench) -> None:
     drive(bench.open(wanted=3, steps=2))
     search = bench.open(wanted=3, steps=2)
-    search.run.note(config={**search.config.as_json(), "budget": [f"{LIMIT // 2000}kB"]})
+    search.run.note(config={**search.config.as_json(), "budget": [f"{LIMIT // 2500}kB"]})
     search = bench.open(wanted=3, steps=2)
     count = len(search.study.trials())
     summary = drive(search, new_budget=True)
@@ -479,7 +480,7 @@ def test_a_new_budget_is_answered_before_the_trials(bench: Bench) -> None:
     (answered,) = (trial for trial in new if trial.candidate == first.candidate and trial.rung == 1)
     assert first == search.job(answered.candidate, 1)
     assert answered.number <= count + 1  # after a baseline that the new budget asks for, if any
-    assert summary.budget == Budget(size_bytes=LIMIT // 2000 * 1000)
+    assert summary.budget == Budget(size_bytes=LIMIT // 2500 * 1000)
 
 
 @pytest.mark.parametrize("during", [Evaluate, TimeTogether, Score])

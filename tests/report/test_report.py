@@ -405,6 +405,17 @@ def test_how_well_the_prediction_held(modern: Json, spearman: float | None, pair
         ({"kendall_tau": None, "pairs": 2}, False, "2 candidates were measured both untrained and after"),
         ({"kendall_tau": None, "pairs": 1}, False, "1 candidate was measured both"),
         ({"kendall_tau": None, "pairs": 5}, False, "cannot be compared: too many are tied"),
+        (
+            {"kendall_tau": 0.83, "pairs": 17, "trained": 21, "left": 0.634},
+            False,
+            "17 of 21 brief fine-tunes changed anything and were kept; on average 63\u00a0% of the KL was "
+            "left. Ranks by KL untrained agree",
+        ),
+        (
+            {"kendall_tau": None, "pairs": 0, "trained": 4, "left": None},
+            False,
+            "0 of 4 brief fine-tunes changed anything and were kept.",
+        ),
     ],
 )
 def test_agreement_of_rungs_in_words(modern: Json, fields: Json, low: bool, said: str) -> None:

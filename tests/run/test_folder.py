@@ -487,14 +487,16 @@ def test_the_record_says_what_each_rung_did_and_how_ranks_agree() -> None:
     trials = [*untrained, *trained, longer, plain]
     now = standing(trials, Budget(), REFERENCE, answers=100)
     found = front_record(RUN_RECORD, COSTS, now, Budget(), byte_range=SIZES, state="running")
+    left = pytest.approx((0.03 / 0.1 + 0.01 / 0.2 + 0.02 / 0.3) / 3)
     assert found["rungs"] == [
-        {"rung": 0, "steps": 0, "trials": 3, "mean_seconds": 2.0},
-        {"rung": 1, "steps": 30, "trials": 3, "mean_seconds": 8.0},
-        {"rung": 2, "steps": 120, "trials": 1, "mean_seconds": 31.0},
+        {"rung": 0, "steps": 0, "trials": 3, "mean_seconds": 2.0, "kept": None, "left": None},
+        {"rung": 1, "steps": 30, "trials": 3, "mean_seconds": 8.0, "kept": 3, "left": left},
+        {"rung": 2, "steps": 120, "trials": 1, "mean_seconds": 31.0, "kept": 1, "left": pytest.approx(0.5)},
     ]
     tau, few = found["agreement"]
     assert tau == {
         "lower": 0, "upper": 1, "kendall_tau": pytest.approx(-1 / 3), "pairs": 3, "low": False,
+        "trained": 3, "left": left,
     }  # fmt: skip
     assert (few["lower"], few["upper"], few["kendall_tau"], few["pairs"]) == (1, 2, None, 1)
     assert [trial["promoted_from"] for trial in found["trials"]] == [None] * 3 + [0, 1, 2, 4, None]

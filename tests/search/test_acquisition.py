@@ -10,7 +10,6 @@ import pytest
 
 from autoprune.search.acquisition import Acquisition, Scale, staircase
 from autoprune.search.solver.planes import BYTES, DAMAGE, MS, Choice, Floats
-from autoprune.search.surrogates.damage_model import Posterior
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Level
 from tests.support.toy_search import Toy
@@ -30,9 +29,8 @@ def test_a_point_is_on_the_staircase_where_none_no_larger_is_better(known: Float
 def acquisition(toy: Toy, tried: Choice, in_flight: Choice, budget: Budget, *, volume: bool) -> Acquisition:
     aim = toy.aim(budget)
     known = toy.records([aim.problem.candidate(row) for row in tried])
-    damage = Posterior.of(aim.features, known.chosen, known.kl).mean()
     return Acquisition.of(
-        aim.problem, damage, known, in_flight,
+        aim.problem, aim.outlook(known), known, in_flight,
         budget=budget, scale=aim.scale, lattice=aim.lattice, volume=volume,
     )  # fmt: skip
 

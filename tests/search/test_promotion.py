@@ -43,6 +43,7 @@ from autoprune.search.samplers import OURS, make_proposer
 from autoprune.search.schedule import Plan, Schedule, is_idle, pace_of
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.study import Study
+from autoprune.search.surrogates.recovery_model import Training
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
@@ -99,7 +100,7 @@ def test_agreement_of_known_ranks(upper: list[float], tau: float | None) -> None
 
 
 def test_agreement_needs_three_pairs_that_are_known_at_both_rungs() -> None:
-    trials = pairs_of([0.1, 0.2, 0.3, 0.4, 0.5], [0.1, 0.2])
+    trials = pairs_of([0.1, 0.2, 0.3, 0.4, 0.5], [0.05, 0.1])
     extra = [trial(2, 1000, None, rung=1), trial(3, 1000, math.nan, rung=1), trial(9, 1000, 0.3, rung=1)]
     found = agreement([*trials, *extra], 0, 1)
     assert (found.kendall_tau, found.pairs, found.low) == (None, 2, False)
@@ -110,13 +111,27 @@ def test_agreement_needs_three_pairs_that_are_known_at_both_rungs() -> None:
 
 def test_ranks_are_low_from_a_few_pairs_on() -> None:
     lower = [0.1 * (k + 1) for k in range(FEWEST_JUDGED)]
-    assert agreement(pairs_of(lower, lower[::-1]), 0, 1).low
+    trained = [0.9 * kl for kl in lower]
+    assert agreement(pairs_of(lower, trained[::-1]), 0, 1).low
+    assert not agreement(pairs_of(lower, trained), 0, 1).low
     assert not agreement(pairs_of(lower, lower), 0, 1).low
-    assert not agreement(pairs_of(lower[1:], lower[:0:-1]), 0, 1).low
-    shuffled = [lower[k] for k in (1, 0, 3, 2, 4)]
+    assert not agreement(pairs_of(lower[1:], trained[:0:-1]), 0, 1).low
+    shuffled = [trained[k] for k in (1, 0, 3, 2, 4)]
     found = agreement(pairs_of(lower, shuffled), 0, 1)
     assert found.kendall_tau is not None
     assert found.low == (found.kendall_tau < LOW_TAU)
+
+
+def test_a_fine_tune_that_changed_nothing_says_nothing_of_ranks() -> None:
+    """Three of eight were undone; the five that were kept came out in reverse."""
+    lower = [0.1 * (k + 1) for k in range(8)]
+    upper = [*lower[:3], 0.35, 0.3, 0.25, 0.2, 0.15]
+    found = agreement(pairs_of(lower, upper), 0, 1)
+    assert found.kendall_tau == pytest.approx(-1.0)
+    assert (found.pairs, found.trained, found.low) == (5, 8, True)
+    assert found.left == pytest.approx(sum(b / a for a, b in zip(lower[3:], upper[3:], strict=True)) / 5)
+    undone = agreement(pairs_of(lower, lower), 0, 1)
+    assert (undone.kendall_tau, undone.pairs, undone.trained, undone.left) == (None, 0, 8, None)
 
 
 # ---- promotion ----------------------------------------------------------------------------------
@@ -199,6 +214,56 @@ def test_more_is_promoted_where_ranks_agree_poorly() -> None:
     assert all_promoted(trials + same, Budget()) == []
     more = all_promoted(trials + reverse, Budget())
     assert 0 < len(more) <= math.floor(LARGER_SHARE * 18) - 6
+
+
+def test_what_training_mends_most_is_promoted_first() -> None:
+    """Of two of a size the worse, where training leaves a tenth of it and all of the other."""
+    trials = [trial(0, 1000, 0.3), trial(1, 1000, 0.2), trial(2, 1000, 0.9)]
+
+    def promoted(shares: dict[Candidate, float]) -> Candidate | None:
+        return promotion(trials, begun_of(trials), Budget(), left=lambda _: shares)
+
+    assert promoted({}) == candidate(1)
+    assert promoted({candidate(0): 0.1, candidate(1): 1.0}) == candidate(0)
+
+
+def test_what_is_quick_is_promoted_though_another_is_as_small_and_better() -> None:
+    trials = [
+        Trial(k, candidate(k), Measurement(1000, ms, 80.0, kl), rung=rung)
+        for k, ms, kl, rung in ((0, 5.0, 0.1, 0), (0, 5.0, 0.08, 1), (1, 2.0, 0.2, 0), (2, 5.0, 0.2, 0))
+    ]
+    trials += [trial(k, 900, 1e-4) for k in range(3, 9)]
+    assert promotion(trials, begun_of(trials), Budget()) == candidate(1)
+
+
+def test_divergence_that_accuracy_cannot_resolve_adds_little() -> None:
+    """From 0.0012 to 0.0011 nats is nothing on few answers, from 0.3 to 0.2 is much."""
+    trials = [trial(0, 1000, 0.3), trial(1, 1500, 0.0011), trial(2, 1000, 0.25)]
+    trials += [trial(1, 1500, 0.0012, rung=1, name="uniform 8-bit"), trial(0, 1000, 0.3, rung=1)]
+    trials += [trial(k, 3000, 1e-4) for k in range(3, 9)]
+    assert promotion(trials, begun_of(trials), Budget(), resolved=0.01) == candidate(2)
+
+
+@quick
+@hypothesis.given(untrained, some.integers(0, 3))
+def test_first_candidates_are_trained_whatever_the_share(
+    measured: list[tuple[int, float | None]], firsts: int
+) -> None:
+    """All of them that are within the budget and have something to mend, before any other."""
+    trials = [trial(k, size, kl) for k, (size, kl) in enumerate(measured)]
+    first = {candidate(k) for k in range(firsts)}
+    due = {
+        one.candidate
+        for one in trials
+        if one.candidate in first and (m := one.measurement) is not None
+        if m.size_bytes <= 1200 and m.kl > WORTH_TRAINING_KL
+    }
+    begun, out = begun_of(trials), list[Candidate]()
+    while (one := promotion(trials, begun, Budget(1200), first=first)) is not None:
+        begun.add((one, 1))
+        out.append(one)
+    assert set(out[: len(due)]) == due
+    assert len(out) <= max(len(due), math.floor(SHARE * len(trials) + 1e-9))
 
 
 # ---- finalists ----------------------------------------------------------------------------------
@@ -325,6 +390,8 @@ class Simulated:
     deadline: float | None = None
     limit: Budget = BUDGET
     evaluate: Callable[[Candidate, int], Trial] = fake
+    first: Sequence[Candidate] = ()
+    """Candidates that are tried first and then trained at once."""
     log: list[Asked] = field(default_factory=list)
     estimates: list[tuple[float, float]] = field(default_factory=list)
     idle: list[float] = field(default_factory=list)
@@ -332,7 +399,8 @@ class Simulated:
 
     def __post_init__(self) -> None:
         NOW[0] = 0.0
-        aim = Aim.of(Problem.of(SPACE, COSTS), self.limit)
+        training = Training(self.steps, {unit.unit: "neurons" for unit in SPACE.units})
+        aim = Aim.of(Problem.of(SPACE, COSTS), self.limit, training=training, answers=ROWS)
         proposer = make_proposer(self.sampler, space=SPACE, seed=0, repair=self.repair, aim=aim)
         self.study = Study(self.path, SPACE, proposer=proposer)
         if not self.study.trials():
@@ -344,8 +412,9 @@ class Simulated:
         plan = Plan(
             budget=self.limit, wanted=self.wanted, steps=self.steps, answers=ROWS,
             byte_range=aim.scale.byte_range, patience=self.patience, deadline=self.deadline,
+            first=frozenset(self.first), left=aim.shares_left,
         )  # fmt: skip
-        self.schedule = Schedule(self.study, plan, [])
+        self.schedule = Schedule(self.study, plan, self.first)
 
     def repair(self, one: Candidate, seen: AbstractSet[Candidate], seed: int) -> Candidate:
         return repaired(one, seen, seed, space=SPACE, costs=COSTS, limit_bytes=self.limit.size_bytes)
@@ -442,6 +511,19 @@ def test_first_candidates_come_first_and_once(tmp_path: Path) -> None:
     one.go()
     assert [work.candidate for work in one.log[:2]] == starts[1:]
     assert len(one.log) == 4
+
+
+def test_first_candidates_are_trained_as_soon_as_they_were_tried(tmp_path: Path) -> None:
+    first = [SPACE.uniform(Level.of(0.25 * k, 4)) for k in (1, 2)] + [SPACE.uniform(Level.of(0.0, 3))]
+    one = Simulated(tmp_path / "study.db", workers=1, first=first).go()
+    expected = [(candidate, rung) for candidate in first for rung in (0, 1)]
+    due = [key for key in expected if key[1] == 0 or fake(key[0], 0).measurement is not None]
+    assert [(work.candidate, work.rung) for work in one.log[: len(due)]] == due
+    assert len(one.at(1)) <= shared(one)
+    cut = Simulated(tmp_path / "cut.db", workers=1, first=first).go(until=5)
+    again = Simulated(tmp_path / "cut.db", workers=1, first=first).go()
+    assert len(cut.keys()) < len(again.keys())
+    assert again.keys() == one.keys()
 
 
 @pytest.fixture(scope="module", params=["random", OURS])

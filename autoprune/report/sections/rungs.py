@@ -59,11 +59,25 @@ def ladder(front: Front) -> list[Step]:
 
 def agreements(front: Front) -> list[Said]:
     """A sentence for each two rungs that any candidate was measured at."""
-    return [Said(_sentence(row), row.low) for row in front.agreement or () if row.pairs]
+    said = [row for row in front.agreement or () if row.pairs or row.trained]
+    return [Said(" ".join(filter(None, (_kept(row), _sentence(row)))), row.low) for row in said]
+
+
+def _kept(row: AgreementRow) -> str:
+    """How many fine-tunes were kept, and what they left; empty where the record does not say."""
+    if row.trained is None:
+        return ""
+    stage = STAGE.get(row.upper, f"at rung {row.upper}").removeprefix("after the ")
+    done = f"{row.pairs} of {plural(row.trained, f'{stage}')}" if row.trained else ""
+    changed = "changed anything and was kept" if row.pairs == 1 else "changed anything and were kept"
+    left = "" if row.left is None else f"; on average {100 * row.left:.0f}\u00a0% of the KL was left"
+    return f"{done} {changed}{left}."
 
 
 def _sentence(row: AgreementRow) -> str:
     lower, upper = (STAGE.get(rung, f"at rung {rung}") for rung in (row.lower, row.upper))
+    if not row.pairs:
+        return ""
     if row.kendall_tau is None:
         if row.pairs < FEWEST_PAIRS:
             few = f"{plural(row.pairs, 'candidate')} {'was' if row.pairs == 1 else 'were'}"

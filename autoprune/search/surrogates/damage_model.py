@@ -118,10 +118,15 @@ class DamageModel:
         out: Floats = total * np.exp(shift)
         return out
 
-    def table(self) -> Floats:
-        """Damage [u l] that sums to nearly the same, for a solver: each part with its own factor."""
+    def parts(self) -> Floats:
+        """Damage by removal and by rounding [u l 2], each with its own factor."""
         factor = np.exp(np.clip(self.weights[self.features.slots].sum(-1), -2.0, 2.0))  # [u l 2]
-        out: Floats = self.features.removal * factor[..., 0] + self.features.rounding * factor[..., 1]
+        out: Floats = np.stack([self.features.removal, self.features.rounding], -1) * factor
+        return out
+
+    def table(self) -> Floats:
+        """Damage [u l] that sums to nearly the same, for a solver."""
+        out: Floats = self.parts().sum(-1)
         return out
 
 
