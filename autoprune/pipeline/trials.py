@@ -6,6 +6,7 @@ import time
 
 from autoprune.core.errors import FailedTrialsError
 from autoprune.core.progress import Update
+from autoprune.pipeline.ledger import guessed_accuracy
 from autoprune.pipeline.opened import OpenedSearch
 from autoprune.run.folder import FRONT
 from autoprune.run.text import standing_note, trial_line
@@ -59,6 +60,7 @@ def _plan(search: OpenedSearch) -> Plan:
         byte_range=search.aim.scale.byte_range,
         patience=search.config.search.patience,
         deadline=search.deadline,
+        chance=guessed_accuracy(task),
     )
 
 

@@ -3,7 +3,6 @@ finalist, or stops."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ class Plan:
 
     wanted: candidates to try. steps: of the brief fine-tune; with 0 nothing is ever trained. answers: on
     validation, that accuracy is taken over. patience: candidates without gain after which it stops.
-    deadline: by time.monotonic(). byte_range: sizes that count.
+    deadline: by time.monotonic(). byte_range: sizes that count. chance: accuracy of always answering alike.
     """
 
     budget: Budget
@@ -40,6 +39,7 @@ class Plan:
     byte_range: ByteRange
     patience: int | None = None
     deadline: float | None = None
+    chance: float = 0.0
 
 
 class Schedule:
@@ -78,9 +78,9 @@ class Schedule:
         trained, finalists = (new * share + late, FINALISTS - self._finalists) if plan.steps else (0.0, 0)
         now = time.monotonic()
         ends = [max(pace[x.rung] - (now - x.begun), 0.1 * pace[x.rung]) for x in in_flight]
-        first = (sum(ends) + new * pace[0] + trained * pace[1]) / max(1, workers)
-        # Finalists come last, and no two workers share one.
-        seconds = max([first + pace[2] * math.ceil(finalists / max(1, workers)), *ends])
+        work = sum(ends) + new * pace[0] + trained * pace[1] + finalists * pace[2]
+        # No two workers share a job, the longest of which is a finalist's.
+        seconds = max([work / max(1, workers), pace[2] if finalists > 0 else 0.0, *ends])
         if plan.deadline is not None:
             end = max(0.0, plan.deadline - now)
             seconds = min(seconds, max([end + (0.5 * pace[plan.steps > 0] if end else 0.0), *ends]))
@@ -110,7 +110,9 @@ class Schedule:
         if not self._plan.steps or self._finalists >= FINALISTS:
             return None
         plan = self._plan
-        candidate = finalist(history.finished, history.begun, plan.budget, answers=plan.answers)
+        candidate = finalist(
+            history.finished, history.begun, plan.budget, answers=plan.answers, chance=plan.chance
+        )
         if candidate is None:
             return None
         self._finalists += 1
