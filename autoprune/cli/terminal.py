@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from autoprune.run.config import Config
 from autoprune.run.remarks import Compared, Remarked, remarks
-from autoprune.search.points import also, by_trial
 from autoprune.space.budget import Budget, megabytes
+from autoprune.space.point_names import also, by_trial
 from autoprune.space.trial import Measurement, Trial, finished
 from autoprune.tasks.metrics import ACCURACY, Metric
 

@@ -32,9 +32,10 @@ from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, RunFolder, located, read_record, read_run, run_config
 from autoprune.run.front_schema import Run
 from autoprune.run.scrub import scrub_and_say
-from autoprune.search.points import POINT_NAMES, best
+from autoprune.search.points import best
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Level
+from autoprune.space.point_names import POINT_NAMES
 from autoprune.space.storage import GroupedIntegers
 from autoprune.targets import NAMES, Target, get_target, kept_at
 from autoprune.targets.packed import PLAIN, read_packed

@@ -12,7 +12,7 @@ from autoprune.core.errors import AutopruneError
 from autoprune.core.record import checked
 from autoprune.core.redaction import cleaned
 from autoprune.run.run_record import RunFacts
-from autoprune.search.points import by_trial
+from autoprune.space.point_names import by_trial
 from autoprune.space.storage import STATIC8, Storage, storage_of
 from autoprune.space.trial import ORIGINAL
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from autoprune.search.paired import better_than_guessing
 from autoprune.space.budget import megabytes
 from autoprune.space.trial import ORIGINAL
 from autoprune.tasks.metrics import ACCURACY, Metric
@@ -74,6 +73,8 @@ def _uniform_wins(best: Remarked, beside: Compared) -> list[str]:
 
 def _guesses(trial: Remarked, words: str, beside: Compared) -> str:
     """That a point knows no more than which class is the commonest."""
+    from autoprune.search.paired import better_than_guessing  # takes long: numpy
+
     if beside.metric != ACCURACY or better_than_guessing(trial.accuracy, beside.chance, beside.answers):
         return ""
     return (

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import write_json_over
 from autoprune.run.folder import FRONT, LOCK, STATUS, read_record
-from autoprune.search.points import also, by_trial
+from autoprune.space.point_names import also, by_trial
 
 Driver = Literal["alive", "gone", "unknown"]
 BUSY = ("preparing", "running")

@@ -7,12 +7,13 @@ most accurate of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from autoprune.search.paired import better_than_guessing, told_apart
 from autoprune.search.pareto import front, within
 from autoprune.space.budget import Budget
+from autoprune.space.point_names import POINT_NAMES
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, finished
 
 SAME_SIZE = 1.01
@@ -50,13 +51,6 @@ class Points:
     def distinct(self) -> list[Trial]:
         """Each trial that has a name, once."""
         return list({trial.number: trial for trial in self.named().values() if trial is not None}.values())
-
-
-POINT_NAMES = tuple(field.name for field in fields(Points) if field.name != "as_accurate")
-"""The names in files and flags, in the order in which they are shown."""
-
-POINT_WORDS = {"accurate": "most accurate", "small": "smallest", "fast": "fastest"}
-"""The names in sentences, where they differ."""
 
 
 def points_of(trials: Iterable[Trial], budget: Budget, *, answers: int, chance: float = 0.0) -> Points:
@@ -130,31 +124,6 @@ def worth_training_longer(
     bend = _knee_of(within(trials, budget), answers=answers, chance=chance)
     wanted = (points.best, bend, points.small, points.fast, points.accurate)
     return [trial for trial in wanted if trial is not None]
-
-
-def by_trial(numbers: Mapping[str, int | None]) -> dict[int, list[str]]:
-    """The words for each trial that has a name, in order; `numbers` as in `Points.numbers`.
-
-    >>> by_trial({"best": 3, "accurate": 7, "small": 3, "fast": 3, "knee": None})
-    {3: ['best', 'smallest', 'fastest'], 7: ['most accurate']}
-    """
-    words: dict[int, list[str]] = {}
-    for name, number in numbers.items():
-        if number is not None:
-            words.setdefault(number, []).append(POINT_WORDS.get(name, name))
-    return words
-
-
-def also(words: Sequence[str]) -> str:
-    """What a trial is beside its first name.
-
-    >>> also(["best", "smallest", "knee"]), also(["best"])
-    ('also smallest and knee', '')
-    """
-    if len(words) < 2:
-        return ""
-    *most, last = words[1:]
-    return f"also {', '.join(most)} and {last}" if most else f"also {last}"
 
 
 def _knee_of(members: Sequence[Trial], *, answers: int, chance: float) -> Trial | None:

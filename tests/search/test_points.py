@@ -16,15 +16,13 @@ from autoprune.search.paired import LEVEL, better_than_guessing, told_apart
 from autoprune.search.pareto import front, within
 from autoprune.search.points import (
     MOST_LOST,
-    POINT_NAMES,
-    also,
     best,
-    by_trial,
     points_of,
     worth_training_longer,
 )
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
+from autoprune.space.point_names import POINT_NAMES, also, by_trial
 from autoprune.space.trial import Measurement, Trial
 from autoprune.tasks.row_scores import rows_as_text
 

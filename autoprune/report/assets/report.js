@@ -7,7 +7,7 @@ const metric = metricOf(data.metric);
 AXES.accuracy = scoreAxis(metric);
 AXES.latency.name = `${shorten(data.latency, 60)}, ms`;
 
-// Points to choose from beside the best and the knee, as POINT_WORDS in points.py.
+// Points to choose from beside the best and the knee, as POINT_WORDS in point_names.py.
 const POINTS = { accurate: "most accurate", small: "smallest", fast: "fastest" };
 
 function roleOf(trial) {

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from autoprune.report.text import milliseconds, score_text
 from autoprune.run.front_schema import Front, TrialRow
 from autoprune.run.remarks import Compared, Remarked, remarks
-from autoprune.search.points import also
 from autoprune.space.budget import megabytes
+from autoprune.space.point_names import also
 
 
 @dataclass(frozen=True)
