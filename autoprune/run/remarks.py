@@ -63,7 +63,7 @@ def _is_uniform(best: Remarked, beside: Compared) -> str:
 def _uniform_wins(best: Remarked, beside: Compared) -> list[str]:
     """That a uniform model is as accurate as the best, and smaller and faster."""
     return [
-        f"{model.label} is as accurate as {best.label}, smaller and faster: {megabytes(model.size_bytes)}, "
+        f"{str(model.name).capitalize()} is as accurate as {best.label.lower()}, smaller and faster: {megabytes(model.size_bytes)}, "
         f"{model.latency_ms:.2f} ms, {beside.metric.told(model.accuracy)} on validation."
         for model in beside.baselines
         if model.name != ORIGINAL and best.name is None and model.number in beside.as_accurate
