@@ -63,8 +63,9 @@ def _is_uniform(best: Remarked, beside: Compared) -> str:
 def _uniform_wins(best: Remarked, beside: Compared) -> list[str]:
     """That a uniform model is as accurate as the best, and smaller and faster."""
     return [
-        f"{str(model.name).capitalize()} is as accurate as {best.label.lower()}, smaller and faster: {megabytes(model.size_bytes)}, "
-        f"{model.latency_ms:.2f} ms, {beside.metric.told(model.accuracy)} on validation."
+        f"{str(model.name).capitalize()} is as accurate as {best.label.lower()}, smaller and faster: "
+        f"{megabytes(model.size_bytes)}, {model.latency_ms:.2f} ms, "
+        f"{beside.metric.told(model.accuracy)} on validation."
         for model in beside.baselines
         if model.name != ORIGINAL and best.name is None and model.number in beside.as_accurate
         if model.size_bytes < best.size_bytes and model.latency_ms < best.latency_ms
