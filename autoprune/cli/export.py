@@ -17,7 +17,14 @@ from autoprune.space.budget import parse_budget
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--trial", "which", default="best", show_default=True, help="best, knee, or a trial's number.")
+@click.option(
+    "--trial",
+    "which",
+    default="best",
+    show_default=True,
+    help="best; accurate: the most accurate; small, fast: the smallest, fastest that is as accurate; knee; "
+    "or a trial's number.",
+)
 @click.option(
     "--budget",
     multiple=True,

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from autoprune.run.config import Config
+from autoprune.run.remarks import Compared, Remarked, remarks
 from autoprune.space.budget import Budget, megabytes
-from autoprune.space.trial import Trial
+from autoprune.space.point_names import also, by_trial
+from autoprune.space.trial import Measurement, Trial, finished
 from autoprune.tasks.metrics import ACCURACY, Metric
 
 if TYPE_CHECKING:
     from autoprune.pipeline.inputs import Inputs
-    from autoprune.run.standing import Summary
+    from autoprune.run.standing import Standing, Summary
 
 
 def plan_lines(
@@ -39,15 +41,13 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
     lines = [f"{'Baselines':24}{'size':>9}  {'latency':>9}  {head:>8}  {'test':>6}"]
     lines += [_row(trial, trial.name or "", budget, metric) for trial in now.trials if trial.is_baseline]
     lines.append(f"Best within {budget}" if budget != Budget() else "Best, no limit set")
-    shown = [(now.best, "best"), (now.knee, "knee")]
+    named = by_trial(now.points.numbers())
     lines += [
-        _row(trial, f"#{trial.number} {tag}", budget, metric) for trial, tag in shown if trial is not None
+        f"{_row(trial, f'#{trial.number} {words[0]}', budget, metric)}  {also(words)}".rstrip()
+        for trial in now.points_to_ship
+        for words in [named[trial.number]]
     ]
-    plain = [trial for trial in now.trials if trial.is_baseline]
-    if now.best is not None and (same := [trial for trial in plain if trial.candidate == now.best.candidate]):
-        longer = "" if now.best.is_baseline else ", trained longer"
-        beats = "which no trial dominates; more --trials may find better"
-        lines.append(f"  #{now.best.number} is {same[0].name}{longer}, {beats}")
+    lines += [f"  {sentence}" for sentence in remarks_on_points(now, metric=metric)]
     tried = [trial for trial in now.trials if not trial.is_baseline]
     done = sum(trial.rung == 0 for trial in tried)
     reference = now.reference
@@ -61,6 +61,33 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
     if now.best is not None:
         lines.append(f"Export    autoprune export {summary.run} --trial best -o model-{now.best.number}")
     return lines
+
+
+def remarks_on_points(now: Standing, *, metric: Metric = ACCURACY) -> list[str]:
+    """That a uniform model wins, or that a point is no better than guessing."""
+    named = by_trial(now.points.numbers())
+    beside = Compared(
+        [_remarked(trial, m) for trial, m in finished(now.trials) if trial.is_baseline],
+        {trial.number for trial in now.points.as_accurate},
+        metric,
+        chance=now.reference.accuracy,
+        answers=now.answers,
+    )
+    best = next((_remarked(trial, m) for trial, m in finished(now.trials) if trial == now.best), None)
+    points = [(_remarked(t, m), ", ".join(named[t.number])) for t, m in finished(now.points_to_ship)]
+    return remarks(best, points, beside)
+
+
+def _remarked(trial: Trial, m: Measurement) -> Remarked:
+    return Remarked(
+        trial.number,
+        trial.name,
+        f"#{trial.number}",
+        trial.candidate,
+        m.size_bytes,
+        m.latency_ms,
+        m.accuracy,
+    )
 
 
 def _limit(budget: Budget) -> str:

@@ -65,11 +65,15 @@ ModelRef = Original | Candidate | PackedModel
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A measurement, seconds of each stage, and the model that was measured."""
+    """A measurement, seconds of each stage, and the model that was measured.
+
+    row_scores: its score on each validation row, as `tasks/row_scores.rows_as_text` writes them.
+    """
 
     measurement: Measurement
     parts: Mapping[str, float]
     packed: PackedModel
+    row_scores: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)

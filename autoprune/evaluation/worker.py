@@ -42,6 +42,7 @@ from autoprune.space.levels import is_untouched
 from autoprune.space.trial import Measurement
 from autoprune.targets import size_on_disk
 from autoprune.tasks.answers import divergence
+from autoprune.tasks.row_scores import row_scores, rows_as_text
 from autoprune.workers.latency_node import Elsewhere
 
 
@@ -126,7 +127,7 @@ class Worker:
             timing = self._timer.time_loaded(run, packed)
             clock.lap("latency")
             measurement = self._measurement(size, logits, timing, job.reference_ms)
-            return Evaluated(measurement, parts, packed)
+            return Evaluated(measurement, parts, packed, self._row_scores(logits))
 
     def _measurement(
         self, size: int, logits: NDArray[np.float32], timing: Timing, reference_ms: float
@@ -140,6 +141,11 @@ class Worker:
             kl=divergence(logits, answers),
             **timing.fields(reference_ms),
         )
+
+    def _row_scores(self, logits: NDArray[np.float32]) -> str:
+        """The score of each validation row, as text."""
+        task, answers = self.workbench.task, self.workbench.setting.validation_answers
+        return rows_as_text(row_scores(task, task.validation, logits, answers))
 
     def _score(self, model: ModelRef) -> float:
         """The score on test, 0 to 100, on the target."""

@@ -32,9 +32,10 @@ from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, RunFolder, located, read_record, read_run, run_config
 from autoprune.run.front_schema import Run
 from autoprune.run.scrub import scrub_and_say
-from autoprune.search.pareto import best
+from autoprune.search.points import best
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Level
+from autoprune.space.point_names import POINT_NAMES
 from autoprune.space.storage import GroupedIntegers
 from autoprune.targets import NAMES, Target, get_target, kept_at
 from autoprune.targets.packed import PLAIN, read_packed
@@ -54,19 +55,26 @@ class Exported:
 
 
 def find_trial(record: dict[str, Any], which: str) -> dict[str, Any]:
-    """The trial named by its number, `best` or `knee`, from a `front.json`.
+    """The trial named by its number, or by a name of `search/points`, from a `front.json`.
 
     Raises:
         AutopruneError: when there is none, or it failed.
     """
     trials = {trial["number"]: trial for trial in record["trials"]}
-    if which in ("best", "knee"):
-        if record[which] is None:
+    if which in POINT_NAMES:
+        points = record.get("points") or {name: record[name] for name in ("best", "knee")}
+        if which not in points:
+            raise AutopruneError(
+                f"--trial {which}: an earlier version made this run and named {' and '.join(points)} alone; "
+                "give one of these or a number, or go on with the run, which names the others"
+            )
+        if points[which] is None:
             raise AutopruneError(f"the run has no {which} point: no trial is within its budget")
-        return dict(trials[record[which]])
+        return dict(trials[points[which]])
     if not which.isdecimal() or int(which) not in trials:
         raise AutopruneError(
-            f"--trial {which!r}: give best, knee, or a number from 0 to {max(trials, default=0)}"
+            f"--trial {which!r}: give {', '.join(POINT_NAMES)}, "
+            f"or a number from 0 to {max(trials, default=0)}"
         )
     if trials[int(which)]["failure"]:
         raise AutopruneError(f"trial {which} failed: {trials[int(which)]['failure']}")

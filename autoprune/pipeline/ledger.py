@@ -59,7 +59,7 @@ def _protocol(config: Config, task: Task) -> str:
     return PROTOCOL.format(pairs=TIMING_PAIRS, batch=config.timing.batch, what=what)
 
 
-def _guessed(task: Task) -> float:
+def guessed_accuracy(task: Task) -> float:
     """Accuracy of always answering with the commonest class; 0 for any other metric."""
     if task.metric != ACCURACY:
         return 0.0
@@ -107,6 +107,7 @@ class Ledger:
             seed=candidate_seed(self.config.search.seed, candidate),
             rung=rung,
             parts=dict(result.parts) if result else {},
+            row_scores=result.row_scores if result else "",
         )
 
     def keep(self, trial: Trial, result: Evaluated | None) -> None:
@@ -118,7 +119,7 @@ class Ledger:
     def standing(self) -> Standing:
         task = self.prepared.setting.task
         original = self.prepared.inputs.original_bytes
-        reference = Measurement(original, self.reference_ms, _guessed(task))
+        reference = Measurement(original, self.reference_ms, guessed_accuracy(task))
         return standing(
             self.study.trials(), self.budget, reference, answers=task.answer_count(task.validation)
         )
@@ -140,7 +141,7 @@ class Ledger:
             trained=sum(trial.rung > 0 and not trial.is_baseline for trial in now.trials),
             in_flight=in_flight, seconds=seconds, seconds_left=seconds_left,
             failed=len(failed_trials(now.trials)), front=record["front"],
-            best=record["best"], knee=record["knee"], hypervolume=now.hypervolume,
+            best=record["best"], knee=record["knee"], points=record["points"], hypervolume=now.hypervolume,
         )  # fmt: skip
         if state != "running":
             self.run.note(seconds=seconds)

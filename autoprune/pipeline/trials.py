@@ -6,6 +6,7 @@ import time
 
 from autoprune.core.errors import FailedTrialsError
 from autoprune.core.progress import Update
+from autoprune.pipeline.ledger import guessed_accuracy
 from autoprune.pipeline.opened import OpenedSearch
 from autoprune.run.folder import FRONT
 from autoprune.run.text import standing_note, trial_line
@@ -66,6 +67,7 @@ def _plan(search: OpenedSearch, first: frozenset[Candidate]) -> Plan:
         deadline=search.deadline,
         first=first,
         left=search.aim.shares_left,
+        chance=guessed_accuracy(task),
     )
 
 

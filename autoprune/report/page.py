@@ -17,6 +17,7 @@ from typing import cast
 import jinja2
 import markupsafe
 
+from autoprune.report.sections.choices import choice_note, choices
 from autoprune.report.sections.latency import bytes_alone, prediction
 from autoprune.report.sections.rungs import agreements, ladder
 from autoprune.report.sections.sensitivity import extremes, held, predicted
@@ -53,6 +54,8 @@ def render(front: Mapping[str, object]) -> str:
         verdict=verdict(read),
         notes=notes(read),
         figures=figures(read),
+        choices=choices(read),
+        choice_note=choice_note(read),
         gains=gains(read),
         gain_heads=gain_heads(read),
         gain_note=gain_note(read),

@@ -39,7 +39,7 @@ def front_record(
 
     byte_range: sizes between which the hypervolume in (bytes, log KL) is taken.
     """
-    members = {trial.number for trial in now.front}
+    members, points = {trial.number for trial in now.front}, now.points.numbers()
     fit = {trial.number for trial in within(now.trials, budget)}
     untouched = {name: next(iter(table.values())) for name, table in costs.levels.items()}
     steps = about.facts.recipe.steps
@@ -58,8 +58,10 @@ def front_record(
             for trial in now.trials
         ],
         "front": [trial.number for trial in now.front],
-        "best": None if now.best is None else now.best.number,
-        "knee": None if now.knee is None else now.knee.number,
+        "best": points["best"],
+        "knee": points["knee"],
+        "points": points,
+        "as_accurate": [trial.number for trial in now.points.as_accurate],
         "hypervolume": now.hypervolume,
         "hypervolume_reference": dict(
             zip(("size_bytes", "latency_ms", "accuracy"), now.reference.objectives(), strict=True)

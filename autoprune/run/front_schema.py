@@ -12,6 +12,7 @@ from autoprune.core.errors import AutopruneError
 from autoprune.core.record import checked
 from autoprune.core.redaction import cleaned
 from autoprune.run.run_record import RunFacts
+from autoprune.space.point_names import by_trial
 from autoprune.space.storage import STATIC8, Storage, storage_of
 from autoprune.space.trial import ORIGINAL
 
@@ -181,13 +182,19 @@ class Latency(_Frozen):
 
 
 class Front(_Frozen):
-    """All of `front.json` that the report computes with."""
+    """All of `front.json` that the report computes with.
+
+    points: numbers of trials by the names of `search/points`; empty in files of before there were more than
+    `best` and `knee`. as_accurate: those that are as accurate as the most accurate within the budget.
+    """
 
     run: Run
     trials: tuple[TrialRow, ...] = ()
     front: tuple[int, ...] = ()
     best: int | None = None
     knee: int | None = None
+    points: dict[str, int | None] = {}
+    as_accurate: tuple[int, ...] = ()
     hypervolume: float | None = None
     hypervolume_reference: Reference = Reference()
     kl_hypervolume: float | None = None
@@ -216,6 +223,13 @@ class Front(_Frozen):
     def chosen(self) -> TrialRow | None:
         """The trial to ship: the best within the budget."""
         return next((trial for trial in self.trials if trial.number == self.best), None)
+
+    @property
+    def named(self) -> list[tuple[TrialRow, list[str]]]:
+        """Each measured trial that is a point to choose from, with the words for it."""
+        words = by_trial(self.points or {"best": self.best, "knee": self.knee})
+        rows = {trial.number: trial for trial in self.trials if trial.measured}
+        return [(rows[number], told) for number, told in words.items() if number in rows]
 
 
 def clean(value: object) -> object:

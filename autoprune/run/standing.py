@@ -6,40 +6,47 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoprune.search.pareto import best, front, hypervolume, knee, within
+from autoprune.search.pareto import front, hypervolume
+from autoprune.search.points import Points, points_of
 from autoprune.space.budget import Budget
 from autoprune.space.trial import Measurement, Trial
 
 
 @dataclass(frozen=True)
 class Standing:
-    """The trials so far, the front they form, and the points to ship."""
+    """The trials so far, the front they form, and the points to choose from.
+
+    reference: of the hypervolume; its accuracy is that of always answering with the commonest class.
+    answers: on validation, that accuracy was measured on.
+    """
 
     trials: Sequence[Trial]
     front: Sequence[Trial]
-    best: Trial | None
-    knee: Trial | None
+    points: Points
     hypervolume: float
     reference: Measurement
+    answers: int
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial to ship, where there is any."""
+        return self.points.best
+
+    @property
+    def knee(self) -> Trial | None:
+        """Where the front within the budget bends, where there is any."""
+        return self.points.knee
 
     @property
     def points_to_ship(self) -> list[Trial]:
-        """The best and the knee, as far as there are any."""
-        return [trial for trial in (self.best, self.knee) if trial is not None]
+        """The points that have a name, as far as there are any, each once."""
+        return self.points.distinct()
 
 
 def standing(trials: Sequence[Trial], budget: Budget, reference: Measurement, *, answers: int) -> Standing:
     """Sum up the trials; `answers` is how many validation answers accuracy was measured on."""
-    members = front(trials)
-    fit = [trial for trial in within(members, budget) if not trial.is_baseline]
-    return Standing(
-        trials,
-        members,
-        best(trials, budget, answers=answers),
-        knee(fit),
-        hypervolume(trials, reference),
-        reference,
-    )
+    points = points_of(trials, budget, answers=answers, chance=reference.accuracy)
+    return Standing(trials, front(trials), points, hypervolume(trials, reference), reference, answers)
 
 
 @dataclass(frozen=True)

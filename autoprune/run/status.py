@@ -18,6 +18,7 @@ from typing import Any, Literal
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import write_json_over
 from autoprune.run.folder import FRONT, LOCK, STATUS, read_record
+from autoprune.space.point_names import also, by_trial
 
 Driver = Literal["alive", "gone", "unknown"]
 BUSY = ("preparing", "running")
@@ -100,8 +101,25 @@ def status_line(run: Path, now: dict[str, Any]) -> str:
     after = f"; go on with: {now['next']}" if now.get("next") else ""
     return (
         f"{run}: {state}{told}; {now.get('trials', 0)} of {now.get('planned', '?')} trials, "
-        f"{now.get('failed', 0)} failed, {now.get('in_flight', 0)} in flight; best "
-        f"{now.get('best')}, knee {now.get('knee')}, hypervolume {now.get('hypervolume', 0):.3f}{after}"
+        f"{now.get('failed', 0)} failed, {now.get('in_flight', 0)} in flight; "
+        f"{_points(now)}, hypervolume {now.get('hypervolume', 0):.3f}{after}"
+    )
+
+
+def _points(now: dict[str, Any]) -> str:
+    """The points to choose from by number; versions before there were more wrote the best and the knee.
+
+    >>> _points({"best": 4, "knee": 6})
+    'best 4, knee 6'
+    >>> _points({"points": {"best": 4, "accurate": 5, "small": 4, "fast": 4, "knee": 6}})
+    'best 4 (also smallest and fastest), most accurate 5, knee 6'
+    """
+    numbers = now.get("points") or {name: now.get(name) for name in ("best", "knee")}
+    if not any(number is not None for number in numbers.values()):
+        return "best None, knee None"
+    named = by_trial(numbers).items()
+    return ", ".join(
+        f"{words[0]} {number}" + (f" ({also(words)})" if words[1:] else "") for number, words in named
     )
 
 

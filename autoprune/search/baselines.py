@@ -11,30 +11,46 @@ from autoprune.space.levels import Candidate, Level, SearchSpace
 from autoprune.space.storage import STATIC8, GroupedIntegers, Storage, widest_first
 from autoprune.space.trial import ORIGINAL
 
+ALWAYS = (GroupedIntegers(8), GroupedIntegers(4))
+"""Storages of the uniform models that every run has, the widest first."""
+
+UNIFORM_PRUNING = "uniform pruning"
+"""Name of the baseline whose units are all pruned alike."""
+
 
 def baselines(space: SearchSpace, costs: Costs, budget: Budget) -> dict[str, Candidate]:
     """The models every run is compared with, by name; over the limit or not."""
     pruned = uniform_pruning(space, costs, budget)
     named = {
         ORIGINAL: space.untouched(),
-        "uniform 8-bit": space.uniform(Level(0.0, GroupedIntegers(8))),
-        "uniform 4-bit": space.uniform(Level(0.0, GroupedIntegers(4))),
+        **{uniform_name(storage): space.uniform(Level(0.0, storage)) for storage in ALWAYS},
     }
-    if not fits(named["uniform 4-bit"], costs, budget):
+    if not fits(named[uniform_name(ALWAYS[-1])], costs, budget):
         named |= _widest_that_fits(space, costs, budget)
     if any(STATIC8 in choices.storages for choices in space.units):
-        named[f"uniform {STATIC8.name}"] = space.uniform(Level(0.0, STATIC8))
-    return named | ({"uniform pruning": pruned} if pruned is not None else {})
+        named[uniform_name(STATIC8)] = space.uniform(Level(0.0, STATIC8))
+    return named | ({UNIFORM_PRUNING: pruned} if pruned is not None else {})
+
+
+def uniform_name(storage: Storage) -> str:
+    """The name of the baseline that is stored so everywhere.
+
+    >>> uniform_name(GroupedIntegers(4)), uniform_name(STATIC8)
+    ('uniform 4-bit', 'uniform w8a8')
+    """
+    return f"uniform {storage.name}-bit" if storage.name.isdecimal() else f"uniform {storage.name}"
 
 
 def _widest_that_fits(space: SearchSpace, costs: Costs, budget: Budget) -> dict[str, Candidate]:
-    """The uniform model of most bits below 4 that is predicted to fit, by name; empty where none fits.
+    """The uniform model of most bits below those of ALWAYS that is predicted to fit, by name.
 
     It may be better than what a search finds: docs/decisions/015-baseline-below-four-bits.md.
     """
     for storage in _offered(space):
-        if storage.bits < 4 and fits(uniform := space.uniform(Level(0.0, storage)), costs, budget):
-            return {f"uniform {storage.bits}-bit": uniform}
+        if storage.bits < ALWAYS[-1].bits and fits(
+            uniform := space.uniform(Level(0.0, storage)), costs, budget
+        ):
+            return {uniform_name(storage): uniform}
     return {}
 
 

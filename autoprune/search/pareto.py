@@ -1,4 +1,4 @@
-"""Pareto front of trials, its hypervolume, and the points to ship. Pure Python; imports no torch.
+"""Pareto front of trials and its hypervolume. Pure Python; imports no torch.
 
 Objectives, in this order everywhere: size_bytes (less is better), latency_ms (less is better),
 accuracy in percent (more is better).
@@ -6,14 +6,10 @@ accuracy in percent (more is better).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from autoprune.space.budget import Budget
-from autoprune.space.trial import ORIGINAL, Measurement, Trial, finished
-
-SAME_SIZE = 1.01
-"""A model up to this much larger than another counts as being of its size, and so with milliseconds."""
+from autoprune.space.trial import Measurement, Trial, finished
 
 
 def dominates(a: Measurement, b: Measurement) -> bool:
@@ -37,78 +33,6 @@ def front(trials: Iterable[Trial]) -> list[Trial]:
 def within(trials: Iterable[Trial], budget: Budget) -> list[Trial]:
     """The trials whose measured size and latency the budget allows."""
     return [trial for trial, m in finished(trials) if budget.allows(m.size_bytes, m.latency_ms)]
-
-
-def best(trials: Iterable[Trial], budget: Budget, *, answers: int) -> Trial | None:
-    """The trial to ship: a member of the front within the budget that gains most for the same accuracy.
-
-    Accuracy on `answers` validation answers is noisy, so the highest of many is partly luck. All members
-    within one standard error of the highest count as equally accurate (the one-standard-error rule:
-    Breiman et al., Classification and Regression Trees, 1984, section 3.4.3). Of those the trial wins
-    that costs least of what the budget does not limit: milliseconds where bytes are limited, bytes
-    where milliseconds are, and the product of both where neither is. Where both are limited, or
-    costs are the same within `SAME_SIZE`, the least divergence from the teacher wins.
-
-    A trial is not offered where a uniform baseline of its size (where milliseconds alone are limited, of
-    its time) is more accurate. The original is never offered; models that it dominates are offered only
-    where there is no other.
-    """
-    done = list(trials)
-    compressed = [trial for trial in done if trial.name != ORIGINAL]
-    offered = _offered(front(done), compressed, budget) or _offered(front(compressed), compressed, budget)
-    if not offered:
-        return None
-    top = max(m.accuracy for _, m in offered) / 100.0
-    error = 100.0 * math.sqrt(max(top * (1.0 - top), 0.0) / max(answers, 1))
-    near = [(trial, m) for trial, m in offered if m.accuracy >= 100.0 * top - error]
-    least = min(_unlimited_cost(m, budget) for _, m in near)
-    near = [(trial, m) for trial, m in near if _unlimited_cost(m, budget) <= SAME_SIZE * least]
-    return min(near, key=lambda pair: (_rank(pair[1].kl), pair[1].size_bytes, pair[0].number))[0]
-
-
-def _offered(
-    members: Iterable[Trial], compressed: Iterable[Trial], budget: Budget
-) -> list[tuple[Trial, Measurement]]:
-    """The members of a front that may be shipped under a budget, with their measurements."""
-    uniform = [m for trial, m in finished(within(compressed, budget)) if trial.is_baseline]
-    return [
-        (trial, m)
-        for trial, m in finished(within(members, budget))
-        if trial.name != ORIGINAL
-        and (trial.is_baseline or not any(_beats(other, m, budget) for other in uniform))
-    ]
-
-
-def _beats(uniform: Measurement, searched: Measurement, budget: Budget) -> bool:
-    """Whether a uniform model that costs no more of what is limited is more accurate."""
-    costs = [m.latency_ms if budget.limits_latency_alone else m.size_bytes for m in (uniform, searched)]
-    return costs[0] <= SAME_SIZE * costs[1] and uniform.accuracy > searched.accuracy
-
-
-def _unlimited_cost(m: Measurement, budget: Budget) -> float:
-    """What a model costs of what the budget does not limit: bytes, milliseconds, or their product."""
-    size = float(m.size_bytes) if budget.size_bytes is None else 1.0
-    return size * (m.latency_ms if budget.latency_ms is None else 1.0)
-
-
-def _rank(kl: float) -> float:
-    return math.inf if math.isnan(kl) else kl
-
-
-def knee(members: Sequence[Trial]) -> Trial | None:
-    """The member farthest above the line between the front's smallest and most accurate.
-
-    Size is taken as its logarithm, since halving is one step wherever it happens (Satopaa et al.,
-    Finding a "Kneedle" in a Haystack, 2011, with log x).
-    """
-    done = finished(members)
-    if not done:
-        return None
-    xs = [math.log(m.size_bytes) for _, m in done]
-    ys = [m.accuracy for _, m in done]
-    width, height = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 1.0
-    lift = [(y - min(ys)) / height - (x - min(xs)) / width for x, y in zip(xs, ys, strict=True)]
-    return done[max(range(len(done)), key=lambda k: (lift[k], -xs[k]))][0]
 
 
 def hypervolume(trials: Iterable[Trial], reference: Measurement) -> float:

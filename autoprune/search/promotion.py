@@ -29,7 +29,8 @@ from autoprune.search.hypervolume import (
     unit_lattice,
     unit_scale,
 )
-from autoprune.search.pareto import best, knee, within
+from autoprune.search.pareto import within
+from autoprune.search.points import best, worth_training_longer
 from autoprune.search.solver.planes import BYTES, DAMAGE, MS, Floats
 from autoprune.search.surrogates.recovery_model import WORTH_TRAINING_KL
 from autoprune.space.budget import Budget
@@ -45,8 +46,8 @@ LOW_TAU = 0.5
 FEWEST_JUDGED = 5
 """Pairs below which a low tau changes nothing."""
 
-FINALISTS = 2
-"""Trials trained longer at the end: the best, and the next that would be."""
+FINALISTS = 3
+"""Trials trained longer at the end: points with a name, and the next that would be best."""
 
 RUNG_STEPS = (0, 1, 4)
 """Fine-tuning steps at each rung, in those of the brief fine-tune."""
@@ -188,11 +189,16 @@ def _objectives(m: Measurement, left: float) -> tuple[float, float, float]:
 
 
 def finalist(
-    trials: Sequence[Trial], begun: AbstractSet[Key], budget: Budget, *, answers: int
+    trials: Sequence[Trial],
+    begun: AbstractSet[Key],
+    budget: Budget,
+    *,
+    answers: int,
+    chance: float = 0.0,
 ) -> Candidate | None:
-    """The candidate to train longer now, or None: the best, else the knee, else the next best.
+    """The candidate to train longer now, or None: of the first point with a name, else the next best.
 
-    A uniform baseline that is the best is trained too: what is shipped should be trained as long as a trial.
+    A uniform baseline that has a name is trained too: what is shipped should be trained as long as a trial.
     """
     open_ = [
         trial
@@ -201,9 +207,6 @@ def finalist(
         if (trial.candidate, 2) not in begun and m.kl > WORTH_TRAINING_KL
     ]
     tried = [trial for trial in open_ if not trial.is_baseline]
-    shown = [
-        best(trials, budget, answers=answers),
-        knee(within(tried, budget)),
-        best(tried, budget, answers=answers),
-    ]
+    named = worth_training_longer(trials, budget, answers=answers, chance=chance)
+    shown = [*named, best(tried, budget, answers=answers)]
     return next((trial.candidate for trial in shown if trial is not None and trial in open_), None)

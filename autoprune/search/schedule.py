@@ -3,7 +3,6 @@ finalist, or stops."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -40,7 +39,8 @@ class Plan:
     wanted: candidates to try. steps: of the brief fine-tune; with 0 nothing is ever trained. answers: on
     validation, that accuracy is taken over. patience: candidates without gain after which it stops.
     deadline: by time.monotonic(). byte_range: sizes that count. first: candidates that are trained as soon as
-    they were tried. left: what training is predicted to leave of candidates.
+    they were tried. left: what training is predicted to leave of candidates. chance: accuracy of always
+    answering alike.
     """
 
     budget: Budget
@@ -52,6 +52,7 @@ class Plan:
     deadline: float | None = None
     first: AbstractSet[Candidate] = frozenset()
     left: SharesLeft = lambda trials: {}
+    chance: float = 0.0
 
 
 class Schedule:
@@ -97,9 +98,10 @@ class Schedule:
         now = time.monotonic()
         ends = [max(pace[x.rung] - (now - x.begun), 0.1 * pace[x.rung]) for x in in_flight]
         before = sum(end for end, asked in zip(ends, in_flight, strict=True) if asked.rung < 2)
+        work = sum(ends) + new * pace[0] + trained * pace[1] + finalists * pace[2]
+        # No two workers share a job, the longest of which is a finalist's, and finalists come last.
         first = (before + new * pace[0] + trained * pace[1]) / max(1, workers)
-        # Finalists come last, and no two workers share one.
-        seconds = max([first + pace[2] * math.ceil(finalists / max(1, workers)), *ends])
+        seconds = max([work / max(1, workers), first + (pace[2] if finalists > 0 else 0.0), *ends])
         if plan.deadline is not None:
             end = max(0.0, plan.deadline - now)
             seconds = min(seconds, max([end + (0.5 * pace[plan.steps > 0] if end else 0.0), *ends]))
@@ -134,7 +136,9 @@ class Schedule:
         if not self._plan.steps or self._finalists >= FINALISTS:
             return None
         plan = self._plan
-        candidate = finalist(history.finished, history.begun, plan.budget, answers=plan.answers)
+        candidate = finalist(
+            history.finished, history.begun, plan.budget, answers=plan.answers, chance=plan.chance
+        )
         if candidate is None:
             return None
         self._finalists += 1

@@ -59,6 +59,8 @@ class Trial:
     """How long it was fine-tuned: 0 not at all, 1 briefly, 2 longer."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """Seconds of each stage of the trial: stitch, finetune, save, accuracy, latency."""
+    row_scores: str = field(default="", repr=False)
+    """Its score on each validation row, as `tasks/row_scores` writes them; empty where they were not kept."""
 
     @property
     def is_baseline(self) -> bool:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Compute: TypeAlias = "Callable[[NDArray[np.float32], NDArray[Any], Answers | None], float]"
 """From answers [m k], labels [m] and the teacher's answers to a score."""
 
+ByPlace: TypeAlias = "Callable[[NDArray[np.float32], NDArray[Any], Answers | None], NDArray[Any]]"
+"""From the same to the score of each answer [m], of which more is better; or of each row [n]."""
+
 AnswerType = Literal["classes", "number", "vector", "next token", "own"]
 """What a model answers: logits of classes, a number, a vector, logits of the next token, or a user's own."""
 
@@ -45,7 +48,8 @@ class Metric:
     unit: `%`, or empty for a bare number. answers: the answers that it is a metric of. compute: gives the
     score from the answers, the labels and the teacher's answers; None if a user's task does it. in_words: the
     name in a sentence, if it is not `name`. hub_name: what the hub calls it, if not `name`. points_per_row:
-    how many points one row of n changes the score by, times n; 0 if the score has no such step.
+    how many points one row of n changes the score by, times n; 0 if the score has no such step. by_place:
+    the score of each answer, by which two models are compared row by row; of classes whether it is right.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Metric:
     in_words: str = field(default="", compare=False)
     hub_name: str = field(default="", compare=False)
     points_per_row: float = field(default=0.0, compare=False)
+    by_place: ByPlace | None = field(default=None, compare=False, repr=False)
 
     # ---- numbers --------------------------------------------------------------------------------
 
@@ -227,7 +232,8 @@ class Metric:
         )
 
 
-ACCURACY = Metric("accuracy", answers="classes", compute=scoring.accuracy, points_per_row=ONE_ROW)
+ACCURACY = Metric("accuracy", answers="classes", compute=scoring.accuracy, points_per_row=ONE_ROW,
+                  by_place=scoring.right_answers)  # fmt: skip
 
 METRICS = {
     metric.name: metric
@@ -235,14 +241,16 @@ METRICS = {
         ACCURACY,
         # The binary F1 and Matthews' correlation of balanced classes move by up to twice as much as the
         # accuracy.
-        Metric("f1", answers="classes", compute=scoring.f1, in_words="F1", points_per_row=2 * ONE_ROW),
+        Metric("f1", answers="classes", compute=scoring.f1, in_words="F1", points_per_row=2 * ONE_ROW,
+               by_place=scoring.right_answers),
         Metric("matthews", answers="classes", compute=scoring.matthews, in_words="Matthews correlation",
-               hub_name="matthews_correlation", points_per_row=2 * ONE_ROW),
+               hub_name="matthews_correlation", points_per_row=2 * ONE_ROW, by_place=scoring.right_answers),
         Metric("spearman", answers="number", compute=scoring.spearman, in_words="Spearman correlation",
-               hub_name="spearmanr"),
+               hub_name="spearmanr", by_place=scoring.rank_losses),
         Metric("agreement", answers="vector", compute=scoring.similarity_agreement,
-               in_words="agreement with the original"),
-        Metric("perplexity", "", higher_is_better=False, answers="next token", compute=scoring.next_token),
+               in_words="agreement with the original", by_place=scoring.agreement_losses),
+        Metric("perplexity", "", higher_is_better=False, answers="next token", compute=scoring.next_token,
+               by_place=scoring.log_probabilities_of_next),
     )
 }  # fmt: skip
 """The metrics of this package, by name. The order is that of `--metric` in the help."""

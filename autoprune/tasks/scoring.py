@@ -69,6 +69,61 @@ def next_token(values: NDArray[np.float32], labels: NDArray[Any], teacher: Answe
     return float(100.0 * np.exp(values[:, 0].astype(np.float64).mean()))
 
 
+def right_answers(
+    values: NDArray[np.float32], labels: NDArray[Any], teacher: Answers | None = None
+) -> NDArray[Any]:
+    """Whether the largest logit [m k] is the label's, for each answer [m]."""
+    import numpy as np
+
+    return np.asarray(values.argmax(-1) == labels)
+
+
+def rank_losses(
+    values: NDArray[np.float32], labels: NDArray[Any], teacher: Answers | None = None
+) -> NDArray[Any]:
+    """What each row [m] takes from Spearman's correlation, in percent: without ties the mean is it less 100.
+
+    The squared difference of the row's two ranks (Spearman, 1904).
+    """
+    from scipy.stats import rankdata
+
+    gap = rankdata(values[:, 0]) - rankdata(labels)
+    losses: NDArray[Any] = -600.0 * gap**2 / max(len(labels) ** 2 - 1.0, 1.0)
+    return losses
+
+
+def agreement_losses(
+    values: NDArray[np.float32], labels: NDArray[Any], teacher: Answers | None = None
+) -> NDArray[Any]:
+    """What each of the first `PAIRED_ROWS` rows takes from the agreement, in percent.
+
+    Each pair belongs to two rows, so these are jackknife pseudo-values, whose mean is that of all pairs
+    (Arvesen, Jackknifing U-statistics, 1969).
+
+    Raises:
+        ValueError: without the teacher's answers.
+    """
+    import numpy as np
+    from scipy.stats import rankdata
+
+    if teacher is None:
+        raise ValueError("agreement is with a teacher's answers")
+    ours, theirs = (rankdata(similarities(vectors)) for vectors in (values, teacher.values))
+    losses = -600.0 * (ours - theirs) ** 2 / max(len(ours) ** 2 - 1.0, 1.0)
+    rows = min(len(values), PAIRED_ROWS)
+    pairs = np.zeros((rows, rows))
+    pairs[np.triu_indices(rows, 1)] = losses
+    by_row = (pairs + pairs.T).sum(1) / max(rows - 1, 1)
+    return np.asarray(2.0 * by_row - by_row.mean())
+
+
+def log_probabilities_of_next(
+    values: NDArray[np.float32], labels: NDArray[Any], teacher: Answers | None = None
+) -> NDArray[Any]:
+    """The log-probability of the token that came, for each answer [m], nats."""
+    return values[:, 0]
+
+
 def similarities(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Cosines of unit vectors [n d], each pair once, of the first `PAIRED_ROWS`."""
     import numpy as np

@@ -338,7 +338,7 @@ def test_a_level_that_a_target_lacks_names_unit_level_and_targets_that_have_it(
         (["--storage", "zip"], "choose one of plain, entropy"),
         (["--public"], "give OWNER/NAME with it"),
         (["--push-to-hub", "a/b/c"], "OWNER/NAME"),
-        (["--trial", "99"], "give best, knee, or a number from 0 to 3"),
+        (["--trial", "99"], "give best, accurate, small, fast, knee, or a number from 0 to 3"),
         (["--budget", "1MB", "--trial", "3"], "leave out --trial 3"),
     ],
 )

@@ -449,7 +449,10 @@ def test_limits_read_well_in_a_plan_and_a_result(
     now = standing([done], config.limits(), reference, answers=100)
     lines = summary_lines(Summary(tmp_path, "finished", now, config.limits()))
     assert best in lines
-    assert lines[lines.index(best) + 1].split() == ["#4", "best", "4.39", "MB", "4.50", "ms", "80.0"]
+    row, names = lines[lines.index(best) + 1].split("  also ")
+    assert row.split() == ["#4", "best", "4.39", "MB", "4.50", "ms", "80.0"]
+    assert names == "most accurate, smallest, fastest and knee"
+    assert lines[lines.index(best) + 2].startswith("Front ")
 
 
 @pytest.mark.demo

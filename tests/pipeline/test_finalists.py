@@ -17,7 +17,7 @@ from autoprune.pipeline.finalists import score_finalists, time_again, together
 from autoprune.run.folder import RunFolder
 from autoprune.run.standing import Standing, standing
 from autoprune.search.aim import Aim
-from autoprune.search.pareto import best
+from autoprune.search.points import best
 from autoprune.search.proposer import HypervolumeProposer
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.study import Study
@@ -118,7 +118,7 @@ def test_points_to_ship_and_baselines_are_scored_once(tmp_path: Path) -> None:
         score_finalists(one.search)
     now = one.standing()
     assert sum(isinstance(job, Score) for job in one.jobs) == len(
-        {0, 1, *(t.number for t in (now.best, now.knee) if t is not None)}
+        {0, 1, *(number for number in now.points.numbers().values() if number is not None)}
     )
     assert one.study.trials()[0].test_accuracy == 80.0
 

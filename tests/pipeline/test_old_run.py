@@ -7,8 +7,10 @@ the run has too are left out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,20 @@ def test_it_is_gone_on_with(base: Path, run: Path) -> None:
     assert after["facts"].keys() >= before["facts"].keys()
     assert set(after["inputs"]) == {"weights", "head", "data", "paths", "folder"}
     assert front["run"]["state"] == "finished"
+    assert (front["points"]["best"], front["points"]["knee"]) == (front["best"], front["knee"])
+    assert front["points"]["accurate"] in front["as_accurate"]
+    with contextlib.closing(sqlite3.connect(run / "study.db")) as database:
+        kept = database.execute("SELECT value_json FROM trial_user_attributes WHERE key = 'row_scores'")
+        rows = [json.loads(text) for (text,) in kept]
+    assert len(rows) >= 1
+    assert all(text.startswith("bits ") for text in rows if text)
+    assert any(rows)  # of the new trials
+
+
+def test_a_point_that_it_does_not_name_is_refused(base: Path, run: Path, tmp_path: Path) -> None:
+    asked = ["export", run, "--trial", "small", "-o", tmp_path / "out"]
+    said = autoprune(asked, cwd=base, env=environment(base / "cache"), code=2).stderr
+    assert "an earlier version made this run and named best and knee alone" in said
 
 
 def test_a_trial_of_it_is_exported(base: Path, run: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import pytest
 from autoprune.core.errors import AutopruneError
 from autoprune.report import write_csv, write_report
 from autoprune.report.page import embedded, render
+from autoprune.report.sections.choices import choices
 from autoprune.report.sections.latency import bytes_alone, prediction
 from autoprune.report.sections.rungs import agreements, ladder
 from autoprune.report.sections.sensitivity import extremes, held, predicted
@@ -331,6 +332,33 @@ def test_a_uniform_model_trained_longer_is_named_where_it_is_chosen(front: Json)
     assert len(said) == 1
     told = "is uniform 4-bit, trained longer, which no trial dominates"
     assert said[0].startswith(f"Trial {front['best']} {told}")
+
+
+def test_a_baseline_that_wins_and_a_point_that_guesses_are_said_first(front: Json) -> None:
+    base = next(trial for trial in front["trials"] if trial["name"] == "uniform 4-bit")
+    is_best = notes(checked_front(changed(front, best=base["number"])))
+    assert is_best[0].startswith(f"Trial {base['number']} is uniform 4-bit, which no trial dominates")
+    chosen = next(trial for trial in front["trials"] if trial["number"] == front["best"])
+    better = {"size_bytes": chosen["size_bytes"] - 1, "latency_ms": chosen["latency_ms"] / 2}
+    rows = [{**t, **better} if t is base else t for t in front["trials"]]
+    for equal in ([], [base["number"], chosen["number"]]):
+        said = notes(checked_front(changed(front, trials=rows, as_accurate=equal)))
+        assert any(note.startswith("Uniform 4-bit is as accurate as trial ") for note in said) == bool(equal)
+    rows = [{**t, "accuracy": 50.4} if t["number"] == front["knee"] else t for t in front["trials"]]
+    said = notes(checked_front(changed(front, trials=rows)))
+    assert any(note.startswith(f"Trial {front['knee']} (") and "than guessing" in note for note in said)
+    assert not any("than guessing" in note for note in notes(checked_front(front)))
+
+
+def test_each_point_to_choose_is_a_row_once(front: Json) -> None:
+    number, other = front["best"], front["knee"]
+    points = {"best": number, "accurate": number, "small": None, "fast": number, "knee": other}
+    rows = choices(checked_front(changed(front, points=points)))
+    expected = [("Best", "also most accurate and fastest"), ("Knee", "")]
+    if other == number:
+        expected = [("Best", "also most accurate, fastest and knee")]
+    assert [(row.point, row.also) for row in rows] == expected
+    assert len(choices(checked_front(front))) == len({number, other})  # an old run's
 
 
 def test_verdict_without_test_accuracy_budget_or_result(front: Json) -> None:

@@ -14,7 +14,8 @@ import hypothesis
 import hypothesis.strategies as some
 import pytest
 
-from autoprune.search.pareto import best, dominates, front, hypervolume, knee, within
+from autoprune.search.pareto import dominates, front, hypervolume, within
+from autoprune.search.points import best, knee
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Measurement, Trial

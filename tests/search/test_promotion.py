@@ -26,7 +26,7 @@ from autoprune.search import study as study_module
 from autoprune.search.aim import Aim
 from autoprune.search.history import Asked, Key
 from autoprune.search.hypervolume import ByteRange
-from autoprune.search.pareto import best
+from autoprune.search.points import best
 from autoprune.search.promotion import (
     FEWEST_JUDGED,
     FINALISTS,

@@ -133,14 +133,16 @@ def test_lines_of_a_search_name_the_metric(tmp_path: Path) -> None:
     assert "4.50 ms  perplexity 12.35  brief" in trial_line(TRIAL, metric=PERPLEXITY)
     assert "4.50 ms   8.10 %  brief" in trial_line(TRIAL)
     summary = Summary(tmp_path, "finished", now, Budget())
-    head, _, row, _, front, *_ = summary_lines(summary, metric=PERPLEXITY)
+    head, _, row, front, *_ = summary_lines(summary, metric=PERPLEXITY)
     assert head.split() == ["Baselines", "size", "latency", "perplexity", "test"]
+    row, names = row.split("  also ")
     assert row.split() == ["#7", "best", "12.34", "MB", "4.50", "ms", "12.35", "12.50"]
+    assert names == "most accurate, smallest, fastest and knee"
     assert head.index("perplexity") + len("perplexity") == row.index("12.35") + len("12.35")
     assert front.endswith("29.0 ms, perplexity 100.0)")
     for metric in (*METRICS.values(), own_metric("an own metric with a long name")):
         head, _, row, *_ = summary_lines(summary, metric=metric)
-        assert len(head) == len(row)
+        assert len(head) == len(row.split("  also ")[0])
 
 
 def test_a_uniform_model_that_is_best_is_named(tmp_path: Path) -> None:

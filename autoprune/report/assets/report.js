@@ -7,6 +7,9 @@ const metric = metricOf(data.metric);
 AXES.accuracy = scoreAxis(metric);
 AXES.latency.name = `${shorten(data.latency, 60)}, ms`;
 
+// Points to choose from beside the best and the knee, as POINT_WORDS in point_names.py.
+const POINTS = { accurate: "most accurate", small: "smallest", fast: "fastest" };
+
 function roleOf(trial) {
   if (trial.state === "FAIL") return "failed";
   if (trial.name === null && trial.number === front.best) return "best";
@@ -18,6 +21,8 @@ function roleOf(trial) {
 function captionOf(trial, role) {
   if (role === "best") return (trial.number === front.knee ? "best, knee #" : "best #") + trial.number;
   if (role === "knee") return "knee #" + trial.number;
+  const point = Object.keys(POINTS).find((name) => front.points?.[name] === trial.number);
+  if (point && trial.name === null) return POINTS[point] + " #" + trial.number;
   return role === "baseline" || role === "original" ? trial.name : null;
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from autoprune.report.sections.choices import remarks_on
 from autoprune.report.text import (
     TIMES,
     duration,
@@ -55,7 +56,7 @@ def verdict(front: Front) -> str:
 
 def notes(front: Front) -> list[str]:
     """What a careful reader has to know about the sentence."""
-    sentences = [_unfinished(front), _plain(front), _noise(front), _unseen(front)]
+    sentences = [_unfinished(front), *remarks_on(front), _noise(front), _unseen(front)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -185,16 +186,6 @@ def _unfinished(front: Front) -> str:
         ended = "was stopped" if run.state == "stopped" else "ended without a word"
         return f"The run {ended}: {told}. autoprune resume {shell_word(run.folder)} goes on."
     return ""
-
-
-def _plain(front: Front) -> str:
-    """That the chosen trial is a uniform model, trained longer than baselines are."""
-    chosen = front.chosen
-    if chosen is None or chosen.levels is None or chosen.name is not None:
-        return ""
-    same = [trial.name for trial in front.baselines if trial.levels == chosen.levels]
-    beats = "which no trial dominates; more trials may find better."
-    return f"{chosen.label.capitalize()} is {same[0]}, trained longer, {beats}" if same else ""
 
 
 def _noise(front: Front) -> str:
