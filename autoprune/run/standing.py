@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autoprune.search.pareto import best, front, hypervolume, knee, within
 from autoprune.space.budget import Budget
 from autoprune.space.trial import Measurement, Trial
+
+if TYPE_CHECKING:
+    from autoprune.run.front_schema import LineRow
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,10 @@ def standing(trials: Sequence[Trial], budget: Budget, reference: Measurement, *,
 
 @dataclass(frozen=True)
 class Summary:
-    """How a search ended."""
+    """How a search ended, and the simple models that it is compared with."""
 
     run: Path
     state: str
     now: Standing
     budget: Budget
+    lines: Sequence[LineRow] = ()

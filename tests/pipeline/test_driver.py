@@ -138,7 +138,7 @@ def prepared(steps: int = 0) -> Prepared:
     )  # fmt: skip
     inputs = SimpleNamespace(
         space=TOY.space, sizes=TOY.costs, original_bytes=ORIGINAL_BYTES,
-        dataset="rows.csv", data_hash="0" * 64, space_name="toy",
+        dataset="rows.csv", data_hash="0" * 64, space_name="toy", texts=None,
     )  # fmt: skip
     model = nn.Module()
     model.layer = nn.ModuleList(nn.Module() for _ in units)
