@@ -108,7 +108,7 @@ def test_lines_tell_texts_apart_whose_words_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     use = made(tmp_path / "model", tmp_path / "cache", monkeypatch, **options)
-    assert [line.name for line in use.lines] == ["tf-idf and logistic regression", "mean of token vectors"]
+    assert [line.name for line in use.lines] == ["tf-idf and logistic regression", "averaged token vectors"]
     for line in use.lines:
         measured = use.measured(line)
         assert min(measured.accuracy, measured.test_accuracy) >= 95, measured

@@ -54,7 +54,7 @@ class LayerlessLine:
 
     @property
     def name(self) -> str:
-        return "mean of token vectors"
+        return "averaged token vectors"
 
     def fit(self, bench: Workbench, path: Path) -> str:
         """Distil a head with each weight decay, and keep what scores best on validation.
@@ -81,11 +81,10 @@ class LayerlessLine:
         assert best is not None
         _, decay, head = best
         _save(table @ head.weight, head.bias, path)
-        among = listed_numbers(DECAYS)
         return (
             "the mean of the vectors that the original has of a text\u2019s tokens, and a linear head, "
-            f"multiplied into one; distilled on {len(every):,} rows with weight decay {decay:g}, chosen on "
-            f"validation among {among}; stored in {BITS} bits"
+            f"multiplied into one; distilled on {len(every):,} rows with weight decay {decay:g} "
+            f"({listed_numbers(DECAYS)} were tried), chosen on validation; stored in {BITS} bits"
         )
 
     def load(self, bench: Workbench, path: Path) -> LoadedScores:

@@ -76,11 +76,10 @@ class TfidfLine:
                     best = score, size, strength, weights
         assert best is not None
         best[3].save(path)
-        among = f"{listed_numbers(VOCABULARIES)} and {listed_numbers(STRENGTHS)}"
         return (
-            f"{best[1]:,} words and pairs of words and C = {best[2]:g}, chosen on validation among {among}; "
-            f"fitted on {len(self.train.texts):,} texts; stored in half floats; its time is from text to "
-            "classes"
+            f"{best[1]:,} words and pairs of words ({listed_numbers(VOCABULARIES)} were tried) and C = "
+            f"{best[2]:g} ({listed_numbers(STRENGTHS)} were tried), chosen on validation; fitted on "
+            f"{len(self.train.texts):,} texts; stored in half floats; its time is from text to classes"
         )
 
     def load(self, bench: Workbench, path: Path) -> LoadedTfidf:

@@ -174,7 +174,7 @@ function showCard(trial) {
         ? pair("Predicted", format.latency(trial.predicted_latency_ms), offBy(trial)) : null,
       pair("Validation", metric.told(trial.accuracy), metric.plain ? error : shorten(metric.word, 40)),
       pair("Test", metric.told(trial.test_accuracy)),
-      pair("KL", format.nats(trial.kl), known(trial.kl) ? "nats" : null),
+      trial.role === "line" ? null : pair("KL", format.nats(trial.kl), known(trial.kl) ? "nats" : null),
       known(trial.predicted_kl) ? pair("Predicted KL", format.nats(trial.predicted_kl), "nats") : null,
       known(trial.rung) ? pair("Training", rungName(trial.rung), promotedFrom(trial)) : null,
       pair(trial.role === "line" ? "Fitted in" : "Evaluated in", format.seconds(trial.seconds), trial.worker ? "on " + trial.worker : null)),
