@@ -85,6 +85,11 @@ def test_it_is_gone_on_with(base: Path, run: Path) -> None:
     assert after["facts"].keys() >= before["facts"].keys()
     assert set(after["inputs"]) == {"weights", "head", "data", "paths", "folder"}
     assert front["run"]["state"] == "finished"
+    assert "lines" not in old_front
+    assert [line["name"] for line in front["lines"]] == [
+        "tf-idf and logistic regression",
+        "averaged token vectors",
+    ]
 
 
 def test_a_trial_of_it_is_exported(base: Path, run: Path, tmp_path: Path) -> None:

@@ -19,9 +19,7 @@ def not_above(front: Front) -> str:
     winners: dict[int | None, list[LineRow]] = {}
     for line in front.lines:
         limit = _first_above(front, line)
-        sizes = [
-            trial.size_bytes for trial in front.trials if trial.on_front and trial.size_bytes is not None
-        ]
+        sizes = [trial.size_bytes or 0 for trial in front.trials if trial.on_front]
         if any(line.size_bytes <= size and (limit is None or size < limit) for size in sizes):
             winners.setdefault(limit, []).append(line)
     return " ".join(_sentence(front, limit, lines) for limit, lines in winners.items())
