@@ -37,13 +37,19 @@ def plan_lines(
 def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
     """The baselines, the points to ship, and what to do next."""
     now, budget = summary.now, summary.budget
-    head = _head(metric)
-    lines = [f"{'Baselines':24}{'size':>9}  {'latency':>9}  {head:>8}  {'test':>6}"]
-    lines += [_row(trial, trial.name or "", budget, metric) for trial in now.trials if trial.is_baseline]
+    plain = [trial for trial in now.trials if trial.is_baseline]
+    names = [trial.name or "" for trial in plain] + [line.name for line in summary.lines]
+    table = _Table(budget, metric, names)
+    lines = [table.head()]
+    lines += [table.trial_row(trial, trial.name or "") for trial in plain]
+    lines += [
+        table.row(line.name, line.size_bytes, line.latency_ms, line.accuracy, line.test_accuracy)
+        for line in summary.lines
+    ]
     lines.append(f"Best within {budget}" if budget != Budget() else "Best, no limit set")
     named = by_trial(now.points.numbers())
     lines += [
-        f"{_row(trial, f'#{trial.number} {words[0]}', budget, metric)}  {also(words)}".rstrip()
+        f"{table.trial_row(trial, f'#{trial.number} {words[0]}')}  {also(words)}".rstrip()
         for trial in now.points_to_ship
         for words in [named[trial.number]]
     ]
@@ -114,13 +120,27 @@ def _head(metric: Metric) -> str:
     return metric.word if len(metric.word) <= 20 else metric.word.split()[0][:20]
 
 
-def _row(trial: Trial, label: str, budget: Budget, metric: Metric) -> str:
-    m = trial.measurement
-    if m is None:
-        return f"  {label:22}failed: {trial.failure}"
-    test = metric.text(trial.test_accuracy) if trial.test_accuracy is not None else ""
-    over = "" if budget.allows(m.size_bytes, m.latency_ms) else "  over budget"
-    size, wide = f"{m.size_bytes / 1e6:.2f} MB", max(8, len(_head(metric)))
-    return (
-        f"  {label:22}{size:>9}  {m.latency_ms:6.2f} ms  {metric.text(m.accuracy):>{wide}}  {test:>6}{over}"
-    )
+class _Table:
+    """The columns of baselines and points to ship; the first is as wide as the longest name of a baseline."""
+
+    def __init__(self, budget: Budget, metric: Metric, names: Sequence[str]) -> None:
+        self.budget, self.metric = budget, metric
+        self.label, self.score = max([20, *map(len, names)]) + 2, max(8, len(_head(metric)))
+
+    def head(self) -> str:
+        title, name = f"{'Baselines':{self.label + 2}}", _head(self.metric)
+        return f"{title}{'size':>9}  {'latency':>9}  {name:>{self.score}}  {'test':>6}"
+
+    def trial_row(self, trial: Trial, label: str) -> str:
+        m = trial.measurement
+        if m is None:
+            return f"  {label:{self.label}}failed: {trial.failure}"
+        return self.row(label, m.size_bytes, m.latency_ms, m.accuracy, trial.test_accuracy)
+
+    def row(self, label: str, size: int, ms: float | None, score: float, on_test: float | None) -> str:
+        """A name and its figures; ms: None where latency was not measured."""
+        test = "" if on_test is None else self.metric.text(on_test)
+        over = "" if self.budget.allows(size, ms or 0.0) else "  over budget"
+        megabytes_, time = f"{size / 1e6:.2f} MB", "" if ms is None else f"{ms:.2f} ms"
+        figures = f"{megabytes_:>9}  {time:>9}  {self.metric.text(score):>{self.score}}  {test:>6}"
+        return f"  {label:{self.label}}{figures}{over}"

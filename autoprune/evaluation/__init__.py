@@ -3,6 +3,6 @@ measured.
 
 `worker` does it, `jobs` are the messages to it, `workbench` has its models, `timers` choose where latency is
 taken, `sensing` says what variants harm. `finetune` and `distillation` train, `measure` takes logits and
-milliseconds. `teacher` fits a head where a model has none. Imports `targets`, `compress`, `workers` and
-what is below. Begin with `worker`.
+milliseconds. `lines` are simple models that a front has to rise above. `teacher` fits a head where a model
+has none. Imports `targets`, `compress`, `workers` and what is below. Begin with `worker`.
 """

@@ -18,6 +18,9 @@ from autoprune.tasks.task import Batch, Data, Task
 Entered = Callable[[], contextlib.AbstractContextManager[object]]
 """Something entered around work: a room shared with others, or had alone."""
 
+Timed = Callable[[Batch], object]
+"""A model, or anything else, whose answer does not matter."""
+
 TIMING_PAIRS = 15
 """Calls of a model, each beside one of the original, that its milliseconds are taken from."""
 
@@ -134,7 +137,7 @@ def _answered(
 
 
 def time_interleaved(
-    run: Runner, original: Runner, batch: Batch, *, pairs: int = TIMING_PAIRS, warm_up: int = 3
+    run: Timed, original: Timed, batch: Batch, *, pairs: int = TIMING_PAIRS, warm_up: int = 3
 ) -> Timing:
     """Time a model and the original in turn, so that both meet the same machine.
 
@@ -144,7 +147,7 @@ def time_interleaved(
 
 
 def time_together(
-    runs: Sequence[Runner], original: Runner, batch: Batch, *, rounds: int = TIMING_PAIRS, warm_up: int = 3
+    runs: Sequence[Timed], original: Timed, batch: Batch, *, rounds: int = TIMING_PAIRS, warm_up: int = 3
 ) -> list[Timing]:
     """Time several models and the original in turn: each beside the original, all on the same machine.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from autoprune.evaluation.jobs import ModelRef, PackedModel, TimeModel, TimeTogether, Whereabouts
-from autoprune.evaluation.measure import Timing, time_interleaved, time_together
+from autoprune.evaluation.measure import Timed, Timing, time_interleaved, time_together
 from autoprune.evaluation.workbench import Workbench
 from autoprune.targets import Runner
 from autoprune.workers.latency_node import Elsewhere
@@ -21,6 +21,9 @@ class Timer(Protocol):
 
     def time_loaded(self, run: Runner, model: PackedModel) -> Timing:
         """Those of a model that is loaded in this process, as `run`."""
+
+    def time_call(self, call: Callable[[], object]) -> Timing | None:
+        """Those of anything that this process can call; None where another one times."""
 
     def time_together(self, models: Sequence[ModelRef]) -> list[Timing]:
         """Those of several models, in turn with each other too."""
@@ -42,6 +45,9 @@ class LocalTimer(Timer):
     def time_loaded(self, run: Runner, model: PackedModel) -> Timing:
         return self._timed(run)
 
+    def time_call(self, call: Callable[[], object]) -> Timing | None:
+        return self._timed(lambda _: call())
+
     def time_together(self, models: Sequence[ModelRef]) -> list[Timing]:
         bench = self._workbench
         original = bench.original()
@@ -51,7 +57,7 @@ class LocalTimer(Timer):
     def machine(self) -> list[str]:
         return [platform.node(), platform.machine(), platform.processor()]
 
-    def _timed(self, run: Runner) -> Timing:
+    def _timed(self, run: Timed) -> Timing:
         original = self._workbench.original()
         with self._workbench.room.alone():
             return time_interleaved(run, original, self._workbench.timing_batch)
@@ -68,6 +74,9 @@ class NodeTimer(Timer):
 
     def time_loaded(self, run: Runner, model: PackedModel) -> Timing:
         return self.time(model)
+
+    def time_call(self, call: Callable[[], object]) -> Timing | None:
+        return None
 
     def time_together(self, models: Sequence[ModelRef]) -> list[Timing]:
         return self._elsewhere(TimeTogether(tuple(self._workbench.packed(model) for model in models)))

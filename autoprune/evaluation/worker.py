@@ -32,6 +32,7 @@ from autoprune.evaluation.jobs import (
     TimeTogether,
     Whereabouts,
 )
+from autoprune.evaluation.lines.line import FitLine, measure_line
 from autoprune.evaluation.measure import Timing, labels_watched, logits_of, teacher_answers
 from autoprune.evaluation.packed_model import packed_bytes
 from autoprune.evaluation.sensing import sense
@@ -93,6 +94,8 @@ class Worker:
                 return self._evaluate(job)
             case Score(model):
                 return self._score(model)
+            case FitLine():
+                return measure_line(job, self.workbench, self._timer)
         raise TypeError(f"no such job: {job!r}")
 
     def _evaluate(self, job: Evaluate) -> Evaluated:

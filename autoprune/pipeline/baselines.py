@@ -1,30 +1,65 @@
-"""The models that every run is compared with, evaluated as trials are, before these."""
+"""The models that every run is compared with, evaluated as trials are: before them, and longer after."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from autoprune.evaluation.jobs import Evaluated
 from autoprune.pipeline.opened import OpenedSearch
-from autoprune.search.baselines import baselines
+from autoprune.search.baselines import baselines, rivals
 from autoprune.space.levels import Candidate, is_untouched
 from autoprune.space.trial import ORIGINAL
 from autoprune.workers import Outcome
 from autoprune.workers.pool import run_each
+
+LONGER = ", longer"
+"""What the name of a baseline ends with that is trained as long as finalists."""
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A baseline to be evaluated."""
+
+    name: str
+    candidate: Candidate
+    rung: int
 
 
 def run_baselines(search: OpenedSearch) -> None:
     """Evaluate the baselines that the study lacks; they are recorded in order, whichever ends first."""
     have = {trial.name for trial in search.study.trials()}
     named = baselines(search.prepared.inputs.space, search.costed.costs, search.budget)
-    todo = {name: candidate for name, candidate in named.items() if name not in have}
-    if todo:
-        waiting, came = list(todo.items()), dict[int, Outcome[Evaluated]]()
-        with search.progress.bar("Baselines", len(todo)) as bar:
-            jobs = [search.job(candidate, _rung(search, candidate)) for candidate in todo.values()]
-            for outcome in run_each(search.pool, jobs, bar):
-                came[outcome.key] = outcome
-                while (place := len(todo) - len(waiting)) in came:  # the original is trial 0
-                    _record(search, *waiting.pop(0), came[place])
+    todo = [
+        _Named(name, candidate, _rung(search, candidate))
+        for name, candidate in named.items()
+        if name not in have
+    ]
+    _evaluate(search, todo, "Baselines")
     search.ledger.sum_up(state="running")
+
+
+def train_rivals(search: OpenedSearch) -> None:
+    """Train the best baselines within the budget as long as finalists: what is shipped has been, too."""
+    is_late = search.deadline is not None and time.monotonic() > search.deadline
+    if not search.prepared.recipe.steps or is_late:
+        return
+    chosen = rivals(search.study.trials(), search.budget)
+    todo = [_Named(f"{trial.name}{LONGER}", trial.candidate, 2) for trial in chosen]
+    _evaluate(search, todo, "Baselines, trained longer")
+
+
+def _evaluate(search: OpenedSearch, todo: Sequence[_Named], title: str) -> None:
+    if not todo:
+        return
+    waiting, came = list(todo), dict[int, Outcome[Evaluated]]()
+    with search.progress.bar(title, len(todo)) as bar:
+        jobs = [search.job(baseline.candidate, baseline.rung) for baseline in todo]
+        for outcome in run_each(search.pool, jobs, bar):
+            came[outcome.key] = outcome
+            while (place := len(todo) - len(waiting)) in came:  # the original is trial 0
+                _record(search, waiting.pop(0), came[place])
 
 
 def _rung(search: OpenedSearch, candidate: Candidate) -> int:
@@ -32,8 +67,8 @@ def _rung(search: OpenedSearch, candidate: Candidate) -> int:
     return 0 if is_untouched(candidate) or not search.prepared.recipe.steps else 1
 
 
-def _record(search: OpenedSearch, name: str, candidate: Candidate, outcome: Outcome[Evaluated]) -> None:
-    rung = _rung(search, candidate)
-    trial = search.study.add(search.ledger.trial_of(candidate, rung, outcome, name))
-    if name != ORIGINAL:
+def _record(search: OpenedSearch, baseline: _Named, outcome: Outcome[Evaluated]) -> None:
+    told = search.ledger.trial_of(baseline.candidate, baseline.rung, outcome, baseline.name)
+    trial = search.study.add(told)
+    if baseline.name != ORIGINAL:
         search.ledger.keep(trial, outcome.result)

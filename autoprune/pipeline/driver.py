@@ -13,15 +13,17 @@ from autoprune.core.errors import BudgetError
 from autoprune.core.files import written_whole
 from autoprune.core.progress import Progress
 from autoprune.pipeline.answers import answer_budget
-from autoprune.pipeline.baselines import run_baselines
+from autoprune.pipeline.baselines import run_baselines, train_rivals
 from autoprune.pipeline.finalists import score_finalists, time_again
 from autoprune.pipeline.inputs import Inputs
+from autoprune.pipeline.lines import run_lines
 from autoprune.pipeline.measured_costs import measure_costs
 from autoprune.pipeline.opened import OpenedSearch, open_search
 from autoprune.pipeline.prepare import prepare
 from autoprune.pipeline.trials import run_trials
 from autoprune.run.folder import RunFolder
 from autoprune.run.identity import hold_to
+from autoprune.run.lines import recorded_lines
 from autoprune.run.standing import Summary
 from autoprune.workers import Pool
 from autoprune.workers.pool import describe
@@ -69,9 +71,11 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
     """
     try:
         run_baselines(search)
+        run_lines(search)
         if new_budget:
             answer_budget(search, search.budget, state="running")
         run_trials(search)
+        train_rivals(search)
         time_again(search)
         score_finalists(search)
         now = search.ledger.sum_up(state="finished")
@@ -88,4 +92,4 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
             f"no trial of {len(now.trials)} is within {search.budget}; "
             f"go on with: autoprune resume {search.run.path} --trials +50"
         )
-    return Summary(search.run.path, "finished", now, search.budget)
+    return Summary(search.run.path, "finished", now, search.budget, recorded_lines(search.run.path))

@@ -47,7 +47,7 @@ class Inputs:
 
     data_hash: of the rows as they were read. encoded_hash: of what the model is fed, which depends on the
     tokenizer too, or on how pictures are made inputs (`encoding.encoded_hash`). identity: what a run is
-    held to.
+    held to. texts: the rows as they were read, of a task whose rows are texts with an answer each.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Inputs:
     dataset: str
     encoded_hash: str
     identity: Identity
+    texts: splits.Splits | None = None
 
     @property
     def original_bytes(self) -> int:
@@ -80,14 +81,16 @@ def read_inputs(config: Config) -> Inputs:
     target = get_target(config.search.target)
     kind = kind_asked_for(config)
     metric = metric_of(config, kind)
+    texts: splits.Splits | None = None
     if kind.is_own:
         task = own_task(str(config.task.name))
         loaded, name, data_hash = _loaded(config, kind, 0, task), str(config.task.name), task_hash(task)
     else:
-        splits = _splits(config, kind)
-        loaded = _loaded(config, kind, len(splits.label_names))
-        task = encoded(splits, loaded, config.task.max_length, kind, metric)
-        name, data_hash = splits.name, splits.fingerprint
+        rows = _splits(config, kind)
+        loaded = _loaded(config, kind, len(rows.label_names))
+        task = encoded(rows, loaded, config.task.max_length, kind, metric)
+        name, data_hash = rows.name, rows.fingerprint
+        texts = rows if kind.labels_texts else None
     fed = encoded_hash(task, data_hash=data_hash, pixels=loaded.pixels)
     identity = _identity(config, loaded, task, fed)  # before embeddings are parted by the data
     file, space_name = find_space(config.search.space, loaded.model)
@@ -98,7 +101,7 @@ def read_inputs(config: Config) -> Inputs:
     sizes = sizes_of(loaded, units, space, target, task)
     return Inputs(
         name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed,
-        identity,
+        identity, texts,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from autoprune.run.config import Config
 from autoprune.run.fast_storages import fast_facts
 from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder
 from autoprune.run.front_record import front_record, sensitivity_file
+from autoprune.run.lines import lines_field
 from autoprune.run.run_record import Limits, RecordedRecipe, RunFacts
 from autoprune.run.standing import Standing, standing
 from autoprune.search.hypervolume import ByteRange
@@ -130,6 +131,7 @@ class Ledger:
         seconds = round(self.before + time.monotonic() - self.started, 1)
         about = self.run.about().model_copy(update={"seconds": seconds})
         record = front_record(about, self.costs, now, self.budget, byte_range=self.byte_range, state=state)
+        record |= lines_field(self.run.path)
         write_json(self.run.path / FRONT, record)
         if state != "running" or not (self.run.path / SENSITIVITY).exists():
             write_json(self.run.path / SENSITIVITY, sensitivity_file(record))

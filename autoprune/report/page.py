@@ -19,13 +19,14 @@ import markupsafe
 
 from autoprune.report.sections.choices import choice_note, choices
 from autoprune.report.sections.latency import bytes_alone, prediction
+from autoprune.report.sections.lines import fits_budget
 from autoprune.report.sections.rungs import agreements, ladder
 from autoprune.report.sections.sensitivity import extremes, held, predicted
 from autoprune.report.sections.tables import causes, gain_heads, gain_note, gains, provenance
 from autoprune.report.sections.verdict import figures, has_budget, latency_title, notes, verdict
 from autoprune.report.text import printable, shell_word, standard_error, write_text
 from autoprune.report.trial_rows import FIELDS, Json, metric_column, pack
-from autoprune.run.front_schema import Front, TrialRow, checked_front, clean
+from autoprune.run.front_schema import Front, LineRow, TrialRow, checked_front, clean
 from autoprune.tasks.metrics import ACCURACY
 
 SCRIPTS = ("dom.js", "metric.js", "chart.js", "heat.js", "scatter.js", "map.js", "report.js", "table.js")
@@ -96,6 +97,14 @@ def _data(front: Json, read: Front) -> dict[str, object]:
         **pack(front),
         "fields": FIELDS,
         "errors": [_standard_error(read, trial) for trial in read.trials],
+        "lines": [
+            {
+                **line.model_dump(),
+                "error": _standard_error(read, line),
+                "within_budget": fits_budget(read, line),
+            }
+            for line in read.lines
+        ],
         "metric": {
             **run.metric.as_json(),
             **{name: getattr(run.metric, name) for name in ("word", "title")},
@@ -112,7 +121,7 @@ def _data(front: Json, read: Front) -> dict[str, object]:
     }
 
 
-def _standard_error(front: Front, trial: TrialRow) -> float | None:
+def _standard_error(front: Front, trial: TrialRow | LineRow) -> float | None:
     run = front.run
     return standard_error(trial.accuracy, run.validation_rows) if run.metric.is_share_of_rows else None
 

@@ -108,6 +108,23 @@ class TrialRow(Measured, _Frozen):
         return self.state != "FAIL" and self.size_bytes is not None and self.accuracy is not None
 
 
+class LineRow(_Frozen):
+    """A simple model that the front is compared with, which is no trial. Of its fields see `MeasuredLine`."""
+
+    name: str
+    size_bytes: int
+    latency_ms: float | None = None
+    accuracy: float
+    test_accuracy: float | None = None
+    what: str = ""
+    seconds: float | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name."""
+        return self.name
+
+
 class Reference(_Frozen):
     """The point that the hypervolume is taken up to."""
 
@@ -202,6 +219,7 @@ class Front(_Frozen):
     agreement: tuple[AgreementRow, ...] | None = None
     sensitivity: SensitivityRow | None = None
     latency: Latency | None = None
+    lines: tuple[LineRow, ...] = ()
 
     @property
     def searched(self) -> list[TrialRow]:

@@ -56,8 +56,8 @@ def _is_uniform(best: Remarked, beside: Compared) -> str:
     same = next((model for model in beside.baselines if model.made == best.made), None)
     if same is None:
         return ""
-    longer = "" if best.name is not None else ", trained longer"
-    return f"{best.label} is {same.name}{longer}, which no trial dominates; more trials may find better."
+    name = best.name or f"{same.name}, trained longer"
+    return f"{best.label} is {name}, which no trial dominates; more trials may find better."
 
 
 def _uniform_wins(best: Remarked, beside: Compared) -> list[str]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autoprune.search.pareto import front, hypervolume
 from autoprune.search.points import Points, points_of
 from autoprune.space.budget import Budget
 from autoprune.space.trial import Measurement, Trial
+
+if TYPE_CHECKING:
+    from autoprune.run.front_schema import LineRow
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,10 @@ def standing(trials: Sequence[Trial], budget: Budget, reference: Measurement, *,
 
 @dataclass(frozen=True)
 class Summary:
-    """How a search ended."""
+    """How a search ended, and the simple models that it is compared with."""
 
     run: Path
     state: str
     now: Standing
     budget: Budget
+    lines: Sequence[LineRow] = ()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
+from autoprune.search.pareto import within
+from autoprune.search.promotion import FINALISTS, WORTH_TRAINING_KL
 from autoprune.search.repair import fits, fitted
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Candidate, Level, SearchSpace
 from autoprune.space.storage import STATIC8, GroupedIntegers, Storage, widest_first
-from autoprune.space.trial import ORIGINAL
+from autoprune.space.trial import ORIGINAL, Trial, finished
 
 ALWAYS = (GroupedIntegers(8), GroupedIntegers(4))
 """Storages of the uniform models that every run has, the widest first."""
@@ -39,6 +42,21 @@ def uniform_name(storage: Storage) -> str:
     ('uniform 4-bit', 'uniform w8a8')
     """
     return f"uniform {storage.name}-bit" if storage.name.isdecimal() else f"uniform {storage.name}"
+
+
+def rivals(trials: Sequence[Trial], budget: Budget) -> list[Trial]:
+    """The baselines to train now as long as finalists, which they are compared with.
+
+    Those within the budget that training can mend, the most accurate first, as many as there are finalists.
+    """
+    open_ = [
+        (trial, m)
+        for trial, m in finished(within(trials, budget))
+        if trial.is_baseline and trial.name != ORIGINAL and trial.rung < 2 and m.kl > WORTH_TRAINING_KL
+    ]
+    open_.sort(key=lambda pair: (-pair[1].accuracy, pair[1].kl, pair[1].size_bytes))
+    trained = {trial.candidate for trial in trials if trial.rung == 2}
+    return [trial for trial, _ in open_[:FINALISTS] if trial.candidate not in trained]
 
 
 def _widest_that_fits(space: SearchSpace, costs: Costs, budget: Budget) -> dict[str, Candidate]:

@@ -30,26 +30,30 @@ from autoprune.evaluation.jobs import (
     TimeTogether,
     Whereabouts,
 )
+from autoprune.evaluation.lines.line import FitLine, MeasuredLine
 from autoprune.evaluation.measure import Timing
 from autoprune.evaluation.seeds import candidate_seed
 from autoprune.models.spec import Architecture
 from autoprune.models.unit import Unit, Weight
 from autoprune.pipeline.answers import answer_budget
-from autoprune.pipeline.baselines import run_baselines
+from autoprune.pipeline.baselines import LONGER, run_baselines, train_rivals
 from autoprune.pipeline.driver import drive
 from autoprune.pipeline.finalists import packed_model
+from autoprune.pipeline.lines import run_lines
 from autoprune.pipeline.measured_costs import Costed, measure_costs
 from autoprune.pipeline.opened import OpenedSearch, open_search
 from autoprune.pipeline.prepare import Prepared
 from autoprune.pipeline.trials import FEWEST_TRIALS, run_trials
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, STATUS, UNITS, RunFolder
+from autoprune.run.front_schema import checked_front
 from autoprune.search.baselines import baselines
 from autoprune.search.file_room import excess_bytes
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, failed_trials, tried_trials
+from autoprune.tasks.data.splits import Rows, Splits
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION
 from autoprune.tasks.task import Encoded, Task
 from autoprune.workers.pool import Outcome, SerialPool
@@ -88,6 +92,8 @@ class Worker:
                 return None
             case Whereabouts():
                 return ["a machine"]
+            case FitLine(line):
+                return MeasuredLine(line.name, 1000, 0.5, 70.0, 69.0, "as it is", 0.1)
         raise AssertionError(job)
 
     def asked(self, kind: type) -> list[Any]:
@@ -123,7 +129,12 @@ def task() -> Task:
     return Task(rows, rows, rows, ("a", "b"), ("input_ids", "attention_mask"), pad_id=0)
 
 
-def prepared(steps: int = 0) -> Prepared:
+def some_texts() -> Splits:
+    rows = Rows((("a fine film", "a dull film"),), (1, 0))
+    return Splits(rows, rows, rows, ("a", "b"), "rows.csv", "0" * 64)
+
+
+def prepared(steps: int = 0, texts: Splits | None = None) -> Prepared:
     """Units of the toy's levels, and as little else as a search looks at."""
     units = tuple(
         Unit(
@@ -139,7 +150,7 @@ def prepared(steps: int = 0) -> Prepared:
     )  # fmt: skip
     inputs = SimpleNamespace(
         space=TOY.space, sizes=TOY.costs, original_bytes=ORIGINAL_BYTES,
-        dataset="rows.csv", data_hash="0" * 64, space_name="toy",
+        dataset="rows.csv", data_hash="0" * 64, space_name="toy", texts=texts,
     )  # fmt: skip
     model = nn.Module()
     model.layer = nn.ModuleList(nn.Module() for _ in units)
@@ -162,6 +173,7 @@ class Bench:
         steps: int = 0,
         pool: type[SerialPool] = SerialPool,
         deadline: float | None = None,
+        texts: Splits | None = None,
         **asked_for: Any,
     ) -> OpenedSearch:
         """The search as a new process takes it up; the jobs that it is asked begin anew."""
@@ -176,7 +188,7 @@ class Bench:
         )
         self.worker = Worker(evaluated)
         made = open_search(
-            run, prepared(steps), Costed(REFERENCE_MS, TOY.costs), pool(lambda _: self.worker, {}),
+            run, prepared(steps, texts), Costed(REFERENCE_MS, TOY.costs), pool(lambda _: self.worker, {}),
             Progress(quiet=True), wanted=wanted, deadline=deadline,
         )  # fmt: skip
         self.opened.append(made)
@@ -267,6 +279,83 @@ def test_a_baseline_that_was_cut_off_is_run_after_a_resume(bench: Bench) -> None
     run_baselines(again)
     assert [trial.name for trial in again.study.trials()] == NAMES
     assert len(bench.worker.jobs) == len(NAMES) - 2
+
+
+def test_the_best_baselines_within_the_budget_are_trained_as_long_as_finalists(bench: Bench) -> None:
+    search = bench.open(wanted=6, steps=2)
+    drive(search)
+    trials = search.study.trials()
+    longer = [trial for trial in trials if trial.name is not None and trial.name.endswith(LONGER)]
+    assert longer
+    by_name = {trial.name: trial for trial in trials if trial.is_baseline}
+    for trial in longer:
+        brief = by_name[str(trial.name).removesuffix(LONGER)]
+        assert (trial.candidate, trial.rung, brief.rung) == (brief.candidate, 2, 1)
+        assert search.job(trial.candidate, 2) in bench.worker.jobs
+        assert trial.measurement is not None
+        assert search.budget.allows(trial.measurement.size_bytes)
+        assert trial.test_accuracy == 70.0
+        assert trial.number in search.study.timed_again
+    assert len({trial.candidate for trial in trials if trial.rung == 2}) == sum(t.rung == 2 for t in trials)
+    again = bench.open(wanted=6, steps=2)
+    drive(again)
+    assert bench.worker.jobs == []
+    assert again.study.trials() == trials
+
+
+def test_no_baseline_is_trained_longer_without_training_or_time(bench: Bench) -> None:
+    for options in ({"steps": 0}, {"steps": 2, "deadline": time.monotonic() - 1.0}):
+        search = bench.open(**options)
+        run_baselines(search)
+        count = len(search.study.trials())
+        train_rivals(search)
+        assert len(search.study.trials()) == count
+
+
+# ---- lines --------------------------------------------------------------------------------------
+
+
+def names_of(record: dict[str, Any]) -> list[str]:
+    return [line.name for line in checked_front(record).lines]
+
+
+def test_lines_are_measured_once_and_are_no_trials(bench: Bench) -> None:
+    summary = drive(bench.open(wanted=3, texts=some_texts()))
+    search, worker = bench.opened[-1], bench.worker
+    (job,) = worker.asked(FitLine)
+    assert job.reference_ms == REFERENCE_MS
+    assert job.line.train.texts == ("a fine film", "a dull film")
+    record = read(search, FRONT)
+    assert names_of(record) == [line.name for line in summary.lines] == [job.line.name]
+    assert job.line.name not in [trial["name"] for trial in record["trials"]]
+    assert "as it is" in (search.run.path / "report.html").read_text(encoding="utf-8")
+    with_lines = summary.now.trials
+    drive(bench.open(wanted=3, texts=some_texts()))
+    assert bench.worker.jobs == []
+    assert bench.opened[-1].study.trials() == with_lines
+
+
+def test_a_line_that_fails_is_left_out_and_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = bench.open(wanted=3, texts=some_texts())
+    worker = bench.worker
+
+    def broken(job: object) -> object:
+        if isinstance(job, FitLine):
+            raise ValueError("no words")
+        return worker(job)
+
+    monkeypatch.setattr(search.pool, "_work", broken)
+    assert drive(search).lines == ()
+    assert "lines" not in read(search, FRONT)
+    run_lines(again := bench.open(wanted=3, texts=some_texts()))
+    assert len(names_of(read(again, FRONT))) == 1
+
+
+def test_a_run_of_before_lines_gets_them_when_it_is_gone_on_with(bench: Bench) -> None:
+    drive(bench.open(wanted=3))
+    assert "lines" not in read(bench.opened[-1], FRONT)
+    drive(bench.open(wanted=4, texts=some_texts()))
+    assert len(names_of(read(bench.opened[-1], FRONT))) == 1
 
 
 # ---- trials -------------------------------------------------------------------------------------

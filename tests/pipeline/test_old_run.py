@@ -95,6 +95,11 @@ def test_it_is_gone_on_with(base: Path, run: Path) -> None:
     assert len(rows) >= 1
     assert all(text.startswith("bits ") for text in rows if text)
     assert any(rows)  # of the new trials
+    assert "lines" not in old_front
+    assert [line["name"] for line in front["lines"]] == [
+        "tf-idf and logistic regression",
+        "averaged token vectors",
+    ]
 
 
 def test_a_point_that_it_does_not_name_is_refused(base: Path, run: Path, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as some
 import pytest
 
 from autoprune.core.errors import AutopruneError
@@ -24,6 +26,7 @@ from autoprune.report import write_csv, write_report
 from autoprune.report.page import embedded, render
 from autoprune.report.sections.choices import choices
 from autoprune.report.sections.latency import bytes_alone, prediction
+from autoprune.report.sections.lines import not_above
 from autoprune.report.sections.rungs import agreements, ladder
 from autoprune.report.sections.sensitivity import extremes, held, predicted
 from autoprune.report.sections.tables import causes, gains, provenance
@@ -161,6 +164,9 @@ def _finish(rows: list[Json], units: list[Json], planned: int) -> Json:
         "best": max(fit, key=lambda row: row["accuracy"])["number"] if fit else None,
         "hypervolume_reference": {"size_bytes": 88 * MB, "latency_ms": 14.1, "accuracy": 50.0},
     }  # fmt: skip
+
+
+SYNTHETIC = synthetic()
 
 
 @pytest.fixture(scope="module")
@@ -516,6 +522,75 @@ def test_a_width_that_is_none_is_named_with_its_place(front: Json) -> None:
             checked_front(bad)
 
 
+TFIDF = {
+    "name": "tf-idf and logistic regression", "size_bytes": 812_000, "latency_ms": 0.9, "accuracy": 76.3,
+    "test_accuracy": 76.1, "what": "30,000 words", "seconds": 3.1,
+}  # fmt: skip
+
+
+def lined(front: Json, *lines: Json) -> Json:
+    """The same front beside simple models."""
+    return {**front, "lines": [dict(line) for line in lines or (TFIDF,)]}
+
+
+def members(front: Json, *points: tuple[int, float]) -> Json:
+    """The same front of these sizes and scores alone; all other trials are dominated."""
+    rows = [{**row, "on_front": False} for row in front["trials"]]
+    done = [row for row in rows if row["state"] == "COMPLETE" and row["name"] is None]
+    for row, (size, score) in zip(done, points, strict=False):
+        row |= {"on_front": True, "size_bytes": size, "accuracy": score}
+    return {**front, "trials": rows}
+
+
+def test_the_first_note_says_where_a_simple_model_is_as_good_as_the_front(front: Json) -> None:
+    points = ((1_400_000, 70.2), (2_000_000, 76.3), (2_349_000, 78.4), (9_000_000, 76.0))
+    read = checked_front(lined(members(front, *points)))
+    told = "tf-idf and logistic regression (0.81 MB, 76.3\u00a0%)"
+    assert notes(read)[0] == f"Below 2.3 MB the front is no better on validation than {told}."
+    worse = checked_front(lined(members(front, *points[:2])))
+    assert not_above(worse) == f"Nowhere is the front better on validation than {told}."
+    for score, said in ((71.0, ". Below 2.0 MB the front is no better on validation than a mean (0.81"),
+                        (76.4, " or a mean (0.81")):  # fmt: skip
+        two = lined(members(front, *points), TFIDF, {**TFIDF, "name": "a mean", "accuracy": score})
+        assert said in not_above(checked_front(two))
+
+
+@pytest.mark.parametrize(("size", "score"), [(900_000, 77.0), (700_000, 70.0)])
+def test_nothing_is_said_where_the_front_is_above(front: Json, size: int, score: float) -> None:
+    points = ((size, score), (2_000_000, 78.0))
+    assert not_above(checked_front(lined(members(front, *points)))) == ""
+    assert not_above(checked_front(members(front, *points))) == ""
+
+
+@hypothesis.given(
+    some.lists(some.tuples(some.integers(100_000, 9_000_000), some.integers(700, 800)), max_size=6),
+    some.integers(700, 800),
+)
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_a_simple_model_wins_by_definition(points: list[tuple[int, int]], tenths: int) -> None:
+    """Over members of no fewer bytes and no better score, up to the smallest that is better."""
+    line = {**TFIDF, "accuracy": tenths / 10}
+    read = checked_front(lined(members(SYNTHETIC, *((size, score / 10) for size, score in points)), line))
+    said, limit = not_above(read), min((size for size, score in points if score > tenths), default=math.inf)
+    beaten = [size for size, score in points if size >= line["size_bytes"] and score <= tenths]
+    assert bool(said) == any(size < limit for size in beaten)
+    if said and limit < math.inf:
+        assert said.startswith(f"Below {limit / 1e6:.1f} MB the front is no better on validation than tf-idf")
+
+
+def test_simple_models_stand_below_the_baselines_in_the_table(front: Json) -> None:
+    *uniform, row = gains(checked_front(lined(front)))
+    assert uniform == gains(checked_front(front))
+    assert (row.name, row.size, row.latency.split(), row.equal) == (
+        TFIDF["name"], "0.81 MB", ["0.900", "ms"], None,
+    )  # fmt: skip
+    assert row.chosen is not None
+    best = next(trial for trial in front["trials"] if trial["number"] == front["best"])
+    assert row.chosen.step == METRICS["accuracy"].signed(best["test_accuracy"], TFIDF["test_accuracy"])
+    assert "30,000 words" in render(lined(front))
+    assert "line-what" not in render(front)
+
+
 def test_provenance_tells_what_ended_the_run(front: Json, modern: Json) -> None:
     told = {name: value.replace("\u00a0", " ") for name, value in provenance(checked_front(modern))}
     assert told["Stopped by"] == "patience: no more progress"
@@ -826,6 +901,24 @@ def test_page_shows_the_chosen_trial(visit: Callable[[Json], Any], front: Json) 
     assert page.locator("#chart .point").count() == 42
     assert page.locator("#heat, #scatter, #rungs-title, #trials button[data-key=rung]").count() == 0
     assert "2 failed" in page.inner_text("#legend")
+
+
+def test_simple_models_are_in_the_chart_and_not_among_the_trials(
+    visit: Callable[[Json], Any], front: Json
+) -> None:
+    page = visit(lined(front))
+    assert page.locator("#chart .point").count() == 43
+    assert page.locator("#trials tbody tr").count() == len(front["trials"])
+    assert "simple model" in page.inner_text("#legend")
+    assert TFIDF["name"] in page.locator("#chart .caption.line").all_text_contents()
+    page.locator("#chart .point.line").click()
+    card = page.inner_text("#card")
+    assert page.inner_text("#card h3") == "Tf-idf and logistic regression"
+    assert "30,000 words" in card
+    assert "76.3" in card
+    assert page.locator("#export").count() == 0
+    assert page.inner_text("#map") == "It is no model of units."
+    assert page.locator("#trials tbody tr.selected").count() == 0
 
 
 @pytest.mark.parametrize("gap", [1.0, 1.05, 1.3])

@@ -23,6 +23,7 @@ from autoprune.export.checks import bench_checks, export_checks, latency, lines
 from autoprune.export.export_record import ExportRecord
 from autoprune.export.validate import ExportMeasurements
 from autoprune.run.config import Config
+from autoprune.run.front_schema import LineRow
 from autoprune.run.standing import Summary, standing
 from autoprune.run.text import standing_note, trial_line
 from autoprune.space.budget import Budget
@@ -143,6 +144,20 @@ def test_lines_of_a_search_name_the_metric(tmp_path: Path) -> None:
     for metric in (*METRICS.values(), own_metric("an own metric with a long name")):
         head, _, row, *_ = summary_lines(summary, metric=metric)
         assert len(head) == len(row.split("  also ")[0])
+
+
+def test_simple_models_have_a_row_each_below_the_baselines(tmp_path: Path) -> None:
+    uniform = Trial(3, Candidate(()), Measurement(12_000_000, 4.0, 90.0), name="uniform 8-bit")
+    now = standing([uniform], Budget(), REFERENCE, answers=100)
+    rows = (
+        LineRow(name="tf-idf and logistic regression", size_bytes=174_565, latency_ms=0.87, accuracy=76.5,
+                test_accuracy=77.0),
+        LineRow(name="averaged token vectors", size_bytes=64_198, accuracy=75.2),
+    )  # fmt: skip
+    head, first, second, third, *_ = summary_lines(Summary(tmp_path, "finished", now, Budget(), rows))
+    assert len(head) == len(first) == len(second) == len(third)
+    assert second.endswith("  0.17 MB    0.87 ms      76.5    77.0")
+    assert third.split() == ["averaged", "token", "vectors", "0.06", "MB", "75.2"]
 
 
 def test_a_uniform_model_that_is_best_is_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ const MARKS = {
   front: "M-5 0A5 5 0 1 0 5 0A5 5 0 1 0-5 0Z",
   dominated: "M-3.5 0A3.5 3.5 0 1 0 3.5 0A3.5 3.5 0 1 0-3.5 0Z",
   baseline: "M0-6.5L6.5 0L0 6.5L-6.5 0Z",
+  line: "M-2-7H2V-2H7V2H2V7H-2V2H-7V-2H-2Z",
   original: "M-5.5-5.5H5.5V5.5H-5.5Z",
   knee: "M0-7.5L7.2 5.5H-7.2Z",
   best: "M0-9.5L2.4-3.2L9-2.9L3.8 1.2L5.6 7.7L0 4L-5.6 7.7L-3.8 1.2L-9-2.9L-2.4-3.2Z",
@@ -186,7 +187,7 @@ function drawChart(host, trials, options) {
   }
   const inside = all.filter((p) => p.x >= box.left - 1 && p.x <= box.right + 1 &&
     p.y >= box.top - 1 && p.y <= box.bottom + 1);
-  const order = ["dominated", "front", "baseline", "original", "knee", "best"];
+  const order = ["dominated", "front", "baseline", "line", "original", "knee", "best"];
   inside.sort((p, q) => order.indexOf(p.role) - order.indexOf(q.role));
   const at = { x: scales.x.at, y: scales.y.at };
   const steps = staircase(all.filter((p) => p.trial.on_front), x, y);

@@ -28,7 +28,7 @@ const raised = (power) => String(Number(power)).replaceAll(/[-0-9]/g, (one) =>
   "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"["-0123456789".indexOf(one)]);
 
 const format = {
-  size: (bytes) => (known(bytes) ? (bytes / 1e6).toFixed(1) + SPACE + "MB" : DASH),
+  size: (bytes) => (known(bytes) ? (bytes / 1e6).toFixed(bytes < 1e6 ? 2 : 1) + SPACE + "MB" : DASH),
   bytes(bytes) {
     if (!known(bytes)) return DASH;
     if (bytes >= 1e6) return (bytes / 1e6).toFixed(2) + SPACE + "MB";

@@ -58,7 +58,8 @@ function showMap(trial) {
   const names = data.names.filter((name) => name in trial.levels || name in trial.unit_bytes);
   byId("map-hint").textContent = label(trial);
   if (!names.length) {
-    byId("map").replaceChildren(el("p", { class: "hint" }, "What was done to each unit is not recorded."));
+    const why = trial.role === "line" ? "It is no model of units." : "What was done to each unit is not recorded.";
+    byId("map").replaceChildren(el("p", { class: "hint" }, why));
     return;
   }
   const bytes = names.map((name) => trial.unit_bytes[name]);

@@ -30,8 +30,12 @@ const trials = front.trials.map((trial, k) => {
   const role = roleOf(trial);
   return { ...trial, name: trial.name ?? null, error: data.errors[k], role, caption: captionOf(trial, role) };
 });
+// Simple models that the front is compared with: in the chart, but no trials.
+const lines = (data.lines || []).map((line) => ({ ...line, number: null, role: "line", caption: line.name,
+  on_front: false, levels: {}, unit_bytes: {} }));
+const charted = [...trials, ...lines];
 const ROLES = { best: "best in the budget", knee: "knee of the front", front: "on the front",
-  dominated: "dominated", original: "original model", baseline: "uniform baseline", failed: "failed" };
+  dominated: "dominated", original: "original model", baseline: "uniform baseline", line: "simple model", failed: "failed" };
 if (!known(run.budget?.size_bytes) && !known(run.budget?.latency_ms)) ROLES.best = "best";
 
 // A limit of milliseconds alone is looked at along milliseconds.
@@ -47,7 +51,7 @@ function symbol(role) {
 }
 
 function drawLegend() {
-  const count = (role) => trials.filter((t) => t.role === role).length;
+  const count = (role) => charted.filter((t) => t.role === role).length;
   const many = (role) => (role === "front" ? ` (${trials.filter((t) => t.on_front).length} in all)`
     : count(role) > 1 ? ` (${count(role)})` : "");
   const items = Object.keys(MARKS).filter(count).map((role) =>
@@ -69,7 +73,7 @@ function chartNote() {
 }
 
 function showChart() {
-  state.points = drawChart(byId("chart"), trials, { ...state, budget: run.budget });
+  state.points = drawChart(byId("chart"), charted, { ...state, budget: run.budget });
   byId("chart-note").textContent = chartNote();
   state.points.forEach((p, k) => {
     fill(p.node, {}, [shape("title", {}, p.node.getAttribute("aria-label"))]);
@@ -175,12 +179,14 @@ function showCard(trial) {
         ? pair("Predicted", format.latency(trial.predicted_latency_ms), offBy(trial)) : null,
       pair("Validation", metric.told(trial.accuracy), metric.plain ? error : shorten(metric.word, 40)),
       pair("Test", metric.told(trial.test_accuracy)),
-      pair("KL", format.nats(trial.kl), known(trial.kl) ? "nats" : null),
+      trial.role === "line" ? null : pair("KL", format.nats(trial.kl), known(trial.kl) ? "nats" : null),
       known(trial.predicted_kl) ? pair("Predicted KL", format.nats(trial.predicted_kl), "nats") : null,
       known(trial.rung) ? pair("Training", rungName(trial.rung), promotedFrom(trial)) : null,
-      pair("Evaluated in", format.seconds(trial.seconds), trial.worker ? "on " + trial.worker : null)),
+      pair(trial.role === "line" ? "Fitted in" : "Evaluated in", format.seconds(trial.seconds), trial.worker ? "on " + trial.worker : null)),
   ];
-  if (trial.role === "failed") {
+  if (trial.role === "line") {
+    parts.push(el("p", { class: "hint" }, `${trial.what[0]?.toUpperCase() ?? ""}${trial.what.slice(1)}.`));
+  } else if (trial.role === "failed") {
     parts.push(el("p", { class: "warning" }, trial.failure || "No cause was recorded."));
   } else {
     const text = exportCommand(trial);

@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autoprune.report.sections.lines import fits_budget, small_size
 from autoprune.report.sections.verdict import accuracy_on, budget_text, split_of
 from autoprune.report.text import duration, milliseconds, named_score, score_text, share
-from autoprune.run.front_schema import Front, TrialRow
+from autoprune.run.front_schema import Front, LineRow, TrialRow
 from autoprune.space.budget import megabytes
 from autoprune.space.trial import ORIGINAL
 from autoprune.tasks.metrics import ACCURACY
@@ -37,7 +38,10 @@ class Rival:
 
 @dataclass(frozen=True)
 class Gain:
-    """One baseline: against the trial to ship, and against the best of no more bytes."""
+    """One baseline or line: against the trial to ship, and against the best of no more bytes.
+
+    what: a line in words; nothing of a baseline.
+    """
 
     name: str
     size: str
@@ -46,6 +50,7 @@ class Gain:
     fits: bool
     chosen: Rival | None
     equal: Rival | None
+    what: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,22 +64,24 @@ class Cause:
 
 
 def gains(front: Front) -> list[Gain]:
-    """Each uniform baseline, largest first, with what the search found beside it."""
+    """Each uniform baseline, largest first, then each line, with what the search found beside it."""
     chosen = front.chosen if front.chosen is not None and front.chosen.measured else None
     uniform = [trial for trial in front.baselines if trial.measured and trial.name != ORIGINAL]
     rows = []
-    for base in sorted(uniform, key=lambda trial: -(trial.size_bytes or 0)):
-        fits = base.within_budget
+    compared: list[TrialRow | LineRow] = [*sorted(uniform, key=lambda trial: -(trial.size_bytes or 0))]
+    for base in [*compared, *front.lines]:
+        fits = fits_budget(front, base) if isinstance(base, LineRow) else base.within_budget
         equal = best_of_at_most(front.searched, base.size_bytes or 0)
         rows.append(
             Gain(
                 name=base.label,
-                size=megabytes(base.size_bytes or 0),
+                size=small_size(base.size_bytes or 0),
                 latency=milliseconds(base.latency_ms),
                 accuracy=score_text(front.run.metric, base.accuracy),
                 fits=fits,
                 chosen=_rival(front, chosen, base) if chosen is not None and fits else None,
                 equal=None if equal is None else _rival(front, equal, base),
+                what=base.what if isinstance(base, LineRow) else "",
             )
         )
     return rows
@@ -151,7 +158,7 @@ def provenance(front: Front) -> list[tuple[str, str]]:
     return [(name, value) for name, value in pairs if value]
 
 
-def _rival(front: Front, trial: TrialRow, base: TrialRow) -> Rival:
+def _rival(front: Front, trial: TrialRow, base: TrialRow | LineRow) -> Rival:
     split, metric = split_of(trial, base), front.run.metric
     after, before = accuracy_on(split, trial) or 0.0, accuracy_on(split, base) or 0.0
     return Rival(

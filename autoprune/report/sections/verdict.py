@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from autoprune.report.sections.choices import remarks_on
+from autoprune.report.sections.lines import not_above
 from autoprune.report.text import (
     TIMES,
     duration,
@@ -16,7 +17,7 @@ from autoprune.report.text import (
     shell_word,
     standard_error,
 )
-from autoprune.run.front_schema import Front, TrialRow
+from autoprune.run.front_schema import Front, LineRow, TrialRow
 from autoprune.space.budget import Budget, megabytes
 
 
@@ -56,7 +57,7 @@ def verdict(front: Front) -> str:
 
 def notes(front: Front) -> list[str]:
     """What a careful reader has to know about the sentence."""
-    sentences = [_unfinished(front), *remarks_on(front), _noise(front), _unseen(front)]
+    sentences = [not_above(front), _unfinished(front), *remarks_on(front), _noise(front), _unseen(front)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -72,13 +73,13 @@ def figures(front: Front) -> list[Figure]:
     return [*measured, Figure("Trials measured", shown, change, duration(front.run.seconds))]
 
 
-def split_of(trial: TrialRow, other: TrialRow | None) -> str:
+def split_of(trial: TrialRow, other: TrialRow | LineRow | None) -> str:
     """`test` where both were measured on test rows, else `validation`."""
     known = trial.test_accuracy is not None and (other is None or other.test_accuracy is not None)
     return "test" if known else "validation"
 
 
-def accuracy_on(split: str, trial: TrialRow) -> float | None:
+def accuracy_on(split: str, trial: TrialRow | LineRow) -> float | None:
     """The score on that split."""
     return trial.test_accuracy if split == "test" else trial.accuracy
 

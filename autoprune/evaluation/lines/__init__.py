@@ -1,0 +1,5 @@
+"""Lines: simple models that a front has to rise above, which are neither trials nor candidates.
+
+`line` says what each does and measures it on a worker; `tfidf` and `layerless` are the two that there are. A
+further line is a class with a name, `fit` and `load`, and an entry in `pipeline/lines`. Begin with `line`.
+"""
