@@ -1,0 +1,75 @@
+"""One part of the run, in a process of its own: `python -m benchmarks.gpu.parts NAME SETUP FIGURES SECONDS`.
+
+What it finds it writes to the file FIGURES as it goes; an error is written there too, and is its exit code 1.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.figures import Figures
+from benchmarks.gpu.setup import Setup
+
+ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One question. module: of this package, whose `measure` answers it. given: what that is told besides.
+
+    least, most: seconds that it needs for a figure, and that it may take.
+    """
+
+    name: str
+    module: str
+    least: float
+    most: float
+    given: dict[str, Any] = field(default_factory=dict)
+
+
+def parts_of(setup: Setup) -> list[Part]:
+    """In the order of what is asked first: whether it works, whether it is right, how fast it is."""
+    most, fewest = setup.workers
+    first = setup.targets[0]
+    parts = [
+        Part("machine", "machine", 5, 40),
+        Part(
+            f"prepare-{first}", "searches", 30, 150,
+            {"target": first, "workers": setup.preparers, "trials": 1},
+        ),
+        Part("devices", "devices", 20, 80),
+    ]  # fmt: skip
+    searches = [
+        Part(
+            f"search-{target}-{workers}", "searches", 40, 110,
+            {"target": target, "workers": workers, "trials": setup.trials},
+        )
+        for target in setup.targets
+        for workers in (most, fewest)
+    ]  # fmt: skip
+    return [*parts, *searches[:2], Part("speed", "speed", 40, 120), *searches[2:]]
+
+
+def main() -> None:
+    """Answer one part."""
+    name, setup_path, figures_path, seconds = sys.argv[1:]
+    setup = Setup.from_text(Path(setup_path).read_text(encoding="utf-8"))
+    [part] = [part for part in parts_of(setup) if part.name == name]
+    given = dict(part.given)
+    if part.module == "searches":
+        given |= {"name": part.name, "limit": float(seconds)}
+    figures = Figures(Path(figures_path))
+    try:
+        importlib.import_module(f"benchmarks.gpu.{part.module}").measure(setup, figures, **given)
+    except Exception:
+        figures.note(**{ERROR: traceback.format_exc()[-6000:]})
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""What every part is told: where things lie, and how much is done. Two sizes: for a GPU, and tiny."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How the parts are run.
+
+    Args:
+        demo: folder with `model` and `rows.csv`. work: folder of caches, runs and whatever else is written.
+        cuda: whether to use a GPU, or the CPU in its place.
+        workers: of the two searches that are compared. targets: that are searched for.
+        preparers: workers of the search that fills the caches.
+        budget, trials: of a search. options: more words for each, and settings by the same names for what
+        runs without the command line.
+        batches: rows of a call that speed is measured at. sequence: tokens of each. rounds: timed calls.
+        steps: of the brief fine-tune that is done on both devices.
+    """
+
+    demo: str
+    work: str
+    cuda: bool
+    workers: tuple[int, int]
+    targets: tuple[str, ...]
+    preparers: int
+    budget: str
+    trials: int
+    batches: tuple[int, ...]
+    sequence: int
+    rounds: int
+    steps: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def for_gpu(cls, demo: Path, work: Path, *, cores: int, cuda: bool) -> Setup:
+        """The demo's search with one and with four workers on one GPU, on the default target and on torch."""
+        return cls(
+            demo=str(demo), work=str(work), cuda=cuda, workers=(4, 1), targets=("openvino", "torch"),
+            preparers=max(1, min(8, cores)), budget="20MB", trials=24, batches=(1, 32), sequence=128,
+            rounds=50, steps=48, settings={"finetune_steps": 12, "max_length": 64},
+        )  # fmt: skip
+
+    @classmethod
+    def tiny(cls, demo: Path, work: Path) -> Setup:
+        """The same parts on the CPU in a minute."""
+        settings = {
+            "finetune_steps": 2, "max_length": 16, "sequence": 16, "calibration_rows": 32,
+            "limit_rows": (96, 32, 32),
+        }  # fmt: skip
+        return cls(
+            demo=str(demo), work=str(work), cuda=False, workers=(2, 1), targets=("packed",), preparers=2,
+            budget="200kB", trials=2, batches=(1, 4), sequence=16, rounds=3, steps=4, settings=settings,
+        )  # fmt: skip
+
+    def gpus_per_trial(self, workers: int) -> float:
+        """A worker's share of the one GPU; 0 without."""
+        return round(1 / workers, 4) if self.cuda else 0.0
+
+    def as_text(self) -> str:
+        """Inverse of `from_text`."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> Setup:
+        """Inverse of `as_text`."""
+        data = json.loads(text)
+        return cls(**{name: tuple(x) if isinstance(x, list) else x for name, x in data.items()})
