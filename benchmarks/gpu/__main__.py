@@ -1,4 +1,4 @@
-"""A GPU's first run: `pack` here, `install` and `run` on a machine with a GPU and without network. See README.md.
+"""A GPU's first run: `pack` here, `install` and `run` on a machine with a GPU and no network. See README.md.
 
 python -m benchmarks.gpu pack
 python3 -m benchmarks.gpu install --from /tmp/gpu
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from autoprune.core.errors import AutopruneError
 from benchmarks.gpu.install import DEMO, WHEELS, install, python_of
+from benchmarks.gpu.setup import Setup
 
 PIECE_BYTES = 60_000_000
 SECONDS = 480.0
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--out", type=Path, default=Path("."), help="folder of gpu.json  [here]")
     run.add_argument("--seconds", type=float, default=SECONDS, help=f"limit of all parts  [{SECONDS:g}]")
+    run.add_argument("--only", nargs="+", default=[], metavar="PART", help="parts by name  [all]")
     run.add_argument("--tiny", action="store_true", help="the same on the CPU with a tiny model: a minute")
     return parser
 
@@ -66,9 +68,8 @@ def _pack(asked: argparse.Namespace) -> None:
     from benchmarks.gpu.wheels import PRESENT, download_wheels, read_present
 
     begun = time.monotonic()
-    present = read_present(asked.present or PRESENT) | {
-        canonicalize_name(name): None for name in asked.exclude
-    }
+    present = read_present(asked.present or PRESENT)
+    present |= {canonicalize_name(name): None for name in asked.exclude}
     for name in asked.include:
         present.pop(canonicalize_name(name), None)
     with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
@@ -77,13 +78,12 @@ def _pack(asked: argparse.Namespace) -> None:
             (content / folder).mkdir()
         for conflict in download_wheels(content / WHEELS, python=asked.python, present=present):
             print(f"warning: {conflict}", file=sys.stderr)
-        wheels = sorted((path.name, path.stat().st_size) for path in (content / WHEELS).iterdir())
-        print(
-            f"{len(wheels)} wheels, {sum(size for _, size in wheels) / 1e6:.1f} MB, {time.monotonic() - begun:.0f} s"
-        )
+        wheels = {path.name: path.stat().st_size for path in sorted((content / WHEELS).iterdir())}
+        seconds = time.monotonic() - begun
+        print(f"{len(wheels)} wheels, {sum(wheels.values()) / 1e6:.1f} MB, {seconds:.0f} s", flush=True)
         about = (write_tiny if asked.tiny else write_demo)(content / DEMO)
         manifest = write_pieces(
-            content, asked.into, limit=asked.piece_bytes, python=asked.python, demo=about, wheels=dict(wheels)
+            content, asked.into, limit=asked.piece_bytes, python=asked.python, demo=about, wheels=wheels
         )
     for piece in manifest["pieces"]:
         print(f"{asked.into / piece['name']}  {piece['bytes'] / 1e6:.1f} MB  {piece['sha256'][:16]}")
@@ -92,34 +92,41 @@ def _pack(asked: argparse.Namespace) -> None:
 
 def _install(asked: argparse.Namespace) -> None:
     begun = time.monotonic()
-    print(install(asked.source))
+    print(install(asked.source.resolve()))
     print(f"installed in {time.monotonic() - begun:.0f} s; its Python is {python_of(asked.source)}")
 
 
 def _run(asked: argparse.Namespace) -> None:
-    from benchmarks.gpu.demo import MODEL, write_tiny
     from benchmarks.gpu.run import RESULT, run_parts
     from benchmarks.gpu.searches import environment
-    from benchmarks.gpu.setup import Setup
 
     with tempfile.TemporaryDirectory(prefix="autoprune-gpu-") as name:
-        if asked.tiny:
-            demo, work = Path(name) / DEMO, Path(name) / "work"
-            demo.mkdir()
-            write_tiny(demo)
-            setup = Setup.tiny(demo, work)
-        else:
-            demo = asked.source.resolve() / DEMO
-            if not (demo / MODEL).is_dir():
-                raise AutopruneError(f"{demo} has no model: pack and install first, or give --tiny")
-            import torch
-
-            cores, cuda = len(os.sched_getaffinity(0)), torch.cuda.is_available()
-            if not cuda:
-                raise AutopruneError("torch sees no GPU here; --tiny runs the same on the CPU")
-            setup = Setup.for_gpu(demo, Path(name) / "work", cores=cores, cuda=cuda)
-        record = run_parts(setup, asked.out, seconds=asked.seconds, environment=environment(setup))
+        setup = _tiny_setup(Path(name)) if asked.tiny else _setup(asked.source.resolve())
+        record = run_parts(
+            setup, asked.out, seconds=asked.seconds, environment=environment(setup), only=asked.only
+        )
     print(f"{asked.out / RESULT}: {record['seconds']:.0f} s of {asked.seconds:g}")
+
+
+def _setup(source: Path) -> Setup:
+    """The demo's model on this machine's GPU; caches stay beside it for another call."""
+    if not (source / DEMO).is_dir():
+        raise AutopruneError(f"{source} holds no {DEMO}: pack and install first, or give --tiny")
+    import torch
+
+    if not torch.cuda.is_available():
+        raise AutopruneError(
+            f"torch {torch.__version__} sees no GPU here; run it on a machine that has one, or give --tiny"
+        )
+    return Setup.for_gpu(source / DEMO, source / "work", cores=len(os.sched_getaffinity(0)))
+
+
+def _tiny_setup(folder: Path) -> Setup:
+    from benchmarks.gpu.demo import write_tiny
+
+    (folder / DEMO).mkdir()
+    write_tiny(folder / DEMO)
+    return Setup.tiny(folder / DEMO, folder / "work")
 
 
 if __name__ == "__main__":

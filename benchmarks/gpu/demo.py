@@ -1,6 +1,6 @@
 """What is searched on the GPU: the demo's model with its fitted head and its reviews, or a tiny stand-in.
 
-Each is a folder with `model` and `rows.csv`, so that the machine needs neither the demo's packages nor the fit.
+Each is a folder with `model` and `rows.csv`: the machine needs neither the demo's packages nor the fit.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def write_demo(folder: Path) -> dict[str, Any]:
 
 
 def write_tiny(folder: Path) -> dict[str, Any]:
-    """A random BERT of 0.2 million weights and rows of random words: for the machinery, never for accuracy."""
+    """A random BERT of 0.1 million weights and rows of random words: never for accuracy."""
     import torch
     import transformers
 

@@ -1,4 +1,4 @@
-"""The figures of a part, on disk after each that is added, so that a part that is stopped keeps what it had."""
+"""The figures of a part, on disk after each that is added: a part that is stopped keeps what it had."""
 
 from __future__ import annotations
 

@@ -43,7 +43,8 @@ def install(folder: Path) -> str:
     _see_packages_of_this_python(site)
     _add_tree(site)
     if wheels := sorted(str(path) for path in (folder / WHEELS).glob("*.whl")):
-        done = _pip(python, "install", "--quiet", "--no-index", "--no-deps", "--no-compile", *wheels)
+        options = ("--quiet", "--no-index", "--no-deps", "--no-compile", "--ignore-installed")
+        done = _pip(python, "install", *options, *wheels)
         if done.returncode:
             raise AutopruneError(f"pip cannot install the wheels of {folder}: {done.stderr.strip()[-800:]}")
     return _pip(python, "check").stdout.strip()

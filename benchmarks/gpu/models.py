@@ -29,12 +29,12 @@ def open_workbench(setup: Setup) -> tuple[Workbench, Recipe]:
     )  # fmt: skip
     prepared = prepare(config, read_inputs(config), Progress(quiet=True))
     workbench = make_worker({"setting": prepared.setting}).workbench
-    torch.set_num_threads(min(8, len(os.sched_getaffinity(0))))
+    torch.set_num_threads(min(16, len(os.sched_getaffinity(0))))
     return workbench, prepared.recipe
 
 
 def uniform(workbench: Workbench, level: Level) -> Candidate:
-    """Every unit at the level nearest to one, as its search space has it, with its variants in the library."""
+    """Every unit at the level nearest to one that it has, and the variants of it in the library."""
     units = workbench.setting.units
     candidate = Candidate(tuple((unit.name, unit.choices.nearest(level)) for unit in units))
     for unit in units:

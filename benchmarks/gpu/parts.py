@@ -34,25 +34,23 @@ class Part:
 
 def parts_of(setup: Setup) -> list[Part]:
     """In the order of what is asked first: whether it works, whether it is right, how fast it is."""
-    most, fewest = setup.workers
     first = setup.targets[0]
     parts = [
         Part("machine", "machine", 5, 40),
-        Part(
-            f"prepare-{first}", "searches", 30, 150,
-            {"target": first, "workers": setup.preparers, "trials": 1},
-        ),
-        Part("devices", "devices", 20, 80),
-    ]  # fmt: skip
+        Part(f"prepare-{first}", "searches", 30, 200, _search(first, setup.preparers, 1)),
+        Part("devices", "devices", 20, 100),
+        Part("speed", "speed", 30, 110),
+    ]
     searches = [
-        Part(
-            f"search-{target}-{workers}", "searches", 40, 110,
-            {"target": target, "workers": workers, "trials": setup.trials},
-        )
+        Part(f"search-{target}-{workers}", "searches", 45, 100, _search(target, workers, setup.trials))
         for target in setup.targets
-        for workers in (most, fewest)
-    ]  # fmt: skip
-    return [*parts, *searches[:2], Part("speed", "speed", 40, 120), *searches[2:]]
+        for workers in setup.workers
+    ]
+    return [*parts, *searches]
+
+
+def _search(target: str, workers: int, trials: int) -> dict[str, Any]:
+    return {"target": target, "workers": workers, "trials": trials}
 
 
 def main() -> None:

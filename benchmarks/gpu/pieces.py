@@ -1,10 +1,12 @@
-"""Files as numbered pieces of a limited size, with their checksums, and back. Needs the standard library alone.
+"""Files as numbered pieces of a limited size, with their checksums, and back.
 
-A folder becomes one compressed tar file, cut at any byte: a file larger than a piece is no special case.
+Needs the standard library alone. A folder becomes one compressed tar file, cut at any byte: a file larger
+than a piece is no special case.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -97,7 +99,10 @@ def write_pieces(content: Path, into: Path, *, limit: int, **about: Any) -> dict
     for old in (into / MANIFEST, *into.glob("piece-*")):
         old.unlink(missing_ok=True)
     with _Cut(into, limit) as out:
-        with tarfile.open(fileobj=out, mode="w|gz", compresslevel=1) as archive:
+        with (
+            gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1) as packed,
+            tarfile.open(fileobj=packed, mode="w|") as archive,
+        ):
             for path in sorted(content.iterdir()):
                 archive.add(path, path.name)
     manifest = {"version": VERSION, "pieces": out.pieces(), **about}

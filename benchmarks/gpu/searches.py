@@ -6,6 +6,7 @@ It is asked to stop before its part's time is up, so that a search which takes t
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def measure(
         RuntimeError: when the search fails by itself, with the end of what it said.
     """
     run = Path(setup.work) / name
+    shutil.rmtree(run, ignore_errors=True)  # of an earlier call
     begun = time.time()
     log = run.with_suffix(".log")
     with log.open("w", encoding="utf-8") as file:
@@ -70,7 +72,8 @@ def summary(run: Path, begun: float) -> dict[str, Any]:
     """What a run's records say of its trials; `begun` is when its process was, in seconds since 1970.
 
     The rate is of the search's own trials, baselines not counted: finished ones over the time from the first
-    one's start to the last one's end. `at_once` is their seconds together over that time.
+    one's start to the last one's end; `all_evaluations` has the same of all. `at_once` is their seconds
+    together over that time. `share_in_training` counts the whole fine-tune, its guard rows too.
     """
     if not (run / "study.db").is_file():
         return {"trials": 0}
@@ -83,15 +86,15 @@ def summary(run: Path, begun: float) -> dict[str, Any]:
         "trials": len(good),
         "trained": sum(trial.user_attrs.get("rung", 0) > 0 for trial in good),
         "failed": len(searched) - len(good),
-        "failures": sorted(
-            {str(t.user_attrs.get("failure")) for t in trials if t not in good and t.values is None}
-        )[:3],
+        "failures": sorted({trial.user_attrs["failure"] for trial in trials if trial.values is None})[:3],
     }
     if trials:
         first = min(trial.datetime_start.timestamp() for trial in trials)
         figures["seconds_before_the_first_evaluation"] = first - begun
     if good:
         figures |= _rates(good)
+    if complete := [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]:
+        figures["all_evaluations"] = _rates(complete)
     about = read_json(run / "run.json")
     return figures | {name: about.get(name) for name in ("driver_share", "overhead_share", "original_ms")}
 
@@ -137,7 +140,7 @@ def _waited(process: subprocess.Popen[bytes], limit: float) -> bool:
 
 @contextmanager
 def _watched_gpu(setup: Setup, figures: Figures) -> Iterator[None]:
-    """Meanwhile note how busy the GPU is, and the most memory in use, as its driver says every two seconds."""
+    """Meanwhile note how busy the GPU is and the most memory in use, as its driver says every 2 s."""
     seen: list[tuple[float, float]] = []
     done = threading.Event()
     command = ["nvidia-smi", "--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits"]
@@ -172,6 +175,7 @@ def environment(setup: Setup) -> dict[str, str]:
         **os.environ,
         "AUTOPRUNE_CACHE": f"{setup.work}/cache",
         "TORCHINDUCTOR_CACHE_DIR": f"{setup.work}/inductor",
+        "TORCHINDUCTOR_COMPILE_THREADS": "4",  # of each worker
         "HF_HUB_OFFLINE": "1",
         "OMP_WAIT_POLICY": "passive",
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),

@@ -38,12 +38,12 @@ class Setup:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def for_gpu(cls, demo: Path, work: Path, *, cores: int, cuda: bool) -> Setup:
-        """The demo's search with one and with four workers on one GPU, on the default target and on torch."""
+    def for_gpu(cls, demo: Path, work: Path, *, cores: int) -> Setup:
+        """The demo's search with one and with four workers on one GPU, on target torch and on the default."""
         return cls(
-            demo=str(demo), work=str(work), cuda=cuda, workers=(4, 1), targets=("openvino", "torch"),
+            demo=str(demo), work=str(work), cuda=True, workers=(4, 1), targets=("torch", "openvino"),
             preparers=max(1, min(8, cores)), budget="20MB", trials=24, batches=(1, 32), sequence=128,
-            rounds=50, steps=48, settings={"finetune_steps": 12, "max_length": 64},
+            rounds=50, steps=24, settings={"finetune_steps": 12, "max_length": 64},
         )  # fmt: skip
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The wheels that a bare GPU machine lacks: autoprune's dependencies and theirs, but what is there already."""
+"""The wheels that a bare GPU machine lacks: autoprune's dependencies and theirs, but for what it has."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ def download_wheels(
 ) -> list[str]:
     """Fetch the wheels into a folder, without those that are present; what does not fit what is present.
 
-    Versions are those of `constraints.txt` where it names a package. Needs a package index, and fetches
-    nothing twice.
+    Versions are those of `constraints.txt` where it names a package. Needs a package index.
 
     Args:
         python: version of the machine's, as 3.12.
@@ -50,7 +49,7 @@ def download_wheels(
         A sentence for each requirement that a present package is known not to meet.
 
     Raises:
-        AutopruneError: when pip finds a package not, with what it said.
+        AutopruneError: when pip does not find a package, with what it said.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     waiting = [(Requirement(text), "autoprune") for text in project["dependencies"]]
