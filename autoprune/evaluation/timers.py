@@ -45,25 +45,16 @@ class LocalTimer(Timer):
     def time_together(self, models: Sequence[ModelRef]) -> list[Timing]:
         bench = self._workbench
         original = bench.original()
-        with bench.runners(*models) as runs:
-            self._call_once(original, *runs)
-            with bench.room.alone():
-                return time_together(runs, original, bench.timing_batch)
+        with bench.runners(*models) as runs, bench.room.alone():
+            return time_together(runs, original, bench.timing_batch)
 
     def machine(self) -> list[str]:
         return [platform.node(), platform.machine(), platform.processor()]
 
     def _timed(self, run: Runner) -> Timing:
         original = self._workbench.original()
-        self._call_once(original, run)
         with self._workbench.room.alone():
             return time_interleaved(run, original, self._workbench.timing_batch)
-
-    def _call_once(self, *runs: Runner) -> None:
-        """Call models beside the work of others: a first call may compile, which others need not wait for."""
-        with self._workbench.room.busy():
-            for run in runs:
-                run(self._workbench.timing_batch)
 
 
 class NodeTimer(Timer):

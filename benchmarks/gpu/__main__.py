@@ -97,14 +97,14 @@ def _install(asked: argparse.Namespace) -> None:
 
 
 def _run(asked: argparse.Namespace) -> None:
+    from benchmarks.gpu.parts import chosen, parts_of
     from benchmarks.gpu.run import RESULT, run_parts
     from benchmarks.gpu.searches import environment
 
     with tempfile.TemporaryDirectory(prefix="autoprune-gpu-") as name:
         setup = _tiny_setup(Path(name)) if asked.tiny else _setup(asked.source.resolve())
-        record = run_parts(
-            setup, asked.out, seconds=asked.seconds, environment=environment(setup), only=asked.only
-        )
+        parts = chosen(parts_of(setup), asked.only)
+        record = run_parts(setup, parts, asked.out, seconds=asked.seconds, environment=environment(setup))
     print(f"{asked.out / RESULT}: {record['seconds']:.0f} s of {asked.seconds:g}")
 
 

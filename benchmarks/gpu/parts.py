@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from autoprune.core.errors import AutopruneError
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setup import Setup
 
@@ -47,6 +49,18 @@ def parts_of(setup: Setup) -> list[Part]:
         for workers in setup.workers
     ]
     return [*parts, *searches]
+
+
+def chosen(parts: Sequence[Part], names: Collection[str]) -> list[Part]:
+    """Parts of some names, in their order; all where no name is given.
+
+    Raises:
+        AutopruneError: for a name that is none.
+    """
+    if unknown := sorted(set(names) - {part.name for part in parts}):
+        known = ", ".join(part.name for part in parts)
+        raise AutopruneError(f"there is no part {', '.join(unknown)}; choose of {known}")
+    return [part for part in parts if not names or part.name in names]
 
 
 def _search(target: str, workers: int, trials: int) -> dict[str, Any]:

@@ -9,16 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autoprune.core.errors import AutopruneError
 from autoprune.core.files import write_json
 from benchmarks.gpu.figures import read_figures
 from benchmarks.gpu.install import ROOT
-from benchmarks.gpu.parts import ERROR, Part, parts_of
+from benchmarks.gpu.parts import ERROR, Part
 from benchmarks.gpu.setup import Setup
 
 RESULT = "gpu.json"
@@ -27,27 +26,13 @@ RESERVE = 5.0
 
 
 def run_parts(
-    setup: Setup,
-    out: Path,
-    *,
-    seconds: float,
-    environment: Mapping[str, str],
-    only: Collection[str] = (),
+    setup: Setup, parts: Sequence[Part], out: Path, *, seconds: float, environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Run the parts; the record that `out` holds as `gpu.json` then.
+    """Run the parts in turn; the record that `out` holds as `gpu.json` then.
 
     A part that fails, or is stopped at its own limit, is recorded with what it had found, and the next one
     is run. One that would have too little time left is recorded as dropped.
-
-    Args:
-        only: names of parts; all where none is given.
-
-    Raises:
-        AutopruneError: for a name that is none.
     """
-    parts = parts_of(setup)
-    if unknown := sorted(set(only) - {part.name for part in parts}):
-        raise AutopruneError(f"no part {', '.join(unknown)}; there are {', '.join(p.name for p in parts)}")
     begun = time.monotonic()
     work = Path(setup.work)
     work.mkdir(parents=True, exist_ok=True)
@@ -61,8 +46,6 @@ def run_parts(
     for name in ("demo", "work"):  # where they lie is no result
         del record["setup"][name]
     for part in parts:
-        if only and part.name not in only:
-            continue
         left = seconds - RESERVE - (time.monotonic() - begun)
         if left < part.least:
             answer = {

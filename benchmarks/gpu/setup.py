@@ -70,4 +70,10 @@ class Setup:
     def from_text(cls, text: str) -> Setup:
         """Inverse of `as_text`."""
         data = json.loads(text)
-        return cls(**{name: tuple(x) if isinstance(x, list) else x for name, x in data.items()})
+        data["settings"] = _with_tuples(data["settings"])
+        return cls(**_with_tuples(data))
+
+
+def _with_tuples(data: dict[str, Any]) -> dict[str, Any]:
+    """The same with tuples, which JSON has none of, for lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
