@@ -9,7 +9,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def parts_of(setup: Setup) -> list[Part]:
         for target in setup.targets
         for workers in setup.workers
     ]
-    return [*parts, *searches]
+    return [replace(part, most=part.most * setup.patience) for part in (*parts, *searches)]
 
 
 def chosen(parts: Sequence[Part], names: Collection[str]) -> list[Part]:

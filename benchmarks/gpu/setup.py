@@ -16,11 +16,11 @@ class Setup:
         demo: folder with `model` and `rows.csv`. work: folder of caches, runs and whatever else is written.
         cuda: whether to use a GPU, or the CPU in its place.
         workers: of the two searches that are compared. targets: that are searched for.
-        preparers: workers of the search that fills the caches.
-        budget, trials: of a search. options: more words for each, and settings by the same names for what
-        runs without the command line.
+        preparers: workers of the search that fills the caches; 0 for none but its own process.
+        budget, trials: of a search. settings: more options of each, by the names that `Config` has.
         batches: rows of a call that speed is measured at. sequence: tokens of each. rounds: timed calls.
         steps: of the brief fine-tune that is done on both devices.
+        patience: how many times its usual limit a part may take.
     """
 
     demo: str
@@ -35,6 +35,7 @@ class Setup:
     sequence: int
     rounds: int
     steps: int
+    patience: float = 1.0
     settings: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -54,8 +55,9 @@ class Setup:
             "limit_rows": (96, 32, 32),
         }  # fmt: skip
         return cls(
-            demo=str(demo), work=str(work), cuda=False, workers=(2, 1), targets=("packed",), preparers=2,
-            budget="200kB", trials=2, batches=(1, 4), sequence=16, rounds=3, steps=4, settings=settings,
+            demo=str(demo), work=str(work), cuda=False, workers=(2, 1), targets=("packed",), preparers=0,
+            budget="200kB", trials=2, batches=(1, 4), sequence=16, rounds=3, steps=4,
+            patience=5.0, settings=settings,
         )  # fmt: skip
 
     def gpus_per_trial(self, workers: int) -> float:
