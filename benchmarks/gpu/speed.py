@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from autoprune.compress.stitch import Stitched
 from autoprune.evaluation.measure import time_interleaved
@@ -24,7 +25,7 @@ from autoprune.models.outputs import outputs_of
 from autoprune.models.split_embedding import whole
 from autoprune.space.levels import Level
 from autoprune.targets import Runner
-from autoprune.targets.torch_cuda import Torch, with_integer_products
+from autoprune.targets.torch_cuda import Torch, compiled_apart, with_integer_products
 from autoprune.tasks.task import Batch
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.models import open_workbench, uniform
@@ -42,7 +43,7 @@ def measure(setup: Setup, figures: Figures) -> None:
     device = torch.device("cuda" if setup.cuda else "cpu")
     batches = {rows: workbench.task.timing_batch(rows, setup.sequence) for rows in setup.batches}
     plain = whole(workbench.teacher)
-    eager = _runner(workbench, copy.deepcopy(plain), device)
+    eager = _eager(workbench, copy.deepcopy(plain), device)
 
     def original() -> Stitched:
         return Stitched.plain(plain, workbench.setting.architecture)
@@ -51,7 +52,7 @@ def measure(setup: Setup, figures: Figures) -> None:
         return lambda: workbench.stitched(uniform(workbench, Level.of(0.0, written)))
 
     def compiled(dtype: torch.dtype) -> Runner:
-        return _runner(workbench, _compiled(copy.deepcopy(plain).to(dtype), device), device)
+        return _compiled(workbench, copy.deepcopy(plain).to(dtype), device)
 
     models: dict[str, tuple[Callable[[], Stitched], Callable[[Stitched], Runner]]] = {
         "float32, eager": (original, lambda _: eager),
@@ -80,7 +81,8 @@ def _measured(
 ) -> dict[str, Any]:
     """One model: seconds until it answers, its error, and its time beside the eager original's."""
     threads = torch.get_num_threads()
-    wanted = {rows: _host_answers(workbench, stitched.model, batch) for rows, batch in batches.items()}
+    reference = _eager(workbench, stitched.model, torch.device("cpu"))
+    wanted = {rows: reference(batch) for rows, batch in batches.items()}
     found: dict[str, Any] = {"layers of 8-bit integers": len(stitched.activations)}
     start = time.perf_counter()
     run = load(stitched)
@@ -105,31 +107,28 @@ def _measured(
 def _on_target(workbench: Workbench, stitched: Stitched, device: torch.device) -> Runner:
     """What target torch runs; on the CPU, where it refuses, the same module."""
     if device.type != "cuda":
-        return _runner(workbench, _compiled(with_integer_products(stitched), device), device)
+        return _compiled(workbench, with_integer_products(stitched), device)
     target = Torch()
     with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
         target.save(stitched, Path(name), workbench.example)
         return target.load(Path(name))
 
 
-def _compiled(model: nn.Module, device: torch.device) -> nn.Module:
+def _compiled(workbench: Workbench, model: nn.Module, device: torch.device) -> Runner:
     """As target torch compiles; on the CPU it is traced alone, which takes no compiler."""
     backend = "inductor" if device.type == "cuda" else "eager"
-    compiled: Any = torch.compile(model.to(device), dynamic=True, backend=backend)
-    return compiled  # type: ignore[no-any-return]
+    return _runner(compiled_apart(model.to(device), workbench.task.kind, backend), device)
 
 
-def _runner(workbench: Workbench, model: nn.Module, device: torch.device) -> Runner:
+def _eager(workbench: Workbench, model: nn.Module, device: torch.device) -> Runner:
     model.to(device)
-    kind = workbench.task.kind
+    return _runner(lambda inputs: outputs_of(model, inputs, workbench.task.kind), device)
 
-    def run(batch: Batch) -> Any:
+
+def _runner(answers: Callable[[Mapping[str, Tensor]], Tensor], device: torch.device) -> Runner:
+    def run(batch: Batch) -> NDArray[np.float32]:
         inputs = {name: torch.from_numpy(x).to(device) for name, x in batch.items()}
         with torch.inference_mode():
-            return np.asarray(outputs_of(model, inputs, kind).float().cpu().numpy(), np.float32)
+            return np.asarray(answers(inputs).float().cpu().numpy(), np.float32)
 
     return run
-
-
-def _host_answers(workbench: Workbench, model: nn.Module, batch: Batch) -> Any:
-    return _runner(workbench, model, torch.device("cpu"))(batch)
