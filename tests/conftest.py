@@ -47,7 +47,12 @@ HEAVY = re.compile(
 MARKS = {"browser": "browser", "local_ray": "ray", "cluster": "ray"}
 """Markers of the tests that use a fixture."""
 
-LONGEST = ("tests/search/test_shared_database.py", "tests/pipeline/test_resume.py", "tests/workers/")
+LONGEST = (
+    "tests/search/test_shared_database.py",
+    "tests/pipeline/test_resume.py",
+    "tests/workers/",
+    "tests/benchmarks/",
+)
 """Files that take minutes, the longest first."""
 
 LAST = "tests/end_to_end/"

@@ -14,8 +14,10 @@ before each product, and its int4 layer rounds scales and activations to bfloat1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +33,7 @@ from autoprune.space.levels import Level
 from autoprune.space.storage import Storage
 from autoprune.targets.packed import Packed, read_packed
 from autoprune.targets.target import Runner
+from autoprune.tasks.kinds import TaskKind
 from autoprune.tasks.task import Batch
 
 if TYPE_CHECKING:
@@ -82,7 +85,7 @@ class Torch:
         stitched = read_packed(folder, builder=self._packed.builder)
         kind = stitched.architecture.kind
         model = with_integer_products(stitched).to("cuda")
-        compiled: Any = torch.compile(model, dynamic=True)
+        compiled = compiled_apart(model, kind)
 
         def run(batch: Batch) -> NDArray[np.float32]:
             if kind.is_tokenized and "input_ids" not in batch:
@@ -92,7 +95,7 @@ class Torch:
                 before = inputs["input_ids"].new_zeros(len(inputs["input_ids"]), int(batch[PAST]))
                 inputs["input_ids"] = torch.cat([before, inputs["input_ids"]], 1)
             with torch.inference_mode():
-                return np.asarray(outputs_of(compiled, inputs, kind).float().cpu().numpy(), np.float32)
+                return np.asarray(compiled(inputs).float().cpu().numpy(), np.float32)
 
         return run
 
@@ -106,6 +109,27 @@ class Torch:
     def size_bytes(self, unit: Unit, level: Level) -> int:
         """As in target packed."""
         return self._packed.size_bytes(unit, level)
+
+
+def compiled_apart(
+    model: nn.Module, kind: TaskKind, backend: str | Callable[..., Any] = "inductor"
+) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    """A function from inputs to a model's answers, compiled whatever models this process compiled before.
+
+    The compiler keeps what it made with the code that it began at, eight versions at most, and runs all later
+    ones uncompiled. That code is the same for all models of a class, so each gets a copy here.
+    """
+
+    def answers(inputs: Mapping[str, Tensor]) -> Tensor:
+        return outputs_of(model, inputs, kind)
+
+    code = answers.__code__.replace(co_name=f"answers_{next(_COMPILED)}")
+    apart = FunctionType(code, answers.__globals__, closure=answers.__closure__)
+    compiled: Callable[[Mapping[str, Tensor]], Tensor] = torch.compile(apart, dynamic=True, backend=backend)
+    return compiled
+
+
+_COMPILED = itertools.count()
 
 
 class IntegerProduct(nn.Module):

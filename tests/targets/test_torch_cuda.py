@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from autoprune.core.errors import AutopruneError
 from autoprune.space.levels import Level
 from autoprune.targets import Target, get_target
 from autoprune.targets.packed import read_packed
-from autoprune.targets.torch_cuda import IntegerProduct, Torch, with_integer_products
+from autoprune.targets.torch_cuda import IntegerProduct, Torch, compiled_apart, with_integer_products
+from autoprune.tasks.kinds import TEXT_CLASSIFICATION
 from tests.support.tiny import Tiny, logits
 
 HAS_GPU = torch.cuda.is_available()
@@ -100,6 +102,26 @@ def test_8_bit_activations_are_offered_where_the_kernel_takes_the_shapes(tiny: T
     assert [w for w in WIDTHS if target.offers(embedding, Level.of(0.0, w))] == [2, 3, 4, 6, 8, 16, 32]
     odd = tuple(dataclasses.replace(weight, rows=60) for weight in attention.rows)
     assert not target.offers(dataclasses.replace(attention, rows=odd), Level.of(0.0, "w8a8"))
+
+
+def test_each_of_many_models_is_compiled_however_many_came_before() -> None:
+    calls: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        def run(*inputs: object) -> object:
+            calls.append(len(calls))
+            return graph.forward(*inputs)
+
+        return run
+
+    for width in range(1, 13):
+        model = nn.Linear(4, width)
+        compiled = compiled_apart(model, TEXT_CLASSIFICATION, backend)
+        for rows in (3, 1):
+            before, x = len(calls), torch.ones(rows, 4)
+            with torch.inference_mode():
+                assert torch.equal(compiled({"input": x}), model(x))
+            assert len(calls) == before + 1, f"model {width} ran uncompiled"
 
 
 @pytest.mark.skipif(HAS_GPU, reason="torch sees a CUDA device")
