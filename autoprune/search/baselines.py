@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Sequence
 
 from autoprune.search.pareto import within
-from autoprune.search.promotion import FINALISTS, WORTH_TRAINING_KL
+from autoprune.search.promotion import FINALISTS
 from autoprune.search.repair import fits, fitted
+from autoprune.search.surrogates.recovery_model import WORTH_TRAINING_KL
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Candidate, Level, SearchSpace
