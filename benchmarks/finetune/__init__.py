@@ -1,0 +1,1 @@
+"""What a fine-tune brings, by sort of candidate, model and recipe."""
