@@ -47,6 +47,10 @@ REFERENCE_KL = 0.05
 Few steps of small batches do harm of their own, which grows with the square of the rate, so below it the
 rate falls with the root of what there is to mend."""
 
+WHOLE_KL, LEAST_SHARE = 0.01, 0.25
+"""Divergence (nats a row) before training from which all steps are made, and the least share of them: where
+less is to be mended, nobody can tell what more steps bring."""
+
 CODE_RATE, SCALE_RATE, VECTOR_RATE = 100 / 3, 100 / 3, 10.0
 """Learning rates of weights in units of their scale, of scales in their logarithm, and of norms and biases,
 as multiples of the recipe's: 0.001, 0.001 and 0.0003 at 3e-5."""
@@ -54,7 +58,10 @@ as multiples of the recipe's: 0.001, 0.001 and 0.0003 at 3e-5."""
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a trial is fine-tuned. learning_rate: of matrices that stay floats; see `CODE_RATE` for others."""
+    """How a trial is fine-tuned: in so many steps at most.
+
+    learning_rate: of matrices that stay floats; others have multiples of it (`CODE_RATE`).
+    """
 
     steps: int
     batch_size: int
@@ -105,6 +112,8 @@ def finetune(
         raise FloatingPointError(f"divergence from the teacher is {before} before the fine-tune")
     if before < NEGLIGIBLE_KL:
         return stitched
+    share = min(1.0, max(LEAST_SHARE, before / WHOLE_KL))
+    recipe = replace(recipe, steps=math.ceil(share * recipe.steps))
     once_more = again or (lambda: stitched)
     start = stitched if again else replace(stitched, model=copy.deepcopy(stitched.model))
     start.model.to(where)

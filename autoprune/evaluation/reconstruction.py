@@ -84,8 +84,9 @@ def reconstruct_(
             for chosen in batches
         ]
         try:
+            layer: _Layer | None = None
             for path in paths:
-                layer = _Layer.of(stitched, path)
+                layer = _Layer.of(stitched, path, after=layer)
                 for (ahead, behind), chosen in zip(pairs, batches, strict=True):
                     with step_room(), torch.no_grad():
                         layer.add(_at(path, behind), _at(path, ahead), _lengths(data, chosen))
@@ -155,24 +156,32 @@ def _is_refittable(layer: nn.Module) -> bool:
 class _Layer:
     """A layer with the moments of what was seen: of its input and of the teacher's output less its own.
 
-    rows: those of the teacher's output that it still has, None for all.
+    rows: those of the teacher's output that it still has, None for all. inputs: of each batch, as they came.
+    after: the layer before, whose moments are taken where its inputs were the same: those of query, key and
+    value are.
     """
 
     module: nn.Module
     weight: Float[Tensor, "o i"]
     rows: Tensor | None
+    after: _Layer | None
+    inputs: list[Tensor] = field(default_factory=list)
     count: int = 0
     moments: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, stitched: Stitched, path: str) -> _Layer:
+    def of(cls, stitched: Stitched, path: str, *, after: _Layer | None) -> _Layer:
         module = stitched.model.get_submodule(path)
         weight = stitched.floats.get(path)
         weight = (matrix_of(module) if weight is None else weight).to(module.weight.device)  # type: ignore[arg-type]
-        return cls(module, weight.float(), stitched.rows.get(path))
+        if after is not None:
+            after.after = None
+        return cls(module, weight.float(), stitched.rows.get(path), after)
 
     def add(self, x: Tensor, wanted: Tensor, lengths: Tensor | None) -> None:
         """Count a batch: the layer's input, and the teacher's output there."""
+        is_shared = self._shares(x)
+        self.inputs.append(x)
         y = output_matrix(self.module, wanted)
         x = inputs_of(self.module, x, wanted)
         if isinstance(self.module, nn.Conv2d) and x.shape[1] > SPOTS:
@@ -185,9 +194,20 @@ class _Layer:
             y = y[:, self.rows]
         off = y - x @ self.weight.T
         self.count += len(x)
-        new = {"xx": x.T @ x, "x": x.sum(0), "off_x": off.T @ x, "off": off.sum(0)}
+        new = {"off_x": off.T @ x, "off": off.sum(0)}
+        if is_shared and self.after is not None:
+            self.moments |= {name: self.after.moments[name] for name in ("xx", "x")}
+        else:
+            new |= {"xx": x.T @ x, "x": x.sum(0)}
         for name, value in new.items():
             self.moments[name] = self.moments[name] + value if name in self.moments else value
+
+    def _shares(self, x: Tensor) -> bool:
+        """Whether the layer before had the same input in this batch, and multiplied it as it was."""
+        if self.after is None or not all(type(layer.module) is nn.Linear for layer in (self, self.after)):
+            return False
+        batch = len(self.inputs)
+        return batch < len(self.after.inputs) and self.after.inputs[batch] is x
 
     @property
     def moment(self) -> Float[Tensor, "i i"]:

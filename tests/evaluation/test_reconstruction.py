@@ -181,3 +181,11 @@ def test_a_pass_that_is_closed_ends() -> None:
         never_begun.close()
         begun.close()
     assert threading.active_count() == threads
+
+
+def test_layers_with_the_same_input_are_refitted_as_if_each_had_its_own(
+    tiny: Tiny, before: Stitched, after: Stitched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoprune.evaluation.reconstruction._Layer._shares", lambda layer, x: False)
+    apart = reconstructed(tiny, before)
+    assert all(torch.equal(after.model.state_dict()[k], x) for k, x in apart.model.state_dict().items())
