@@ -435,7 +435,8 @@ def test_a_brief_fine_tune_mends_and_gives_rounded_weights(case: Case) -> None:
     tiny, task = case.tiny, case.tiny.task
     teacher = teacher_answers(torch_runner(tiny.model, task.kind), task, task.train)
     before = tiny.stitched_as(mixed(case))
-    after = finetune(before, Lesson(task, task.train, teacher), Recipe(12, 8, 3e-4), seed=0)
+    lesson, recipe = Lesson(task, task.train, teacher), Recipe(12, 8, 3e-5)
+    after = finetune(before, lesson, recipe, seed=0, teacher=tiny.model)
     assert after is not before
     ends = [divergence(measured(case, result.model, teacher), teacher) for result in (before, after)]
     assert 0 < ends[1] < ends[0]
