@@ -23,7 +23,7 @@ from autoprune.core.cache import DiskCache, content_key
 from autoprune.core.files import write_json
 from autoprune.core.progress import Progress
 from autoprune.evaluation import teacher
-from autoprune.evaluation.finetune import Recipe
+from autoprune.evaluation.finetune import Recipe, guarded
 from autoprune.evaluation.jobs import Setting
 from autoprune.evaluation.measure import teacher_answers
 from autoprune.models import loading
@@ -45,11 +45,14 @@ log = logging.getLogger(__name__)
 SENSITIVITY_ROWS = 256
 """Training rows whose gradients tell what a variant harms: its standard error is 9 % with 256."""
 
+TRAINING_ROWS = 2560
+"""Training rows, at least, that fine-tunes draw from and are guarded by; the teacher answers them."""
+
 PLACED_ROWS, PLACED_CALIBRATION, PLACED_TRAINING = 32, 96, 160
 """The same where each row has an answer at many places; most rows to calibrate on there, and least to train
 on and to guard with. A language model has a hundred answers a row."""
 
-VERSION = 3
+VERSION = 4
 """Raised when a teacher's statistics or answers would come out differently."""
 
 _TEACHERS = DiskCache("teachers", 2)
@@ -77,7 +80,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     asked = config.training.finetune_steps
     steps = inputs.file.finetune.steps if asked is None else asked
     recipe = Recipe(steps, inputs.file.finetune.batch_size, inputs.file.finetune.learning_rate)
-    least = PLACED_TRAINING if task.kind.answers_each_token else 2048
+    least = PLACED_TRAINING if task.kind.answers_each_token else TRAINING_ROWS
     rows = min(len(task.train), max(least, recipe.steps * recipe.batch_size))
     task = replace(task, train=_head(task.train, rows, config.search.seed))
     key = content_key(
@@ -179,11 +182,11 @@ def _statistics(
         else config.training.calibration_rows
     )
 
+    _, learned = guarded(task, task.train)  # or the untrained would be judged on rows that made them
+
     def arrays() -> dict[str, NDArray[np.float32]]:
         with progress.bar(f"Calibrating on {rows} rows", 1):
-            statistics = calibrate(
-                model, paths, task, task.train, rows=rows, seed=config.search.seed, tied=tied
-            )
+            statistics = calibrate(model, paths, task, learned, rows=rows, seed=config.search.seed, tied=tied)
         return {f"{where}:{k}": x for where, layer in statistics.items() for k, x in layer.arrays().items()}
 
     return _STATISTICS.get([key, paths, tied, *told], make=arrays, save=save_file, load=_read_statistics)
