@@ -11,7 +11,7 @@ from autoprune.core.redaction import holds_secret, redacted
 from autoprune.space.budget import Budget, parse_budget
 from autoprune.tasks.data.source import DataSource
 
-DEMO_DEFAULTS = {"trials": 18, "finetune_steps": 40, "max_length": 64}
+DEMO_DEFAULTS = {"trials": 16, "finetune_steps": 40, "max_length": 64}
 """What a search without MODEL asks for where the user says nothing: about five minutes on 2 cores."""
 
 
