@@ -52,7 +52,7 @@ WHOLE_KL, LEAST_SHARE = 0.01, 0.25
 less is to be mended, nobody can tell what more steps bring."""
 
 RECONSTRUCTED = 1.6
-"""Rows that layers are reconstructed on, for each that is trained on: with fewer, 4-bit models gain nothing."""
+"""Rows to reconstruct layers on, for each that is trained on: with fewer, models at 4 bits gain nothing."""
 
 CODE_RATE, SCALE_RATE, VECTOR_RATE = 100 / 3, 100 / 3, 10.0
 """Learning rates of weights in units of their scale, of scales in their logarithm, and of norms and biases,
