@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from autoprune.compress.stitch import Stitched
-from autoprune.evaluation.finetune import Recipe, finetune
+from autoprune.evaluation.finetune import Lesson, Recipe, finetune
 from autoprune.evaluation.measure import logits_of
 from autoprune.evaluation.seeds import candidate_seed
 from autoprune.evaluation.workbench import Workbench
@@ -76,9 +76,14 @@ def _trained(
     stitched = workbench.stitched(candidate)
     start = time.perf_counter()
     student = finetune(
-        stitched, task, task.train, setting.train_answers, recipe, seed=seed, device=device,
+        stitched,
+        Lesson(task, task.train, setting.train_answers),
+        recipe,
+        seed=seed,
+        device=device,
         again=lambda: workbench.stitched(candidate),
-    )  # fmt: skip
+        teacher=workbench.teacher_on(device),
+    )
     return student, time.perf_counter() - start
 
 

@@ -44,7 +44,7 @@ class Setup:
         return cls(
             demo=str(demo), work=str(work), cuda=True, workers=(4, 1), targets=("torch", "openvino"),
             preparers=max(1, min(8, cores)), budget="20MB", trials=24, batches=(1, 32), sequence=128,
-            rounds=50, steps=24, settings={"finetune_steps": 12, "max_length": 64},
+            rounds=50, steps=24, settings={"finetune_steps": 40, "max_length": 64},
         )  # fmt: skip
 
     @classmethod
