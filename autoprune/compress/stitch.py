@@ -99,9 +99,7 @@ def stitch(
         candidate,
         known,
         floats,
-        touched=tuple(
-            weight.path for unit in units if candidate[unit.name] != UNTOUCHED for weight in unit.weights
-        ),
+        touched=tuple(weight.path for weight in touched),
         pruned=frozenset(weight.path for unit in pruned for weight in unit.weights),
         rows=_rows_left(pruned, candidate, library),
     )

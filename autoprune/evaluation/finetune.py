@@ -118,8 +118,8 @@ def finetune(
         return stitched
     share = min(1.0, max(LEAST_SHARE, before / WHOLE_KL))
     recipe = replace(recipe, steps=math.ceil(share * recipe.steps))
-    once_more = again or (lambda: stitched)
-    start = stitched if again else replace(stitched, model=copy.deepcopy(stitched.model))
+    fresh = again or (lambda: replace(stitched, model=copy.deepcopy(stitched.model)))
+    start = stitched if again else fresh()
     start.model.to(where)
     least, is_better = before, False
     if teacher is not None:
@@ -129,11 +129,11 @@ def finetune(
         is_better = _is_no_worse(by_row, before_by_row)
         least = float(by_row.mean()) if is_better else before
         if not is_better:
-            first = once_more()
-            start = replace(first, model=copy.deepcopy(first.model).to(where))
+            start = fresh()
+            start.model.to(where)
     student = Student.of(start)
     mended = _trained_(student, lesson, recipe, training, guard, least, seed=seed, step_room=step_room)
-    settled = student.settled() if mended or is_better else once_more()
+    settled = student.settled() if mended or is_better else again() if again else stitched
     give_memory_back()
     return settled
 
