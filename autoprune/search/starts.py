@@ -19,26 +19,33 @@ from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate, Choices, Level
 from autoprune.space.storage import Storage, widest_first
 
+STORAGES_ALONE, REMOVAL_ALONE, BOTH = "storages alone", "removal alone", "both"
+"""What a solver's answer may change."""
+
 
 def solver_answers(aim: Aim) -> list[Candidate]:
-    """The least damaging after training: by storages alone, by removal alone, and of all; each once.
+    """The least damaging after training: by storages alone, by removal alone, and of all; each once."""
+    return list(dict.fromkeys(answers_by_sort(aim).values()))
+
+
+def answers_by_sort(aim: Aim) -> dict[str, Candidate]:
+    """The same by what they may change; two of them may be one candidate.
 
     By predictions alone, whatever trials measured, so that a run that is resumed has the same. None where the
     budget limits nothing; those of a sort that does not fit are left out.
     """
     budget = aim.budget
     if budget.size_bytes is None and budget.latency_ms is None:
-        return []
+        return {}
     table = aim.outlook(Records.of(aim.problem, ())).table()
     problem = aim.problem.with_damage(np.where(aim.problem.offered, table, np.inf))
     least = [min(level.ratio for level in levels) for levels in problem.levels]
-    answers = [
-        _answer(_part(problem, lambda u, level: level.ratio == least[u]), budget),
-        _by_removal_alone(problem, budget),
-        _answer(problem, budget),
-    ]
-    kept = dict.fromkeys(problem.candidate(chosen) for chosen in answers if chosen is not None)
-    return list(kept)
+    answers = {
+        STORAGES_ALONE: _answer(_part(problem, lambda u, level: level.ratio == least[u]), budget),
+        REMOVAL_ALONE: _by_removal_alone(problem, budget),
+        BOTH: _answer(problem, budget),
+    }
+    return {sort: problem.candidate(chosen) for sort, chosen in answers.items() if chosen is not None}
 
 
 def _by_removal_alone(problem: Problem, budget: Budget) -> Choice | None:

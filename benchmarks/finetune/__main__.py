@@ -1,6 +1,6 @@
 """What does a fine-tune bring? Candidates untrained, reconstructed, trained, and both, on validation.
 
-    python -m benchmarks.finetune [MODEL...] [--candidates KIND...] [--seeds N] [--steps N...] [-o FILE.json]
+    python -m benchmarks.finetune [MODEL...] [--candidates KIND...] [--ways WAY...] [--seeds N] [--steps N...]
 
 MODEL: reviews (MiniLM, sentiment), embeddings (MiniLM, sentences), smollm2 (news), resnet (digits); without
 any, reviews. Candidates: 2-bit and 3-bit (widths alone), removed (the solver's least damaging of at most a
@@ -14,30 +14,17 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
-
 from autoprune.core.files import write_json
-from autoprune.core.progress import Progress
-from autoprune.evaluation.finetune import Lesson, Recipe, finetune
-from autoprune.evaluation.jobs import Sense
-from autoprune.evaluation.measure import logits_of
-from autoprune.evaluation.worker import Worker, make_worker
-from autoprune.pipeline.inputs import read_inputs
-from autoprune.pipeline.prepare import Prepared, prepare
-from autoprune.run.config import DEMO_DEFAULTS, Config
+from autoprune.evaluation.finetune import Recipe
 from autoprune.search.solver.mckp import Problem, solve
-from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.levels import Candidate, Level
-from autoprune.targets.packed import torch_runner
-from autoprune.tasks.answers import divergence
-from autoprune.tasks.data.demo import demo_model
-from benchmarks.harness import models as zoo
+from benchmarks.finetune.opened import Opened
 
 RESULTS = Path(__file__).parents[1] / "results" / "finetune.json"
 SHARES = {"removed": 1 / 4, "tight": 1 / 7}
@@ -60,41 +47,16 @@ class Row:
     seconds: float
 
 
-def config_of(name: str, folder: Path) -> Config:
-    """The settings of a search on one of the models."""
-    if name == "reviews":
-        return Config.of(**DEMO_DEFAULTS)
-    if name == "embeddings":
-        return Config.of(
-            model=str(demo_model()), dataset=str(zoo.reviews(folder)), task="sentence-embedding",
-            group_by="movie_name", max_length=64,
-        )  # fmt: skip
-    if name == "smollm2":
-        return Config.of(
-            model=str(zoo.smollm2(folder)), dataset=str(zoo.news(folder)), task="causal-lm",
-            limit_rows=(205, 16, 30),
-        )  # fmt: skip
-    if name == "resnet":
-        return Config.of(
-            model=str(zoo.resnet(folder)),
-            dataset=str(zoo.digit_images(folder)),
-            task="image-classification",
-        )
-    raise SystemExit(f"no such model: {name!r}; there are reviews, embeddings, smollm2 and resnet")
-
-
-def candidates(prepared: Prepared, worker: Worker, kinds: list[str]) -> Iterator[tuple[str, Candidate]]:
+def candidates(opened: Opened, kinds: list[str]) -> Iterator[tuple[str, Candidate]]:
     """The candidates that are asked for, by name."""
-    space, units = prepared.inputs.space, prepared.setting.units
+    space, units = opened.prepared.inputs.space, opened.prepared.setting.units
     problem: Problem | None = None
     for kind in kinds:
         if kind.endswith("-bit"):
             yield kind, space.uniform(Level.of(0.0, int(kind[0])))
             continue
         if problem is None:
-            harm = worker(Sense(tuple(units)))
-            assert isinstance(harm, Sensitivity)
-            problem = Problem.of(space, prepared.inputs.sizes.with_damage(harm.damage()))
+            problem = Problem.of(space, opened.costs())
         eight = sum(unit.size_bytes(Level.of(0.0, 8)) for unit in units)
         chosen = solve(problem, limit_bytes=int(SHARES[kind] * eight), limit_ms=None)
         if chosen is not None:
@@ -102,31 +64,23 @@ def candidates(prepared: Prepared, worker: Worker, kinds: list[str]) -> Iterator
 
 
 def rows_of(
-    name: str, worker: Worker, candidate: Candidate, kind: str, steps: int, seed: int
+    name: str, opened: Opened, candidate: Candidate, kind: str, steps: int, seed: int, ways: list[str]
 ) -> Iterator[Row]:
-    """One candidate in every way."""
-    bench = worker.workbench
-    task, setting = bench.task, bench.setting
-    lesson = Lesson(task, task.train, setting.train_answers)
-    answers = setting.validation_answers
-    size = 4 if task.kind.predicts_next_token else 16
-    for way in WAYS:
+    """One candidate in every way that is asked for."""
+    size = opened.prepared.recipe.batch_size
+    rate = opened.prepared.recipe.learning_rate
+    for way in ways:
         if way in ("untrained", "reconstructed") and seed:
             continue
         begun = time.process_time()
-        stitched = bench.stitched(candidate)
-        if way != "untrained":
-            # Reconstructed alone: so small a rate that no weight moves, and as many rows as with steps.
-            recipe = Recipe(1, size * steps, 1e-12) if way == "reconstructed" else Recipe(steps, size, 3e-5)
-            teacher = None if way == "trained" else bench.teacher
-            stitched = finetune(
-                stitched, lesson, recipe, seed=seed, again=lambda: bench.stitched(candidate), teacher=teacher
-            )
+        # Reconstructed alone: so small a rate that no weight moves, and as many rows as with steps.
+        recipe = Recipe(1, size * steps, 1e-12) if way == "reconstructed" else Recipe(steps, size, rate)
+        if way == "untrained":
+            recipe = replace(recipe, steps=0)
+        stitched = opened.trained(candidate, recipe, seed=seed, reconstructs=way != "trained")
         seconds = time.process_time() - begun
-        run = torch_runner(stitched.model, task.kind)
-        logits = logits_of(run, task, task.validation, watched=answers.watched)
-        score = task.score(task.validation, logits, answers)
-        yield Row(name, kind, way, steps, seed, divergence(logits, answers), score, round(seconds, 1))
+        answers = opened.answers(stitched, "validation")
+        yield Row(name, kind, way, steps, seed, answers.kl, answers.score, round(seconds, 1))
 
 
 def table(rows: list[Row]) -> str:
@@ -151,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.finetune", description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL")
     parser.add_argument("--candidates", nargs="+", default=["2-bit", "3-bit", "removed", "tight"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, nargs="+", default=[48])
     parser.add_argument("--folder", type=Path, default=None, help="of the benchmark's models")
@@ -160,16 +115,18 @@ def main() -> None:
     if asked.output.exists():
         rows = [Row(**row) for row in json.loads(asked.output.read_text())["rows"]]
     for name in asked.models or ["reviews"]:
-        prepared = prepare(
-            config_of(name, asked.folder), read_inputs(config_of(name, asked.folder)), Progress()
-        )
-        torch.set_num_threads(1)
-        worker = make_worker({"setting": prepared.setting})
-        rows = [row for row in rows if row.model != name or row.candidate not in asked.candidates]
-        for kind, candidate in candidates(prepared, worker, asked.candidates):
+        opened = Opened.of(name, asked.folder)
+        again = {
+            (name, kind, steps, way)
+            for kind in asked.candidates
+            for steps in asked.steps
+            for way in asked.ways
+        }
+        rows = [row for row in rows if (row.model, row.candidate, row.steps, row.way) not in again]
+        for kind, candidate in candidates(opened, asked.candidates):
             for steps in asked.steps:
                 for seed in range(asked.seeds):
-                    for row in rows_of(name, worker, candidate, kind, steps, seed):
+                    for row in rows_of(name, opened, candidate, kind, steps, seed, asked.ways):
                         rows.append(row)
                         print(row, flush=True)
                         write_json(asked.output, record(rows))
