@@ -35,8 +35,9 @@ GUARD_ROWS = 512
 """Training rows that are neither trained on nor calibrated on: the state of a fine-tune that is best there is
 kept, maybe the first. An eighth of them where each has an answer at many places."""
 
-CHECKS = (0.6, 1.0)
-"""Shares of the steps after which a state is judged on the guard rows."""
+SURELY_BETTER = 0.8
+"""Share of the divergence before, below which a trained state is kept without judging the one before it: each
+judgement takes as long as a third of the brief fine-tune's steps."""
 
 NEGLIGIBLE_KL = 3e-4
 """Divergence (nats a row) below which there is nothing to mend, and a fine-tune is left out."""
@@ -47,9 +48,9 @@ REFERENCE_KL = 0.05
 Few steps of small batches do harm of their own, which grows with the square of the rate, so below it the
 rate falls with the root of what there is to mend."""
 
-WHOLE_KL, LEAST_SHARE = 0.01, 0.25
-"""Divergence (nats a row) before training from which all steps are made, and the least share of them: where
-less is to be mended, nobody can tell what more steps bring."""
+TRAINED_KL = 0.01
+"""Divergence (nats a row) before a fine-tune from which gradients are worth their time after the
+reconstruction; below it they brought nothing (docs/decisions/026-layer-wise-reconstruction.md)."""
 
 RECONSTRUCTED = 1.6
 """Rows to reconstruct layers on, for each that is trained on: with fewer, models at 4 bits gain nothing."""
@@ -93,8 +94,8 @@ def finetune(
 ) -> Stitched:
     """A stitched model reconstructed and trained, rounded as it will be stored.
 
-    Of the model as it came, as it was reconstructed and as it was at some steps of the training, the one with
-    the least divergence on guard rows is given back; where that is the first, `stitched` or its like.
+    Of the model as it came, reconstructed, and trained, the one with the least divergence on guard rows is
+    given back; where that is the first, `stitched` or its like.
 
     Args:
         step_room: entered for each step; lets another process of the machine time in peace.
@@ -116,45 +117,45 @@ def finetune(
         raise FloatingPointError(f"divergence from the teacher is {before} before the fine-tune")
     if before < NEGLIGIBLE_KL:
         return stitched
-    share = min(1.0, max(LEAST_SHARE, before / WHOLE_KL))
-    recipe = replace(recipe, steps=math.ceil(share * recipe.steps))
-    fresh = again or (lambda: replace(stitched, model=copy.deepcopy(stitched.model)))
-    start = stitched if again else fresh()
+    start = stitched if again else replace(stitched, model=copy.deepcopy(stitched.model))
     start.model.to(where)
-    least, is_better = before, False
     if teacher is not None:
         rows = round(RECONSTRUCTED * recipe.steps * recipe.batch_size)
         start = reconstruct_(start, teacher, lesson.task, training, rows=rows, seed=seed, step_room=step_room)
-        by_row = _divergence_of(guard, start.model, lesson, step_room)
-        is_better = _is_no_worse(by_row, before_by_row)
-        least = float(by_row.mean()) if is_better else before
-        if not is_better:
-            start = fresh()
-            start.model.to(where)
     student = Student.of(start)
-    mended = _trained_(student, lesson, recipe, training, guard, least, seed=seed, step_room=step_room)
-    settled = student.settled() if mended or is_better else again() if again else stitched
+    first = student.state()
+    least, is_better = before, False
+    if teacher is None or before >= TRAINED_KL:
+        _train_(student, lesson, recipe, training, before, seed=seed, step_room=step_room)
+        least = float(_divergence_of(guard, student.model, lesson, step_room).mean())
+        is_better = least < before
+    if teacher is not None and least >= SURELY_BETTER * before:
+        last = student.state()
+        student.return_to(first)
+        by_row = _divergence_of(guard, student.model, lesson, step_room)
+        if is_better and least <= by_row.mean():
+            student.return_to(last)
+        else:
+            is_better = _is_no_worse(by_row, before_by_row)
+    settled = student.settled() if is_better else again() if again else stitched
     give_memory_back()
     return settled
 
 
-def _trained_(
+def _train_(
     student: Student,
     lesson: Lesson,
     recipe: Recipe,
     training: Data,
-    guard: NDArray[np.int64],
     before: float,
     *,
     seed: int,
     step_room: StepRoom,
-) -> bool:
-    """Train in place and return to the best state that was judged; False where that is the first."""
+) -> None:
+    """Train in place. before: divergence before the fine-tune, nats a row."""
     optimizer = _optimizer(student, recipe.learning_rate * min(1.0, math.sqrt(before / REFERENCE_KL)))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, recipe.steps))
-    checks = {max(1, round(share * recipe.steps)) for share in CHECKS}
     rng = np.random.default_rng(seed)
-    best, least = student.state(), before
     batches = lesson.task.random_rows(training, recipe.batch_size, recipe.steps, rng)
     for step, rows in enumerate(batches):
         with step_room():
@@ -163,13 +164,6 @@ def _trained_(
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
-        if step + 1 not in checks:
-            continue
-        now = float(_divergence_of(guard, student.model, lesson, step_room).mean())
-        if now < least:
-            best, least = student.state(), now
-    student.return_to(best)
-    return least < before
 
 
 def _optimizer(student: Student, rate: float) -> torch.optim.Optimizer:

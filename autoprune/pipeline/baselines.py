@@ -1,4 +1,4 @@
-"""The models that every run is compared with, evaluated as trials are: before them, and longer after."""
+"""The models that every run is compared with: evaluated before the trials, the best trained longer after."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from autoprune.evaluation.jobs import Evaluated
 from autoprune.pipeline.opened import OpenedSearch
 from autoprune.search.baselines import baselines, rivals
-from autoprune.space.levels import Candidate, is_untouched
+from autoprune.space.levels import Candidate
 from autoprune.space.trial import ORIGINAL
 from autoprune.workers import Outcome
 from autoprune.workers.pool import run_each
@@ -28,14 +28,13 @@ class _Named:
 
 
 def run_baselines(search: OpenedSearch) -> None:
-    """Evaluate the baselines that the study lacks; they are recorded in order, whichever ends first."""
+    """Evaluate the baselines that the study lacks, untrained; recorded in order, whichever ends first.
+
+    Those that a user would weigh against what is shipped are trained in the end, as long as that is.
+    """
     have = {trial.name for trial in search.study.trials()}
     named = baselines(search.prepared.inputs.space, search.costed.costs, search.budget)
-    todo = [
-        _Named(name, candidate, _rung(search, candidate))
-        for name, candidate in named.items()
-        if name not in have
-    ]
+    todo = [_Named(name, candidate, 0) for name, candidate in named.items() if name not in have]
     _evaluate(search, todo, "Baselines")
     search.ledger.sum_up(state="running")
 
@@ -60,11 +59,6 @@ def _evaluate(search: OpenedSearch, todo: Sequence[_Named], title: str) -> None:
             came[outcome.key] = outcome
             while (place := len(todo) - len(waiting)) in came:  # the original is trial 0
                 _record(search, waiting.pop(0), came[place])
-
-
-def _rung(search: OpenedSearch, candidate: Candidate) -> int:
-    """Baselines get the brief fine-tune that trials get; there is none for the original."""
-    return 0 if is_untouched(candidate) or not search.prepared.recipe.steps else 1
 
 
 def _record(search: OpenedSearch, baseline: _Named, outcome: Outcome[Evaluated]) -> None:

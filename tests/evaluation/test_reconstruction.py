@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.compress.stitch import Stitched
-from autoprune.evaluation.reconstruction import RIDGE, reconstruct_
+from autoprune.evaluation.layer_refit import RIDGES
+from autoprune.evaluation.reconstruction import reconstruct_
 from autoprune.models.walk import Walk, pausing
 from autoprune.space.levels import Candidate, Level
 from autoprune.tasks import kinds
@@ -138,7 +139,7 @@ def test_a_float_layer_is_the_ridge_regression_on_its_own_inputs() -> None:
         wanted = teacher(torch.from_numpy(x))
         centred, off = inner - inner.mean(0), wanted - inner @ old.T
         gram = centred.T @ centred / 200
-        gram += RIDGE * gram.diagonal().mean() * torch.eye(8)
+        gram += RIDGES[0] * gram.diagonal().mean() * torch.eye(8)
         change = torch.linalg.solve(gram, centred.T @ (off - off.mean(0)) / 200).T
     torch.testing.assert_close(student.second.weight.detach(), old + change, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(student(torch.from_numpy(x)).mean(0), wanted.mean(0), rtol=1e-3, atol=1e-4)
@@ -186,6 +187,6 @@ def test_a_pass_that_is_closed_ends() -> None:
 def test_layers_with_the_same_input_are_refitted_as_if_each_had_its_own(
     tiny: Tiny, before: Stitched, after: Stitched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoprune.evaluation.reconstruction._Layer._shares", lambda layer, x: False)
+    monkeypatch.setattr("autoprune.evaluation.layer_refit.LayerRefit._shares", lambda layer, x: False)
     apart = reconstructed(tiny, before)
     assert all(torch.equal(after.model.state_dict()[k], x) for k, x in apart.model.state_dict().items())
