@@ -16,13 +16,13 @@ BUDGET = Budget(size_bytes=1000)
 
 @some.composite
 def some_trials(draw: some.DrawFn) -> list[Trial]:
-    """The original, baselines after a brief fine-tune, and trials of all rungs, some of these candidates."""
+    """The original, untrained baselines, and trials of all rungs, some of these candidates."""
     trials = [Trial(0, candidate(0), Measurement(4000, 9.0, 85.0, 0.0), name=ORIGINAL, rung=0)]
     for k in range(1, draw(some.integers(1, 8))):
         size, kl = draw(some.integers(500, 1500)), draw(some.sampled_from([0.0, 1e-4, 0.01, 0.1]))
         m = Measurement(size, 5.0, draw(some.integers(700, 860)) / 10, kl)
         plain = draw(some.booleans())
-        rung = 1 if plain else draw(some.integers(0, 2))
+        rung = 0 if plain else draw(some.integers(0, 2))
         which = k if plain else draw(some.integers(1, 8))
         trials.append(Trial(k, candidate(which), m, name=f"uniform {k}" if plain else None, rung=rung))
     return trials
