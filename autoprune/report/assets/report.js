@@ -23,7 +23,8 @@ function captionOf(trial, role) {
   if (role === "knee") return "knee #" + trial.number;
   const point = Object.keys(POINTS).find((name) => front.points?.[name] === trial.number);
   if (point && trial.name === null) return POINTS[point] + " #" + trial.number;
-  return role === "baseline" || role === "original" ? trial.name : null;
+  if (role !== "baseline" && role !== "original") return null;
+  return trial.name.endsWith(", longer") ? "longer" : trial.name; // beside the one that was trained less
 }
 
 const trials = front.trials.map((trial, k) => {

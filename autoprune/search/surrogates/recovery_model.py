@@ -33,11 +33,11 @@ LEFT_OF_REMOVAL = {WHOLE_LAYERS: 0.55, "heads": 0.6, "neurons": 0.6, "channels":
 LEFT_OF_OTHER_REMOVAL = 0.7
 """The same where it is not known what is removed."""
 
-LEFT_OF_ROUNDING = {2: 0.8, 3: 0.85, 4: 0.95}
+LEFT_OF_ROUNDING = {2: 0.65, 3: 0.7, 4: 0.8}
 """Share of the divergence by rounding to so many bits that is left; of wider storages all."""
 
-MEASURED_STEPS = 100
-"""Steps of the fine-tunes that these shares were measured with; fewer steps mend in proportion (017)."""
+MEASURED_STEPS = 40
+"""Steps of the fine-tunes that these shares were measured with; fewer steps mend in proportion."""
 
 ALL, SORT = 0.3, 0.2
 """Prior standard deviations of the logarithm: of all removal or all rounding, and of one sort of it."""
@@ -50,8 +50,8 @@ WORTH_TRAINING_KL = 1e-3
 docs/decisions/014-what-is-worth-training.md."""
 
 MENDED_KL = 1e-2
-"""Divergence from which a fine-tune mends its full share: 0.0096 nats were mended by nothing (017), and
-between this and `WORTH_TRAINING_KL` the share grows with the logarithm."""
+"""Divergence from which a fine-tune mends its full share; between this and `WORTH_TRAINING_KL` the share
+grows with the logarithm."""
 
 
 @dataclass(frozen=True)
