@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,7 +34,7 @@ from autoprune.run.front_schema import Run
 from autoprune.run.scrub import scrub_and_say
 from autoprune.search.points import best
 from autoprune.space.budget import Budget
-from autoprune.space.levels import Level
+from autoprune.space.levels import Candidate, Level
 from autoprune.space.point_names import POINT_NAMES
 from autoprune.space.storage import GroupedIntegers
 from autoprune.targets import NAMES, Target, get_target, kept_at
@@ -130,7 +130,7 @@ def export(
         command=export_command(facts.folder, trial["number"], budget, target, storage, folder.name),
     )  # fmt: skip
     with written_whole(folder) as temporary:
-        packed = read_packed(source, builder=builder)
+        packed = replace(read_packed(source, builder=builder), levels=Candidate(tuple(levels.items())))
         write_artifact(packed, temporary, about=about, tokenizer=path / "tokenizer", example=example)
         with progress.bar("Validation in a fresh process", 1):
             measured, checks = _validated(temporary, source, runtime, builder, config.data.dataset)
