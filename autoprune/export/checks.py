@@ -9,6 +9,7 @@ from typing import Any
 from autoprune.evaluation.measure import Timing
 from autoprune.export.export_record import CheckRecord, ExportRecord, ValidatedRecord
 from autoprune.export.validate import ExportMeasurements
+from autoprune.run.folder import FAILED
 from autoprune.tasks.metrics import Metric
 
 SIZE_TOLERANCE = 0.005
@@ -64,14 +65,18 @@ def export_checks(measured: ExportMeasurements, about: ExportRecord, *, toleranc
     ]
 
 
-def bench_checks(measured: ExportMeasurements, about: ExportRecord) -> list[Check]:
-    """Whether an exported model still is what its record says; its milliseconds are the machine's."""
+def bench_checks(measured: ExportMeasurements, about: ExportRecord, folder: str = "") -> list[Check]:
+    """Whether an exported model still is what its record says; its milliseconds are the machine's.
+
+    folder: its name, which says of one that failed its checks that it did.
+    """
     before = about.validated
     size, score = (None, None) if before is None else (before.size_bytes, before.accuracy)
     said = f"{measured.size_bytes} bytes; the export recorded {size if size is not None else 'none'}"
     metric = about.metric
     checks = [
         _files(about),
+        *_validation(about, folder),
         Check("bytes", None if size is None else size == measured.size_bytes, said),
         *_defaults(measured, metric),
     ]
@@ -169,6 +174,18 @@ def _length(sequence: int) -> str:
 def _files(about: ExportRecord) -> Check:
     """Whether the folder's files are intact; checked before anything is measured."""
     return Check("files", True, f"{len(about.sha256)} files, each with the SHA-256 that was recorded")
+
+
+def _validation(about: ExportRecord, folder: str) -> list[Check]:
+    """That the export itself failed; no check where it did not."""
+    before = about.validated
+    if before is not None and before.passed is not False:
+        return []
+    if before is None and FAILED not in folder:
+        return []
+    wrong = [] if before is None else [f"{c.name}: {c.said}" for c in before.checks if c.passed is False]
+    said = f"it failed when it was exported ({'; '.join(wrong) or 'it did not load'}); do not ship it"
+    return [Check("export", False, said)]
 
 
 def _size(measured: ExportMeasurements, about: ExportRecord) -> Check:

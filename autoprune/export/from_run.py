@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from autoprune.core.errors import AutopruneError, BudgetError, ValidationError
-from autoprune.core.files import written_whole
+from autoprune.core.files import why_unwritable, written_whole
 from autoprune.core.progress import Progress
 from autoprune.core.record import checked
 from autoprune.export.artifact import read_export_record, runtime_of, write_artifact, write_card
@@ -29,9 +29,10 @@ from autoprune.models.units import find_units
 from autoprune.pipeline.after_search import answer, remake
 from autoprune.pipeline.inputs import names_builder
 from autoprune.run.config import Config
-from autoprune.run.folder import FRONT, RunFolder, located, read_record, read_run, run_config
+from autoprune.run.folder import FAILED, FRONT, RunFolder, read_record, read_run, run_config
 from autoprune.run.front_schema import Run
 from autoprune.run.scrub import scrub_and_say
+from autoprune.run.whereabouts import located
 from autoprune.search.points import best
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate, Level
@@ -102,6 +103,8 @@ def export(
     """
     if folder.exists():
         raise AutopruneError(f"{folder} already exists and is kept as it is; give another -o")
+    if why := why_unwritable(folder.absolute().parent):
+        raise AutopruneError(f"{folder} cannot be made ({why}): give another -o")
     runtime = runtime_of(target, storage)
     scrub_and_say(path)
     if budget is not None:
@@ -216,10 +219,10 @@ def _put_aside(
     temporary: Path, folder: Path, measured: ExportMeasurements | None, checks: Sequence[Check]
 ) -> NoReturn:
     """Keep a model that failed under another name, with what was found, and say so."""
-    kept, k = folder.with_name(f"{folder.name}.failed"), 1
+    kept, k = folder.with_name(f"{folder.name}{FAILED}"), 1
     while kept.exists():
         k += 1
-        kept = folder.with_name(f"{folder.name}.failed-{k}")
+        kept = folder.with_name(f"{folder.name}{FAILED}-{k}")
     if measured is not None:
         _finish(temporary, kept.name, validated_record(measured, checks))
     temporary.rename(kept)
