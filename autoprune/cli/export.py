@@ -139,7 +139,7 @@ def bench(
             str(folder), dataset=dataset, batch=batch, sequence=sequence, threads=threads, builder=builder
         )
         measured = with_defaults(measure(request), request)
-        checks = bench_checks(measured, about)
+        checks = bench_checks(measured, about, folder.name)
         if as_json:
             record = validated_record(measured, checks).as_json()
             click.echo(json.dumps(record | {"recorded": recorded(about)}, indent=1))

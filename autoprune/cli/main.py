@@ -21,6 +21,7 @@ from autoprune.core.database_address import given_storage
 from autoprune.core.errors import AutopruneError
 from autoprune.core.progress import Progress
 from autoprune.core.redaction import RedactingFormatter, cleaned, redacted, show_traceback, shown_command
+from autoprune.pipeline.places import check_places, check_taken_up
 from autoprune.run.config import DEMO_DEFAULTS, Config
 from autoprune.run.folder import FRONT, RunFolder, read_record
 from autoprune.run.scrub import scrub_and_say
@@ -97,6 +98,7 @@ def _search(config: Config, output: Path | None, dry_run: bool, as_json: bool, q
     from autoprune.search.samplers import check_sampler
 
     check_sampler(config.search.sampler)
+    check_places(config, output)
     if dry_run:
         _plan(config)
         click.echo(json.dumps(cleaned(config.as_json()), indent=1))
@@ -187,6 +189,7 @@ def resume(
         folder = RunFolder.open(run, storage)
         try:
             config = folder.config()
+            check_taken_up(folder)
             wanted = _wanted(run, trials, config.search.trials)
             given: dict[str, Any] = {} if workers is None else {"workers": workers}
             new_budget = bool(budget) and budget != config.search.budget
@@ -212,11 +215,25 @@ def _wanted(run: Path, trials: str | None, before: int) -> int:
         return before
     if not trials.removeprefix("+").isdecimal():
         raise AutopruneError(f"--trials {trials!r}: give a number, or +N for N more")
-    have = 0
-    if trials.startswith("+") and (run / FRONT).is_file():
+    have = _tried(run)
+    wanted = int(trials) + (have if trials.startswith("+") else 0)
+    if wanted < max(have, 1):
+        raise AutopruneError(
+            f"--trials {trials}: run {run} has tried {have} candidates already. Give {max(have, 1)} or "
+            "more in all, or +N for N more"
+        )
+    return wanted
+
+
+def _tried(run: Path) -> int:
+    """Candidates that a run has tried, baselines and longer training not counted."""
+    if not (run / FRONT).is_file():
+        return 0
+    try:
         tried = read_record(run / FRONT)["trials"]
-        have = sum(trial["name"] is None and trial["rung"] == 0 for trial in tried)
-    return int(trials) + have
+        return sum(trial["name"] is None and trial["rung"] == 0 for trial in tried)
+    except (KeyError, TypeError) as error:
+        raise AutopruneError(f"{run / FRONT} is damaged: its trials cannot be counted") from error
 
 
 @main.command()

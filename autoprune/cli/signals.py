@@ -43,7 +43,7 @@ def reported() -> Iterator[None]:
         if lost and isinstance(error, BrokenPipeError):  # as in `autoprune status RUN --json | head -1`
             sys.exit(128 + signal.SIGPIPE)
         if _came:
-            _say("stopped; finished trials are saved")
+            _say("; ".join(["stopped", *getattr(named, "__notes__", ())]))
             sys.exit(128 + _came[0])
         if isinstance(named, AutopruneError):
             _say("; ".join([str(named), *getattr(named, "__notes__", ())]))
@@ -62,6 +62,8 @@ def ending_recorded(run: Path) -> Iterator[None]:
             write_ending(run, reason=_reason(named), exit_code=exit_code(named))
         except Exception as later:  # must not hide what ended the run
             log.debug("the status could not be written: %s", describe(later))
+        if _came:
+            named.add_note("finished trials are saved")
         if "autoprune resume" not in str(named):
             named.add_note(f"go on with: {resume_command(run)}")
         if named is error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from autoprune.core.processors import quota_line
 from autoprune.run.config import Config
 from autoprune.run.remarks import Compared, Remarked, remarks
 from autoprune.space.budget import Budget, megabytes
@@ -23,6 +24,7 @@ def plan_lines(
     """What will be done, before it is."""
     model = config.model.name or "all-MiniLM-L6-v2 (built-in demo)"
     task = inputs.task
+    quota = quota_line()
     return [
         f"Model     {model}  {megabytes(inputs.original_bytes)} as {config.search.target}",
         f"Data      {inputs.dataset}  train {len(task.train)}, validation {len(task.validation)}, "
@@ -31,6 +33,7 @@ def plan_lines(
         f"{smallest_bytes / 1e6:.2f} MB; {_limit(config.limits())}",
         f"Plan      baselines and {config.search.trials} trials, {config.workers.count or 'no'} Ray workers, "
         f"sampler {config.search.sampler}, seed {config.search.seed}; Ctrl-C is safe",
+        *([f"Machine   {quota}"] if quota else []),
     ]
 
 

@@ -10,6 +10,7 @@ Shapes: o output features, i input features, g groups in a row; see `compress.in
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ LEVEL = 1
 the time)."""
 
 LEAST_SAVED = 128
-"""Bytes a stream must save to be used: about what the file's heading says of one."""
+"""Bytes a stream must save to be used, and more where the file's heading says more of it."""
 
 INTEGER_BITS = (2, 3, 4, 6, 8)
 
@@ -53,7 +54,7 @@ class Stream:
 def code_tensor(tensor: Tensor) -> Stream | None:
     """A tensor of any type as a stream; None where that saves nothing."""
     flat = tensor.contiguous().reshape(-1)
-    places = flat.view(torch.uint8).reshape(flat.numel(), -1).numpy().T
+    places = flat.view(torch.uint8).reshape(flat.numel(), tensor.dtype.itemsize).numpy().T
     return _smaller({"places": places}, flat.numel() * tensor.dtype.itemsize)
 
 
@@ -92,8 +93,9 @@ def code_all(
         else:
             shape, stream = tensor.shape, code_tensor(tensor)
         if stream is not None:
-            coded[name] = [stream.layout, str(tensor.dtype).removeprefix("torch."), list(shape)]
-            out[name] = torch.from_numpy(stream.data)
+            said = [stream.layout, str(tensor.dtype).removeprefix("torch."), list(shape)]
+            if stream.data.nbytes + len(json.dumps(json.dumps({name: said}))) < tensor.nbytes:
+                coded[name], out[name] = said, torch.from_numpy(stream.data)
     return out, coded
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from autoprune.core.files import written_whole
+from autoprune.core.errors import AutopruneError
+from autoprune.core.files import why_unwritable, written_whole
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +27,25 @@ def content_key(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+CACHE_VARIABLE = "AUTOPRUNE_CACHE"
+
+
 def cache_folder() -> Path:
     """Where all that is cached lies: `AUTOPRUNE_CACHE`, or the user's cache folder."""
     import platformdirs
 
-    given = os.environ.get("AUTOPRUNE_CACHE")
+    given = os.environ.get(CACHE_VARIABLE)
     return Path(given) if given else Path(platformdirs.user_cache_dir("autoprune"))
+
+
+def check_cache(folder: Path | None = None) -> None:
+    """Raise `AutopruneError` where nothing can be written into the cache folder, or into one inside."""
+    if why := why_unwritable(folder or cache_folder()):
+        set_to = "" if os.environ.get(CACHE_VARIABLE) else ", which is not set,"
+        raise AutopruneError(
+            f"the cache folder {cache_folder()} cannot be written ({why}): set the environment variable "
+            f"{CACHE_VARIABLE}{set_to} to a folder that can, of a few gigabytes"
+        )
 
 
 class DiskCache:
@@ -73,7 +87,8 @@ class DiskCache:
                 module is missing.
 
         Raises:
-            OSError: when the entry is missing and cannot be written.
+            AutopruneError: before the value is made, when the entry is missing and the cache folder cannot be
+                written.
         """
         path = self.path(parts)
         before = _identity(path)
@@ -84,6 +99,7 @@ class DiskCache:
                 raise
             except Exception as error:  # every format raises its own
                 log.warning("%s is damaged (%s) and is made again", path, error)
+        check_cache(path.parent)
         value = make()
         with written_whole(path, keep=True) as temporary:
             if not self._suffix:

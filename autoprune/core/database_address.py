@@ -62,7 +62,10 @@ def resumed_storage(noted: str | None, given: str | None, *, run: Path) -> str |
 
 
 def _same(address: str, other: str | None) -> bool:
-    return other is not None and without_secrets(address) == without_secrets(other)
+    if other is None:
+        return False
+    kinds = [without_secrets(url).replace("postgres:", "postgresql:", 1) for url in (address, other)]
+    return kinds[0] == kinds[1]
 
 
 def _libpq_may_know() -> bool:

@@ -24,6 +24,10 @@ _FULL_TEXTS = (
 )
 
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+"""What a file system says to who asks for a lock that it does not have."""
+
+
 def full_disk(error: BaseException | None) -> BaseException | None:
     """The error below another that says that a disk, a quota or a file's limit is full, if any does.
 
@@ -35,6 +39,30 @@ def full_disk(error: BaseException | None) -> BaseException | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def why_unwritable(folder: Path) -> str:
+    """Why nothing can be written into a folder that is there or is to be made; "" where it can be.
+
+    It is tried out: modes say nothing of a disk that is read-only, and little to root.
+    """
+    place = folder.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".autoprune-", dir=place))
+    except OSError as error:
+        return reason_of(error) if place == folder.absolute() else f"{place}: {reason_of(error)}"
+    return ""
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, without the number that the system has for it.
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory", "x")), reason_of(ValueError("no JSON"))
+    ('No such file or directory', 'no JSON')
+    """
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 @contextlib.contextmanager

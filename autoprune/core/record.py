@@ -16,6 +16,10 @@ from autoprune.core.errors import AutopruneError
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
 
+_KIND = "Value error, "
+"""What pydantic puts before the message of a `ValueError`."""
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("text is needed")
@@ -62,7 +66,7 @@ def checked(model: type[Model], data: object, name: str) -> Model:
         return model.model_validate(data)
     except pydantic.ValidationError as error:
         wrong = [
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            ": ".join(filter(None, [".".join(map(str, problem["loc"])), problem["msg"].removeprefix(_KIND)]))
             for problem in error.errors()
         ]
         raise AutopruneError(f"{name} cannot be read:\n  " + "\n  ".join(wrong)) from error

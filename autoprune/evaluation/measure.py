@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autoprune.core.processors import unthrottled
 from autoprune.targets.target import Runner
 from autoprune.tasks.answers import WATCHED, Answers, log_probabilities, places_of, spread_of, watch
 from autoprune.tasks.task import Batch, Data, Task
@@ -159,13 +160,19 @@ def time_together(
     for _ in range(warm_up):
         for run in every:
             run(batch)
-    taken = np.empty((len(every), rounds))
-    for k in range(rounds):
-        for j in np.roll(np.arange(len(every)), -k):
-            start = time.perf_counter()
-            every[j](batch)
-            taken[j, k] = time.perf_counter() - start
+    taken = unthrottled(lambda: _series(every, batch, rounds))
     return [_timing(ours, taken[0]) for ours in taken[1:]]
+
+
+def _series(runs: list[Timed], batch: Batch, rounds: int) -> NDArray[np.float64]:
+    """Seconds of each model in each round."""
+    taken = np.empty((len(runs), rounds))
+    for k in range(rounds):
+        for j in np.roll(np.arange(len(runs)), -k):
+            start = time.perf_counter()
+            runs[j](batch)
+            taken[j, k] = time.perf_counter() - start
+    return taken
 
 
 def _timing(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Timing:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from autoprune.compress.stitch import Stitched, with_whole_vocabulary
 from autoprune.core.errors import AutopruneError, ValidationError
-from autoprune.core.files import file_hash, read_json, write_json, written_whole
+from autoprune.core.files import file_hash, read_json, reason_of, write_json, written_whole
 from autoprune.core.record import checked
 from autoprune.core.redaction import redacted
 from autoprune.export.export_record import ExportRecord, UnitRecord
@@ -156,7 +156,7 @@ def read_export_record(folder: Path) -> ExportRecord:
         _ = dict(written["sha256"]), written["target"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AutopruneError(
-            f"{folder} is no exported model: {ABOUT} is missing or damaged ({error})"
+            f"{folder} is no exported model: {ABOUT} is missing or damaged ({reason_of(error)})"
         ) from error
     if written.get("version") != VERSION:
         raise AutopruneError(f"{folder} has version {written.get('version')}; {VERSION} can be read")

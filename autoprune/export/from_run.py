@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from autoprune.core.errors import AutopruneError, BudgetError, ValidationError
-from autoprune.core.files import written_whole
+from autoprune.core.files import why_unwritable, written_whole
 from autoprune.core.progress import Progress
 from autoprune.core.record import checked
 from autoprune.export.artifact import read_export_record, runtime_of, write_artifact, write_card
@@ -29,12 +29,13 @@ from autoprune.models.units import find_units
 from autoprune.pipeline.after_search import answer, remake
 from autoprune.pipeline.inputs import names_builder
 from autoprune.run.config import Config
-from autoprune.run.folder import FRONT, RunFolder, located, read_record, read_run, run_config
+from autoprune.run.folder import FAILED, FRONT, RunFolder, read_record, read_run, run_config
 from autoprune.run.front_schema import Run
 from autoprune.run.scrub import scrub_and_say
+from autoprune.run.whereabouts import located
 from autoprune.search.points import best
 from autoprune.space.budget import Budget
-from autoprune.space.levels import Level
+from autoprune.space.levels import Candidate, Level
 from autoprune.space.point_names import POINT_NAMES
 from autoprune.space.storage import GroupedIntegers
 from autoprune.targets import NAMES, Target, get_target, kept_at
@@ -102,6 +103,8 @@ def export(
     """
     if folder.exists():
         raise AutopruneError(f"{folder} already exists and is kept as it is; give another -o")
+    if why := why_unwritable(folder.absolute().parent):
+        raise AutopruneError(f"{folder} cannot be made ({why}): give another -o")
     runtime = runtime_of(target, storage)
     scrub_and_say(path)
     if budget is not None:
@@ -130,7 +133,7 @@ def export(
         command=export_command(facts.folder, trial["number"], budget, target, storage, folder.name),
     )  # fmt: skip
     with written_whole(folder) as temporary:
-        packed = read_packed(source, builder=builder)
+        packed = replace(read_packed(source, builder=builder), levels=Candidate(tuple(levels.items())))
         write_artifact(packed, temporary, about=about, tokenizer=path / "tokenizer", example=example)
         with progress.bar("Validation in a fresh process", 1):
             measured, checks = _validated(temporary, source, runtime, builder, config.data.dataset)
@@ -216,10 +219,10 @@ def _put_aside(
     temporary: Path, folder: Path, measured: ExportMeasurements | None, checks: Sequence[Check]
 ) -> NoReturn:
     """Keep a model that failed under another name, with what was found, and say so."""
-    kept, k = folder.with_name(f"{folder.name}.failed"), 1
+    kept, k = folder.with_name(f"{folder.name}{FAILED}"), 1
     while kept.exists():
         k += 1
-        kept = folder.with_name(f"{folder.name}.failed-{k}")
+        kept = folder.with_name(f"{folder.name}{FAILED}-{k}")
     if measured is not None:
         _finish(temporary, kept.name, validated_record(measured, checks))
     temporary.rename(kept)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from autoprune.core.errors import AutopruneError
-from autoprune.core.files import read_json
+from autoprune.core.files import read_json, reason_of
 from autoprune.evaluation.measure import (
     TIMING_PAIRS,
     DefaultRun,
@@ -248,7 +248,7 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         config = read_json(folder / "config.json")
     except (OSError, ValueError) as error:
-        raise AutopruneError(f"{folder / 'config.json'} cannot be read: {error}") from error
+        raise AutopruneError(f"{folder / 'config.json'} cannot be read: {reason_of(error)}") from error
     if not isinstance(config, dict):
         raise AutopruneError(f"{folder / 'config.json'} describes no model: an object is needed")
     return config

@@ -10,8 +10,8 @@ from autoprune.evaluation.jobs import Evaluate
 from autoprune.evaluation.seeds import candidate_seed
 from autoprune.pipeline.ledger import Ledger
 from autoprune.pipeline.measured_costs import Costed
+from autoprune.pipeline.places import expected_study
 from autoprune.pipeline.prepare import Prepared
-from autoprune.pipeline.start import expected_study
 from autoprune.run.config import Config
 from autoprune.run.folder import STUDY, RunFolder
 from autoprune.search.aim import Aim

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from autoprune.compress.statistics import Statistics, calibrate
 from autoprune.core.cache import DiskCache, content_key
 from autoprune.core.files import write_json
+from autoprune.core.processors import usable_processors
 from autoprune.core.progress import Progress
 from autoprune.evaluation import teacher
 from autoprune.evaluation.finetune import Recipe, guarded
@@ -73,7 +73,7 @@ class Prepared:
 
 def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     """Fit the teacher if its head is missing, calibrate, and gather what workers need."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(usable_processors())
     model, task = _teacher(config, inputs, progress)
     architecture, whole = _described(inputs.loaded.architecture, model), task.train
     model_hash = weights_hash(model.state_dict())

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from autoprune.compress.library_folder import limit_bytes
+from autoprune.core.cache import check_cache
 from autoprune.core.progress import Progress
 from autoprune.evaluation.worker import device_count, make_worker
 from autoprune.pipeline.inputs import Inputs, check_budget, read_inputs
 from autoprune.run.config import Config
-from autoprune.run.folder import FRONT, RunFolder, located
+from autoprune.run.folder import RunFolder
 from autoprune.run.identity import hold_to
+from autoprune.run.whereabouts import check_inputs, located
 from autoprune.space.budget import Budget
 from autoprune.workers import Pool, open_pool
 from autoprune.workers.latency_node import parse_label
@@ -29,6 +29,9 @@ def plan(
     config's.
     """
     limit_bytes()  # a limit of the library that is none is said now, not by every worker
+    check_cache()
+    if run is not None:
+        check_inputs(config, run.path)
     inputs = read_inputs(config if run is None else located(config, run.path))
     if run is not None:
         hold_to(run, inputs.identity, progress or Progress())
@@ -53,13 +56,3 @@ def open_workers(config: Config) -> Pool:
         address=asked.address,
         timer=None if asked.latency_node is None else parse_label(asked.latency_node),
     )
-
-
-def expected_study(run: RunFolder) -> Literal["absent", "present", "either"]:
-    """Whether a run's study is there: not before its search, and surely once trials were summed up.
-
-    A run's own `study.db` may be moved away to begin anew.
-    """
-    if run.is_new:
-        return "absent"
-    return "present" if run.storage is not None and (run.path / FRONT).is_file() else "either"

@@ -6,6 +6,7 @@ Imports no torch, so that `report` and `status` answer at once.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -21,10 +22,17 @@ import filelock
 
 from autoprune.core.database_address import resumed_storage
 from autoprune.core.errors import AutopruneError
-from autoprune.core.files import read_json, write_json, written_whole
-from autoprune.core.references import import_from
+from autoprune.core.files import (
+    NO_LOCKS,
+    full_disk,
+    read_json,
+    reason_of,
+    why_unwritable,
+    write_json,
+    written_whole,
+)
 from autoprune.run.config import Config
-from autoprune.run.scrub import scrub_and_say
+from autoprune.run.scrub import EXPORT, scrub_and_say
 
 if TYPE_CHECKING:
     from autoprune.run.run_record import RunRecord
@@ -35,6 +43,8 @@ OWN_STUDY = "autoprune"
 """Name of the study in a run's own `study.db`."""
 LOCK, HOLDER = ".lock", ".holder.json"
 """Who has the lock; `status.json` may be of the process before."""
+FAILED = ".failed"
+"""Ends the name of an exported model that failed its checks."""
 
 
 @dataclass
@@ -51,25 +61,20 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: Config, command: str) -> Self:
-        """Start a new run; a folder that holds anything is refused."""
-        if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
-            hint = f"; go on with it: autoprune resume {path}" if (path / RUN).exists() else ""
-            raise AutopruneError(f"{path} already exists and is kept as it is{hint}. Or give another -o")
-        path.mkdir(parents=True, exist_ok=True)
-        run = cls(path, _locked(path), config.search.storage, is_new=True)
-        identity = uuid.uuid4().hex[:12]
-        from autoprune.run.run_record import RunRecord
-
-        about = RunRecord(
-            version=1,
-            id=identity,
-            study=OWN_STUDY if config.search.storage is None else f"{path.resolve().name}-{identity}",
-            command=command,
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-            config=config.as_json(),
-        )
-        write_json(path / RUN, about.as_json())
-        return run
+        """Start a new run; a folder that holds anything is refused, and where it fails no folder is left."""
+        check_new_run(path)
+        new = [folder for folder in (path, *path.parents) if not folder.exists()]
+        lock: filelock.FileLock | None = None
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = _locked(path)
+            write_json(path / RUN, _first_record(path, config, command).as_json())
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            _remove_begun(path, new)
+            raise
+        return cls(path, lock, config.search.storage, is_new=True)
 
     @classmethod
     def open(cls, path: Path, storage: str | None = None) -> Self:
@@ -78,6 +83,7 @@ class RunFolder:
         Args:
             storage: address of the study's database, where the one noted lacks its secret.
         """
+        check_run_folder(path)
         if not (path / RUN).is_file():
             raise AutopruneError(f"{path} is no run folder: it has no {RUN}")
         noted = _settings(path).get("storage")
@@ -124,25 +130,53 @@ class RunFolder:
             (temporary / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
 
 
-def located(config: Config, path: Path) -> Config:
-    """The settings of the run at `path` with the absolute paths that its inputs had when it began.
+def check_new_run(path: Path) -> None:
+    """Raise `AutopruneError` where no run can be begun: a folder that holds anything, or cannot be made.
 
-    An input that has gone from there is looked for as it was given. Functions can be imported from the folder
-    that the run was started in.
+    What a run leaves that was cut off before it began is nothing.
     """
-    inputs = read_run(path).inputs
-    if inputs is None:
-        return config
-    named = (config.model.name, config.data.dataset, config.task.name)
-    if inputs.folder and any(":" in str(name) for name in named):
-        import_from(inputs.folder)
-    given = config.as_json()
-    kept = {
-        name: path
-        for name, path in inputs.paths.items()
-        if Path(path).exists() or not Path(given[name]).exists()
-    }
-    return config.with_settings(**kept)
+    if os.path.lexists(path) and (not path.is_dir() or not _begun(path) >= {*path.iterdir()}):
+        hint = f"; go on with it: autoprune resume {path}" if (path / RUN).exists() else ""
+        raise AutopruneError(f"{path} already exists and is kept as it is{hint}. Or give another -o")
+    if why := why_unwritable(path):
+        raise AutopruneError(f"run folder {path} cannot be made ({why}): give another -o")
+
+
+def _begun(path: Path) -> set[Path]:
+    """What is in a folder before it is a run."""
+    return {path / LOCK, path / HOLDER, *path.glob(f".{HOLDER}.*"), *path.glob(f".{RUN}.*")}
+
+
+def _remove_begun(path: Path, new: list[Path]) -> None:
+    """Take away a run that could not be begun, and the folders that are new."""
+    for file in (path / RUN, path / HOLDER, path / LOCK):
+        file.unlink(missing_ok=True)
+    for folder in new:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _first_record(path: Path, config: Config, command: str) -> RunRecord:
+    from autoprune.run.run_record import RunRecord
+
+    identity = uuid.uuid4().hex[:12]
+    return RunRecord(
+        version=1,
+        id=identity,
+        study=OWN_STUDY if config.search.storage is None else f"{path.resolve().name}-{identity}",
+        command=command,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        config=config.as_json(),
+    )
+
+
+def check_run_folder(path: Path) -> None:
+    """Raise `AutopruneError` where a folder is an exported model, which is no run."""
+    if not (path / RUN).exists() and (path / EXPORT).is_file():
+        failed = ", which failed its checks" if FAILED in path.name else ""
+        raise AutopruneError(
+            f"{path} is an exported model{failed}, and no run folder; measure it with: autoprune bench {path}"
+        )
 
 
 def read_run(path: Path) -> RunRecord:
@@ -164,13 +198,40 @@ def _checked(about: Mapping[str, Any], path: Path) -> RunRecord:
 
 def _settings(path: Path) -> dict[str, Any]:
     """What `run.json` says that was asked for, as it stands there."""
+    check_run_folder(path)
     config = read_record(path / RUN).get("config")
     if not isinstance(config, dict):
         raise AutopruneError(f"{path / RUN} is damaged: it has no object `config`")
     return config
 
 
+def _check_locks(path: Path) -> None:
+    """Raise `AutopruneError` where a folder's file system has no locks, or does not let it be written."""
+    try:
+        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if full_disk(error) is not None:
+            raise
+        raise AutopruneError(
+            f"run {path} cannot be written ({reason_of(error)}): set its mode right"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise AutopruneError(
+            f"{path} lies on a file system without locks ({reason_of(error)}), by which one driver keeps "
+            "another from a run: give an -o on a local disk, or move the run to one"
+        ) from error
+    finally:
+        os.close(descriptor)
+
+
 def _locked(path: Path) -> filelock.FileLock:
+    _check_locks(path)
     lock = filelock.FileLock(path / LOCK)
     try:
         lock.acquire(timeout=1.0)
@@ -180,7 +241,11 @@ def _locked(path: Path) -> filelock.FileLock:
             about = read_record(path / HOLDER)
             holder = f" by process {about.get('pid')} on {about.get('host')}"
         raise AutopruneError(f"run {path} is being worked on{holder}; wait for it or stop it") from error
-    write_json(path / HOLDER, {"pid": os.getpid(), "host": socket.gethostname()})
+    try:
+        write_json(path / HOLDER, {"pid": os.getpid(), "host": socket.gethostname()})
+    except BaseException:
+        lock.release()
+        raise
     return lock
 
 

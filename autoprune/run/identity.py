@@ -10,6 +10,7 @@ from autoprune.core.errors import AutopruneError
 from autoprune.core.progress import Progress
 from autoprune.run.folder import RunFolder
 from autoprune.run.run_record import Identity
+from autoprune.run.whereabouts import place_at_start
 
 
 def weights_hash(state: Mapping[str, Any]) -> str:
@@ -36,7 +37,7 @@ def hold_to(run: RunFolder, now: Identity, progress: Progress) -> None:
                 f"Run {run.path} does not say which weights and data it began with, as it is of an older "
                 "version; those read now are noted"
             )
-        run.note(inputs=now)
+        run.note(inputs=now.model_copy(update={"run": str(run.path.absolute())}))
         return
     config = run.config()
     model = _where(config.model.name or "the demo's model", now.paths.get("model"))
@@ -59,6 +60,8 @@ def hold_to(run: RunFolder, now: Identity, progress: Progress) -> None:
             "Trials of one run must share weights and data. Put back what it began with, or start a new run: "
             "autoprune search ... -o OTHER"
         )
+    if not before.run and (place := place_at_start(run.about())) is not None:  # before it is written over
+        run.note(inputs=before.model_copy(update={"run": str(place)}))
 
 
 def _where(given: str, path: str | None) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import pydantic
+
 from autoprune.core.record import AnyText, Record, read_by
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind, task_kind
 from autoprune.tasks.metrics import ACCURACY, Metric
@@ -88,7 +90,7 @@ class Identity(Record):
 
     weights: of the model as loaded, without its head. head: of the head, None where none was trained.
     data: of what the model is fed, and the names of its classes. paths: absolute, of the settings that name
-    a file or folder. folder: the working directory, which functions are imported from.
+    a file or folder. folder: the working directory, which functions are imported from. run: the run's folder.
     """
 
     weights: AnyText
@@ -96,6 +98,7 @@ class Identity(Record):
     data: AnyText
     paths: Mapping[str, AnyText] = {}
     folder: AnyText = ""
+    run: AnyText = ""
 
 
 class RunRecord(Record):
@@ -124,3 +127,10 @@ class RunRecord(Record):
     overhead_share: float | None = None
     time_left_at_half: dict[str, float] | None = None
     seconds: float = 0.0
+
+    @pydantic.model_validator(mode="after")
+    def _is_whole(self) -> RunRecord:
+        if (self.id is None) != (self.study is None):
+            there, absent = ("study", "id") if self.id is None else ("id", "study")
+            raise ValueError(f"it has a field {there!r} and no {absent!r}, which are written together")
+        return self

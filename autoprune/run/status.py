@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import write_json_over
-from autoprune.run.folder import FRONT, LOCK, STATUS, read_record
+from autoprune.run.folder import FRONT, LOCK, RUN, STATUS, check_run_folder, read_record, read_run
 from autoprune.space.point_names import also, by_trial
 
 Driver = Literal["alive", "gone", "unknown"]
@@ -58,7 +58,10 @@ def read_status(run: Path) -> dict[str, Any]:
     Raises:
         AutopruneError: when it is missing or damaged.
     """
+    check_run_folder(run)
     now = read_record(run / STATUS)
+    if (run / RUN).exists():
+        read_run(run)  # a run that cannot be gone on with is told now
     if now.get("state") not in BUSY:
         return now
     now["driver"] = driver_of(run, now)
@@ -69,7 +72,10 @@ def read_status(run: Path) -> dict[str, Any]:
 
 def read_front_file(run: Path) -> dict[str, Any]:
     """`front.json`, whose run has the state "gone" where nobody works on it any more."""
+    check_run_folder(run)
     record = read_record(run / FRONT)
+    if (run / RUN).exists():
+        read_run(run)
     about = record.get("run")
     if isinstance(about, dict) and about.get("state") in BUSY:
         with contextlib.suppress(AutopruneError):  # the front without a status says what it can
@@ -99,8 +105,12 @@ def status_line(run: Path, now: dict[str, Any]) -> str:
     code = f", exit code {now['exit_code']}" if now.get("exit_code") else ""
     told = f" ({reason}{code})" if reason else ""
     after = f"; go on with: {now['next']}" if now.get("next") else ""
+    trials, planned = now.get("trials", 0), now.get("planned", "?")
+    count = f"{trials} of {planned}"
+    if isinstance(planned, int) and trials > planned:  # of a version that took fewer than there were
+        count = f"{trials}"
     return (
-        f"{run}: {state}{told}; {now.get('trials', 0)} of {now.get('planned', '?')} trials, "
+        f"{run}: {state}{told}; {count} trials, "
         f"{now.get('failed', 0)} failed, {now.get('in_flight', 0)} in flight; "
         f"{_points(now)}, hypervolume {now.get('hypervolume', 0):.3f}{after}"
     )
@@ -116,7 +126,7 @@ def _points(now: dict[str, Any]) -> str:
     """
     numbers = now.get("points") or {name: now.get(name) for name in ("best", "knee")}
     if not any(number is not None for number in numbers.values()):
-        return "best None, knee None"
+        return "no trial within the budget yet"
     named = by_trial(numbers).items()
     return ", ".join(
         f"{words[0]} {number}" + (f" ({also(words)})" if words[1:] else "") for number, words in named

@@ -29,6 +29,7 @@ from autoprune.search.study_database import (
     database_url,
     open_storage,
     open_study,
+    tried_twice,
     unreadable,
     unwritable,
 )
@@ -179,13 +180,14 @@ class Study:
 
     def _note(self, number: int, key: str, value: object) -> None:
         """Keep a later score of a finished trial, and read the trial again."""
-        finished = self._history.finished
-        if number not in {trial.number for trial in finished}:
-            raise AutopruneError(f"there is no trial {number}; {len(finished)} are finished")
+        known = self._history.finished
+        if number not in {trial.number for trial in known}:
+            raise AutopruneError(f"there is no trial {number}; {len(known)} are finished")
         try:
-            self._durable.set_user_attr(key, value)
-            frozen = next(stored for stored in self._finished() if stored.number == number)
-            trial = optuna_trials.thaw(frozen, self._space, self._durable.user_attrs)
+            tried_twice(lambda: self._durable.set_user_attr(key, value))
+            finished = tried_twice(self._finished)
+            frozen = next(stored for stored in finished if stored.number == number)
+            trial = optuna_trials.thaw(frozen, self._space, tried_twice(lambda: self._durable.user_attrs))
         except StorageInternalError as error:
             raise StoppedError(unwritable(self._where, error)) from error
         self._history = self._history.with_revised(trial)
@@ -206,7 +208,7 @@ class Study:
         """Add a trial to the database, and read that trial back, whoever else writes there meanwhile."""
         try:
             number = self._kept.create_new_trial(self._durable._study_id, template_trial=stored)
-            written = self._kept.get_trial(number)
+            written = tried_twice(lambda: self._kept.get_trial(number))
         except StorageInternalError as error:
             raise StoppedError(unwritable(self._where, error)) from error
         return optuna_trials.thaw(written, self._space, {})

@@ -6,15 +6,17 @@ import json
 import sqlite3
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import optuna
 import sqlalchemy
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError, StorageInternalError
 
 from autoprune.core.database_address import VARIABLE
 from autoprune.core.errors import AutopruneError
+from autoprune.core.files import why_unwritable
 from autoprune.core.redaction import escaped, redacted
 from autoprune.search import optuna_trials
 from autoprune.space.levels import SearchSpace
@@ -26,6 +28,15 @@ OPENING_ERRORS = (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, OptunaError, Im
 """What opening a database may raise; the last two: no driver, and a schema of another Optuna."""
 
 OPENING_ATTEMPTS = 5
+
+DRIVERS = {"postgresql": ("psycopg", "psycopg2"), "mysql": ("pymysql",), "mariadb": ("pymysql",)}
+"""Drivers for a database whose URL names none, where SQLAlchemy's own choice is not installed."""
+
+INSTALLED_BY = {"postgresql": "psycopg[binary]", "psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary",
+                "mysql": "pymysql", "mariadb": "pymysql", "mysqldb": "mysqlclient"}  # fmt: skip
+"""Packages that bring the drivers; others are named as the driver is."""
+
+_Done = TypeVar("_Done")
 
 
 def database_url(path: Path, storage: str | None) -> tuple[sqlalchemy.URL, str]:
@@ -40,18 +51,113 @@ def database_url(path: Path, storage: str | None) -> tuple[sqlalchemy.URL, str]:
                 "the storage is no database URL; write sqlite:///FILE or postgresql://HOST/NAME"
             ) from error
     if url.get_backend_name() != "sqlite":
-        return url, redacted(url.render_as_string())
+        return with_driver(url), redacted(url.render_as_string())
     if url.database in (None, "", ":memory:"):
         raise AutopruneError(f"storage {redacted(str(storage))} keeps nothing on disk; write sqlite:///FILE")
     return url, str(url.database)
 
 
+def with_driver(url: sqlalchemy.URL) -> sqlalchemy.URL:
+    """The same with a driver that is installed, where the URL names none, and postgres as postgresql.
+
+    Raises:
+        AutopruneError: where no driver is installed, or nothing is known of the kind of database.
+    """
+    kind, _, driver = url.drivername.partition("+")
+    kind = "postgresql" if kind == "postgres" else kind
+    drivers = [driver] if driver else ["", *DRIVERS.get(kind, ())]
+    absent: ImportError | None = None
+    for name in drivers:
+        chosen = url.set(drivername=f"{kind}+{name}" if name else kind)
+        try:
+            chosen.get_dialect().import_dbapi()
+        except sqlalchemy.exc.NoSuchModuleError:
+            continue
+        except ImportError as error:
+            absent = absent or error
+        else:
+            return chosen
+    shown = redacted(url.render_as_string())
+    if absent is None:
+        raise AutopruneError(
+            f"storage {shown}: {url.drivername} is no kind of database that can be opened; write "
+            "sqlite:///FILE or postgresql://HOST/NAME"
+        )
+    package = INSTALLED_BY.get(driver or kind, driver or kind)
+    raise AutopruneError(
+        f"storage {shown} needs a driver that is not installed ({absent}): pip install '{package}'"
+    )
+
+
+def check_database(path: Path, storage: str | None, *, study: str | None = None) -> None:
+    """Open a run's database and close it again, before anything else is done; nothing is written.
+
+    Args:
+        study: name of one that must be there; None where it may be absent.
+
+    Raises:
+        AutopruneError: for a database that cannot be opened, is damaged or not Optuna's, or lacks the study.
+    """
+    url, where = database_url(path, storage)
+    is_file = url.get_backend_name() == "sqlite"
+    try:
+        if is_file:
+            if why := why_unwritable(Path(where).parent):
+                raise AutopruneError(f"{where} cannot be written ({why}): give a file in another folder")
+            _check_file(where)
+            if study is None or not Path(where).exists():
+                return
+        engine = sqlalchemy.create_engine(url, **_options(url, where))
+        try:
+            with engine.connect() as connection:
+                is_there = study is None or _has_study(connection, study)
+        finally:
+            engine.dispose()
+    except OPENING_ERRORS as error:
+        raise AutopruneError(unreadable(url, where, error)) from error
+    if not is_there:
+        raise AutopruneError(_no_study(study, where))
+
+
+def _has_study(connection: sqlalchemy.Connection, name: str) -> bool:
+    if not sqlalchemy.inspect(connection).has_table("studies"):
+        return False
+    found = connection.execute(
+        sqlalchemy.text("SELECT 1 FROM studies WHERE study_name = :name"), {"name": name}
+    )
+    return found.first() is not None
+
+
+def _no_study(name: str | None, where: str) -> str:
+    return (
+        f"{where} has no study {name!r}, in which this run keeps its trials. Give the database that the "
+        "run began with, with --storage, or start a new search in another output folder"
+    )
+
+
+def _options(url: sqlalchemy.URL, where: str) -> dict[str, Any]:
+    """How connections are opened: to a server anew where it has dropped one that was at rest."""
+    if url.get_backend_name() != "sqlite":
+        return {"pool_pre_ping": True}
+    return {"creator": lambda: _connect(where)}
+
+
+def tried_twice(work: Callable[[], _Done]) -> _Done:
+    """What `work` gives, done again where the server dropped the connection meanwhile."""
+    try:
+        return work()
+    except StorageInternalError as error:
+        below = error.__cause__
+        if not isinstance(below, sqlalchemy.exc.DBAPIError) or not below.connection_invalidated:
+            raise
+        return work()
+
+
 def open_storage(url: sqlalchemy.URL, where: str) -> optuna.storages.RDBStorage:
     """The database as Optuna's; its tables are made where they are absent."""
-    options: dict[str, Any] = {}
+    options = _options(url, where)
     if url.get_backend_name() == "sqlite":
         _check_file(where)
-        options["creator"] = lambda: _connect(where)
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     for _ in range(OPENING_ATTEMPTS - 1):
         try:
@@ -76,10 +182,7 @@ def open_study(
 ) -> optuna.Study:
     """The study of that name, made where it is absent and may be."""
     if expect == "present" and name not in optuna.get_all_study_names(kept):
-        raise AutopruneError(
-            f"{where} has no study {name!r}, in which this run keeps its trials. Give the database that the "
-            "run began with, with --storage, or start a new search in another output folder"
-        )
+        raise AutopruneError(_no_study(name, where))
     try:
         return optuna.create_study(
             storage=kept,

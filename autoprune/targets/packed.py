@@ -1,9 +1,9 @@
 """Our own safetensors layout: 2 to 8 bit integers really packed. Smallest file, float kernels.
 
 `<path>.weight.codes` holds a weight's codes as one dense stream of bits, `.scale` its half-float
-scales [o g], `.zero` its zero points, packed like the codes. Shapes and bits are in the file's
-metadata under "autoprune". Everything else is stored under its own name, so a model is rebuilt from
-its `config.json` and this file: modules get the shapes the file has, then a strict load.
+scales [o g], `.zero` its zero points, packed like the codes. The file's metadata under "autoprune" has
+shapes and bits, and each unit's level but untouched. Everything else is stored under its own name, so a
+model is rebuilt from its `config.json` and this file: modules get the shapes that it has, then a strict load.
 
 With storage "entropy" a tensor that gets smaller by it is a Zstandard stream (`compress.entropy`); the
 metadata's "coded" says which, and what it was. What is loaded is the same, bit for bit.
@@ -26,8 +26,9 @@ from autoprune.compress.packing import pack_dense
 from autoprune.compress.stored import HalfFloats, StoredWeight
 from autoprune.core.errors import AutopruneError
 from autoprune.models.spec import Architecture
-from autoprune.space.levels import Level
+from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.space.storage import STATIC8, Storage, storages_of
+from autoprune.targets.packed_header import header_bytes
 from autoprune.targets.target import Runner
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind
 from autoprune.tasks.task import Batch
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from autoprune.compress.stitch import Stitched
     from autoprune.models.unit import Unit
-
 
 WEIGHTS = "model.safetensors"
 
@@ -93,9 +93,8 @@ class Packed:
         return [folder / WEIGHTS]
 
     def size_bytes(self, unit: Unit, level: Level) -> int:
-        """The weights, and the header text of the extra tensors of each that is compressed."""
-        is_plain = level.storage.is_float or unit.kept(level.ratio) == 0
-        return unit.size_bytes(level) + (0 if is_plain else 303 * len(unit.weights))
+        """The weights, and what the header says of them more than of the original's."""
+        return unit.size_bytes(level) + header_bytes(unit, level)
 
 
 def torch_runner(model: Any, kind: TaskKind = TEXT_CLASSIFICATION) -> Runner:
@@ -133,11 +132,13 @@ def write_packed(stitched: Stitched, path: Path, *, storage: str = PLAIN) -> Non
             shapes[stem] = {"shape": list(weight.shape), "bits": weight.bits}
         else:
             tensors[name] = (tensor.half() if isinstance(weight, HalfFloats) else tensor).contiguous()
-    levels = {name: [level.ratio, level.storage.written] for name, level in stitched.levels.items}
+    changed = {name: level for name, level in stitched.levels.items if level != UNTOUCHED}
+    levels = {name: [level.ratio, level.storage.written] for name, level in changed.items()}
     grids = {path: [grid.scale, grid.zero] for path, grid in stitched.activations.items()}
     about = {"version": 1, "integers": shapes, "levels": levels, "activations": grids}
     if storage == ENTROPY:
-        tensors, about["coded"] = entropy.code_all(tensors, stitched.stored_as(Integers))
+        tensors, coded = entropy.code_all(tensors, stitched.stored_as(Integers))
+        about |= {"coded": coded} if coded else {}
     save_file(tensors, path, metadata={"autoprune": json.dumps(about, separators=(",", ":"))})
 
 

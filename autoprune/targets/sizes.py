@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,13 +22,13 @@ from autoprune.models.split_embedding import whole
 from autoprune.models.state import state_of
 from autoprune.models.unit import Unit
 from autoprune.space.costs import Cost, Costs
-from autoprune.space.levels import UNTOUCHED, Level, SearchSpace
+from autoprune.space.levels import UNTOUCHED, Candidate, Level, SearchSpace
 from autoprune.targets import Target, size_on_disk, versions_of
 from autoprune.targets.packed import torch_runner
 from autoprune.targets.spot_check import spot_check
 from autoprune.tasks.task import Batch, Task, layout
 
-SIZES_VERSION = 4
+SIZES_VERSION = 5
 """Raised when a target saves the same model in other bytes."""
 
 _SIZES = DiskCache("sizes", SIZES_VERSION, ".json")
@@ -91,6 +92,8 @@ class _Saved:
         model = _emptied(model, empty) if empty else model
         with TemporaryDirectory(prefix="autoprune-") as name:
             plain = Stitched.plain(model, self._loaded.architecture)
+            levels = Candidate(tuple((unit.name, Level(EMPTY)) for unit in empty))
+            plain = replace(plain, levels=levels)  # a file may name them
             self._target.save(plain, Path(name), self._example)
             return size_on_disk(self._target, Path(name))
 

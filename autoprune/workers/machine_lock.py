@@ -10,6 +10,7 @@ by processes that come and go (the turnstile of Downey, The Little Book of Semap
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import os
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autoprune.core.errors import AutopruneError
+from autoprune.core.files import NO_LOCKS, reason_of
 
 # A freed flock is not handed over: who frees it could take it again before those who wait wake up.
 _HANDOVER_SECONDS = 0.001
@@ -55,10 +57,11 @@ class Room:
         self._open()
         try:
             try:
-                fcntl.flock(self._gate, fcntl.LOCK_SH)
-                fcntl.flock(self._door, fcntl.LOCK_SH)
+                self._lock(self._gate, fcntl.LOCK_SH)
+                self._lock(self._door, fcntl.LOCK_SH)
             finally:
-                fcntl.flock(self._gate, fcntl.LOCK_UN)
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(self._gate, fcntl.LOCK_UN)
             self._inside = "busy"
             yield
         finally:
@@ -78,8 +81,8 @@ class Room:
             return
         self._open()
         try:
-            fcntl.flock(self._gate, fcntl.LOCK_EX)
-            fcntl.flock(self._door, fcntl.LOCK_EX)
+            self._lock(self._gate, fcntl.LOCK_EX)
+            self._lock(self._door, fcntl.LOCK_EX)
             self._inside = "alone"
             yield
         finally:
@@ -93,11 +96,23 @@ class Room:
             self._gate = os.open(gate, flags, 0o600)
             self._door = os.open(self._path, flags, 0o600)
 
+    def _lock(self, descriptor: int, how: int) -> None:
+        try:
+            fcntl.flock(descriptor, how)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            raise AutopruneError(
+                f"{self._path.parent} lies on a file system without locks ({reason_of(error)}), which keep "
+                "work away while latency is timed: set TMPDIR to a folder on a local disk"
+            ) from error
+
     def _leave(self) -> None:
         self._inside = ""
         if self._door >= 0:  # a child forked inside has closed them
-            fcntl.flock(self._door, fcntl.LOCK_UN)
-            fcntl.flock(self._gate, fcntl.LOCK_UN)
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._door, fcntl.LOCK_UN)
+                fcntl.flock(self._gate, fcntl.LOCK_UN)
 
     def _close(self) -> None:
         for descriptor in (self._door, self._gate):
@@ -133,7 +148,12 @@ def default_room() -> Room:
         AutopruneError: the folder there is not ours alone.
     """
     folder = Path(tempfile.gettempdir()) / f"autoprune-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise AutopruneError(
+            f"{folder} cannot be made ({reason_of(error)}): set TMPDIR to a folder of your own"
+        ) from error
     status = folder.lstat()
     private = stat.S_ISDIR(status.st_mode) and not stat.S_IMODE(status.st_mode) & 0o077
     if not private or status.st_uid != os.getuid():

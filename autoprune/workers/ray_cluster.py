@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from autoprune.core.errors import AutopruneError, StoppedError
+from autoprune.core.files import reason_of
+from autoprune.core.processors import usable_processors
 from autoprune.core.redaction import shown_command
 from autoprune.workers.pool import describe
 
@@ -54,7 +56,7 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError) as error:
         raise AutopruneError(
-            f"no Ray cluster answers at {address!r} ({error}): "
+            f"no Ray cluster answers at {address!r} ({reason_of(error)}): "
             "give auto, HOST:PORT or ray://HOST:PORT of one that runs"
         ) from error
 
@@ -74,7 +76,7 @@ def connect(address: str | None, num_cpus: int) -> tuple[Any, Callable[[], None]
         # Not TMPDIR, which may be long: a path of a socket ends at 107 characters.
         short = "/tmp" if os.access("/tmp", os.W_OK) else None
         home = tempfile.mkdtemp(prefix="autoprune-ray-", dir=short)
-        cpus = max(os.cpu_count() or 1, num_cpus)
+        cpus = max(usable_processors(), num_cpus)
         options = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         options |= {"_node_ip_address": "127.0.0.1", "_temp_dir": home}
     elif address != "auto":

@@ -292,9 +292,20 @@ def test_ray_is_not_told_the_password(tmp_path: Path) -> None:
 
 
 def test_the_plan_of_a_search_shows_no_password(tmp_path: Path) -> None:
+    """A database that is there; one that does not answer is refused before anything is loaded."""
+    url = f"sqlite:///{tmp_path}/a.db?password=pa55-w0rd"
+    done = subprocess.run(
+        command("search", "--dry-run", "--budget", "20MB", "--storage", url),
+        env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["storage"] == url.replace("pa55-w0rd", "***")
+    assert "pa55" not in done.stdout + done.stderr
+    assert not (tmp_path / "a.db").exists()
     done = subprocess.run(
         command("search", "--dry-run", "--budget", "20MB", "--storage", URL),
-        env=environment(tmp_path), capture_output=True, text=True, check=True,
+        env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert json.loads(done.stdout)["storage"] == HIDDEN_URL
+    assert done.returncode == 2
+    assert f"{HIDDEN_URL} cannot be opened" in done.stderr
     assert "pa55" not in done.stdout + done.stderr
+    assert "Model " not in done.stderr  # nothing was loaded

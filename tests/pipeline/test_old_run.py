@@ -85,7 +85,7 @@ def test_it_is_gone_on_with(base: Path, run: Path) -> None:
     assert after["original_ms"] == before["original_ms"]
     assert after["config"] == before["config"] | {"trials": 3}
     assert after["facts"].keys() >= before["facts"].keys()
-    assert set(after["inputs"]) == {"weights", "head", "data", "paths", "folder"}
+    assert set(after["inputs"]) == {"weights", "head", "data", "paths", "folder", "run"}
     assert front["run"]["state"] == "finished"
     assert (front["points"]["best"], front["points"]["knee"]) == (front["best"], front["knee"])
     assert front["points"]["accurate"] in front["as_accurate"]
@@ -112,12 +112,16 @@ def test_a_trial_of_it_is_exported(base: Path, run: Path, tmp_path: Path) -> Non
     done(base, "export", run, "--trial", TRIAL, "-q", "-o", tmp_path / "out")
     now, before = read_about(tmp_path / "out").as_json(), read(OLD / "export" / "autoprune.json")
     assert before.keys() <= now.keys()
-    other = {"sha256", "validated", "export", "data", "library_key"}
+    predicted = {"unit_bytes", "predicted_size_bytes"}  # with the header of each unit, not one for all
+    other = {"sha256", "validated", "export", "data", "library_key"} | predicted
     for name in before.keys() - other:
         assert now[name] == before[name], name
     assert now["data"] | {"on_disk": True} == before["data"] | {"on_disk": True}
     assert now["sha256"]["model.safetensors"] == before["sha256"]["model.safetensors"]
     assert now["validated"]["passed"] is True
+    assert now["unit_bytes"].keys() == before["unit_bytes"].keys()
+    size = now["validated"]["size_bytes"]
+    assert abs(now["predicted_size_bytes"] - size) < abs(before["predicted_size_bytes"] - size)
 
 
 def test_an_export_of_before_is_measured_again(base: Path, tmp_path: Path) -> None:

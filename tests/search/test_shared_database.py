@@ -16,7 +16,7 @@ import sqlalchemy
 import sqlalchemy.orm
 
 from autoprune.core.errors import AutopruneError
-from autoprune.pipeline.start import expected_study
+from autoprune.pipeline.places import expected_study
 from autoprune.run.config import Config
 from autoprune.run.folder import RUN, RunFolder
 from autoprune.search.samplers import make_proposer

@@ -1,0 +1,87 @@
+"""Where the inputs of a run lie now: it may have been moved with them, or be taken up from another folder.
+
+Whether they are what the run began with is told by their contents (`identity.hold_to`), so each place may be
+tried.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from autoprune.core.errors import AutopruneError
+from autoprune.core.references import import_from
+from autoprune.run.config import Config
+from autoprune.run.folder import read_run
+from autoprune.run.run_record import RunRecord
+
+
+def located(config: Config, path: Path) -> Config:
+    """The settings of the run at `path` with the absolute paths that its inputs have now.
+
+    An input that has gone from where it was is looked for as it was given, and where it would be if it had
+    been moved with the run; one that is nowhere keeps its old path. Functions can be imported from the folder
+    that the run was started in.
+    """
+    about = read_run(path)
+    if about.inputs is None:
+        return config
+    named = (config.model.name, config.data.dataset, config.task.name)
+    if about.inputs.folder and any(":" in str(name) for name in named):
+        import_from(about.inputs.folder)
+    given = config.as_json()
+    places = {
+        name: _place(_candidates(str(given[name]), noted, about, path))
+        for name, noted in about.inputs.paths.items()
+        if given[name] is not None
+    }
+    return config.with_settings(**{name: place or about.inputs.paths[name] for name, place in places.items()})
+
+
+def check_inputs(config: Config, path: Path) -> None:
+    """See that every file and folder that the run at `path` began with is there.
+
+    Raises:
+        AutopruneError: naming all that are not, and where they were looked for.
+    """
+    about = read_run(path)
+    if about.inputs is None:
+        return
+    given, absent = config.as_json(), []
+    for name, noted in about.inputs.paths.items():
+        if given[name] is None:
+            continue
+        candidates = list(_candidates(str(given[name]), noted, about, path))
+        if _place(candidates) is None:
+            places = ", ".join(dict.fromkeys(candidates))
+            absent.append(f"{name} {str(given[name])!r} (looked for at {places})")
+    if absent:
+        raise AutopruneError(
+            f"run {path} began with {' and '.join(absent)}, and nothing is there. Put it back at one of "
+            "these places: what it holds is compared with what the run began with"
+        )
+
+
+def _candidates(given: str, noted: str, about: RunRecord, run: Path) -> Iterator[str]:
+    """Where an input may lie, the likeliest first."""
+    yield noted
+    yield str(Path(given).expanduser().absolute())
+    if (before := place_at_start(about)) is not None:
+        yield os.path.normpath(run.absolute() / os.path.relpath(noted, before))
+
+
+def place_at_start(about: RunRecord) -> Path | None:
+    """The absolute path that a run's folder had when it began; older versions noted it in two parts."""
+    inputs = about.inputs
+    if inputs is None:
+        return None
+    if inputs.run:
+        return Path(inputs.run)
+    if not inputs.folder or not about.facts.folder:
+        return None
+    return Path(inputs.folder) / about.facts.folder
+
+
+def _place(candidates: Iterable[str]) -> str | None:
+    return next((place for place in candidates if os.path.exists(place)), None)
