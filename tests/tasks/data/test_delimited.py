@@ -124,7 +124,9 @@ def test_a_line_is_counted_after_cells_of_several(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_are_named_by_their_line(tmp_path: Path, name: str) -> None:
     content = "text|label\na|1\ncafé|0\n".replace("|", "," if name == "a.csv" else "\t")
     assert "line 3 is not UTF-8" in message(tmp_path / name, content.encode("latin-1"))
-    assert "line 1 is not UTF-8" in message(tmp_path / name, content.encode("utf-16"))
+    table = {"text": ["a", "café"], "label": ["1", "0"]}
+    assert columns(tmp_path / name, content.encode("utf-16")) == table  # it begins with its mark
+    assert columns(tmp_path / name, content.encode("utf-32")) == table
     assert "line 1: a NUL byte" in message(tmp_path / name, content.replace("é", "e").encode("utf-16-le"))
     assert "line 3: a NUL byte" in message(tmp_path / name, content.replace("é", "\0"))
 
