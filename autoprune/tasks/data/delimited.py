@@ -6,8 +6,9 @@ A parser that makes the best of any file turns one stray quote into a cell of a 
   separators and line breaks. Rows can therefore not be compared with lines. Instead, a quote that is never
   closed is an error, and so is text between a closing quote and the next separator: of two stray quotes,
   which would swallow all rows between them, the second is one of these. Only a quote that opens at the start
-  of a cell and closes at the end of another cannot be told from a text of several lines; so a note says how
-  many lines became how many rows where they differ, and where the longest of them begins.
+  of a cell and closes at the end of another cannot be told from a text of several lines. So it is an error if
+  many lines of a cell all have as many separators as rows have; and a note says how many lines became how
+  many rows where they differ, and where the longest of them begins.
 - In a tsv (IANA text/tab-separated-values) there is no quoting: each line is a row, a quote is a character.
 - Each row has as many cells as the header; blank lines are skipped and counted.
 - Where the header of a csv has no comma, what separates is the semicolon, tab or bar that it has.
@@ -30,6 +31,9 @@ _log = logging.getLogger(__name__)
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 """By the suffix of the format."""
+
+MANY_LINES = 10
+"""Lines inside a cell, at least, that are taken for rows if each has as many separators as a row."""
 
 _OTHERS = (";", "\t", "|")
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -88,6 +92,8 @@ def parse_delimited(text: str, *, separator: str, where: str) -> Delimited:
         blank, waiting = blank + waiting, 0  # blank lines at the end are none
         if len(row.cells) != len(table):
             raise AutopruneError(f"{where}, {_ragged(row, len(table), separator, is_quoted)}")
+        if row.last - row.first > MANY_LINES:
+            _check_swallowed(row, separator, where)
         for column, cell in zip(table, row.cells, strict=True):
             column.append(cell or None)
         lines.append(row.first)
@@ -182,6 +188,18 @@ def _ragged(row: _Line, count: int, separator: str, is_quoted: bool) -> str:
     cells = f"{len(row.cells)} cell{'' if len(row.cells) == 1 else 's'}"
     to = f" (to {row.last}, by its quotes)" if row.last > row.first else ""
     return f"line {row.first}{to}: {cells}, where the header has {count}. {cure}"
+
+
+def _check_swallowed(row: _Line, separator: str, where: str) -> None:
+    """Raise AutopruneError where a cell of many lines seems to be rows between two stray quotes."""
+    inside = max((re.split(r"\r\n|\r|\n", cell)[1:-1] for cell in row.cells), key=len)
+    apart = len(row.cells) - 1
+    if apart and len(inside) >= MANY_LINES and all(line.count(separator) == apart for line in inside):
+        raise AutopruneError(
+            f"{where}: lines {row.first} to {row.last} are one row by their quotes, and the {len(inside)} "
+            'lines in its longest cell look like rows themselves. Write a quote inside a text twice (""), '
+            "and such a text in quotes; if the cell is meant so, save the table as jsonl."
+        )
 
 
 def _doubts(

@@ -111,9 +111,8 @@ def _tagged(
     without = Counter("empty" if is_blank(tag) else str(tag).strip() for tag in others)
     told = listed(f"{count} are {tag}" for tag, count in without.items())
     notes = [f"{sum(without.values())} of {len(flat)} words have no label: {told}"] if without else []
-    unused = sorted({*range(len(names))} - {*numbers})
-    if unused and not declared:
-        notes.append(f"tags are ids of 0 to {len(names) - 1}; no word has {listed(map(str, unused))}")
+    if len(names) > len(set(numbers)) and not declared:
+        notes.append(f"tags are ids of 0 to {len(names) - 1}")
     return Labelled(done, names, tuple(notes))
 
 
