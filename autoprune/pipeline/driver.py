@@ -110,4 +110,5 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
             f"no trial of {len(now.trials)} is within {search.budget}; "
             f"go on with: autoprune resume {search.run.path} --trials +50"
         )
-    return Summary(search.run.path, "finished", now, search.budget, recorded_lines(search.run.path))
+    lines = recorded_lines(search.run.path)
+    return Summary(search.run.path, "finished", now, search.budget, lines, search.ledger.classes)

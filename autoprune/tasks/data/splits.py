@@ -197,6 +197,11 @@ def _splits(tables: Mapping[str, Table], name: str, source: DataSource, kind: Ta
     if kind.reading.is_each_text_a_row:
         before, parts = parts, {split: _once(rows) for split, rows in parts.items()}
         left_out.add_lost("that come twice", before, parts)
+    notes += [
+        f"{split} has no row with {kind.reading.needs}; it is cut from {donor}"
+        for split in tables
+        if split not in parts
+    ]
     parts = cut_splits(parts, name, seed, left_out, has_classes=bool(label_names))
     limits, before = source.limits, parts
     parts = {split: draw_rows(parts[split], limits.get(split), f"{seed} {split}") for split in SHARES}

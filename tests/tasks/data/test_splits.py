@@ -186,6 +186,8 @@ def test_minus_one_is_a_class_beside_others_and_unlabelled_alone(tmp_path: Path)
     splits = splits_of(str(tmp_path))
     assert splits.label_names == ("-1", "0", "1")
     assert all(text.startswith("t") for text in splits.test.texts[0])
+    assert (splits.counts.read, splits.counts.left_out) == (120, {"without label": 60})
+    assert "test has no row with a text and a label; it is cut from train" in splits.notes
 
 
 # Splits
