@@ -103,7 +103,7 @@ def check_original(task: Task, values: NDArray[np.float32], *, is_fitted: bool, 
     if common.answers < FEWEST_ANSWERS:
         return f"{told}; so few rows tell little"
     causes = [*_causes(task, values, labels, common, is_fitted=is_fitted, has_names=has_names)]
-    numbered = " ".join(f"({number}) {cause}." for number, cause in enumerate(causes, 1))
+    numbered = ". ".join(f"({number}) {cause}" for number, cause in enumerate(causes, 1))
     raise AutopruneError(f"{told}: a search has nothing to keep. Likely: {numbered}")
 
 

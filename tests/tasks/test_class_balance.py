@@ -54,7 +54,7 @@ def test_a_swapped_order_of_labels_is_named() -> None:
         "the original model's 30.0 % over 100 validation rows is not above 40.0 %, which always answering "
         "'bad' scores: a search has nothing to keep. Likely: (1) the labels are in another order than the "
         "model's: its accuracy is 100.0 % if it answers 'bad' for 'good', 'good' for 'bad'. Name the labels "
-        "as id2label of its config.json does, or number them so."
+        "as id2label of its config.json does, or number them so"
     )
 
 
