@@ -10,12 +10,16 @@ from autoprune.run.config import Config
 from autoprune.run.remarks import Compared, Remarked, remarks
 from autoprune.space.budget import Budget, megabytes
 from autoprune.space.point_names import also, by_trial
-from autoprune.space.trial import Measurement, Trial, finished
+from autoprune.space.trial import ORIGINAL, Measurement, Trial, finished
 from autoprune.tasks.metrics import ACCURACY, Metric
 
 if TYPE_CHECKING:
     from autoprune.pipeline.inputs import Inputs
     from autoprune.run.standing import Standing, Summary
+
+
+CLASS_LOSS = 10.0
+"""Percent of a class's rows that a point loses before the summary says so."""
 
 
 def plan_lines(
@@ -29,6 +33,7 @@ def plan_lines(
         f"Model     {model}  {megabytes(inputs.original_bytes)} as {config.search.target}",
         f"Data      {inputs.dataset}  train {len(task.train)}, validation {len(task.validation)}, "
         f"test {len(task.test)}{_answers(task.label_names, metric)}",
+        *(f"          {note}" for note in inputs.notes),
         f"Space     {inputs.space_name}  {len(inputs.units)} units; smallest "
         f"{smallest_bytes / 1e6:.2f} MB; {_limit(config.limits())}",
         f"Plan      baselines and {config.search.trials} trials, {config.workers.count or 'no'} Ray workers, "
@@ -57,6 +62,7 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
         for words in [named[trial.number]]
     ]
     lines += [f"  {sentence}" for sentence in remarks_on_points(now, metric=metric)]
+    lines += [f"  {sentence}" for sentence in _class_losses(summary)]
     tried = [trial for trial in now.trials if not trial.is_baseline]
     done = sum(trial.rung == 0 for trial in tried)
     reference = now.reference
@@ -85,6 +91,23 @@ def remarks_on_points(now: Standing, *, metric: Metric = ACCURACY) -> list[str]:
     best = next((_remarked(trial, m) for trial, m in finished(now.trials) if trial == now.best), None)
     points = [(_remarked(t, m), ", ".join(named[t.number])) for t, m in finished(now.points_to_ship)]
     return remarks(best, points, beside)
+
+
+def _class_losses(summary: Summary) -> list[str]:
+    """The class of which a point to ship lost the most, where that is `CLASS_LOSS` points or more."""
+    original = next((trial for trial in summary.now.trials if trial.name == ORIGINAL), None)
+    if summary.classes is None or original is None:
+        return []
+    losses = [
+        (trial.number, summary.classes.worst_loss(trial.row_scores, original.row_scores))
+        for trial in summary.now.points_to_ship
+    ]
+    return [
+        f"#{number} is right in {loss[1]:.0f} % of the validation rows of {loss[0]!r:.60}, the original in "
+        f"{loss[2]:.0f} %: of all classes it lost the most."
+        for number, loss in losses
+        if loss is not None and loss[2] - loss[1] >= CLASS_LOSS
+    ]
 
 
 def _remarked(trial: Trial, m: Measurement) -> Remarked:

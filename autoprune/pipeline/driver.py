@@ -12,6 +12,7 @@ import time
 from autoprune.core.errors import BudgetError
 from autoprune.core.files import written_whole
 from autoprune.core.progress import Progress
+from autoprune.evaluation.teacher import label_order
 from autoprune.pipeline.answers import answer_budget
 from autoprune.pipeline.baselines import run_baselines, train_rivals
 from autoprune.pipeline.finalists import score_finalists, time_again
@@ -19,12 +20,13 @@ from autoprune.pipeline.inputs import Inputs
 from autoprune.pipeline.lines import run_lines
 from autoprune.pipeline.measured_costs import measure_costs
 from autoprune.pipeline.opened import OpenedSearch, open_search
-from autoprune.pipeline.prepare import prepare
+from autoprune.pipeline.prepare import Prepared, prepare
 from autoprune.pipeline.trials import run_trials
-from autoprune.run.folder import RunFolder
+from autoprune.run.folder import FRONT, RunFolder
 from autoprune.run.identity import hold_to
 from autoprune.run.lines import recorded_lines
 from autoprune.run.standing import Summary
+from autoprune.tasks.class_balance import check_original
 from autoprune.workers import Pool
 from autoprune.workers.pool import describe
 
@@ -47,11 +49,14 @@ def search(
     Raises:
         BudgetError: when no finished trial is within the budget.
         FailedTrialsError: as `run_trials` raises.
+        AutopruneError: before anything is compressed, when the original model is no better than guessing.
     """
     config = run.config()
     hold_to(run, inputs.identity, progress)
     run.status("preparing")
     prepared = prepare(config, inputs, progress)
+    if not (run.path / FRONT).is_file():
+        _hold_to_guessing(prepared)
     if not (run.path / "tokenizer").is_dir():
         with written_whole(run.path / "tokenizer") as temporary:
             inputs.loaded.save_inputs(temporary)
@@ -61,6 +66,19 @@ def search(
     costed = measure_costs(run, prepared, pool, progress)
     opened = open_search(run, prepared, costed, pool, progress, wanted=trials, deadline=deadline)
     return drive(opened, new_budget=new_budget)
+
+
+def _hold_to_guessing(prepared: Prepared) -> None:
+    """Raise AutopruneError where the original is no better than always answering alike; warn of few rows."""
+    setting = prepared.setting
+    said = check_original(
+        setting.task,
+        setting.validation_answers.values,
+        is_fitted=not prepared.inputs.loaded.has_head,
+        has_names=label_order(prepared.model, setting.task.label_names) is not None,
+    )
+    if said:
+        log.warning("%s", said)
 
 
 def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
@@ -92,4 +110,5 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
             f"no trial of {len(now.trials)} is within {search.budget}; "
             f"go on with: autoprune resume {search.run.path} --trials +50"
         )
-    return Summary(search.run.path, "finished", now, search.budget, recorded_lines(search.run.path))
+    lines = recorded_lines(search.run.path)
+    return Summary(search.run.path, "finished", now, search.budget, lines, search.ledger.classes)

@@ -27,6 +27,7 @@ from autoprune.space.shipped import spaces_folder
 from autoprune.space.space_file import SpaceFile
 from autoprune.targets import get_target
 from autoprune.targets.sizes import sizes_of
+from autoprune.tasks.class_balance import balance_notes
 from autoprune.tasks.custom import own_task, task_hash
 from autoprune.tasks.data import demo, splits
 from autoprune.tasks.encoding import encode, encoded_hash, pictures
@@ -47,7 +48,8 @@ class Inputs:
 
     data_hash: of the rows as they were read. encoded_hash: of what the model is fed, which depends on the
     tokenizer too, or on how pictures are made inputs (`encoding.encoded_hash`). identity: what a run is
-    held to. texts: the rows as they were read, of a task whose rows are texts with an answer each.
+    held to. texts: the rows as they were read, of a task whose rows are texts with an answer each. notes:
+    what the plan says of the data: what was left out, and what may not be meant.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Inputs:
     encoded_hash: str
     identity: Identity
     texts: splits.Splits | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def original_bytes(self) -> int:
@@ -82,6 +85,7 @@ def read_inputs(config: Config) -> Inputs:
     kind = kind_asked_for(config)
     metric = metric_of(config, kind)
     texts: splits.Splits | None = None
+    notes: tuple[str, ...] = ()
     if kind.is_own:
         task = own_task(str(config.task.name))
         loaded, name, data_hash = _loaded(config, kind, 0, task), str(config.task.name), task_hash(task)
@@ -90,6 +94,7 @@ def read_inputs(config: Config) -> Inputs:
         loaded = _loaded(config, kind, len(rows.label_names))
         task = encoded(rows, loaded, config.task.max_length, kind, metric)
         name, data_hash = rows.name, rows.fingerprint
+        notes = (*rows.notes, *balance_notes(task))
         texts = rows if kind.labels_texts else None
     fed = encoded_hash(task, data_hash=data_hash, pixels=loaded.pixels)
     identity = _identity(config, loaded, task, fed)  # before embeddings are parted by the data
@@ -101,7 +106,7 @@ def read_inputs(config: Config) -> Inputs:
     sizes = sizes_of(loaded, units, space, target, task)
     return Inputs(
         name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed,
-        identity, texts,
+        identity, texts, notes,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder
 from autoprune.run.front_record import front_record, sensitivity_file
 from autoprune.run.lines import lines_field
 from autoprune.run.run_record import Limits, RecordedRecipe, RunFacts
-from autoprune.run.standing import Standing, standing
+from autoprune.run.standing import Standing, class_scores, standing
 from autoprune.search.hypervolume import ByteRange
 from autoprune.search.study import Study
 from autoprune.space.levels import Candidate
@@ -32,6 +32,7 @@ from autoprune.space.trial import Measurement, Trial, failed_trials, tried_trial
 from autoprune.targets import get_target, is_fast
 from autoprune.targets.sizes import SIZES_VERSION
 from autoprune.tasks.metrics import ACCURACY
+from autoprune.tasks.row_scores import class_rows
 from autoprune.tasks.task import Arrays, Task
 from autoprune.workers.pool import Outcome
 
@@ -86,6 +87,8 @@ class Ledger:
         self.byte_range = byte_range
         self.config, self.wanted = run.config(), wanted
         self.budget = self.config.limits()
+        task = prepared.setting.task
+        self.classes = class_rows(task, task.validation)
         self.started = time.monotonic()
         self.before = run.about().seconds
         self.estimates: list[tuple[float, float]] = []
@@ -131,7 +134,7 @@ class Ledger:
         seconds = round(self.before + time.monotonic() - self.started, 1)
         about = self.run.about().model_copy(update={"seconds": seconds})
         record = front_record(about, self.costs, now, self.budget, byte_range=self.byte_range, state=state)
-        record |= lines_field(self.run.path)
+        record |= lines_field(self.run.path) | class_scores(now, self.classes)
         write_json(self.run.path / FRONT, record)
         if state != "running" or not (self.run.path / SENSITIVITY).exists():
             write_json(self.run.path / SENSITIVITY, sensitivity_file(record))

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoprune.search.pareto import front, hypervolume
 from autoprune.search.points import Points, points_of
 from autoprune.space.budget import Budget
-from autoprune.space.trial import Measurement, Trial
+from autoprune.space.trial import ORIGINAL, Measurement, Trial
 
 if TYPE_CHECKING:
     from autoprune.run.front_schema import LineRow
+    from autoprune.tasks.row_scores import ClassRows
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,28 @@ def standing(trials: Sequence[Trial], budget: Budget, reference: Measurement, *,
 
 @dataclass(frozen=True)
 class Summary:
-    """How a search ended, and the simple models that it is compared with."""
+    """How a search ended, and the simple models that it is compared with.
+
+    classes: of the validation rows, where each has one.
+    """
 
     run: Path
     state: str
     now: Standing
     budget: Budget
     lines: Sequence[LineRow] = ()
+    classes: ClassRows | None = None
+
+
+def class_scores(now: Standing, classes: ClassRows | None) -> dict[str, Any]:
+    """What `front.json` has of single classes: percent right of the original and of the points to ship.
+
+    By number of trial, in the order of the classes; no field of a task whose rows have none.
+    """
+    if classes is None:
+        return {}
+    wanted = [trial for trial in now.trials if trial.name == ORIGINAL] + now.points_to_ship
+    right = {str(trial.number): classes.right(trial.row_scores) for trial in wanted}
+    told = {number: scores for number, scores in right.items() if scores is not None}
+    field = {"classes": list(classes.names), "validation_rows": classes.counts, "percent_right": told}
+    return {"class_scores": field} if told else {}

@@ -7,6 +7,7 @@ Scores alone are kept, in the order of the rows; no text and no answer.
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 LONGEST = 60_000
 """Most characters of the scores as text, which a database of MySQL keeps in a column of 65,535 bytes: those
 of the first 359,000 rows that are right or wrong, or of 22,000 rows that have a number."""
+
+FEWEST_OF_CLASS = 10
+"""Rows of a class below which what share of them is right says little."""
 
 BITS, NUMBERS = "bits", "numbers"
 """What a text begins with: one bit a row, or a half float a row."""
@@ -49,6 +53,61 @@ def row_scores(
     counted = np.concatenate([[0.0], np.cumsum(scores, dtype=np.float64)])
     sums: NDArray[np.float64] = (counted[starts[1:]] - counted[starts[:-1]]) * len(data) / max(starts[-1], 1)
     return sums
+
+
+@dataclass(frozen=True)
+class ClassRows:
+    """The class of each row [n], of a split whose rows are right or wrong; names of the classes [k]."""
+
+    names: tuple[str, ...]
+    numbers: NDArray[np.int64]
+
+    @property
+    def counts(self) -> list[int]:
+        """Rows of each class."""
+        return [int(count) for count in np.bincount(self.numbers, minlength=len(self.names))]
+
+    def right(self, text: str) -> list[float | None] | None:
+        """Percent of each class's rows that are right (recall), from what `rows_as_text` wrote.
+
+        None of a class that has no row, or altogether where rows are not kept as right or wrong.
+
+        >>> three = ClassRows(("a", "b", "c"), np.array([0, 0, 1, 1]))
+        >>> three.right(rows_as_text(np.array([True, False, True, True])))
+        [50.0, 100.0, None]
+        """
+        scores = rows_of_text(text)
+        if scores is None or scores.dtype != np.bool_ or len(scores) != len(self.numbers):
+            return None
+        right = np.bincount(self.numbers[scores], minlength=len(self.names))
+        return [
+            100.0 * int(n) / count if count else None for n, count in zip(right, self.counts, strict=True)
+        ]
+
+    def worst_loss(self, text: str, original: str) -> tuple[str, float, float] | None:
+        """The class that lost the most against the original: its name, and percent right now and then.
+
+        Of classes of `FEWEST_OF_CLASS` rows; None where none lost.
+        """
+        now, then = self.right(text), self.right(original)
+        if now is None or then is None:
+            return None
+        losses = [
+            (after - before, name, after, before)
+            for name, count, after, before in zip(self.names, self.counts, now, then, strict=True)
+            if count >= FEWEST_OF_CLASS and after is not None and before is not None and after < before
+        ]
+        return min(losses)[1:] if losses else None
+
+
+def class_rows(task: Task, data: Data) -> ClassRows | None:
+    """The classes of a split's rows; None where a row has no class of its own."""
+    labels = task.labels(data, np.arange(len(data)))
+    is_class = task.kind.predicts_classes or (task.kind.is_own and bool(task.label_names))
+    has_each = labels.shape == (len(data),) and labels.dtype.kind in "iu" and not task.kind.answers_each_token
+    if not (is_class and has_each) or not len(labels) or labels.min() < 0:
+        return None
+    return ClassRows(task.label_names, labels) if labels.max() < len(task.label_names) else None
 
 
 def rows_as_text(scores: NDArray[Any] | None) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import hypothesis
 import hypothesis.strategies as some
+import numpy as np
 import pytest
 import yaml
 
@@ -24,13 +26,14 @@ from autoprune.export.export_record import ExportRecord
 from autoprune.export.validate import ExportMeasurements
 from autoprune.run.config import Config
 from autoprune.run.front_schema import LineRow
-from autoprune.run.standing import Summary, standing
+from autoprune.run.standing import Summary, class_scores, standing
 from autoprune.run.text import standing_note, trial_line
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Measurement, Trial
 from autoprune.tasks import kinds
 from autoprune.tasks.metrics import ACCURACY, DASH, METRICS, Metric, own_metric
+from autoprune.tasks.row_scores import ClassRows, rows_as_text
 from tests.export.test_card import cells, changed, front_matter, outside_code
 
 PACKAGE = Path(__file__).parents[2] / "autoprune"
@@ -175,6 +178,25 @@ def test_a_uniform_model_that_is_best_is_named(tmp_path: Path) -> None:
     assert "dominates" not in "".join(summary_lines(Summary(tmp_path, "finished", alone, Budget())))
 
 
+def test_a_point_that_lost_a_class_is_named(tmp_path: Path) -> None:
+    classes = ClassRows(("ok", "bad"), np.repeat([0, 1], [80, 20]))
+    lost = np.repeat([True, False], [88, 12])
+    original = Trial(0, Candidate(()), Measurement(20_000_000, 9.0, 100.0), name="original")
+    original = replace(original, row_scores=rows_as_text(np.ones(100, bool)))
+    now = standing(
+        [original, replace(TRIAL, row_scores=rows_as_text(lost))], Budget(), REFERENCE, answers=100
+    )
+    lines = summary_lines(Summary(tmp_path, "finished", now, Budget(), (), classes))
+    told = "is right in 40 % of the validation rows of 'bad', the original in 100 %: of all classes it lost"
+    assert sum(told in line for line in lines) == 1
+    assert class_scores(now, classes)["class_scores"] == {
+        "classes": ["ok", "bad"],
+        "validation_rows": [80, 20],
+        "percent_right": {"0": [100.0, 100.0], str(TRIAL.number): [100.0, 40.0]},
+    }
+    assert class_scores(now, None) == {}
+
+
 def test_a_plan_has_classes_only_where_there_are_some() -> None:
     config = Config.of(model="small", dataset="news")
     for names, metric, said in (
@@ -184,7 +206,9 @@ def test_a_plan_has_classes_only_where_there_are_some() -> None:
         ((), METRICS["spearman"], "test 1; Spearman correlation %"),
     ):
         task = SimpleNamespace(train=[0], validation=[0], test=[0], label_names=names)
-        inputs: Any = SimpleNamespace(task=task, original_bytes=1, dataset="n", space_name="s", units=())
+        inputs: Any = SimpleNamespace(
+            task=task, original_bytes=1, dataset="n", space_name="s", units=(), notes=()
+        )
         assert plan_lines(config, inputs, 1, metric=metric)[1].endswith(said)
 
 

@@ -11,7 +11,14 @@ import pytest
 from autoprune.tasks.answers import Answers
 from autoprune.tasks.kinds import CAUSAL_LM
 from autoprune.tasks.metrics import METRICS
-from autoprune.tasks.row_scores import LONGEST, row_scores, rows_as_text, rows_of_text
+from autoprune.tasks.row_scores import (
+    LONGEST,
+    ClassRows,
+    class_rows,
+    row_scores,
+    rows_as_text,
+    rows_of_text,
+)
 from autoprune.tasks.scoring import agreement_losses, rank_losses, similarity_agreement, spearman
 from autoprune.tasks.task import Arrays, Encoded, Task
 
@@ -125,3 +132,36 @@ def test_a_metric_of_ones_own_has_right_and_wrong_rows_only_with_classes(tmp_pat
     assert scores is not None
     assert scores.tolist() == (named.validation.labels == 0).tolist()
     assert row_scores(named, named.validation, np.zeros(50, np.float32)) is None
+
+
+@quick
+@hypothesis.given(some.lists(some.tuples(some.integers(0, 3), some.booleans()), min_size=1, max_size=60))
+def test_what_is_right_of_each_class_adds_up_to_the_accuracy(rows: list[tuple[int, bool]]) -> None:
+    numbers, right = np.array([k for k, _ in rows]), np.array([is_right for _, is_right in rows])
+    classes = ClassRows(("a", "b", "c", "d"), numbers)
+    shares = classes.right(rows_as_text(right))
+    assert shares is not None
+    assert [share is None for share in shares] == [count == 0 for count in classes.counts]
+    whole = sum((share or 0.0) * count for share, count in zip(shares, classes.counts, strict=True))
+    assert whole / len(rows) == pytest.approx(100.0 * right.mean())
+
+
+def test_the_class_that_lost_the_most_is_named_if_it_has_rows_enough() -> None:
+    classes = ClassRows(("common", "rare", "odd"), np.repeat([0, 1, 2], [50, 10, 3]))
+    original = np.ones(63, bool)
+    now = original.copy()
+    now[[0, 50, 51, 52, 60, 61, 62]] = False
+    loss = classes.worst_loss(rows_as_text(now), rows_as_text(original))
+    assert loss == ("rare", 70.0, 100.0)
+    assert classes.worst_loss(rows_as_text(original), rows_as_text(now)) is None
+    assert classes.worst_loss("", rows_as_text(original)) is None
+    assert classes.right(rows_as_text(original[:5])) is None
+
+
+def test_only_rows_of_a_class_each_have_classes() -> None:
+    rows = Arrays({"x": np.zeros((4, 2), np.float32)}, np.array([0, 1, 1, 0]))
+    named = Task(rows, rows, rows, ("no", "yes"), ("x",), pad_id=0)
+    classes = class_rows(named, rows)
+    assert classes is not None
+    assert (classes.names, classes.counts) == (("no", "yes"), [2, 2])
+    assert class_rows(Task(rows, rows, rows, (), ("x",), pad_id=0, kind=CAUSAL_LM), rows) is None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from autoprune.core.errors import AutopruneError
 from autoprune.tasks.data.images import decoded, digest, is_missing
+from autoprune.tasks.data.row_counts import LeftOut
 from autoprune.tasks.data.tables import Table, listed
 from autoprune.tasks.kinds import TaskKind
 from autoprune.tasks.reading import Reading
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 Text = str | tuple[str, ...]
 """A text, or the words of one where each has a tag."""
+
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair, which no file and no tokenizer takes."""
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +85,7 @@ def find_columns(table: Table, name: str, wanted: WantedColumns, reads: Reading)
     missing = [column for column in named if column not in table.names]
     if missing:
         raise AutopruneError(f"column {listed(missing)} does not exist: {has}. Name one of these.")
-    free = {column.lower(): column for column in reversed(table.names) if column not in named}
+    free = {column.strip().lower(): column for column in reversed(table.names) if column not in named}
     options = [*reads.pairs, *((name,) for name in reads.inputs)]
     label = wanted.label or next((free[n] for n in reads.labels if n in free), "")
     inputs = inputs or next((tuple(free[n] for n in o) for o in options if free.keys() >= {*o}), ())
@@ -106,11 +111,14 @@ def _check_apart(inputs: tuple[str, ...], label: str, reads: Reading) -> None:
     raise AutopruneError(f"{came}: allowed are {allowed}.")
 
 
-def read_rows(table: Table, where: str, columns: Columns, reads: Reading, side: int | None) -> list[Row]:
+def read_rows(
+    table: Table, where: str, columns: Columns, reads: Reading, side: int | None, left_out: LeftOut
+) -> list[Row]:
     """The rows that have all inputs and a label; none where the split has no labels.
 
     Args:
         side: pixels of an image's shorter side, as `pictures.decoded` takes it.
+        left_out: is told how many rows were read, and how many lack what.
 
     Raises:
         AutopruneError: when a column is missing, or a cell holds no such thing.
@@ -129,12 +137,15 @@ def read_rows(table: Table, where: str, columns: Columns, reads: Reading, side: 
     declared = not reads.has_words and columns.label in table.classes
     hidden = declared or all(value in (-1, "-1") for value in labels)  # as in GLUE
     absent = is_missing if reads.has_images else is_blank
+    left_out.read += len(cells)
     rows = []
     for number, (row, value, group) in enumerate(zip(cells, labels, groups, strict=True)):
         row = row if reads.has_images else tuple(map(plain, row))
         if any(map(absent, row)):
+            left_out.add(f"without {reads.what}", 1)
             continue
         if columns.label and (is_blank(value) or (hidden and value in (-1, "-1"))):
+            left_out.add(f"without {reads.label_word}", 1)
             continue
         here = f"{where}, row {number} (the first is 0)"
         inputs = _inputs(row, reads, here, columns.inputs, table, side)
@@ -167,11 +178,22 @@ def _inputs(
         words = row[0]
         if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
             raise AutopruneError(f"{where}: {listed(names)} holds {words!r:.80}; a list of words is needed.")
+        _check_whole(words, where, names)
         return Row((tuple(words),))
     if not all(isinstance(text, str) for text in row):
         place = where.split(", row ")[0]
         raise AutopruneError(f"{place}: {listed(names)} holds {row!r:.80}; text is needed.")
+    _check_whole(row, where, names)
     return Row(row)
+
+
+def _check_whole(texts: Sequence[str], where: str, names: Sequence[str]) -> None:
+    half = next((text for text in texts if HALF_PAIR.search(text)), None)
+    if half is not None:
+        raise AutopruneError(
+            f"{where}: {listed(names)} holds {half!r:.80}, with half of a surrogate pair, which is no "
+            "character. Write the text again as UTF-8."
+        )
 
 
 def _check_tags(words: Text, tags: Any, where: str) -> None:

@@ -2,9 +2,8 @@
 
 A split that the source lacks is cut from the first of train, validation and test that it has (the
 donor), 70/10/20 among the donor and what is missing: a single table becomes 70/10/20, train + test
-gives 1/8 of train as validation, train + validation 2/9 of train as test. Groups, or else texts or
-images, are dealt in the order of a hash of (seed, group, text or pixels): the order of the rows does
-not matter, and all rows of one group, text or image stay together.
+gives 1/8 of train as validation, train + validation 2/9 of train as test. All rows of one group, or else
+of one text or image, stay together (see `cutting`).
 
 Shapes: h height and w width of an image.
 """
@@ -15,22 +14,22 @@ import hashlib
 import json
 import logging
 import re
-from bisect import bisect
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.references import is_reference
 from autoprune.tasks.data.columns import Columns, Row, Text, WantedColumns, find_columns, read_rows
+from autoprune.tasks.data.cutting import SHARES, cut_splits, draw_rows
 from autoprune.tasks.data.demo import demo_rows
+from autoprune.tasks.data.doubts import doubts
 from autoprune.tasks.data.function_source import function_tables
 from autoprune.tasks.data.images import class_folders, digest, image_tables
-from autoprune.tasks.data.labels import labelled
-from autoprune.tasks.data.source import SPLITS, DataSource
+from autoprune.tasks.data.labels import classes_of, labelled
+from autoprune.tasks.data.row_counts import LeftOut, RowCounts
+from autoprune.tasks.data.source import DataSource
 from autoprune.tasks.data.tables import (
     SUFFIXES,
     Table,
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
-SHARES = dict(zip(SPLITS, (0.7, 0.1, 0.2), strict=True))
 
 _PATH = re.compile(r"^[.~/]|/$|/.*/|\\|\.[A-Za-z]\w{1,6}$|^\s*$")  # else a hub id: `owner/name`
 _log = logging.getLogger(__name__)
@@ -79,7 +76,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three splits, the names of classes or tags in label order, and a SHA-256 over all of it."""
+    """The three splits, the names of classes or tags in label order, and a SHA-256 over all of it.
+
+    counts: of the rows that were read. notes: what the plan says of them.
+    """
 
     train: Rows
     validation: Rows
@@ -87,6 +87,8 @@ class Splits:
     label_names: tuple[str, ...]
     name: str
     fingerprint: str
+    counts: RowCounts = field(default=RowCounts(), compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 def read_splits(source: DataSource, kind: TaskKind = TEXT_CLASSIFICATION, *, seed: int = 0) -> Splits:
@@ -173,27 +175,50 @@ def _hint(path: Path, kind: TaskKind) -> str:
 def _splits(tables: Mapping[str, Table], name: str, source: DataSource, kind: TaskKind, seed: int) -> Splits:
     donor = next(split for split in SHARES if split in tables)
     columns = find_columns(tables[donor], name, _wanted(source), kind.reading)
+    left_out = LeftOut()
     parts = {
-        split: read_rows(table, f"{name} ({split})", columns, kind.reading, source.image_side)
+        split: read_rows(table, f"{name} ({split})", columns, kind.reading, source.image_side, left_out)
         for split, table in tables.items()
     }
-    if not parts[donor]:
-        raise AutopruneError(f"{name} ({donor}) has no row with {kind.reading.needs}. Give some.")
+    _check_some(parts[donor], f"{name} ({donor})", kind)
     parts = {split: rows for split, rows in parts.items() if rows}
+    notes = [note for table in tables.values() for note in table.notes]
     label_names: tuple[str, ...] = ()
     if columns.label:
         declared = tables[donor].classes.get(columns.label, ())
-        where = f"label column {columns.label!r} of {name}"
-        parts, label_names = labelled(parts, declared, kind, where)
+        before = parts
+        parts, label_names, more = labelled(
+            parts, declared, kind, f"label column {columns.label!r} of {name}"
+        )
+        left_out.add_lost(f"without {kind.reading.label_word}", before, parts)
+        _check_some(parts[donor], f"{name} ({donor})", kind)
+        parts = {split: rows for split, rows in parts.items() if rows}
+        notes += more
     if kind.reading.is_each_text_a_row:
-        parts = {split: _once(rows) for split, rows in parts.items()}
-    parts = _cut(parts, name, seed)
-    limits = source.limits
-    parts = {split: _drawn(parts[split], limits.get(split), f"{seed} {split}") for split in SHARES}
+        before, parts = parts, {split: _once(rows) for split, rows in parts.items()}
+        left_out.add_lost("that come twice", before, parts)
+    notes += [
+        f"{split} has no row with {kind.reading.needs}; it is cut from {donor}"
+        for split in tables
+        if split not in parts
+    ]
+    parts = cut_splits(parts, name, seed, left_out, has_classes=bool(label_names))
+    limits, before = source.limits, parts
+    parts = {split: draw_rows(parts[split], limits.get(split), f"{seed} {split}") for split in SHARES}
+    left_out.add_lost("over --limit-rows", before, parts)
     _check_sizes(parts, name, columns, label_names)
+    counts = left_out.counts()
+    notes = [*counts.lines(), *notes, *doubts(parts, label_names, kind)]
     done = {split: _transposed(rows, kind) for split, rows in parts.items()}
     fingerprint = _fingerprint(done, label_names, parts, kind)
-    return Splits(**done, label_names=label_names, name=name, fingerprint=fingerprint)
+    return Splits(
+        **done, label_names=label_names, name=name, fingerprint=fingerprint, counts=counts, notes=tuple(notes)
+    )
+
+
+def _check_some(rows: Sequence[Row], where: str, kind: TaskKind) -> None:
+    if not rows:
+        raise AutopruneError(f"{where} has no row with {kind.reading.needs}. Give some.")
 
 
 def _check_sizes(
@@ -201,9 +226,7 @@ def _check_sizes(
 ) -> None:
     """Raises AutopruneError where a split is empty, or training rows have no two labels."""
     sizes = ", ".join(f"{split} {len(rows)}" for split, rows in parts.items())
-    labels = {row.label for row in parts["train"]} if columns.label else set()
-    if labels and isinstance(next(iter(labels)), tuple):
-        labels = {tag for tags in labels for tag in tags}
+    labels = {label for row in parts["train"] for label in classes_of(row)} if columns.label else set()
     if not all(parts.values()) or (columns.label and len(labels) < 2):
         two = f", and train 2 {'classes' if label_names else 'different numbers'}" if columns.label else ""
         raise AutopruneError(
@@ -238,41 +261,3 @@ def _once(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         kept[row.text_key] = min(kept.get(row.text_key, row), row, key=lambda r: (r.group or "", r.texts))
     return list(kept.values())
-
-
-def _cut(parts: Mapping[str, list[Row]], name: str, seed: int) -> dict[str, list[Row]]:
-    """Fill the missing splits from the donor; no group, text or image lies in two of those cut."""
-    donor = next(split for split in SHARES if split in parts)
-    takers = [split for split in SHARES if split == donor or split not in parts]
-    edges = list(accumulate(SHARES[split] for split in takers))
-    keys = [f"text {r.text_key}" if r.group is None else f"group {r.group}" for r in parts[donor]]
-    place: dict[str, str] = {}
-    before, sizes = 0, Counter(keys)
-    for key in sorted(sizes, key=lambda key: _hash(f"{seed} {key}")):
-        middle = (before + sizes[key] / 2) / len(keys)
-        place[key] = takers[bisect(edges, middle * edges[-1])]
-        before += sizes[key]
-    cut: dict[str, list[Row]] = {split: [] for split in takers}
-    for row, key in zip(parts[donor], keys, strict=True):
-        cut[place[key]].append(row)
-    held: set[str] = set()
-    for split in reversed(takers) if takers[1:] else ():  # a text in two groups stays in the later
-        cut[split] = [row for row in cut[split] if row.text_key not in held]
-        held |= {row.text_key for row in cut[split]}
-    if takers[1:] and parts.keys() - {donor}:
-        new = listed(split for split in takers if split != donor)
-        _log.warning("%s: %s cut from %s, which the model may have seen", name, new, donor)
-    return {**parts, **cut}
-
-
-def _drawn(rows: list[Row], limit: int | None, salt: str) -> list[Row]:
-    """At most `limit` rows in their order, drawn by a hash: a lower limit draws a subset."""
-    if limit is None or len(rows) <= limit:
-        return rows
-    ranks = [_hash(f"draw {salt} {row.text_key}") for row in rows]
-    drawn = sorted(range(len(rows)), key=ranks.__getitem__)[:limit]
-    return [rows[i] for i in sorted(drawn)]
-
-
-def _hash(key: str) -> bytes:
-    return hashlib.sha256(key.encode(errors="surrogatepass")).digest()

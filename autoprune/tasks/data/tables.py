@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,15 +11,16 @@ from typing import Any
 
 from autoprune.core.errors import AutopruneError
 from autoprune.tasks.data.delimited import SEPARATORS, parse_delimited
-from autoprune.tasks.data.plain_text import OPENERS, read_text
+from autoprune.tasks.data.json_rows import json_columns
+from autoprune.tasks.data.parquet_file import open_parquet
+from autoprune.tasks.data.plain_text import ESCAPED, OPENERS, decode, not_utf8, read_bytes
 
 SPLIT_NAMES = {name: name for name in ("train", "validation", "test")} | dict.fromkeys(
     ("valid", "val", "dev"), "validation"
 )
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 PACKED = tuple(OPENERS)
-_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
-_SPACE = re.compile(r"\s*")
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})")
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,15 @@ class Table:
     """Column names, how to read one column, and the class names of columns that declare them.
 
     classes: of a column of lists, such as tags, what one of the list may be. folder: where relative paths
-    in its cells start; None where a file on this disk is no part of the data.
+    in its cells start; None where a file on this disk is no part of the data. notes: what was not read, and
+    what may not be meant, for the plan.
     """
 
     names: tuple[str, ...]
     read: Callable[[str], list[Any]]
     classes: Mapping[str, tuple[str, ...]]
     folder: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 def local_tables(path: Path, hint: Callable[[], str] = str) -> dict[str, Table]:
@@ -50,7 +51,7 @@ def local_tables(path: Path, hint: Callable[[], str] = str) -> dict[str, Table]:
         return load_tables(f"data folder {path}", "load_from_disk", str(path))
     files = table_files(path)
     if len(files) == 1:
-        return {"train": _read_file(files[0])}
+        return with_note({"train": _read_file(files[0])}, _unread(path, files))
     files_of: dict[str, list[Path]] = {}
     for file in files:
         stem = _SHARD.sub(r"\1", _stem(file)).lower()
@@ -60,12 +61,48 @@ def local_tables(path: Path, hint: Callable[[], str] = str) -> dict[str, Table]:
         if len(same) > 1 and not all(_SHARD.fullmatch(_stem(file)) for file in same):
             names = listed(file.name for file in same)
             raise AutopruneError(f"data folder {path} has {names} for one split, {split}. Keep one.")
+        _check_shards(path, same)
     if not files_of:
         raise AutopruneError(
             f"data folder {path} holds no data: allowed are files named train, validation and test "
             f"(or some of them), one file, or what save_to_disk writes, as {listed(SUFFIXES)}.{hint()}"
         )
-    return {split: _joined([_read_file(file) for file in same]) for split, same in files_of.items()}
+    tables = {split: _joined([_read_file(file) for file in same]) for split, same in files_of.items()}
+    return with_note(tables, _unread(path, [file for same in files_of.values() for file in same]))
+
+
+def _check_shards(folder: Path, files: Sequence[Path]) -> None:
+    """Raise AutopruneError where a split lacks one of its shards."""
+    shards = [match for file in files if (match := _SHARD.fullmatch(_stem(file)))]
+    have = {int(shard[2]) for shard in shards}
+    for shard in shards:
+        if lacking := sorted(set(range(int(shard[3]))) - have):
+            first = f"{shard[1]}-{lacking[0]:05}-of-{shard[3]}"
+            raise AutopruneError(
+                f"data folder {folder} lacks {len(lacking)} of {int(shard[3])} files of {shard[1]}, first "
+                f"{first}. Add what is missing, or rename the others."
+            )
+
+
+def _unread(folder: Path, read: Sequence[Path]) -> str:
+    """A note of the files that may be meant as data and are not read."""
+    others = sorted(file for file in folder.iterdir() if file.is_file() and file not in read)
+    return not_read(
+        "files", [f.name for f in others if suffix_of(f) in SUFFIXES or _stem(f).lower() in SPLIT_NAMES]
+    )
+
+
+def not_read(what: str, names: Sequence[str]) -> str:
+    """A note of what lies beside the data and is no part of them; "" where nothing does."""
+    return f"{what} not read, being no split by name, or a second one: {listed(names)}" if names else ""
+
+
+def with_note(tables: Mapping[str, Table], note: str) -> dict[str, Table]:
+    """The tables, the first of which has one more note, if it says anything."""
+    return {
+        split: replace(table, notes=(*table.notes, note)) if note and not place else table
+        for place, (split, table) in enumerate(tables.items())
+    }
 
 
 def table_files(folder: Path) -> list[Path]:
@@ -76,7 +113,8 @@ def table_files(folder: Path) -> list[Path]:
 def _joined(tables: Sequence[Table]) -> Table:
     """The shards of one split as one table, of the columns that all of them have."""
     names = tuple(n for n in tables[0].names if all(n in table.names for table in tables))
-    return replace(tables[0], names=names, read=lambda n: [v for t in tables for v in t.read(n)])
+    notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
+    return replace(tables[0], names=names, read=lambda n: [v for t in tables for v in t.read(n)], notes=notes)
 
 
 def _stem(path: Path) -> str:
@@ -97,42 +135,57 @@ def _read_file(path: Path, hint: Callable[[], str] = str) -> Table:
         )
     if not path.stat().st_size:
         raise AutopruneError(f"{where} is empty (0 bytes). Write it again.")
-    if kind in SEPARATORS:
-        return replace(_read_delimited(path, where, SEPARATORS[kind]), folder=path.parent)
-    rows = None if kind == ".parquet" else _json_rows(path, where)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:  # so never a stale one
-        builder = "parquet" if kind == ".parquet" else "json"
-        options = {"data_files": [str(path)], "cache_dir": cache, "keep_in_memory": True}
-        table = load_tables(where, "load_dataset", builder, **options)["train"]
-    if rows is not None and rows != (came := len(table.read(table.names[0]))):
-        raise AutopruneError(f"{where} holds {rows} rows, and {came} were read. Write it as one row a line.")
-    return replace(table, folder=path.parent)
-
-
-def _read_delimited(path: Path, where: str, separator: str) -> Table:
-    """All cells as text, so that a review "None" or "NA" is no gap and a label stays as written."""
+    if kind == ".parquet":
+        return replace(_read_parquet(path, where), folder=path.parent)
     try:
-        text = read_text(path)
-    except Exception as error:  # files, codecs and decompressors each raise their own
-        raise _unreadable(where, error) from error
-    return from_columns(parse_delimited(text, separator=separator, where=where))
-
-
-def _json_rows(path: Path, where: str) -> int:
-    """How many rows a json or jsonl file holds, counted apart from the library that reads them.
-
-    Rows are the members of one list, or values one after the other, usually one a line.
-    """
-    count, place = 0, 0
-    try:
-        text = read_text(path)
-        decoder = json.JSONDecoder(strict=text.lstrip()[:1] != "[")  # as the library's parsers are
-        while (place := _SPACE.match(text, place).end()) < len(text):  # type: ignore[union-attr]
-            value, place = decoder.raw_decode(text, place)
-            count += len(value) if isinstance(value, list) else 1
+        data = read_bytes(path)
+        text = decode(data, keep_damaged=kind in SEPARATORS)
+        if kind in SEPARATORS:
+            table = _read_delimited(text.text, where, SEPARATORS[kind], is_damaged=text.is_damaged)
+        else:
+            table = from_columns(json_columns(text.text, where))
+    except AutopruneError:
+        raise
     except Exception as error:  # files, codecs, decompressors and JSON each raise their own
         raise _unreadable(where, error) from error
-    return count
+    notes = tuple(f"{listed([path.name])}: {note}" for note in (text.note, *table.notes) if note)
+    return replace(table, folder=path.parent, notes=notes)
+
+
+def _read_delimited(text: str, where: str, separator: str, *, is_damaged: bool) -> Table:
+    """All cells as text, so that a review "None" or "NA" is no gap and a label stays as written."""
+    parsed = parse_delimited(text, separator=separator, where=where)
+
+    def read(name: str) -> list[str | None]:
+        cells = parsed.columns[name]
+        if is_damaged:  # somewhere; what is not asked for may hold anything
+            for line, cell in zip(parsed.lines, cells, strict=True):
+                if cell and ESCAPED.search(cell):
+                    raise _unreadable(where, ValueError(f"line {line} is {not_utf8(cell)}"))
+        return cells
+
+    return Table(tuple(parsed.columns), read, {}, notes=parsed.notes)
+
+
+def _read_parquet(path: Path, where: str) -> Table:
+    """Columns that are asked for are read; each must have as many rows as the file says."""
+    try:
+        file = open_parquet(path, where)
+    except AutopruneError:
+        raise
+    except Exception as error:  # pyarrow has no common error
+        raise _unreadable(where, error) from error
+
+    def read(name: str) -> list[Any]:
+        try:
+            cells = _cells(file.read(name), name)
+        except Exception as error:
+            raise _unreadable(f"{where}, column {name!r:.60}", error) from error
+        if len(cells) != file.count:
+            raise AutopruneError(f"{where}: {len(cells)} of {file.count} rows were read. Write it again.")
+        return cells
+
+    return Table(file.names, read, _classes_of(file.features))
 
 
 def from_columns(columns: Mapping[str, list[Any]]) -> Table:
@@ -157,20 +210,26 @@ def load_tables(where: str, function: str, *args: str, **options: Any) -> dict[s
 def by_split(parts: Mapping[Any, Any], where: str, table: Callable[[Any], Table]) -> dict[str, Table]:
     """The parts that are named as splits, as tables; one part alone is the train split."""
     tables: dict[str, Table] = {}
+    others: list[str] = []
     for split, part in parts.items():
         name = SPLIT_NAMES.get(str(split).split("_")[0].lower(), "train" if len(parts) == 1 else "")
         if name and name not in tables:  # of MNLI's two validation splits the first, validation_matched
             tables[name] = table(part)
+        else:
+            others.append(str(split))
     if not tables:
         raise AutopruneError(f"{where} has the splits {listed(map(str, parts))}: none is train or test.")
-    return tables
+    return with_note(tables, not_read("splits", others))
 
 
 def from_dataset(part: Any) -> Table:
     """A `datasets.Dataset` as a table; tags declare their classes one level down."""
-    inner = {name: getattr(feature, "feature", feature) for name, feature in part.features.items()}
-    classes = {name: tuple(f.names) for name, f in inner.items() if type(f).__name__ == "ClassLabel"}
-    return Table(tuple(part.column_names), lambda name: _cells(part, name), classes)
+    return Table(tuple(part.column_names), lambda name: _cells(part, name), _classes_of(part.features))
+
+
+def _classes_of(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    inner = {name: getattr(feature, "feature", feature) for name, feature in features.items()}
+    return {name: tuple(f.names) for name, f in inner.items() if type(f).__name__ == "ClassLabel"}
 
 
 def _cells(part: Any, name: str) -> list[Any]:

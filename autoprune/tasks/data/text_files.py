@@ -6,12 +6,22 @@ one article a line, which are often called `.cor`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
 from autoprune.core.errors import AutopruneError
-from autoprune.tasks.data.plain_text import read_text
-from autoprune.tasks.data.tables import SPLIT_NAMES, Table, from_columns, suffix_of
+from autoprune.tasks.data.plain_text import DecodedText, decode, read_bytes
+from autoprune.tasks.data.tables import (
+    SPLIT_NAMES,
+    Table,
+    from_columns,
+    listed,
+    not_read,
+    suffix_of,
+    with_note,
+)
 
 TEXT_SUFFIXES = (".txt", ".cor")
 
@@ -38,31 +48,45 @@ def text_tables(path: Path, *, by_line: bool) -> dict[str, Table]:
         split = SPLIT_NAMES.get(parts[0].split(".")[0].lower(), "") if parts else ""
         files.setdefault(split, []).append(file)
     named = {split: some for split, some in files.items() if split}
-    return {split: _table(some, path, by_line) for split, some in (named or {"train": files[""]}).items()}
+    beside = [str(file.relative_to(path)) for file in files.get("", [])] if named else []
+    tables = {split: _table(some, path, by_line) for split, some in (named or {"train": files[""]}).items()}
+    return with_note(tables, not_read("files", beside))
 
 
-def _table(files: list[Path], root: Path, by_line: bool) -> Table:
-    texts, names = [], []
+def _table(files: Sequence[Path], root: Path, by_line: bool) -> Table:
+    texts: list[str] = []
+    names: list[str] = []
+    notes: list[str] = []
+    lines = 0
     for file in files:
-        lines = _texts(_read(file), by_line)
-        texts += lines
-        names += [str(file.relative_to(root)) if root.is_dir() else file.name] * len(lines)
-    return from_columns({"text": texts, "file": names})
+        decoded = _read(file)
+        found = _texts(decoded.text, by_line)
+        texts += found
+        names += [str(file.relative_to(root)) if root.is_dir() else file.name] * len(found)
+        notes += [f"{listed([file.name])}: {decoded.note}"] * bool(decoded.note)
+        lines += sum(1 for line in _lines(decoded.text) if line.strip())
+    if lines > len(texts):
+        notes.append(f"{lines} lines are {len(texts)} texts, which blank lines separate")
+    return replace(from_columns({"text": texts, "file": names}), notes=tuple(notes))
 
 
 def _texts(text: str, by_line: bool) -> list[str]:
     """What blank lines separate; each line where there are none, or where that is asked for."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").strip().split("\n")
+    lines = _lines(text.strip())
     blocks = ["\n".join(block) for full, block in groupby(lines, lambda n: bool(n.strip())) if full]
     if by_line or len(blocks) == 1:
         return [line for line in lines if line.strip()]
     return blocks
 
 
-def _read(file: Path) -> str:
-    """Its text, unpacked."""
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _read(file: Path) -> DecodedText:
+    """Its text, unpacked and decoded."""
     try:
-        return read_text(file)
+        return decode(read_bytes(file))
     except Exception as error:  # files, codecs and decompressors each raise their own
         cause = f"{type(error).__name__}: {error}".split("\n")[0][:200]
         raise AutopruneError(

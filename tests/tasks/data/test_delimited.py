@@ -124,7 +124,9 @@ def test_a_line_is_counted_after_cells_of_several(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_are_named_by_their_line(tmp_path: Path, name: str) -> None:
     content = "text|label\na|1\ncafé|0\n".replace("|", "," if name == "a.csv" else "\t")
     assert "line 3 is not UTF-8" in message(tmp_path / name, content.encode("latin-1"))
-    assert "line 1 is not UTF-8" in message(tmp_path / name, content.encode("utf-16"))
+    table = {"text": ["a", "café"], "label": ["1", "0"]}
+    assert columns(tmp_path / name, content.encode("utf-16")) == table  # it begins with its mark
+    assert columns(tmp_path / name, content.encode("utf-32")) == table
     assert "line 1: a NUL byte" in message(tmp_path / name, content.replace("é", "e").encode("utf-16-le"))
     assert "line 3: a NUL byte" in message(tmp_path / name, content.replace("é", "\0"))
 
@@ -144,17 +146,98 @@ def test_a_cell_may_be_longer_than_the_csv_module_allows(tmp_path: Path) -> None
     assert csv.field_size_limit() == limit
 
 
+def notes(path: Path, content: str | bytes) -> tuple[str, ...]:
+    """What the plan says of a file with this content."""
+    columns(path, content)
+    return local_tables(path)["train"].notes
+
+
 def test_what_may_not_be_meant_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         columns(tmp_path / "plain.csv", 'text,label\n"a, b",1\n\nc,0\n')
         columns(tmp_path / "plain.tsv", 'text\tlabel\n"a\t1\nb"\t0\n')
     assert not caplog.records
     with caplog.at_level(logging.WARNING):
-        columns(tmp_path / "a.csv", 'text,label\n"a,1\nb,0\nc",1\n')
-        columns(tmp_path / "a.tsv", 'text\tlabel\n"a"\t1\n"b"\t0\n')
-    said = [record.getMessage() for record in caplog.records]
-    assert "a.csv: 3 lines are 1 rows, as quoted cells hold line breaks" in said[0]
-    assert "a.tsv: a tsv has no quoting, so the quotes around 2 cells are text" in said[1]
+        in_csv = notes(tmp_path / "a.csv", 'text,label\nz,0\n"a,1\nb,0\nc",1\n')
+        in_tsv = notes(tmp_path / "a.tsv", 'text\tlabel\n"a"\t1\n"b"\t0\n')
+    said = {record.getMessage() for record in caplog.records}
+    assert in_csv == (
+        "a.csv: 4 lines are 2 rows, as quoted cells hold line breaks; the longest row begins on line 3 and "
+        "ends on line 5",
+    )
+    assert in_tsv == ("a.tsv: a tsv has no quoting, so the quotes around 2 cells are text",)
+    assert said == {f"data file {tmp_path}/{note}" for note in (*in_csv, *in_tsv)}
+
+
+def test_rows_between_two_quotes_are_not_taken_for_a_text(tmp_path: Path) -> None:
+    lines = [f"review {k},{k % 2}" for k in range(40)]
+    lines[5], lines[30] = f'"{lines[5]}', 'review 30",1'
+    text = message(tmp_path / "a.csv", "\n".join(["text,label", *lines]))
+    assert "a.csv: lines 7 to 32 are one row by their quotes, and the 24 lines in its longest cell" in text
+    assert "save the table as jsonl" in text
+    poem = "\n".join(f"line {k}" + ", and" * (k % 3) for k in range(40))
+    assert columns(tmp_path / "b.csv", f'text,label\n"{poem}",1\n')["text"] == [poem]
+
+
+def test_blank_lines_between_rows_are_counted(tmp_path: Path) -> None:
+    content = "text,label\n\na,1\n\n\nb,0\n\n\n"
+    assert notes(tmp_path / "a.csv", content) == ("a.csv: 3 blank lines skipped",)
+    one_empty_cell = columns(tmp_path / "b.csv", 'text\n""\na\n\n')
+    assert one_empty_cell == {"text": [None, "a"]}
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+@pytest.mark.parametrize("first", ["", "sep={}\n"])
+def test_another_separator_is_recognised_and_said(
+    tmp_path: Path, separator: str, name: str, first: str
+) -> None:
+    content = 'text;label\n"a; b, ""c""";1\nd, e;0\n'.replace(";", separator)
+    read = columns(tmp_path / "a.csv", first.format(separator) + content)
+    assert read == {"text": [f'a{separator} b, "c"', "d, e"], "label": ["1", "0"]}
+    assert local_tables(tmp_path / "a.csv")["train"].notes == (f"a.csv: cells are separated by {name}",)
+
+
+def test_a_tsv_without_a_tab_is_named(tmp_path: Path) -> None:
+    text = message(tmp_path / "a.tsv", "text,label\na,1\n")
+    assert "its first line, 'text,label', has no tab." in text
+    assert "if commas do, name the file .csv" in text
+    assert columns(tmp_path / "b.tsv", "text\na, b\n") == {"text": ["a, b"]}
+
+
+def test_a_column_that_is_not_needed_may_hold_any_bytes(tmp_path: Path) -> None:
+    rows = "".join(f"text {k},{k % 2},café\n" for k in range(30))
+    (tmp_path / "a.csv").write_bytes(f"text,label,note\n{rows}".encode("latin-1"))
+    splits = splits_of(str(tmp_path / "a.csv"))
+    assert sum(map(len, (splits.train, splits.validation, splits.test))) == 30
+    expected = r"line 2 is not UTF-8: 0xe9; as Windows-1252 it would read 'café'"
+    with pytest.raises(AutopruneError, match=expected):
+        splits_of(str(tmp_path / "a.csv"), text_columns=("note",))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"PK\x03\x04rest", "it is a zip archive, such as a spreadsheet: save it as csv"),
+        (gzip.compress(b"text,label\na,1\n"), "it is compressed by gzip: name it .gz"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "it is a Git LFS pointer"),
+        (b"PAR1rest", "it is a parquet file: name it .parquet"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.json", "a.jsonl"])
+def test_another_format_is_named(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
+    assert expected in message(tmp_path / name, content)
+
+
+def test_cells_of_a_jsonl_are_as_they_were_written(tmp_path: Path) -> None:
+    rows = [{"text": "2020-01-01", "more": 1}, {"text": "2020-01-02", "more": {"a": [1]}, "label": 0}]
+    read = columns(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
+    assert read == {"text": ["2020-01-01", "2020-01-02"], "more": [1, {"a": [1]}], "label": [None, 0]}
+    for bad in ("3", '"text"', "null"):
+        text = message(tmp_path / "b.jsonl", f'{{"text": "a"}}\n{bad}')
+        assert "b.jsonl, row 1 (the first is 0) is" in text
+        assert "Write each row as an object" in text
+    assert "b.jsonl has no rows" in message(tmp_path / "b.jsonl", "[]")
+    assert "nested too deep" in message(tmp_path / "c.json", "[" * 100_000 + "]" * 100_000)
 
 
 @pytest.mark.parametrize("packed", PACKERS)

@@ -273,6 +273,45 @@ def test_rows_without_words_or_tags_are_dropped(
     assert "3 of 30 rows lack tokens or tags, dropped" in caplog.text
 
 
+@pytest.mark.parametrize("hidden", [-100, "-100", -100.0, -1, None, ""])
+def test_tags_that_are_no_label_are_no_class_and_move_no_id(given: Callable[[Any], str], hidden: Any) -> None:
+    last = (hidden, 0, 1, 2)
+    rows = [{"tokens": ["a", str(i), "b"], "ner_tags": [hidden, i % 3, last[i % 4]]} for i in range(60)]
+    rows += [{"tokens": ["none", str(i)], "ner_tags": [hidden, hidden]} for i in range(5)]
+    splits = tagged(given, rows=rows)
+    assert splits.label_names == ("0", "1", "2")
+    expected = {(-100, i % 3, (-100, 0, 1, 2)[i % 4]) for i in range(60)}
+    assert {tags for split in SPLITS for tags in getattr(splits, split).labels} == expected
+    assert (splits.counts.read, splits.counts.left_out) == (65, {"without tags": 5})
+    told = str(hidden).strip() if hidden not in (None, "") else "empty"
+    assert splits.notes == (
+        "of 65 rows read 5 are left out: 5 without tags",
+        f"85 of 190 words have no label: 85 are {told}",
+    )
+
+
+def test_minus_one_is_a_tag_beside_names(given: Callable[[Any], str]) -> None:
+    rows = [{"tokens": ["a", str(i)], "ner_tags": ["O", ("-1", "B", "-100")[i % 3]]} for i in range(60)]
+    assert tagged(given, rows=rows).label_names == ("-1", "B", "O")
+
+
+def test_ids_that_no_word_has_keep_their_place(given: Callable[[Any], str]) -> None:
+    rows = [{"tokens": ["a", str(i)], "ner_tags": [0, (1, 4)[i % 2]]} for i in range(60)]
+    splits = tagged(given, rows=rows)
+    assert splits.label_names == ("0", "1", "2", "3", "4")
+    assert {tag for tags in splits.train.labels for tag in tags} == {0, 1, 4}
+    assert splits.notes == ("tags are ids of 0 to 4", "2 of 5 classes have no row: 2, 3")
+
+
+def test_declared_tags_may_be_hidden(given: Callable[[Any], str]) -> None:
+    datasets: Any = importlib.import_module("datasets")
+    label = datasets.Sequence(datasets.ClassLabel(names=["O", "B-X"]))
+    features = datasets.Features({"words": datasets.Sequence(datasets.Value("string")), "tags": label})
+    columns = {"words": [["a", str(i), "b"] for i in range(20)], "tags": [[0, 1, -1]] * 20}
+    splits = tagged(given, rows=datasets.Dataset.from_dict(columns, features=features))
+    assert (splits.label_names, set(splits.train.labels)) == (("O", "B-X"), {(0, 1, -100)})
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

@@ -186,6 +186,8 @@ def test_minus_one_is_a_class_beside_others_and_unlabelled_alone(tmp_path: Path)
     splits = splits_of(str(tmp_path))
     assert splits.label_names == ("-1", "0", "1")
     assert all(text.startswith("t") for text in splits.test.texts[0])
+    assert (splits.counts.read, splits.counts.left_out) == (120, {"without label": 60})
+    assert "test has no row with a text and a label; it is cut from train" in splits.notes
 
 
 # Splits
@@ -274,6 +276,144 @@ def test_limits_draw_nested_subsets_in_the_order_of_the_file(tmp_path: Path) -> 
     assert set(other.train.texts[0]) != set(many.train.texts[0])
 
 
+# What is left out or may not be meant
+
+
+def counts(splits: Splits) -> tuple[int, dict[str, int]]:
+    assert splits.counts.used == sum(sizes(splits))
+    return splits.counts.read, dict(splits.counts.left_out)
+
+
+def test_rows_that_are_left_out_are_counted_by_reason(tmp_path: Path) -> None:
+    rows = numbered(100)
+    rows[3]["text"], rows[7]["text"], rows[9]["label"] = None, "  ", None
+    splits = splits_of(write(tmp_path / "a.jsonl", rows), limits={"train": 50, "test": 10})
+    left_out = {"without text": 2, "without label": 1, "over --limit-rows": 97 - sum(sizes(splits))}
+    assert counts(splits) == (100, left_out)
+    told = f"of 100 rows read {100 - sum(sizes(splits))} are left out: 2 without text, 1 without label, "
+    assert splits.notes[0].startswith(told)
+    whole = splits_of(write(tmp_path / "b.csv", numbered(100)))
+    assert (counts(whole), whole.notes) == ((100, {}), ())
+
+
+def test_a_text_of_two_groups_is_counted_where_it_is_left_out(tmp_path: Path) -> None:
+    rows = [{"text": f"g{i % 40} {i}", "label": i % 2, "by": f"g{i % 40}"} for i in range(400)]
+    rows += [{"text": "fine", "label": 1, "by": f"g{i}"} for i in range(40)]
+    splits = splits_of(write(tmp_path / "a.csv", rows), group_by="by")
+    assert counts(splits) == (440, {"repeated in a group of another split": 440 - sum(sizes(splits))})
+
+
+def test_a_class_of_minus_one_hundred_is_no_label(tmp_path: Path) -> None:
+    rows = [{"text": f"t{i}", "label": (-100, 0, 1)[i % 3]} for i in range(90)]
+    splits = splits_of(write(tmp_path / "a.csv", rows))
+    assert splits.label_names == ("0", "1")
+    assert counts(splits) == (90, {"without label": 30})
+
+
+def test_minus_one_as_a_class_is_said(tmp_path: Path) -> None:
+    rows = [{"text": f"t{i}", "label": i % 3 - 1} for i in range(90)]
+    (note,) = splits_of(write(tmp_path / "a.csv", rows)).notes
+    assert note == "-1, the label of 30 rows, is a class; where it means no label, leave its cells empty"
+
+
+def test_large_numbers_stay_apart(tmp_path: Path) -> None:
+    rows = [{"text": f"t{i}", "label": 2**53 + i % 2} for i in range(30)]
+    assert splits_of(write(tmp_path / "a.jsonl", rows)).label_names == (f"{2**53}", f"{2**53 + 1}")
+
+
+def test_files_and_splits_that_are_not_read_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", numbered(40))
+    write(tmp_path / "extra.csv", numbered(40))
+    (tmp_path / "test.xlsx").write_bytes(b"PK")
+    (tmp_path / "README.md").write_text("a note")
+    notes = splits_of(str(tmp_path)).notes
+    assert notes == ("files not read, being no split by name, or a second one: extra.csv, test.xlsx",)
+
+
+def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
+    for k in (0, 2):
+        write(tmp_path / f"train-0000{k}-of-00003.parquet", numbered(10))
+    assert "lacks 1 of 3 files of train, first train-00001-of-00003. Add" in message(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
+def test_a_column_that_is_not_needed_may_hold_anything(tmp_path: Path, name: str) -> None:
+    arrow: Any = importlib.import_module("pyarrow")
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    rows = numbered(30)
+    if name == "a.parquet":
+        maps = arrow.array([[("k", 1)]] * 30, arrow.map_(arrow.string(), arrow.int64()))
+        parquet.write_table(arrow.Table.from_pylist(rows).append_column("a.b", maps), tmp_path / name)
+    else:
+        write(tmp_path / name, [{**row, "more": (1, "one", {"a": 1})[i % 3]} for i, row in enumerate(rows)])
+    assert sum(sizes(splits_of(str(tmp_path / name)))) == 30
+
+
+def test_categories_of_pandas_are_labels(tmp_path: Path) -> None:
+    pandas: Any = importlib.import_module("pandas")
+    frame = pandas.DataFrame(numbered(30))
+    frame["label"] = pandas.Categorical(["no", "yes"] * 15)
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert splits_of(str(tmp_path / "a.parquet")).label_names == ("no", "yes")
+
+
+# Classes
+
+
+def classes(splits: Splits, split: str) -> set[str]:
+    return {splits.label_names[int(label)] for label in getattr(splits, split).labels}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rare_class_is_in_every_split_that_is_cut(tmp_path: Path, seed: int) -> None:
+    rows = [{"text": f"t{i}", "label": "rare" if i < 3 else "common"} for i in range(300)]
+    splits = splits_of(write(tmp_path / "a.csv", rows), seed=seed)
+    assert [classes(splits, split) for split in SPLITS] == [{"rare", "common"}] * 3
+    assert sum(sizes(splits)) == 300
+    assert abs(sizes(splits)[0] - 210) <= 2
+    back = splits_of(write(tmp_path / "b.csv", rows[::-1]), seed=seed)
+    for split in SPLITS:
+        assert sorted(pairs(getattr(back, split))) == sorted(pairs(getattr(splits, split)))
+
+
+def test_rare_classes_keep_groups_whole(tmp_path: Path) -> None:
+    rows = [{"text": f"t{i}", "label": str(i // 10 < 4), "by": f"g{i // 10}"} for i in range(400)]
+    source = write(tmp_path / "a.csv", rows)
+    for seed in range(5):
+        splits = splits_of(source, group_by="by", seed=seed)
+        groups = [{int(text[1:]) // 10 for text in getattr(splits, split).texts[0]} for split in SPLITS]
+        assert sum(map(len, groups)) == len(set.union(*groups)) == 40
+        assert [classes(splits, split) for split in SPLITS] == [{"True", "False"}] * 3
+
+
+def test_fifteen_hundred_classes_are_in_every_split(tmp_path: Path) -> None:
+    rows = [{"text": f"t{i}", "label": f"c{i % 1500}"} for i in range(6000)]
+    splits = splits_of(write(tmp_path / "a.jsonl", rows))
+    assert [len(classes(splits, split)) for split in SPLITS] == [1500] * 3
+    assert splits.notes == ()
+
+
+def test_what_a_split_lacks_is_said(tmp_path: Path) -> None:
+    rows = [{"text": f"t{i}", "label": "odd" if i < 2 else "bad" if i < 40 else "ok"} for i in range(300)]
+    splits = splits_of(write(tmp_path / "a.csv", rows))
+    lacks = [split for split in SPLITS if "odd" not in classes(splits, split)]
+    assert lacks
+    assert splits.notes == tuple(f"{split} lacks 1 of 3 classes: odd (2 rows in all)" for split in lacks)
+
+
+def test_rows_that_come_twice_and_classes_that_look_alike_are_said(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", [{"text": f"t{i}", "label": ("No", "no")[i % 2]} for i in range(40)])
+    write(tmp_path / "validation.csv", [{"text": f"T{i}", "label": "no"} for i in range(10)])
+    write(tmp_path / "test.csv", [{"text": f"u{i}", "label": ("No", "no")[i % 2]} for i in range(10)])
+    assert splits_of(str(tmp_path)).notes == (
+        "validation lacks 1 of 2 classes: No (25 rows in all)",
+        "classes differ by case or spaces alone: No and no",
+        "10 of 60 rows repeat the text of another row",
+        "10 of 10 validation rows have a text that train has too",
+        "5 texts have more than one label",
+    )
+
+
 # Messages
 
 
@@ -351,7 +491,7 @@ def test_hostile_column_names_are_quoted_and_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
-        (["only"], ": 1 classes found (only); allowed are 2 to 1000"),
+        (["only"], ": 1 classes found (only); allowed are 2 to 1000, or more with 3 rows each on average."),
         (list(range(1200)), ": 1200 classes found (0, 1, 2"),
         ([0.5, 1.0, 0.0], "holds fractions such as 0.5; allowed are whole numbers"),
         ([[1, 2], [0]], "holds lists, allowed is one class a row"),

@@ -1,0 +1,58 @@
+"""Rows of a json or jsonl file: objects, as members of one list or one after the other.
+
+Each is decoded by itself and kept as it is, so that what another column holds, or this one in another row,
+changes no cell: no number becomes text, and no text a date.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from autoprune.core.errors import AutopruneError
+
+_SPACE = re.compile(r"[ \t\r\n\ufeff]*")
+
+
+def json_columns(text: str, where: str) -> dict[str, list[Any]]:
+    """Cells by column, None where a row lacks it.
+
+    Args:
+        where: what messages call the file.
+
+    Raises:
+        ValueError: when it is no JSON; the message names the line.
+        AutopruneError: when a row is no object, or there is none.
+    """
+    rows = list(_values(text))
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise AutopruneError(
+                f"{where}, row {number} (the first is 0) is {row!r:.80}, no object. Write each row as an "
+                'object of its columns, {"text": ...}, in one list or one a line.'
+            )
+    if not rows:
+        raise AutopruneError(f"{where} has no rows. Give some, as objects in one list or one a line.")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _values(text: str) -> Iterator[Any]:
+    """The members of lists, and whatever else stands between them."""
+    decoder, place = json.JSONDecoder(strict=text.lstrip()[:1] != "["), 0  # one a line has no line breaks
+    while (place := _after_space(text, place)) < len(text):
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except RecursionError as error:
+            raise ValueError("its values are nested too deep") from error
+        if isinstance(value, list):
+            yield from value
+        else:
+            yield value
+
+
+def _after_space(text: str, place: int) -> int:
+    space = _SPACE.match(text, place)
+    return place if space is None else space.end()
