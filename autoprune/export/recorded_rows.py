@@ -182,8 +182,8 @@ def _load(path: Path) -> Task:
     with safe_open(path, "np") as file:
         described = json.loads(file.metadata()["task"])
         parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    inputs = {name.removeprefix("input."): x for name, x in parts.items() if name.startswith("input.")}
-    rows: Data = Arrays(inputs, parts["labels"]) if inputs else Encoded(**parts)
+    is_tokens = "ids" in parts
+    rows: Data = Encoded(**parts) if is_tokens else Arrays.from_arrays(parts)
     return Task(
         rows,
         rows,

@@ -13,7 +13,7 @@ from autoprune.core.cache import content_key
 from autoprune.core.errors import AutopruneError, BudgetError
 from autoprune.models import loading
 from autoprune.models.find_space import find_space
-from autoprune.models.image_processor import Pixels
+from autoprune.models.own_processor import pixels_beside
 from autoprune.models.split_embedding import part_by_use_
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units, search_space, to_part
@@ -88,6 +88,8 @@ def read_inputs(config: Config) -> Inputs:
     else:
         rows = _splits(config, kind)
         loaded = _loaded(config, kind, len(rows.label_names))
+        if loaded.processor is not None and loaded.pixels is not None:
+            loaded.processor.check(rows.train.images, loaded.pixels)
         task = encoded(rows, loaded, config.task.max_length, kind, metric)
         name, data_hash = rows.name, rows.fingerprint
         texts = rows if kind.labels_texts else None
@@ -204,8 +206,8 @@ def _loaded(config: Config, kind: TaskKind, labels: int, task: Task | None = Non
     model = config.model
     source = str(demo.demo_model()) if model.name is None else model.name
     if names_builder(source):
-        pixels = Pixels.beside(model.weights, model.image_size)
-        return loading.load_built(source, model.weights, pixels, kind=kind, task=task)
+        pixels, processor = pixels_beside(model.weights, model.image_size)
+        return loading.load_built(source, model.weights, pixels, kind=kind, task=task, processor=processor)
     if model.weights is not None:
         raise AutopruneError(
             "--weights goes with a MODEL that a function builds, module:function; a folder has its own"

@@ -21,14 +21,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.references import is_reference
 from autoprune.tasks.data.columns import Columns, Row, Text, WantedColumns, find_columns, read_rows
 from autoprune.tasks.data.demo import demo_rows
 from autoprune.tasks.data.function_source import function_tables
-from autoprune.tasks.data.images import class_folders, digest, image_tables
+from autoprune.tasks.data.image_folders import has_class_folders, read_image_folder
+from autoprune.tasks.data.images import Images, digest
 from autoprune.tasks.data.labels import labelled
 from autoprune.tasks.data.source import SPLITS, DataSource
 from autoprune.tasks.data.tables import (
@@ -43,11 +44,6 @@ from autoprune.tasks.data.tables import (
 from autoprune.tasks.data.text_files import text_files, text_tables
 from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, KINDS, TEXT_CLASSIFICATION, TaskKind
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-
 SHARES = dict(zip(SPLITS, (0.7, 0.1, 0.2), strict=True))
 
 _PATH = re.compile(r"^[.~/]|/$|/.*/|\\|\.[A-Za-z]\w{1,6}$|^\s*$")  # else a hub id: `owner/name`
@@ -60,12 +56,13 @@ class Rows:
 
     texts: one column, or two for pairs; of token classification each text is a tuple of words; () of
     images. labels: classes; or numbers; or a tuple of classes a row, one a word; () where there are none.
-    images: uint8 [h w 3], of sizes that may differ; read-only, for a grey one is a view of one plane.
+    images: uint8 [h w 3], of sizes that may differ, each decoded when it is asked for; read-only, for a grey
+    one is a view of one plane.
     """
 
     texts: tuple[tuple[Text, ...], ...]
     labels: tuple[int, ...] | tuple[float, ...] | tuple[tuple[int, ...], ...]
-    images: tuple[NDArray[np.uint8], ...] = field(default=(), hash=False)
+    images: Images = field(default_factory=Images, hash=False)
 
     def __len__(self) -> int:
         return len(self.images or (self.texts[0] if self.texts else self.labels))
@@ -149,8 +146,10 @@ def demo_splits(seed: int = 0) -> Splits:
 
 def _local_tables(path: Path, kind: TaskKind) -> dict[str, Table]:
     """What lies on this disk: tables, or what only rows of this kind are made from."""
-    if kind.reads_images and path.is_dir() and (tables := image_tables(path)):
-        return tables
+    if kind.reads_images and path.is_dir() and (pictures := read_image_folder(path)):
+        if text := pictures.left_out_text():
+            _log.warning("%s: %s", path, text)
+        return pictures.tables()
     has_tables = path.is_dir() and table_files(path)
     if kind.reading.is_plain_text and not has_tables and text_files(path):
         return text_tables(path, by_line=kind.reading.is_each_text_a_row)
@@ -167,14 +166,16 @@ def _hint(path: Path, kind: TaskKind) -> str:
         of_text = sorted(kind.name for kind in KINDS if kind.reading.is_plain_text)
         return f" Plain text is for {listed(of_text)} (--task)."
     of_images = f" Images are for --task {IMAGE_CLASSIFICATION}."
-    return of_images if path.is_dir() and class_folders(path) else ""
+    return of_images if path.is_dir() and has_class_folders(path) else ""
 
 
 def _splits(tables: Mapping[str, Table], name: str, source: DataSource, kind: TaskKind, seed: int) -> Splits:
     donor = next(split for split in SHARES if split in tables)
     columns = find_columns(tables[donor], name, _wanted(source), kind.reading)
     parts = {
-        split: read_rows(table, f"{name} ({split})", columns, kind.reading, source.image_side)
+        split: read_rows(
+            table, f"{name} ({split})", columns, kind.reading, source.image_side, by_pixels=source.by_pixels
+        )
         for split, table in tables.items()
     }
     if not parts[donor]:
@@ -226,7 +227,7 @@ def _fingerprint(
 def _transposed(rows: Sequence[Row], kind: TaskKind) -> Rows:
     texts = tuple(zip(*(row.texts for row in rows), strict=True))
     labels = tuple(row.label for row in rows) if kind.reading.labels else ()
-    return Rows(texts, labels, tuple(row.image for row in rows if row.image is not None))
+    return Rows(texts, labels, Images([row.image for row in rows if row.image is not None]))
 
 
 def _once(rows: Sequence[Row]) -> list[Row]:
