@@ -207,6 +207,15 @@ class Pixels:
         (folder / FILE).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
+def earlier_pixels(folder: Path) -> Pixels | None:
+    """The settings in a folder that an earlier version wrote; None where there are none, or later ones.
+
+    Pictures of a run or export with such settings are known by their pixels too (`DataSource.by_pixels`).
+    """
+    pixels = Pixels.read(folder) if (folder / FILE).is_file() else None
+    return pixels if pixels is not None and pixels.in_floats else None
+
+
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """One plane [h w] of a picture [h w 3]: the mean of its channels."""
     return image[:, :, 0] if image.strides[2] == 0 else np.rint(image.mean(2)).astype(np.uint8)

@@ -10,7 +10,7 @@ import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import transformers
@@ -21,7 +21,7 @@ from torch import nn
 from autoprune.core.errors import AutopruneError
 from autoprune.models.canonical import same_outputs
 from autoprune.models.image_processor import Pixels
-from autoprune.models.own_processor import OwnProcessor, own_processor, pixels_of_model
+from autoprune.models.own_processor import OwnProcessor, pixels_of_model
 from autoprune.models.spec import Architecture, auto_class, built
 from autoprune.tasks.kinds import (
     IMAGE_CLASSIFICATION,
@@ -49,6 +49,11 @@ class Loaded:
     architecture: Architecture
     pixels: Pixels | None = None
     processor: OwnProcessor | None = None
+
+    def with_pixels(self, pixels: Pixels) -> Self:
+        """The same with pictures made inputs in another way, which no processor is compared with."""
+        architecture = replace(self.architecture, image=pixels.shape)
+        return replace(self, pixels=pixels, processor=None, architecture=architecture)
 
     def save_inputs(self, folder: Path) -> None:
         """Write what reads the inputs into a folder: the tokenizer's files, or the pictures' settings."""
@@ -119,8 +124,7 @@ def _inputs_of(
     """The tokenizer of a model of text, or how pictures are made its inputs."""
     if kind.reads_images:
         config = transformers.AutoConfig.from_pretrained(source, **options)
-        own = own_processor(source, **options)
-        return None, *pixels_of_model(source, config, own, image_size)
+        return None, *pixels_of_model(source, config, options.get("revision"), image_size)
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # of a language model; what is padded is never answered

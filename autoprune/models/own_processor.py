@@ -133,9 +133,7 @@ class OwnProcessor:
         )
 
 
-def own_processor(
-    source: str, revision: str | None = None, *, trust_remote_code: bool = False
-) -> OwnProcessor | None:
+def own_processor(source: str, revision: str | None = None) -> OwnProcessor | None:
     """The processor of a model's folder or hub id; None where it has no `preprocessor_config.json`.
 
     Raises:
@@ -150,7 +148,7 @@ def own_processor(
     is_named = any(name in told for name in ("image_processor_type", "feature_extractor_type", "auto_map"))
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-            source, revision=revision, trust_remote_code=trust_remote_code, backend="pil"
+            source, revision=revision, trust_remote_code=False, backend="pil"
         )
     except Exception as error:  # transformers raises many kinds, by what the file lacks
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -162,17 +160,19 @@ def own_processor(
 
 
 def pixels_of_model(
-    source: str, config: Any, own: OwnProcessor | None, side: int | None = None
+    source: str, config: Any, revision: str | None = None, side: int | None = None
 ) -> tuple[Pixels, OwnProcessor | None]:
-    """How pictures are made inputs of a model of transformers, and the processor for that size.
+    """How pictures are made inputs of a model of transformers, and its own processor for that size.
+
+    Where it has none, the size is the config's, and mean and spread are ImageNet's.
 
     Args:
-        own: what `own_processor` gives; without one the size is the config's, mean and spread are ImageNet's.
         side: height and width, whatever these say.
 
     Raises:
         AutopruneError: when neither says how large pictures are, or a step of the processor is not known.
     """
+    own = own_processor(source, revision)
     if own is not None:
         own = own if side is None else own.with_side(side)
         return own.pixels(), own
@@ -204,7 +204,7 @@ def pixels_beside(weights: str | None, side: int | None) -> tuple[Pixels, OwnPro
     if folder is None or not (folder / FILE).is_file():
         return Pixels((side or 224,) * 2), None
     if "image_processor_type" in (_told(str(folder), None) or {}):
-        return pixels_of_model(str(folder), None, own_processor(str(folder)), side)
+        return pixels_of_model(str(folder), None, None, side)
     pixels = replace(Pixels.read(folder), in_floats=False)
     return (pixels if side is None else replace(pixels, size=(side, side), resized=None)), None
 

@@ -17,6 +17,9 @@ from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, Tas
 from autoprune.tasks.metrics import Metric
 from autoprune.tasks.task import NO_LABEL, Arrays, Encoded, Task
 
+SAID_FROM = 250_000_000
+"""Bytes of decoded pictures from which it is said what they take, before they are decoded."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -134,7 +137,8 @@ def _check_memory(count: int, shape: Sequence[int]) -> None:
     """Raise `AutopruneError` where so many pictures of a shape would fill the memory that is free."""
     needed, free = count * int(np.prod(shape)), available_bytes()
     size = " x ".join(map(str, shape))
-    _log.info("%d pictures of %s bytes take %.2f GB", count, size, needed / 1e9)
+    if needed > SAID_FROM:
+        _log.warning("%d pictures of %s bytes are decoded; they take %.2f GB", count, size, needed / 1e9)
     if free is not None and needed > free:
         raise AutopruneError(
             f"{count} pictures of {size} bytes take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB "

@@ -30,10 +30,12 @@ as one, and what Pillow reads of it is its thumbnail."""
 class ImageFolder:
     """The pictures of a folder by class by split, and its other files.
 
-    left_out: files that are in no row: no pictures, or in no class folder.
+    has_splits: whether class folders lie in folders of splits. left_out: files that are in no row: no
+    pictures, or in no class folder.
     """
 
     root: Path
+    has_splits: bool
     splits: Mapping[str, Mapping[str, tuple[Path, ...]]]
     left_out: tuple[Path, ...]
 
@@ -50,22 +52,24 @@ class ImageFolder:
         }
 
     def left_out_text(self) -> str:
-        """How many files are left out where, beside how many pictures; "" where none is."""
+        """How many files are left out of which class, beside how many pictures it has; "" where none is."""
         if not self.left_out:
             return ""
+        pictures = (path for classes in self.splits.values() for files in classes.values() for path in files)
+        read = Counter(map(self._place, pictures))
         places: dict[str, list[Path]] = {}
         for path in self.left_out:
-            places.setdefault(path.relative_to(self.root).parts[0], []).append(path)
-        pictures = (path for classes in self.splits.values() for files in classes.values() for path in files)
-        read = Counter(path.relative_to(self.root).parts[0] for path in pictures)
+            places.setdefault(self._place(path), []).append(path)
         parts = [
-            f"{name}{f' ({read[name]} pictures read)' if name in read else ''} {_by_suffix(files)}"
+            f"{name} {read[name]} read and {_by_suffix(files)} left out"
             for name, files in sorted(places.items())
-            if (self.root / name).is_dir()
         ]
-        if beside := [files[0] for name, files in places.items() if not (self.root / name).is_dir()]:
-            parts.append(f"beside the folders {_by_suffix(beside)}")
-        return f"{len(self.left_out)} files are no pictures of a class and are left out: {listed(parts)}"
+        return f"{len(self.left_out)} files are no pictures of a class: {listed(parts)}"
+
+    def _place(self, path: Path) -> str:
+        """The class folder that a file lies in, or a folder above these."""
+        folders = path.relative_to(self.root).parts[:-1]
+        return "/".join(folders[: 2 if self.has_splits else 1]) or "beside the folders"
 
 
 def read_image_folder(root: Path) -> ImageFolder | None:
@@ -84,8 +88,8 @@ def read_image_folder(root: Path) -> ImageFolder | None:
             if split in splits:
                 raise AutopruneError(f"data folder {root} has two folders for {split}. Keep one.")
             splits[split] = classes
-    if not splits:
-        splits = {"train": _classes(root)}
+    has_splits = bool(splits)
+    splits = splits or {"train": _classes(root)}
     names = {name for classes in splits.values() for name, files in classes.items() if files.pictures}
     if len(names) < 2 and table_files(root):
         return None
@@ -97,7 +101,7 @@ def read_image_folder(root: Path) -> ImageFolder | None:
         for split, classes in splits.items()
     }
     rows = {path for classes in pictures.values() for files in classes.values() for path in files}
-    return ImageFolder(root, pictures, tuple(path for path in _walk(root) if path not in rows))
+    return ImageFolder(root, has_splits, pictures, tuple(path for path in _walk(root) if path not in rows))
 
 
 def has_class_folders(root: Path) -> bool:
