@@ -137,7 +137,7 @@ class Pixels:
 
     def _in_floats(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """A picture [h w 3] as an input [c h w], as earlier versions made it."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
         if pixels.shape[2:] != self.size:
             mode = "bicubic" if self.resample == CUBIC else "bilinear"
             pixels = nn.functional.interpolate(pixels, self.size, mode=mode, antialias=True)

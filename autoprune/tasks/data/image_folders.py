@@ -57,6 +57,7 @@ class ImageFolder:
             return ""
         pictures = (path for classes in self.splits.values() for files in classes.values() for path in files)
         read = Counter(map(self._place, pictures))
+        count = len(self.left_out)
         places: dict[str, list[Path]] = {}
         for path in self.left_out:
             places.setdefault(self._place(path), []).append(path)
@@ -64,7 +65,7 @@ class ImageFolder:
             f"{name} {read[name]} read and {_by_suffix(files)} left out"
             for name, files in sorted(places.items())
         ]
-        return f"{len(self.left_out)} files are no pictures of a class: {listed(parts)}"
+        return f"{count} of {count + read.total()} files left out, as no pictures of a class: {listed(parts)}"
 
     def _place(self, path: Path) -> str:
         """The class folder that a file lies in, or a folder above these."""
@@ -75,22 +76,27 @@ class ImageFolder:
 def read_image_folder(root: Path) -> ImageFolder | None:
     """The pictures of a folder; None where it is not made of at least two class folders.
 
-    A folder named as a split is one if it holds folders of pictures itself; else its name is a class.
+    A folder named as a split is one if it holds folders of pictures itself; else its name is a class. So it
+    is beside other classes, where all folders named as splits hold one folder of pictures together.
 
     Raises:
         AutopruneError: when two folders are one split, or a class has no picture in any split.
     """
     folders = _folders(root)
     splits: dict[str, dict[str, _Files]] = {}
+    has_splits = True
     for folder in folders:
         split, classes = SPLIT_NAMES.get(folder.name.lower()), _classes(folder)
         if split and any(files.pictures for files in classes.values()):
             if split in splits:
                 raise AutopruneError(f"data folder {root} has two folders for {split}. Keep one.")
             splits[split] = classes
-    has_splits = bool(splits)
-    splits = splits or {"train": _classes(root)}
-    names = {name for classes in splits.values() for name, files in classes.items() if files.pictures}
+    names = _names(splits)
+    if len(names) < 2:
+        classes = _classes(root)
+        if not splits or any(f.pictures for n, f in classes.items() if n.lower() not in SPLIT_NAMES):
+            splits, has_splits = {"train": classes}, False
+            names = _names(splits)
     if len(names) < 2 and table_files(root):
         return None
     _check_classes(root, splits, names)
@@ -102,6 +108,11 @@ def read_image_folder(root: Path) -> ImageFolder | None:
     }
     rows = {path for classes in pictures.values() for files in classes.values() for path in files}
     return ImageFolder(root, has_splits, pictures, tuple(path for path in _walk(root) if path not in rows))
+
+
+def _names(splits: Mapping[str, Mapping[str, _Files]]) -> set[str]:
+    """The classes that have a picture in any split."""
+    return {name for classes in splits.values() for name, files in classes.items() if files.pictures}
 
 
 def has_class_folders(root: Path) -> bool:
