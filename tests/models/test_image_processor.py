@@ -25,7 +25,7 @@ from autoprune.tasks.data.splits import Rows, Splits
 from autoprune.tasks.encoding import encoded_hash, pictures
 from autoprune.tasks.kinds import IMAGE_CLASSIFICATION
 from autoprune.tasks.task import Arrays
-from tests.support.made_pictures import encoded_picture, noise, photograph, write_folder
+from tests.support.made_pictures import EARLIER_SETTINGS, encoded_picture, noise, photograph, write_folder
 from tests.support.splits import splits_of
 
 Image: Any = pytest.importorskip("PIL.Image", reason="Pillow, of the extra `vision`, is not installed")
@@ -292,29 +292,23 @@ def test_pictures_that_do_not_fit_into_memory_are_refused_before_they_are_decode
 
 # ---- earlier versions ----------------------------------------------------------------------------
 
-EARLIER = {
-    "size": {"height": 8, "width": 8}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3, "do_resize": True,
-    "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255, "resample": 3,
-}  # fmt: skip
-"""As version 55a009e wrote `Pixels((8, 8), (0.5,) * 3, (0.25,) * 3, cubic=True)`."""
-
 
 def earlier(image: np.ndarray) -> np.ndarray:
     """What that version made of a picture [h w 3]."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
     pixels = nn.functional.interpolate(pixels, (8, 8), mode="bicubic", antialias=True)
     shares = pixels[0].clamp(0, 255).numpy() / 255
     return np.asarray((shares - np.float32(0.5)) / np.float32(0.25))
 
 
 def test_settings_of_an_earlier_version_give_its_numbers_and_are_written_as_they_were(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text(json.dumps(EARLIER))
+    (tmp_path / FILE).write_text(json.dumps(EARLIER_SETTINGS))
     pixels = Pixels.read(tmp_path)
     assert earlier_pixels(tmp_path) == pixels
     images = list(photographs())
     assert (pixels(images) == np.stack([earlier(image) for image in images])).all()
     pixels.write(tmp_path)
-    assert json.loads((tmp_path / FILE).read_text()) == EARLIER
+    assert json.loads((tmp_path / FILE).read_text()) == EARLIER_SETTINGS
     Pixels((8, 8)).write(tmp_path)
     assert earlier_pixels(tmp_path) is None
     assert earlier_pixels(tmp_path / "none") is None
@@ -346,7 +340,7 @@ def test_hashes_of_an_earlier_version_are_met(tmp_path: Path, name: str, fingerp
         plain = [np.full((1000, 1001, 3), k, np.uint8) for k in range(12)]
         made = {f"{('cat', 'dog')[k % 2]}/{k:02}.png": encoded_picture(x, "PNG") for k, x in enumerate(plain)}
     write_folder(tmp_path / "data", made)
-    (tmp_path / FILE).write_text(json.dumps(EARLIER))
+    (tmp_path / FILE).write_text(json.dumps(EARLIER_SETTINGS))
     splits = splits_of(str(tmp_path / "data"), kind=IMAGE_CLASSIFICATION, by_pixels=True)
     pixels = Pixels.read(tmp_path)
     assert splits.fingerprint == fingerprint

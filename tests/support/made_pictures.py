@@ -29,6 +29,13 @@ OTHERS = (".txt", ".heic", ".svg", ".json", ".nef", ".mp4")
 """Suffixes of files that are no pictures."""
 
 
+EARLIER_SETTINGS = {
+    "size": {"height": 8, "width": 8}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3, "do_resize": True,
+    "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255, "resample": 3,
+}  # fmt: skip
+"""As version 55a009e wrote `Pixels((8, 8), (0.5,) * 3, (0.25,) * 3, cubic=True)`."""
+
+
 def noise(seed: int, height: int, width: int) -> NDArray[np.uint8]:
     """A picture [h w 3] that no other seed gives."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)

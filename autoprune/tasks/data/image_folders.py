@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,9 @@ IMAGE_SUFFIXES = (
 _SNIFFED = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "BMP")
 """Formats that a file of any other name is read in, if it begins as one. Not TIFF: a camera's raw file begins
 as one, and what Pillow reads of it is its thumbnail."""
+
+
+_NEARLY_SPLIT = re.compile("train|test|valid|val_|_val|^dev|^eval", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ def read_image_folder(root: Path) -> ImageFolder | None:
     is beside other classes, where all folders named as splits hold one folder of pictures together.
 
     Raises:
-        AutopruneError: when two folders are one split, or a class has no picture in any split.
+        AutopruneError: when two folders are one split, folders that seem to be splits have other names, or a
+            class has no picture in any split.
     """
     folders = _folders(root)
     splits: dict[str, dict[str, _Files]] = {}
@@ -95,6 +100,7 @@ def read_image_folder(root: Path) -> ImageFolder | None:
     if len(names) < 2:
         classes = _classes(root)
         if not splits or any(f.pictures for n, f in classes.items() if n.lower() not in SPLIT_NAMES):
+            _check_names(root, _folders(root))
             splits, has_splits = {"train": classes}, False
             names = _names(splits)
     if len(names) < 2 and table_files(root):
@@ -124,6 +130,19 @@ def has_class_folders(root: Path) -> bool:
 class _Files:
     pictures: tuple[Path, ...]
     others: tuple[Path, ...]
+
+
+def _check_names(root: Path, folders: Sequence[Path]) -> None:
+    """Raise AutopruneError where folders named nearly as splits hold the same folders, as splits do."""
+    near = [folder for folder in folders if _NEARLY_SPLIT.search(folder.name)]
+    inside = [{inner.name for inner in _folders(folder)} for folder in near]
+    shared = set.intersection(*inside) if len(near) > 1 else set()
+    if len(shared) > 1 and len(near) == len(folders):
+        raise AutopruneError(
+            f"data folder {root}: {listed(folder.name for folder in near)} hold the same folders "
+            f"{listed(sorted(shared))}, so they seem to be splits, and would be classes. Name them "
+            f"{listed(dict.fromkeys(SPLIT_NAMES.values()))}."
+        )
 
 
 def _check_classes(root: Path, splits: Mapping[str, Mapping[str, _Files]], names: set[str]) -> None:

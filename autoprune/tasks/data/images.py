@@ -29,7 +29,7 @@ ALLOWED = "allowed is a file's path or bytes, or numbers of 0 to 255 as [h w], [
 
 READ_WHOLE = 1_000_000
 """Pixels of an image up to which it is known by its pixels, whatever its format. A larger one is known by its
-file's bytes, so that it need not be decoded before rows are drawn: 24 million pixels take 0.3 s."""
+file's bytes, so that it need not be decoded before rows are drawn (docs/decisions/027-photographs.md)."""
 
 THREADS = 4
 """Images decoded at a time at most: each takes its memory at full size. Pillow leaves Python's lock alone."""

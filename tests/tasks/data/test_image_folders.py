@@ -180,6 +180,19 @@ def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
         read(tmp_path / "b")
 
 
+def test_folders_that_are_splits_under_another_name_are_no_classes(tmp_path: Path) -> None:
+    pictures = of_suffixes(cat=".png", dog=".png")
+    parts = ("training", "seg_test", "validation_set")
+    write_folder(tmp_path / "a", {f"{part}/{name}": x for part in parts for name, x in pictures.items()})
+    with pytest.raises(AutopruneError) as caught:
+        read(tmp_path / "a")
+    assert "seg_test, training, validation_set hold the same folders cat, dog" in str(caught.value)
+    assert "Name them train, validation, test." in str(caught.value)
+    vehicles = of_suffixes(**{"train": ".png", "test tube": ".png"})
+    write_folder(tmp_path / "b", vehicles)
+    assert read(tmp_path / "b").label_names == ("test tube", "train")
+
+
 # ---- any folder ----------------------------------------------------------------------------------
 
 
