@@ -51,7 +51,8 @@ def exported(folder: Path, inputs: Inputs, config: Config) -> tuple[Path, Export
     inputs.loaded.save_inputs(folder)
     data = DataRecord(
         dataset=config.data.dataset, text_columns=(), label_column=None, group_by=None, seed=0,
-        max_length=128, labels=inputs.task.label_names, fingerprint=inputs.data_hash, task="image-classification",
+        max_length=128,
+        labels=inputs.task.label_names, fingerprint=inputs.data_hash, task="image-classification",
         metric="accuracy",
     )  # fmt: skip
     return folder, ExportRecord(target="packed", data=data, sha256={FILE: inputs.encoded_hash})

@@ -22,6 +22,9 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 """Formats that Pillow reads by itself. A file of such a name has to be a picture."""
 
+_FRAME_SUFFIXES = (".gif", ".tif", ".tiff", ".apng", ".webp")
+"""Formats whose files may have several frames or pages. A JPEG's others are previews."""
+
 _SNIFFED = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "BMP")
 """Formats that a file of any other name is read in, if it begins as one. Not TIFF: a camera's raw file begins
 as one, and what Pillow reads of it is its thumbnail."""
@@ -54,6 +57,13 @@ class ImageFolder:
             )
             for split, classes in self.splits.items()
         }
+
+    def notes(self) -> tuple[str, ...]:
+        """What the plan says: which files are left out, and that of some only the first frame is read."""
+        paths = [path for classes in self.splits.values() for files in classes.values() for path in files]
+        count = sum(_has_frames(path) for path in paths if path.suffix.lower() in _FRAME_SUFFIXES)
+        frames = f"{count} of {len(paths)} pictures have several frames; the first is read" if count else ""
+        return tuple(filter(None, (self.left_out_text(), frames)))
 
     def left_out_text(self) -> str:
         """How many files are left out of which class, beside how many pictures it has; "" where none is."""
@@ -201,6 +211,15 @@ def is_picture(path: Path) -> bool:
     try:
         with importlib.import_module("PIL.Image").open(path, formats=_SNIFFED):
             return True
+    except Exception:  # each format's decoder raises its own; or there is no Pillow
+        return False
+
+
+def _has_frames(path: Path) -> bool:
+    """Whether a picture has more frames or pages than one; of one that cannot be read it is not known."""
+    try:
+        with importlib.import_module("PIL.Image").open(path) as image:
+            return getattr(image, "n_frames", 1) > 1
     except Exception:  # each format's decoder raises its own; or there is no Pillow
         return False
 

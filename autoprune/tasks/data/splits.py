@@ -147,8 +147,8 @@ def demo_splits(seed: int = 0) -> Splits:
 def _local_tables(path: Path, kind: TaskKind) -> dict[str, Table]:
     """What lies on this disk: tables, or what only rows of this kind are made from."""
     if kind.reads_images and path.is_dir() and (pictures := read_image_folder(path)):
-        if text := pictures.left_out_text():
-            _log.warning("%s: %s", path, text)
+        for note in pictures.notes():
+            _log.warning("%s: %s", path, note)
         return pictures.tables()
     has_tables = path.is_dir() and table_files(path)
     if kind.reading.is_plain_text and not has_tables and text_files(path):

@@ -169,6 +169,19 @@ def test_a_camera_raw_file_is_left_out_not_read_as_its_thumbnail(tmp_path: Path)
     assert found.left_out == (tmp_path / "cat" / "a.nef",)
 
 
+def test_that_the_first_frame_alone_is_read_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from PIL import Image
+
+    write_folder(tmp_path, of_suffixes(cat=".gif", dog=".tif"))
+    frames = [Image.fromarray(noise(k, 6, 8)) for k in range(3)]
+    for name in ("cat/3.gif", "dog/5.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    with caplog.at_level(logging.WARNING):
+        read(tmp_path)
+    assert "2 of 60 pictures have several frames; the first is read" in caplog.text
+    assert "left out" not in caplog.text
+
+
 def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
     files = of_suffixes(cat=".png", train=".png")
     write_folder(tmp_path / "a", files | {"train/deep/er.png": encoded_picture(noise(999, 5, 5), "PNG")})
