@@ -5,6 +5,7 @@ Shapes: h w height and width of a picture, c channels.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from autoprune.core.errors import AutopruneError
 from autoprune.models.image_processor import FILE, IMAGENET_MEAN, IMAGENET_STD, Pixels
-from autoprune.tasks.data.images import Images, StoredImage, pillow
+from autoprune.tasks.data.images import ImageError, Images, StoredImage, pillow
 
 ALLOWED_LEVELS = 1.0
 """Of 255 grey levels, by how many a number may differ from the processor's. Pillow's own are met exactly;
@@ -88,11 +89,13 @@ class OwnProcessor:
         Raises:
             AutopruneError: when they differ, or the processor cannot read them.
         """
-        few = images.stored[:LOOKED_AT]
-        shapes = [image.decoded(64).shape for image in few]
-        longest = [max(shape[:2]) / min(shape[:2]) for shape in shapes]
-        for place in sorted({0, int(np.argmax(longest))}) if few else ():
-            self._check_picture(few[place], pixels)
+        longest: dict[int, float] = {}
+        for place, image in enumerate(images.stored[:LOOKED_AT]):
+            with contextlib.suppress(ImageError):  # all that cannot be read are named when all are decoded
+                height, width = image.decoded(64).shape[:2]
+                longest[place] = max(height, width) / min(height, width)
+        for place in sorted({min(longest), max(longest, key=longest.__getitem__)}) if longest else ():
+            self._check_picture(images.stored[place], pixels)
 
     def _check_picture(self, stored: StoredImage, pixels: Pixels) -> None:
         image = stored.decoded()
@@ -175,7 +178,13 @@ def pixels_of_model(
     own = own_processor(source, revision)
     if own is not None:
         own = own if side is None else own.with_side(side)
-        return own.pixels(), own
+        pixels = own.pixels()
+        if len(pixels.mean) != (takes := int(getattr(config, "num_channels", len(pixels.mean)))):
+            raise AutopruneError(
+                f"model {source!r} takes pictures of {takes} channels, and image_mean in its {FILE} is of "
+                f"{len(pixels.mean)}. Give a mean and a spread (image_std) for each channel there."
+            )
+        return pixels, own
     channels = int(getattr(config, "num_channels", 3))
     size = side or getattr(config, "image_size", None)
     if isinstance(size, int):

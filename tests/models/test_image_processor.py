@@ -233,6 +233,17 @@ def test_settings_that_name_no_processor_are_taken_word_by_word_where_the_usual_
     )
 
 
+def test_a_mean_for_each_channel_is_needed(tmp_path: Path) -> None:
+    grey = transformers.ViTConfig(num_channels=1)
+    with pytest.raises(AutopruneError, match=r"takes pictures of 1 channels, and image_mean .* is of 3"):
+        pixels_of_model(str(saved(tmp_path, "ViT")), grey)
+    source = saved(tmp_path, "ViT", image_mean=[0.5], image_std=[0.25], size={"height": 8, "width": 8})
+    pixels, own = pixels_of_model(str(source), grey)
+    assert own is not None
+    own.check(photographs(), pixels)
+    assert pixels.shape == (1, 8, 8)
+
+
 def test_beside_weights_a_named_processor_is_read_as_such(tmp_path: Path) -> None:
     weights = str(tmp_path / "w.safetensors")
     assert pixels_beside(weights, 64) == (Pixels((64, 64)), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,13 @@ from typing import Any
 import hypothesis.strategies as some
 import numpy as np
 from numpy.typing import NDArray
+
+from autoprune.core.errors import AutopruneError
+from autoprune.models.image_processor import Pixels
+from autoprune.tasks.data.image_folders import read_image_folder
+from autoprune.tasks.data.source import DataSource
+from autoprune.tasks.data.splits import read_splits
+from autoprune.tasks.kinds import IMAGE_CLASSIFICATION
 
 Content = bytes | None
 """Of a file; None is a link to what is not there."""
@@ -147,3 +155,28 @@ def picture_folders(draw: Callable[[Any], Any], harm: bool = True) -> dict[str, 
         place = "" if place == "notes/" and not harm else place
         files[f"{place}{hidden}other {k}{draw(some.sampled_from(OTHERS))}"] = b"no picture"
     return files
+
+
+def check_folder(files: Mapping[str, Content]) -> bool:
+    """Whether a picture folder is read; else it is refused by an AutopruneError.
+
+    Any other error is the caller's. Each visible file is a row, once, or is left out; each row becomes bytes.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "data"
+        write_folder(folder, files)
+        try:
+            found = read_image_folder(folder)
+            splits = read_splits(DataSource(str(folder)), IMAGE_CLASSIFICATION)
+        except AutopruneError:
+            return False
+        assert found is not None
+        rows = {Path(name) for table in found.tables().values() for name in table.read("image")}
+        parts = (splits.train, splits.validation, splits.test)
+        assert rows | {*found.left_out} == visible_files(folder)
+        assert not rows & {*found.left_out}
+        assert sum(map(len, parts)) == len(rows)
+        for part in parts:
+            made = Pixels((4, 4))(part.images)
+            assert made.shape == (len(part), 3, 4, 4)
+    return True

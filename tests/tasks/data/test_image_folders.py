@@ -12,7 +12,6 @@ import pytest
 
 from autoprune.core.errors import AutopruneError
 from autoprune.models.image_processor import Pixels
-from autoprune.tasks.byte_images import ByteImages
 from autoprune.tasks.data.image_folders import IMAGE_SUFFIXES, read_image_folder
 from autoprune.tasks.data.images import READ_WHOLE, Images, StoredImage
 from autoprune.tasks.data.splits import Splits
@@ -22,11 +21,11 @@ from tests.support.made_pictures import (
     MODES,
     OTHERS,
     Content,
+    check_folder,
     encoded_picture,
     noise,
     photograph,
     picture_folders,
-    visible_files,
     write_folder,
 )
 from tests.support.splits import splits_of
@@ -207,27 +206,6 @@ def test_folders_that_are_splits_under_another_name_are_no_classes(tmp_path: Pat
 
 
 # ---- any folder ----------------------------------------------------------------------------------
-
-
-def check_folder(files: dict[str, Content]) -> None:
-    """Every refusal is an AutopruneError; else each file is a row or left out, and each row becomes bytes."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "data"
-        write_folder(folder, files)
-        try:
-            found = read_image_folder(folder)
-            splits = read(folder)
-        except AutopruneError:
-            return
-        assert found is not None
-        rows = {Path(name) for table in found.tables().values() for name in table.read("image")}
-        assert rows | {*found.left_out} == visible_files(folder)
-        assert not rows & {*found.left_out}
-        assert rows_of(splits) == len(rows)
-        for part in (splits.train, splits.validation, splits.test):
-            made = Pixels((4, 4))(part.images)
-            assert isinstance(made, ByteImages)
-            assert made.shape == (len(part), 3, 4, 4)
 
 
 @hypothesis.given(files=picture_folders())
