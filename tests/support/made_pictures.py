@@ -136,12 +136,13 @@ def picture_folders(draw: Callable[[Any], Any], harm: bool = True) -> dict[str, 
     )
     files: dict[str, Content] = {}
     number = 0
+    has_damage = harm and draw(some.integers(0, 2)) == 0
     for split in splits:
         for name in classes:
-            least = 0 if harm else 6
+            least = draw(some.sampled_from([0, 4, 6, 6])) if harm else 6
             for _ in range(draw(some.integers(least, 8))):
                 deeper = draw(some.sampled_from(["", "", "deep/er/"]))
-                is_damaged = harm and draw(some.integers(0, 9)) == 0
+                is_damaged = has_damage and draw(some.integers(0, 9)) == 0
                 suffix, content = draw(damaged() if is_damaged else pictures())
                 files[f"{split}{name}/{deeper}{number}{suffix}"] = content
                 number += 1
