@@ -1,10 +1,11 @@
-"""Handing memory that is no longer used to the system."""
+"""How much memory is free, and handing what is no longer used to the system."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import gc
+from pathlib import Path
 
 
 def give_memory_back() -> None:
@@ -16,3 +17,18 @@ def give_memory_back() -> None:
     gc.collect()
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def available_bytes() -> int | None:
+    """Bytes that may be taken without swapping, by the system and the limit of a container (cgroup v2).
+
+    None where neither says.
+    """
+    free: list[int] = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    with contextlib.suppress(OSError, ValueError):
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())  # "max" where there is none
+        free.append(max(0, limit - int(Path("/sys/fs/cgroup/memory.current").read_text())))
+    return min(free, default=None)

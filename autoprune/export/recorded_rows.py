@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from autoprune.core.cache import DiskCache
 from autoprune.core.errors import AutopruneError
 from autoprune.export.export_record import DataRecord, ExportRecord
-from autoprune.models.image_processor import Pixels
+from autoprune.models.image_processor import Pixels, earlier_pixels
 from autoprune.targets import versions_of
 from autoprune.tasks.custom import own_task, task_hash
 from autoprune.tasks.data.splits import Rows, Splits, demo_splits, read_splits
@@ -60,7 +60,7 @@ def recorded_rows(folder: Path, about: ExportRecord, lies_at: str | None = None)
         return replace(task, train=task.validation, test=task.validation)
 
     def encoded() -> Task:
-        splits = _read(data, lies_at or data.dataset)
+        splits = _read(data, lies_at or data.dataset, folder)
         if splits.fingerprint != data.fingerprint:
             raise AutopruneError(f"{splits.name} is not what it was when the search read it")
         return _encoded(splits, folder, data)
@@ -75,7 +75,7 @@ def other_rows(folder: Path, about: ExportRecord, dataset: str) -> tuple[Task, b
         AutopruneError: when it cannot be read, or has other classes than the model.
     """
     data = _described(about)
-    splits = _read(data, dataset)
+    splits = _read(data, dataset, folder)
     return _encoded(splits, folder, data), splits.fingerprint == data.fingerprint
 
 
@@ -120,10 +120,11 @@ def _described(about: ExportRecord) -> DataRecord:
     return about.data
 
 
-def _read(data: DataRecord, dataset: str | None) -> Splits:
+def _read(data: DataRecord, dataset: str | None, folder: Path) -> Splits:
     if dataset is None:
         return demo_splits()
-    return read_splits(data.source(dataset), data.kind, seed=data.seed)
+    by_pixels = data.kind.reads_images and earlier_pixels(folder) is not None
+    return read_splits(replace(data.source(dataset), by_pixels=by_pixels), data.kind, seed=data.seed)
 
 
 def _encoded(splits: Splits, folder: Path, data: DataRecord) -> Task:
@@ -182,8 +183,8 @@ def _load(path: Path) -> Task:
     with safe_open(path, "np") as file:
         described = json.loads(file.metadata()["task"])
         parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    inputs = {name.removeprefix("input."): x for name, x in parts.items() if name.startswith("input.")}
-    rows: Data = Arrays(inputs, parts["labels"]) if inputs else Encoded(**parts)
+    is_tokens = "ids" in parts
+    rows: Data = Encoded(**parts) if is_tokens else Arrays.from_arrays(parts)
     return Task(
         rows,
         rows,

@@ -20,6 +20,7 @@ from autoprune.space.costs import Costs
 from autoprune.space.levels import SearchSpace
 from autoprune.targets import get_target
 from autoprune.targets.sizes import sizes_of
+from autoprune.tasks.data.images import Images, StoredImage
 from autoprune.tasks.data.splits import Rows, Splits
 from autoprune.tasks.encoding import encode, pictures
 from autoprune.tasks.task import Task
@@ -82,7 +83,7 @@ def made_up_task(loaded: loading.Loaded) -> Task:
     kind = loaded.architecture.kind
     if loaded.pixels is not None:
         blank = np.zeros((*loaded.pixels.size, 3), np.uint8)
-        rows = Rows((), (0, 1), (blank, blank))
+        rows = Rows((), (0, 1), Images([StoredImage(blank, "a blank picture")] * 2))
         return pictures(Splits(rows, rows, rows, ("0", "1"), "", ""), loaded.pixels, kind=kind)
     text = ("one two three four five six seven eight nine ten",) * 2
     rows = Rows((text,), (0, 1) if kind.labels_texts else ())

@@ -10,7 +10,7 @@ import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import transformers
@@ -21,6 +21,7 @@ from torch import nn
 from autoprune.core.errors import AutopruneError
 from autoprune.models.canonical import same_outputs
 from autoprune.models.image_processor import Pixels
+from autoprune.models.own_processor import OwnProcessor, pixels_of_model
 from autoprune.models.spec import Architecture, auto_class, built
 from autoprune.tasks.kinds import (
     IMAGE_CLASSIFICATION,
@@ -38,7 +39,8 @@ log = logging.getLogger(__name__)
 class Loaded:
     """A model as it came, in canonical form: the module, what reads its inputs, whether its head was trained.
 
-    tokenizer: of text; None of pictures, which `pixels` makes inputs of.
+    tokenizer: of text; None of pictures, which `pixels` makes inputs of. processor: the model's own for
+    pictures, of transformers, which `pixels` has to agree with; None where it has none.
     """
 
     model: nn.Module
@@ -46,6 +48,12 @@ class Loaded:
     has_head: bool
     architecture: Architecture
     pixels: Pixels | None = None
+    processor: OwnProcessor | None = None
+
+    def with_pixels(self, pixels: Pixels) -> Self:
+        """The same with pictures made inputs in another way, which no processor is compared with."""
+        architecture = replace(self.architecture, image=pixels.shape)
+        return replace(self, pixels=pixels, processor=None, architecture=architecture)
 
     def save_inputs(self, folder: Path) -> None:
         """Write what reads the inputs into a folder: the tokenizer's files, or the pictures' settings."""
@@ -79,7 +87,7 @@ def load_pretrained(
     options: dict[str, Any] = {"revision": revision} if revision else {}
     options["trust_remote_code"] = trust_remote_code
     try:
-        tokenizer, pixels = _inputs_of(source, kind, options, image_size)
+        tokenizer, pixels, processor = _inputs_of(source, kind, options, image_size)
         model, info = auto_class(kind).from_pretrained(
             source,
             **kind.head_options(labels),
@@ -107,20 +115,20 @@ def load_pretrained(
         json.loads(model.config.to_json_string(use_diff=False)),
         image=None if pixels is None else pixels.shape,
     )
-    return Loaded(model, tokenizer, not fresh, canonical(model, described), pixels)
+    return Loaded(model, tokenizer, not fresh, canonical(model, described), pixels, processor)
 
 
 def _inputs_of(
     source: str, kind: TaskKind, options: dict[str, Any], image_size: int | None
-) -> tuple[Any, Pixels | None]:
+) -> tuple[Any, Pixels | None, OwnProcessor | None]:
     """The tokenizer of a model of text, or how pictures are made its inputs."""
     if kind.reads_images:
         config = transformers.AutoConfig.from_pretrained(source, **options)
-        return None, Pixels.of_model(source, config, options.get("revision"), image_size)
+        return None, *pixels_of_model(source, config, options.get("revision"), image_size)
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # of a language model; what is padded is never answered
-    return tokenizer, None
+    return tokenizer, None, None
 
 
 def load_built(
@@ -130,6 +138,7 @@ def load_built(
     *,
     kind: TaskKind = IMAGE_CLASSIFICATION,
     task: Task | None = None,
+    processor: OwnProcessor | None = None,
 ) -> Loaded:
     """Load a model that is not from transformers: what `builder` gives, with the weights of a file.
 
@@ -160,7 +169,7 @@ def load_built(
     shape = (image[0], image[1], image[2]) if len(image) == 3 else None
     described = Architecture(kind, builder=builder, image=shape)
     read = pixels if task is None else None
-    return Loaded(model, None, has_head=True, architecture=canonical(model, described), pixels=read)
+    return Loaded(model, None, True, canonical(model, described), read, processor)
 
 
 def kind_of(source: str, revision: str | None = None) -> TaskKind:

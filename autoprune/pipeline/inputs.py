@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from autoprune.core.errors import AutopruneError, BudgetError
 from autoprune.models import loading
 from autoprune.models.find_space import find_space
 from autoprune.models.image_processor import Pixels
+from autoprune.models.own_processor import pixels_beside
 from autoprune.models.split_embedding import part_by_use_
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units, search_space, to_part
@@ -73,8 +74,11 @@ class Inputs:
         return self.sizes.size_bytes(self.space.untouched())
 
 
-def read_inputs(config: Config) -> Inputs:
+def read_inputs(config: Config, earlier: Pixels | None = None) -> Inputs:
     """Load model, data and space file, and settle what each unit weighs on the target.
+
+    Args:
+        earlier: how a run of an earlier version makes pictures inputs, which it goes on with.
 
     Raises:
         AutopruneError: for whatever the user named that is not there or does not fit.
@@ -90,8 +94,14 @@ def read_inputs(config: Config) -> Inputs:
         task = own_task(str(config.task.name))
         loaded, name, data_hash = _loaded(config, kind, 0, task), str(config.task.name), task_hash(task)
     else:
+        if earlier is not None:
+            config = replace(config, data=replace(config.data, by_pixels=True))
         rows = _splits(config, kind)
         loaded = _loaded(config, kind, len(rows.label_names))
+        if earlier is not None:
+            loaded = loaded.with_pixels(earlier)
+        if loaded.processor is not None and loaded.pixels is not None:
+            loaded.processor.check(rows.train.images, loaded.pixels)
         task = encoded(rows, loaded, config.task.max_length, kind, metric)
         name, data_hash = rows.name, rows.fingerprint
         notes = (*rows.notes, *balance_notes(task))
@@ -209,8 +219,8 @@ def _loaded(config: Config, kind: TaskKind, labels: int, task: Task | None = Non
     model = config.model
     source = str(demo.demo_model()) if model.name is None else model.name
     if names_builder(source):
-        pixels = Pixels.beside(model.weights, model.image_size)
-        return loading.load_built(source, model.weights, pixels, kind=kind, task=task)
+        pixels, processor = pixels_beside(model.weights, model.image_size)
+        return loading.load_built(source, model.weights, pixels, kind=kind, task=task, processor=processor)
     if model.weights is not None:
         raise AutopruneError(
             "--weights goes with a MODEL that a function builds, module:function; a folder has its own"

@@ -6,6 +6,7 @@ from autoprune.compress.library_folder import limit_bytes
 from autoprune.core.cache import check_cache
 from autoprune.core.progress import Progress
 from autoprune.evaluation.worker import device_count, make_worker
+from autoprune.models.image_processor import earlier_pixels
 from autoprune.pipeline.inputs import Inputs, check_budget, read_inputs
 from autoprune.run.config import Config
 from autoprune.run.folder import RunFolder
@@ -30,10 +31,12 @@ def plan(
     """
     limit_bytes()  # a limit of the library that is none is said now, not by every worker
     check_cache()
-    if run is not None:
+    if run is None:
+        inputs = read_inputs(config)
+    else:
         check_inputs(config, run.path)
-    inputs = read_inputs(config if run is None else located(config, run.path))
-    if run is not None:
+        earlier = earlier_pixels(run.path / "tokenizer")
+        inputs = read_inputs(located(config, run.path), earlier)
         hold_to(run, inputs.identity, progress or Progress())
     return inputs, check_budget(inputs, config.limits() if budget is None else budget)
 

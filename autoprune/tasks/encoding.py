@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.core.cache import content_key
+from autoprune.core.errors import AutopruneError
+from autoprune.core.memory import available_bytes
 from autoprune.tasks.data.splits import Rows, Splits
 from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TaskKind
 from autoprune.tasks.metrics import Metric
 from autoprune.tasks.task import NO_LABEL, Arrays, Encoded, Task
+
+SAID_FROM = 250_000_000
+"""Bytes of decoded pictures from which it is said what they take, before they are decoded."""
+
+_log = logging.getLogger(__name__)
 
 
 def encode(
@@ -99,8 +106,18 @@ def _by_word(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
 def pictures(
     splits: Splits, prepare: Any, *, kind: TaskKind = IMAGE_CLASSIFICATION, metric: Metric | None = None
 ) -> Task:
-    """Images of all splits: `prepare` gives pixels [n c h w] float32 of pictures [h w 3]."""
+    """Images of all splits.
+
+    Args:
+        prepare: gives what a model takes of images [h w 3], as many: float32 [n c h w], or the same as
+            `ByteImages`. Its `shape` [c h w], where it has one, tells what they take.
+
+    Raises:
+        AutopruneError: when they do not fit into memory, or some cannot be read.
+    """
     parts = (splits.train, splits.validation, splits.test)
+    if shape := getattr(prepare, "shape", None):
+        _check_memory(sum(map(len, parts)), shape)
     train, validation, test = (
         Arrays({"pixel_values": prepare(rows.images)}, _labels(rows.labels, kind)) for rows in parts
     )
@@ -116,17 +133,26 @@ def pictures(
     )
 
 
-PICTURES_VERSION = 1
-"""Raised when `Pixels` makes other numbers of the same pictures and settings."""
+def _check_memory(count: int, shape: Sequence[int]) -> None:
+    """Raise `AutopruneError` where so many pictures of a shape would fill the memory that is free."""
+    needed, free = count * int(np.prod(shape)), available_bytes()
+    size = " x ".join(map(str, shape))
+    if needed > SAID_FROM:
+        _log.warning("%d pictures of %s bytes are decoded; they take %.2f GB", count, size, needed / 1e9)
+    if free is not None and needed > free:
+        raise AutopruneError(
+            f"{count} pictures of {size} bytes take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB "
+            "are free. Read fewer (--limit-rows), or smaller ones (--image-size)."
+        )
 
 
 def encoded_hash(task: Task, *, data_hash: str, pixels: Any = None) -> str:
     """A hash of a model's inputs and labels: equal on every machine for equal arrays, else different.
 
     Of texts and of a user's own task it is over the encoded arrays, so a tokenizer counts as what it does.
-    Pictures' arrays are fractions, whose last digits depend on the processor (torch resizes with other
-    instructions on each). So theirs is over the pictures as they were read (`data_hash` has each pixel, label
-    and the order) and every setting that makes the arrays of them.
+    Pictures' arrays are left out: a decoder's last digit may depend on the processor. So theirs is over the
+    pictures as they were read (`data_hash` has each picture, label and the order) and every setting that
+    makes the arrays of them.
 
     Args:
         data_hash: of the rows as they were read.
@@ -134,4 +160,5 @@ def encoded_hash(task: Task, *, data_hash: str, pixels: Any = None) -> str:
     """
     if pixels is None:
         return task.digest()
-    return content_key(PICTURES_VERSION, task.kind, task.inputs, data_hash, asdict(pixels))
+    version, settings = pixels.key_parts
+    return content_key(version, task.kind, task.inputs, data_hash, settings)

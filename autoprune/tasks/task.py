@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.core.references import given
 from autoprune.tasks.answers import Answers
+from autoprune.tasks.byte_images import ByteImages
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind
 from autoprune.tasks.metrics import ACCURACY, Metric
 
@@ -70,7 +71,7 @@ class Encoded:
 class Arrays:
     """Rows of fixed shape: a model's inputs by name [n ...] and labels [n]; pictures, or one's own."""
 
-    inputs: Mapping[str, NDArray[Any]]
+    inputs: Mapping[str, NDArray[Any] | ByteImages]
     labels: NDArray[Any]
 
     def __len__(self) -> int:
@@ -78,7 +79,22 @@ class Arrays:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Every array by its name, as files keep them."""
-        return {f"input.{name}": array for name, array in self.inputs.items()} | {"labels": self.labels}
+        arrays = {"labels": self.labels}
+        for name, values in self.inputs.items():
+            if isinstance(values, ByteImages):
+                arrays |= {f"input.{name}": values.bytes, f"numbers.{name}": values.numbers}
+            else:
+                arrays[f"input.{name}"] = values
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Inverse of `arrays`."""
+        inputs: dict[str, NDArray[Any] | ByteImages] = {}
+        for name in (key.removeprefix("input.") for key in arrays if key.startswith("input.")):
+            values, numbers = arrays[f"input.{name}"], arrays.get(f"numbers.{name}")
+            inputs[name] = values if numbers is None else ByteImages(values, numbers)
+        return cls(inputs, arrays["labels"])
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -91,7 +107,11 @@ class Arrays:
 
     def pick(self, rows: NDArray[np.int64]) -> Arrays:
         """Some rows, in the order given."""
-        return Arrays({name: values[rows] for name, values in self.inputs.items()}, self.labels[rows])
+        inputs = {
+            name: values.pick(rows) if isinstance(values, ByteImages) else values[rows]
+            for name, values in self.inputs.items()
+        }
+        return Arrays(inputs, self.labels[rows])
 
 
 def layout(batch: Batch) -> list[object]:

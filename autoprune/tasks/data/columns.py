@@ -5,18 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from autoprune.core.errors import AutopruneError
-from autoprune.tasks.data.images import decoded, digest, is_missing
+from autoprune.tasks.data.images import StoredImage, image_keys, is_missing
 from autoprune.tasks.data.row_counts import LeftOut
 from autoprune.tasks.data.tables import Table, listed
 from autoprune.tasks.kinds import TaskKind
 from autoprune.tasks.reading import Reading
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Text = str | tuple[str, ...]
 """A text, or the words of one where each has a tag."""
@@ -57,12 +53,15 @@ class Columns(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One example: its texts or its image, its label as read or as numbered, and its group."""
+    """One example: its texts or its image, its label as read or as numbered, and its group.
+
+    image_key: a hash that is equal for equal images.
+    """
 
     texts: tuple[Text, ...]
     label: Any = None
     group: str | None = None
-    image: NDArray[np.uint8] | None = None
+    image: StoredImage | None = None
     image_key: str = ""
 
     @property
@@ -112,13 +111,21 @@ def _check_apart(inputs: tuple[str, ...], label: str, reads: Reading) -> None:
 
 
 def read_rows(
-    table: Table, where: str, columns: Columns, reads: Reading, side: int | None, left_out: LeftOut
+    table: Table,
+    where: str,
+    columns: Columns,
+    reads: Reading,
+    side: int | None,
+    left_out: LeftOut,
+    *,
+    by_pixels: bool = False,
 ) -> list[Row]:
     """The rows that have all inputs and a label; none where the split has no labels.
 
     Args:
-        side: pixels of an image's shorter side, as `pictures.decoded` takes it.
+        side: pixels of an image's shorter side, as `StoredImage` has it.
         left_out: is told how many rows were read, and how many lack what.
+        by_pixels: how images are known, as `StoredImage.key` takes it.
 
     Raises:
         AutopruneError: when a column is missing, or a cell holds no such thing.
@@ -155,7 +162,8 @@ def read_rows(
     if len(rows) < len(cells):
         dropped, lack = len(cells) - len(rows), _lacking(reads)
         _log.warning("%s: %d of %d rows lack %s, dropped", where, dropped, len(cells), lack)
-    return rows
+    keys = image_keys([row.image for row in rows if row.image is not None], by_pixels=by_pixels)
+    return [row._replace(image_key=key) for row, key in zip(rows, keys, strict=True)] if keys else rows
 
 
 def _lacking(reads: Reading) -> str:
@@ -172,8 +180,7 @@ def _inputs(
 ) -> Row:
     """The inputs of a row as they are kept, checked."""
     if reads.has_images:
-        image = decoded(row[0], where=where, folder=table.folder, side=side)
-        return Row((), image=image, image_key=digest(image))
+        return Row((), image=StoredImage(row[0], where, table.folder, side))
     if reads.has_words:
         words = row[0]
         if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):

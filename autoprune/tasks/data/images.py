@@ -1,4 +1,4 @@
-"""Images as arrays: folders of one sub-folder a class, and whatever a table's cell may hold.
+"""Images as arrays: whatever a table's cell may hold, decoded when it is asked for.
 
 Shapes: h height, w width, c channels. An image becomes uint8 [h w 3], a grey one its plane three times.
 Pillow decodes files; it is an extra, so it is imported when the first file is met.
@@ -9,68 +9,143 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from autoprune.core.errors import AutopruneError
-from autoprune.tasks.data.tables import SPLIT_NAMES, Table, from_columns, listed
+from autoprune.tasks.data.image_folders import IMAGE_SUFFIXES
+from autoprune.tasks.data.tables import listed
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 GREY_MODES = ("1", "L", "LA", "La")
 ALLOWED = "allowed is a file's path or bytes, or numbers of 0 to 255 as [h w], [h w 1], [h w 3] or [h w 4]"
 
+READ_WHOLE = 1_000_000
+"""Pixels of an image up to which it is known by its pixels, whatever its format. A larger one is known by its
+file's bytes, so that it need not be decoded before rows are drawn (docs/decisions/027-photographs.md)."""
 
-def class_folders(root: Path) -> dict[str, dict[str, list[Path]]]:
-    """Image files by class by split; {} where a folder is not made of at least two folders of images.
+THREADS = 4
+"""Images decoded at a time at most: each takes its memory at full size. Pillow leaves Python's lock alone."""
 
-    A folder named as a split is one if it holds folders of images itself; else its name is a class.
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class ImageError(AutopruneError):
+    """An image that cannot be read; others may be, so that all such are said at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredImage:
+    """An image as a table's cell has it.
+
+    cell: path, bytes, a dict of either as `datasets` stores it, an image of Pillow, or numbers. where: what
+    an error is about. folder: where a relative path starts. side: an image whose shorter side has more pixels
+    is shrunk to it; None keeps its size.
+    """
+
+    cell: Any
+    where: str
+    folder: Path | None = None
+    side: int | None = None
+
+    def decoded(self, least: int | None = None) -> NDArray[np.uint8]:
+        """Its pixels uint8 [h w 3], read-only.
+
+        Args:
+            least: pixels of a side that are needed; a JPEG of four times as many or more is decoded at a
+                half, a quarter or an eighth of its size, which has at least twice as many.
+
+        Raises:
+            ImageError: when it is no image.
+            AutopruneError: when Pillow is needed and missing.
+        """
+        return decoded(self.cell, where=self.where, folder=self.folder, side=self.side, least=least)
+
+    def key(self, *, by_pixels: bool = False) -> str:
+        """A hash that is equal for equal images: of its pixels, or of a large one's bytes.
+
+        Args:
+            by_pixels: however large it is, as versions before did.
+
+        Raises:
+            AutopruneError: as `decoded`.
+        """
+        source = _source(self.cell, self.folder, self.where)
+        if by_pixels or not isinstance(source, bytes | bytearray | Path):
+            return digest(self.decoded())
+        if _pixel_count(source, self.where) <= READ_WHOLE:
+            return digest(self.decoded())
+        ending = "" if self.side is None else f" {self.side}"
+        if isinstance(source, Path):
+            with source.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() + ending
+        return hashlib.sha256(source).hexdigest() + ending
+
+
+class Images(Sequence["NDArray[np.uint8]"]):
+    """Images uint8 [h w 3] of sizes that may differ, each decoded when it is asked for, and not kept."""
+
+    def __init__(self, stored: Sequence[StoredImage] = ()) -> None:
+        self.stored = tuple(stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    @overload
+    def __getitem__(self, place: int) -> NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Images: ...
+    def __getitem__(self, place: int | slice) -> NDArray[np.uint8] | Images:
+        if isinstance(place, slice):
+            return Images(self.stored[place])
+        return self.stored[place].decoded()
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return (image.decoded() for image in self.stored)
+
+
+def image_keys(images: Sequence[StoredImage], *, by_pixels: bool = False) -> list[str]:
+    """The key of each image.
 
     Raises:
-        AutopruneError: when two folders are one split.
+        AutopruneError: that names all images that cannot be read.
     """
-    splits: dict[str, dict[str, list[Path]]] = {}
-    for folder in _folders(root):
-        split, classes = SPLIT_NAMES.get(folder.name.lower()), _classes(folder)
-        if split and classes:
-            if split in splits:
-                raise AutopruneError(f"data folder {root} has two folders for {split}. Keep one.")
-            splits[split] = classes
-    splits = splits or {"train": _classes(root)}
-    return splits if len({name for classes in splits.values() for name in classes}) > 1 else {}
+    return mapped(lambda image: image.key(by_pixels=by_pixels), images)
 
 
-def image_tables(root: Path) -> dict[str, Table]:
-    """Columns `image` and `label` by split of a folder that is made of class folders, else {}."""
-    return {
-        split: from_columns(
-            {
-                "image": [str(file) for files in classes.values() for file in files],
-                "label": [name for name, files in classes.items() for _ in files],
-            }
-        )
-        for split, classes in class_folders(root).items()
-    }
+def mapped(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
+    """What a function gives of each item, by a few threads.
 
+    Raises:
+        AutopruneError: that names all images that cannot be read.
+    """
+    errors: list[ImageError] = []
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    def tried(item: _T) -> _R | None:
+        try:
+            return function(item)
+        except ImageError as error:
+            errors.append(error)
+            return None
 
-
-def _classes(root: Path) -> dict[str, list[Path]]:
-    """The image files anywhere below each folder of a folder, where it has some."""
-    files_of = {folder.name: _images(folder) for folder in _folders(root)}
-    return {name: files for name, files in files_of.items() if files}
-
-
-def _images(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in files if path.is_file() and path.name[0] != ".")
+    with ThreadPoolExecutor(max(1, min(THREADS, len(os.sched_getaffinity(0))))) as pool:
+        results = list(pool.map(tried, items))
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        texts = sorted(map(str, errors))
+        more = f"\n  and {len(texts) - 20} more" if len(texts) > 20 else ""
+        lines = "".join(f"\n  {text}" for text in texts[:20])
+        raise AutopruneError(f"{len(errors)} of {len(items)} images cannot be read:{lines}{more}")
+    return results  # type: ignore[return-value]
 
 
 def is_missing(cell: Any) -> bool:
@@ -83,30 +158,30 @@ def is_missing(cell: Any) -> bool:
 
 
 def decoded(
-    cell: Any, *, where: str, folder: Path | None = None, side: int | None = None
+    cell: Any,
+    *,
+    where: str,
+    folder: Path | None = None,
+    side: int | None = None,
+    least: int | None = None,
 ) -> NDArray[np.uint8]:
     """An image uint8 [h w 3], read-only.
 
     Args:
-        cell: path, bytes, a dict of either as `datasets` stores it, an image of Pillow, or numbers.
-        where: what the error is about.
-        folder: where a relative path starts.
-        side: an image whose shorter side has more pixels is shrunk to it; None keeps its size.
+        cell, where, folder, side: as `StoredImage` has them.
+        least: as `StoredImage.decoded` takes it.
 
     Raises:
         AutopruneError: when it is no image, or Pillow is needed and missing.
     """
     import numpy as np
 
-    if isinstance(cell, Mapping):
-        cell = cell.get("bytes") or cell.get("path")
-    if isinstance(cell, str | Path):
-        cell = _file(cell, folder, where)
+    cell = _source(cell, folder, where)
     if isinstance(cell, bytes | bytearray | Path):
-        cell = _opened(cell, where, side)
+        cell = _opened(cell, where, side or least)
     if not hasattr(cell, "convert"):
         pixels = _numbers(cell, where)
-        cell = _pillow().fromarray(pixels) if side and min(pixels.shape[:2]) > side else None
+        cell = pillow().fromarray(pixels) if side and min(pixels.shape[:2]) > side else None
     if cell is not None:
         pixels = _plane(cell, where, side)
     if pixels.ndim == 2:  # a view: three planes without three times the memory
@@ -120,7 +195,19 @@ def digest(image: NDArray[np.uint8]) -> str:
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
-def _pillow() -> Any:
+def _source(cell: Any, folder: Path | None, where: str) -> Any:
+    """A cell's file, or its bytes, or what else it holds."""
+    if isinstance(cell, Mapping):
+        cell = cell.get("bytes") or cell.get("path")
+    return _file(cell, folder, where) if isinstance(cell, str | Path) else cell
+
+
+def pillow() -> Any:
+    """The module `PIL.Image`.
+
+    Raises:
+        AutopruneError: when Pillow is missing.
+    """
     try:
         importlib.import_module("PIL.ImageOps")
         return importlib.import_module("PIL.Image")
@@ -136,26 +223,40 @@ def _file(name: str | Path, folder: Path | None, where: str) -> Path:
         start = (
             f" Relative paths start at {folder or Path.cwd()}." if not path.is_absolute() or folder else ""
         )
-        raise AutopruneError(f"{where}: no image file {str(name)!r:.200}.{start} Correct it or take it out.")
+        raise ImageError(f"{where}: no image file {str(name)!r:.200}.{start} Correct it or take it out.")
     return path
 
 
-def _opened(source: bytes | bytearray | Path, where: str, side: int | None) -> Any:
+def _opened(source: bytes | bytearray | Path, where: str, least: int | None) -> Any:
     """An image of Pillow, decoded, and turned as its camera was held (EXIF)."""
-    pillow = _pillow()
-    name = f"image file {source}" if isinstance(source, Path) else f"an image of {len(source)} bytes"
+    opened = pillow().open
     try:
-        with pillow.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
-            if side:  # a JPEG is decoded at 1/2, 1/4 or 1/8, still twice as large as needed or more
-                image.draft(None, (2 * side, 2 * side))
+        with opened(source if isinstance(source, Path) else io.BytesIO(source)) as image:
+            if least:  # a JPEG is decoded at 1/2, 1/4 or 1/8, still twice as large as needed or more
+                image.draft(None, (2 * least, 2 * least))
             image.load()
             return importlib.import_module("PIL.ImageOps").exif_transpose(image)
     except Exception as error:  # each format's decoder raises its own
-        cause = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-        raise AutopruneError(
-            f"{where}: {name} cannot be read ({cause}). Formats are {listed(IMAGE_SUFFIXES)}: write it "
-            "again, or take it out."
-        ) from error
+        raise _unreadable_image(source, where, error) from error
+
+
+def _pixel_count(source: bytes | bytearray | Path, where: str) -> int:
+    """Pixels of an image by the head of its file."""
+    opened = pillow().open
+    try:
+        with opened(source if isinstance(source, Path) else io.BytesIO(source)) as image:
+            return int(image.width * image.height)
+    except Exception as error:  # each format's decoder raises its own
+        raise _unreadable_image(source, where, error) from error
+
+
+def _unreadable_image(source: bytes | bytearray | Path, where: str, error: Exception) -> AutopruneError:
+    name = f"image file {source}" if isinstance(source, Path) else f"an image of {len(source)} bytes"
+    cause = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+    return ImageError(
+        f"{where}: {name} cannot be read ({cause}). Formats are {listed(IMAGE_SUFFIXES)}: write it "
+        "again, or take it out."
+    )
 
 
 def _plane(image: Any, where: str, side: int | None) -> NDArray[np.uint8]:
@@ -163,9 +264,9 @@ def _plane(image: Any, where: str, side: int | None) -> NDArray[np.uint8]:
     import numpy as np
 
     if image.mode == "F":
-        raise AutopruneError(f"{where}: an image of fractions; {ALLOWED}. Scale it to 0 to 255.")
+        raise ImageError(f"{where}: an image of fractions; {ALLOWED}. Scale it to 0 to 255.")
     if image.mode[0] == "I":  # 16 bits; Pillow's own conversion would cut off what is above 255
-        image = _pillow().fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+        image = pillow().fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
     image = image.convert("L" if image.mode in GREY_MODES else "RGB")
     if side and min(image.size) > side:
         ratio = side / min(image.size)
@@ -185,12 +286,12 @@ def _numbers(cell: Any, where: str) -> NDArray[np.uint8]:
     is_image = values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (1, 3, 4))
     if values.dtype.kind not in "buif" or not is_image or not values.size:
         came = f"numbers [{shape}]" if values.dtype.kind in "buif" and values.ndim else type(cell).__name__
-        raise AutopruneError(f"{where} holds {came} as an image; {ALLOWED}.")
+        raise ImageError(f"{where} holds {came} as an image; {ALLOWED}.")
     low, high = float(values.min()), float(values.max())
     if values.dtype.kind == "f" and low >= 0 and 0 < high <= 1 and (values % 1).any():
-        raise AutopruneError(f"{where} holds numbers of {low:g} to {high:g}; {ALLOWED}. Multiply by 255.")
+        raise ImageError(f"{where} holds numbers of {low:g} to {high:g}; {ALLOWED}. Multiply by 255.")
     if not (low >= 0 and high <= 255):
-        raise AutopruneError(f"{where} holds numbers of {low:g} to {high:g}; {ALLOWED}. Scale them.")
+        raise ImageError(f"{where} holds numbers of {low:g} to {high:g}; {ALLOWED}. Scale them.")
     whole = np.rint(values) if values.dtype.kind == "f" else values
     planes = whole.astype(np.uint8).reshape(*values.shape[:2], -1) * (255 if values.dtype.kind == "b" else 1)
     return planes[:, :, 0].copy() if planes.shape[2] == 1 else planes[:, :, :3].copy()

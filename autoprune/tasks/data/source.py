@@ -21,6 +21,7 @@ class DataSource:
     limit_rows: most rows of train, validation and test, in this order; None is no limit.
     revision, config_name: for hub ids.
     image_side: images whose shorter side has more pixels are shrunk to it; None keeps their sizes.
+    by_pixels: whether a large image too is known by its pixels, as in splits that earlier versions cut.
     """
 
     SETTINGS: ClassVar = ("dataset", "text_columns", "image_column", "label_column", "group_by", "limit_rows")
@@ -35,6 +36,7 @@ class DataSource:
     revision: str | None = None
     config_name: str | None = None
     image_side: int | None = None
+    by_pixels: bool = False
 
     @property
     def limits(self) -> Mapping[str, int]:

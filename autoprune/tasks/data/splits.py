@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.references import is_reference
@@ -26,7 +26,8 @@ from autoprune.tasks.data.cutting import SHARES, cut_splits, draw_rows
 from autoprune.tasks.data.demo import demo_rows
 from autoprune.tasks.data.doubts import doubts
 from autoprune.tasks.data.function_source import function_tables
-from autoprune.tasks.data.images import class_folders, digest, image_tables
+from autoprune.tasks.data.image_folders import has_class_folders, read_image_folder
+from autoprune.tasks.data.images import Images, digest
 from autoprune.tasks.data.labels import classes_of, labelled
 from autoprune.tasks.data.row_counts import LeftOut, RowCounts
 from autoprune.tasks.data.source import DataSource
@@ -38,14 +39,10 @@ from autoprune.tasks.data.tables import (
     load_tables,
     local_tables,
     table_files,
+    with_note,
 )
 from autoprune.tasks.data.text_files import text_files, text_tables
 from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, KINDS, TEXT_CLASSIFICATION, TaskKind
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 
 _PATH = re.compile(r"^[.~/]|/$|/.*/|\\|\.[A-Za-z]\w{1,6}$|^\s*$")  # else a hub id: `owner/name`
 _log = logging.getLogger(__name__)
@@ -57,12 +54,13 @@ class Rows:
 
     texts: one column, or two for pairs; of token classification each text is a tuple of words; () of
     images. labels: classes; or numbers; or a tuple of classes a row, one a word; () where there are none.
-    images: uint8 [h w 3], of sizes that may differ; read-only, for a grey one is a view of one plane.
+    images: uint8 [h w 3], of sizes that may differ, each decoded when it is asked for; read-only, for a grey
+    one is a view of one plane.
     """
 
     texts: tuple[tuple[Text, ...], ...]
     labels: tuple[int, ...] | tuple[float, ...] | tuple[tuple[int, ...], ...]
-    images: tuple[NDArray[np.uint8], ...] = field(default=(), hash=False)
+    images: Images = field(default_factory=Images, hash=False)
 
     def __len__(self) -> int:
         return len(self.images or (self.texts[0] if self.texts else self.labels))
@@ -151,7 +149,10 @@ def demo_splits(seed: int = 0) -> Splits:
 
 def _local_tables(path: Path, kind: TaskKind) -> dict[str, Table]:
     """What lies on this disk: tables, or what only rows of this kind are made from."""
-    if kind.reads_images and path.is_dir() and (tables := image_tables(path)):
+    if kind.reads_images and path.is_dir() and (pictures := read_image_folder(path)):
+        tables = pictures.tables()
+        for note in pictures.notes():
+            tables = with_note(tables, f"{path.name}: {note}")
         return tables
     has_tables = path.is_dir() and table_files(path)
     if kind.reading.is_plain_text and not has_tables and text_files(path):
@@ -169,7 +170,7 @@ def _hint(path: Path, kind: TaskKind) -> str:
         of_text = sorted(kind.name for kind in KINDS if kind.reading.is_plain_text)
         return f" Plain text is for {listed(of_text)} (--task)."
     of_images = f" Images are for --task {IMAGE_CLASSIFICATION}."
-    return of_images if path.is_dir() and class_folders(path) else ""
+    return of_images if path.is_dir() and has_class_folders(path) else ""
 
 
 def _splits(tables: Mapping[str, Table], name: str, source: DataSource, kind: TaskKind, seed: int) -> Splits:
@@ -177,7 +178,15 @@ def _splits(tables: Mapping[str, Table], name: str, source: DataSource, kind: Ta
     columns = find_columns(tables[donor], name, _wanted(source), kind.reading)
     left_out = LeftOut()
     parts = {
-        split: read_rows(table, f"{name} ({split})", columns, kind.reading, source.image_side, left_out)
+        split: read_rows(
+            table,
+            f"{name} ({split})",
+            columns,
+            kind.reading,
+            source.image_side,
+            left_out,
+            by_pixels=source.by_pixels,
+        )
         for split, table in tables.items()
     }
     _check_some(parts[donor], f"{name} ({donor})", kind)
@@ -249,7 +258,7 @@ def _fingerprint(
 def _transposed(rows: Sequence[Row], kind: TaskKind) -> Rows:
     texts = tuple(zip(*(row.texts for row in rows), strict=True))
     labels = tuple(row.label for row in rows) if kind.reading.labels else ()
-    return Rows(texts, labels, tuple(row.image for row in rows if row.image is not None))
+    return Rows(texts, labels, Images([row.image for row in rows if row.image is not None]))
 
 
 def _once(rows: Sequence[Row]) -> list[Row]:
