@@ -17,7 +17,8 @@ from autoprune.models.image_processor import Pixels
 from autoprune.models.split_embedding import part_by_use_
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units, search_space, to_part
-from autoprune.run.config import Config
+from autoprune.pipeline.held_together import held_together
+from autoprune.run.config import Config, TimingSettings
 from autoprune.run.identity import weights_hash
 from autoprune.run.run_record import Identity
 from autoprune.space.budget import Budget, megabytes
@@ -47,7 +48,8 @@ class Inputs:
 
     data_hash: of the rows as they were read. encoded_hash: of what the model is fed, which depends on the
     tokenizer too, or on how pictures are made inputs (`encoding.encoded_hash`). identity: what a run is
-    held to. texts: the rows as they were read, of a task whose rows are texts with an answer each.
+    held to. texts: the rows as they were read, of a task whose rows are texts with an answer each. sequence:
+    tokens that latency is timed at. notes: lines for the plan, of what is done otherwise than was asked.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Inputs:
     encoded_hash: str
     identity: Identity
     texts: splits.Splits | None = None
+    sequence: int = TimingSettings.sequence
+    notes: tuple[str, ...] = ()
 
     @property
     def original_bytes(self) -> int:
@@ -70,8 +74,10 @@ class Inputs:
         return self.sizes.size_bytes(self.space.untouched())
 
 
-def read_inputs(config: Config) -> Inputs:
+def read_inputs(config: Config, *, was_fitted: bool = False) -> Inputs:
     """Load model, data and space file, and settle what each unit weighs on the target.
+
+    was_fitted: whether the run that is taken up began with a head of its own fitting, whatever the model has.
 
     Raises:
         AutopruneError: for whatever the user named that is not there or does not fit.
@@ -84,15 +90,16 @@ def read_inputs(config: Config) -> Inputs:
     texts: splits.Splits | None = None
     if kind.is_own:
         task = own_task(str(config.task.name))
-        loaded, name, data_hash = _loaded(config, kind, 0, task), str(config.task.name), task_hash(task)
+        loaded, name, data_hash = _loaded(config, kind, task=task), str(config.task.name), task_hash(task)
     else:
         rows = _splits(config, kind)
-        loaded = _loaded(config, kind, len(rows.label_names))
+        loaded = _loaded(config, kind, len(rows.label_names), was_fitted=was_fitted)
         task = encoded(rows, loaded, config.task.max_length, kind, metric)
         name, data_hash = rows.name, rows.fingerprint
         texts = rows if kind.labels_texts else None
     fed = encoded_hash(task, data_hash=data_hash, pixels=loaded.pixels)
     identity = _identity(config, loaded, task, fed)  # before embeddings are parted by the data
+    task, sequence, notes = held_together(config, loaded, task)
     file, space_name = find_space(config.search.space, loaded.model)
     if target.parts:
         _part_(loaded, file, task)
@@ -101,7 +108,7 @@ def read_inputs(config: Config) -> Inputs:
     sizes = sizes_of(loaded, units, space, target, task)
     return Inputs(
         name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed,
-        identity, texts,
+        identity, texts, sequence, notes,
     )  # fmt: skip
 
 
@@ -198,11 +205,18 @@ def _splits(config: Config, kind: TaskKind) -> splits.Splits:
     return splits.read_splits(config.data, kind, seed=config.search.seed)
 
 
-def _loaded(config: Config, kind: TaskKind, labels: int, task: Task | None = None) -> loading.Loaded:
+def _loaded(
+    config: Config, kind: TaskKind, labels: int = 0, *, task: Task | None = None, was_fitted: bool = False
+) -> loading.Loaded:
     """The model that was named, for the kind of task."""
     torch.manual_seed(config.search.seed)  # a head that is missing is drawn from the global generator
     model = config.model
     source = str(demo.demo_model()) if model.name is None else model.name
+    if model.new_head and (names_builder(source) or kind.gives_vectors or kind.predicts_next_token):
+        what = "a function" if names_builder(source) else f"task {kind}"
+        raise AutopruneError(
+            f"--new-head: the model of {what} has no head that would be fitted; leave it out"
+        )
     if names_builder(source):
         pixels = Pixels.beside(model.weights, model.image_size)
         return loading.load_built(source, model.weights, pixels, kind=kind, task=task)
@@ -215,8 +229,8 @@ def _loaded(config: Config, kind: TaskKind, labels: int, task: Task | None = Non
         labels=labels,
         kind=kind,
         revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
         image_size=model.image_size,
+        new_head=model.new_head or was_fitted,
     )
 
 

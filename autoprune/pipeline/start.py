@@ -29,10 +29,17 @@ def plan(
     config's.
     """
     limit_bytes()  # a limit of the library that is none is said now, not by every worker
-    inputs = read_inputs(config if run is None else located(config, run.path))
+    config = config if run is None else located(config, run.path)
+    inputs = read_inputs(config, was_fitted=run is not None and _was_fitted(run))
     if run is not None:
         hold_to(run, inputs.identity, progress or Progress())
     return inputs, check_budget(inputs, config.limits() if budget is None else budget)
+
+
+def _was_fitted(run: RunFolder) -> bool:
+    """Whether a run began with a head that was not the model's own; earlier versions drew one unasked."""
+    before = run.about().inputs
+    return before is not None and before.head is None
 
 
 def open_workers(config: Config) -> Pool:

@@ -19,7 +19,8 @@ DEMO_DEFAULTS = {"trials": 16, "finetune_steps": 40, "max_length": 64}
 class ModelSource:
     """Which model is compressed. name: a folder, hub id or `package.module:function`; None is the demo's.
 
-    weights: file of one that a function builds. image_size: pixels, None as the model says.
+    weights: file of one that a function builds. image_size: pixels, None as the model says. new_head: whether
+    a trained head is thrown away. trust_remote_code: has no effect, since no such code is run.
     """
 
     name: str | None = None
@@ -27,6 +28,7 @@ class ModelSource:
     revision: str | None = None
     trust_remote_code: bool = False
     image_size: int | None = None
+    new_head: bool = False
 
 
 @dataclass(frozen=True)
