@@ -222,10 +222,12 @@ def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], 
     from torch import nn
 
     from autoprune.compress.surgery import replace_
+    from autoprune.models.attention import separate_state
     from autoprune.models.canonical import settle_
     from autoprune.models.split_embedding import part_as_
     from autoprune.models.state import aliases, load_state_, tie_
 
+    state = separate_state(model, state)
     try:
         part_as_(model, state)
     except (AttributeError, KeyError, ValueError) as error:
