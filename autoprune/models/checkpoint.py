@@ -82,7 +82,7 @@ def config_of(source: str, revision: str | None = None) -> Any:
 def _check_told(source: str, told: dict[str, Any]) -> None:
     """Raise `AutopruneError` for what a config says that stands against compressing its model."""
     quantized = told.get("quantization_config")
-    if quantized:
+    if isinstance(quantized, dict) and quantized:
         how = quantized.get("quant_method") or next((name for name in quantized if "bit" in name), "some way")
         bits = f", {quantized['bits']} bits" if "bits" in quantized else ""
         raise AutopruneError(
@@ -184,10 +184,10 @@ def json_of(source: str, name: str, revision: str | None = None, *, must_know: b
 # ---- names and types of tensors -----------------------------------------------------------------
 
 
-def renamed(source: str, revision: str | None = None) -> dict[str, str]:
-    """What `from_pretrained` is told of names of tensors: patterns and what stands for them.
+def prefix_of(source: str, revision: str | None = None) -> str:
+    """What stands before the name of each tensor in a model's files, and is not the model's.
 
-    A model that was saved from within DataParallel or torch.compile has their name before each tensor's.
+    A model that was saved from within DataParallel or torch.compile has their name there.
 
     Raises:
         AutopruneError: where tensors are integers: the model is quantized, whatever its config says.
@@ -199,8 +199,7 @@ def renamed(source: str, revision: str | None = None) -> dict[str, str]:
             f"model {source!r} is quantized already: {len(integers)} of its weights are no floats, as "
             f"{integers[0]} ({names[integers[0]]}). Give the model it was made from"
         )
-    prefix = wrapper_of(names)
-    return {f"^{prefix.replace('.', chr(92) + '.')}": ""} if prefix else {}
+    return wrapper_of(names)
 
 
 def wrapper_of(names: Iterable[str]) -> str:
@@ -246,7 +245,7 @@ def header_of(path: Path) -> dict[str, str]:
             (size,) = struct.unpack("<Q", file.read(8))
             told = json.loads(file.read(min(size, 100_000_000)))
             return {name: about["dtype"] for name, about in told.items() if name != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise AutopruneError(f"{path} is no safetensors file: {error}") from error
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import nn
 
 from autoprune.core.errors import AutopruneError
 from autoprune.models.canonical import same_outputs
-from autoprune.models.checkpoint import config_of, first_line, renamed
+from autoprune.models.checkpoint import config_of, first_line, prefix_of
 from autoprune.models.image_processor import Pixels
 from autoprune.models.sentence_folder import load_head_, sentence_settings
 from autoprune.models.sentence_head import SentencePooling, attach_
@@ -89,11 +90,11 @@ def load_pretrained(
     wanted = kind.head_options(labels).get("num_labels")
     new_head = new_head and wanted is not None
     own = wanted if new_head else _trained_classes(config, kind, wanted)
-    state = torch.get_rng_state()
-    model, missing, unfit = _from_files(source, kind, own, revision)
+    state, prefix = torch.get_rng_state(), prefix_of(source, revision)
+    model, missing, unfit = _from_files(source, kind, own, revision, prefix)
     if missing and own != wanted:  # its config has classes, its files no head: draw as if neither had
         torch.set_rng_state(state)
-        model, missing, unfit = _from_files(source, kind, wanted, revision)
+        model, missing, unfit = _from_files(source, kind, wanted, revision, prefix)
     dropped = ""
     if new_head and (unfit or not missing):
         dropped = f"{config.num_labels} classes ({listed_classes(list(map(str, config.id2label.values())))})"
@@ -102,7 +103,7 @@ def load_pretrained(
     has_head = not (missing or unfit or dropped)
     if not has_head and kind.predicts_classes and model.config.problem_type in _OTHER_PROBLEMS:
         model.config.problem_type = None
-    notes: list[str] = []
+    notes = [f"the names of its tensors are read without their prefix {prefix!r}"] if prefix else []
     sentence = SentencePooling()
     tokenizer: Any = None
     pixels: Pixels | None = None
@@ -141,9 +142,11 @@ def _trained_classes(config: Any, kind: TaskKind, wanted: int | None) -> int | N
 
 
 def _from_files(
-    source: str, kind: TaskKind, classes: int | None, revision: str | None
+    source: str, kind: TaskKind, classes: int | None, revision: str | None, prefix: str
 ) -> tuple[Any, set[str], set[str]]:
     """A model with a head for so many classes; names of tensors that its files lack, and have otherwise.
+
+    prefix: of all names in its files, left out.
 
     Raises:
         AutopruneError: when it cannot be loaded, or most of it is not in its files.
@@ -161,7 +164,7 @@ def _from_files(
             dtype=torch.float32,
             revision=revision or "main",
             trust_remote_code=False,
-            key_mapping=renamed(source, revision) or None,
+            key_mapping={f"^{re.escape(prefix)}": ""} if prefix else None,
         )
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise AutopruneError(
