@@ -137,8 +137,9 @@ class Config:
                 )
 
     def as_json(self) -> dict[str, Any]:
-        """All settings by their flat names."""
-        return {name: getattr(getattr(self, part), attribute) for name, (part, attribute) in _PLACES.items()}
+        """All settings by their flat names, but those of `_WRITTEN_IF_SET` that are not."""
+        given = {name: getattr(getattr(self, part), attribute) for name, (part, attribute) in _PLACES.items()}
+        return {name: value for name, value in given.items() if value or name not in _WRITTEN_IF_SET}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -148,6 +149,9 @@ class Config:
         lists = {"text_columns", "budget", "limit_rows"}
         return cls.of(**{name: tuple(value) if name in lists else value for name, value in data.items()})
 
+
+_WRITTEN_IF_SET = {"new_head"}
+"""Settings that earlier versions do not know: files without them are read by these too."""
 
 _FLAT_NAMES = {("model", "name"): "model", ("task", "name"): "task", ("workers", "count"): "workers"}
 """Settings whose flat name is not that of their attribute."""
