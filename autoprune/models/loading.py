@@ -113,13 +113,8 @@ def load_pretrained(
         tokenizer = _tokenizer(source, revision)
         notes += fit_tokenizer_(tokenizer, model, kind, source)
     if kind.gives_vectors:
-        settings = sentence_settings(source, tokenizer, revision)
-        sentence = settings.how
-        attach_(model, sentence)
-        load_head_(model, settings, source)
-        if settings.longest is not None and settings.longest < tokenizer.model_max_length:
-            tokenizer.model_max_length = settings.longest
-        notes += settings.notes
+        sentence, told = _with_sentence_head_(model, tokenizer, source, revision)
+        notes += told
     described = Architecture(
         kind,
         json.loads(model.config.to_json_string(use_diff=False)),
@@ -200,6 +195,18 @@ def draw_head_(model: Any, kind: TaskKind) -> None:
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if id(tensor) not in inside:
                 tensor.copy_(drawn[name])
+
+
+def _with_sentence_head_(
+    model: Any, tokenizer: Any, source: str, revision: str | None
+) -> tuple[SentencePooling, tuple[str, ...]]:
+    """Give a sentence encoder its head, and its tokenizer the encoder's longest row, in place."""
+    settings = sentence_settings(source, tokenizer, revision)
+    attach_(model, settings.how)
+    load_head_(model, settings, source)
+    if settings.longest is not None:
+        tokenizer.model_max_length = min(settings.longest, tokenizer.model_max_length)
+    return settings.how, settings.notes
 
 
 def _tokenizer(source: str, revision: str | None) -> Any:

@@ -227,9 +227,8 @@ def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], 
     from autoprune.models.split_embedding import part_as_
     from autoprune.models.state import aliases, load_state_, tie_
 
-    state = separate_state(model, state)
     try:
-        part_as_(model, state)
+        part_as_(model, state := separate_state(model, state))
     except (AttributeError, KeyError, ValueError) as error:
         raise AutopruneError(f"{path} does not fit the config beside it: {error}") from error
     shared = aliases(model)
