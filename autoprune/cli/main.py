@@ -100,16 +100,22 @@ def _search(config: Config, output: Path | None, dry_run: bool, as_json: bool, q
     check_sampler(config.search.sampler)
     check_places(config, output)
     if dry_run:
-        _plan(config)
+        config = _settled(config, _plan(config))
         click.echo(json.dumps(cleaned(config.as_json()), indent=1))
         return
     from autoprune.pipeline.start import open_workers
 
     with open_workers(config) as pool:
         inputs = _plan(config)
+        config = _settled(config, inputs)
         path = output or _free_folder(inputs.name, config.search.budget)
         run = RunFolder.create(path, config, f"autoprune {shlex.join(shown_command(sys.argv[1:]))}")
         _go(run, inputs, pool, config.search.trials, as_json, quiet)
+
+
+def _settled(config: Config, inputs: Inputs) -> Config:
+    """The settings as the plan has them: what the model does not take is less than was asked."""
+    return config.with_settings(sequence=inputs.sequence)
 
 
 def _plan(config: Config, run: RunFolder | None = None, *, quiet: bool = False) -> Inputs:
@@ -203,6 +209,7 @@ def resume(
                 inputs = _plan(
                     config, folder, quiet=quiet
                 )  # a budget that cannot be met is refused before it is noted
+                config = _settled(config, inputs)
                 folder.note(config=config.as_json())
                 _go(folder, inputs, pool, wanted, as_json, quiet, new_budget)
         finally:

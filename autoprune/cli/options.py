@@ -78,7 +78,10 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--storage", help="Database URL for the study, instead of study.db in the run folder; its "
                  "password is written to no file.  [default: AUTOPRUNE_STORAGE]"),
     click.option("--revision", help="Revision of a model from a hub."),
-    click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that a hub model brings."),
+    click.option("--new-head", is_flag=True, default=None,
+                 help="Throw the model's trained head away and fit a new one for the data's classes."),
+    click.option("--trust-remote-code", is_flag=True, default=None,
+                 help="Refused for a model that needs code it brings, which is never run; no effect else."),
     click.option("--seed", type=int, help="Seed of splits, search and fine-tunes.  [default: 0]"),
 ]  # fmt: skip
 

@@ -33,9 +33,9 @@ def plan_lines(
         f"Model     {model}  {megabytes(inputs.original_bytes)} as {config.search.target}",
         f"Data      {inputs.dataset}  train {len(task.train)}, validation {len(task.validation)}, "
         f"test {len(task.test)}{_answers(task.label_names, metric)}",
-        *(f"          {note}" for note in inputs.notes),
         f"Space     {inputs.space_name}  {len(inputs.units)} units; smallest "
         f"{smallest_bytes / 1e6:.2f} MB; {_limit(config.limits())}",
+        *(f"Note      {note}" for note in inputs.notes),
         f"Plan      baselines and {config.search.trials} trials, {config.workers.count or 'no'} Ray workers, "
         f"sampler {config.search.sampler}, seed {config.search.seed}; Ctrl-C is safe",
         *([f"Machine   {quota}"] if quota else []),

@@ -83,13 +83,3 @@ def name_labels(model: nn.Module, label_names: tuple[str, ...]) -> None:
     config: Any = model.config
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: k for k, name in enumerate(label_names)}
-
-
-def label_order(model: nn.Module, label_names: tuple[str, ...]) -> tuple[int, ...] | None:
-    """For each label of the data its number in a trained head; None where names do not tell."""
-    config: Any = getattr(model, "config", None)
-    if config is None or not label_names:
-        return None
-    known = {str(name).casefold(): int(k) for k, name in config.id2label.items()}
-    wanted = [name.casefold() for name in label_names]
-    return tuple(known[name] for name in wanted) if set(wanted) == set(known) else None

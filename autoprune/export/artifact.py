@@ -102,7 +102,15 @@ def write_artifact(
             name: UnitRecord(ratio=level.ratio, bits=level.storage.written)
             for name, level in stitched.levels.items
         }
-        added = {"version": VERSION, "storage": about.storage, "units": units, "sha256": hashes}
+        added: dict[str, Any] = {
+            "version": VERSION,
+            "storage": about.storage,
+            "units": units,
+            "sha256": hashes,
+        }
+        if stitched.architecture.kind.gives_vectors:
+            sentence = stitched.architecture.sentence
+            added |= {"pooling": sentence.in_words(), "has_sentence_head": not sentence.is_plain}
         write_json(temporary / ABOUT, about.model_copy(update=added).as_json())
     return size_on_disk(runtime, folder)
 

@@ -201,7 +201,10 @@ _MARKS = {True: "ok", False: "**failed**", None: "not checked"}
 
 def _loading(about: ExportRecord, name: str) -> list[str]:
     target, kind = about.target, about.data.kind
-    parts = ["## Load it", fenced(with_autoprune(target, kind, name), "python")]
+    usage = with_autoprune(target, kind, name, has_sentence_head=about.has_sentence_head)
+    parts = ["## Load it", fenced(usage, "python")]
+    if about.pooling:
+        parts.append(f"How a text's vector is made: {code(about.pooling)}.")
     if alone := without_autoprune(target, kind, name):
         parts += ["Without autoprune:", fenced(alone, "python")]
     return parts

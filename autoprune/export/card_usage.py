@@ -5,13 +5,21 @@ from __future__ import annotations
 from autoprune.tasks.kinds import TaskKind
 
 
-def with_autoprune(target: str, kind: TaskKind, folder: str) -> str:
-    """Code that loads a folder with autoprune and asks the model once."""
+def with_autoprune(target: str, kind: TaskKind, folder: str, *, has_sentence_head: bool = False) -> str:
+    """Code that loads a folder with autoprune and asks the model once.
+
+    has_sentence_head: whether a text's vector is more than the mean of its tokens'.
+    """
     is_torch = target == "packed"
     packages = (*_packages(kind), "from autoprune import load")
     load = f"model = load({folder!r})  # every file is checked by its SHA-256; nothing in it is run"
     ask = f"model(**{_name(kind)})"
-    if kind.gives_vectors and is_torch:
+    if kind.gives_vectors and is_torch and has_sentence_head:
+        answer = [
+            f"hidden = {ask}.last_hidden_state",
+            "vectors = model.sentence_head(hidden, tokens['attention_mask'])  # compared by cosine",
+        ]
+    elif kind.gives_vectors and is_torch:
         answer = [
             f"hidden, seen = {ask}.last_hidden_state, tokens['attention_mask'][..., None]",
             "vectors = (hidden * seen).sum(1) / seen.sum(1)  # compared by cosine",

@@ -140,7 +140,8 @@ class ExportRecord(Record):
     """All of `autoprune.json`.
 
     measured_on: target of the search. steps: of the fine-tune. sha256: of every other file, by name.
-    predicted_size_bytes: of its files, plainly stored; None where nothing was predicted, and why.
+    predicted_size_bytes: of its files, plainly stored; None where nothing was predicted, and why. pooling:
+    what a text's vector is, in words; None of other kinds. has_sentence_head: whether that is not the mean.
     """
 
     version: int = 1
@@ -167,6 +168,8 @@ class ExportRecord(Record):
     unit_bytes: Mapping[str, int] = {}
     not_predicted: AnyText | None = None
     units: Mapping[str, UnitRecord] = {}
+    pooling: AnyText | None = None
+    has_sentence_head: bool = False
     sha256: Mapping[str, AnyText] = {}
     validated: ValidatedRecord | None = None
 

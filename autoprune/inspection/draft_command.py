@@ -17,6 +17,8 @@ from autoprune.inspection.coupling import Call
 from autoprune.inspection.draft import draft
 from autoprune.inspection.draft_rules import Draft, Left, left_lines, text_of
 from autoprune.models import loading
+from autoprune.models.checkpoint import config_of
+from autoprune.models.model_kind import kind_of
 from autoprune.models.outputs import outputs_of
 from autoprune.models.spec import Architecture, built
 from autoprune.models.units import find_units
@@ -125,8 +127,8 @@ def _loaded(source: str, image_size: int | None) -> tuple[nn.Module, Call]:
     else:
         if image_size is not None:
             raise AutopruneError("--image-size is for a MODEL that a function builds; a folder has its own")
-        kind = loading.kind_of(source)
-        labels = int(transformers.AutoConfig.from_pretrained(source).num_labels)
+        kind = kind_of(source)
+        labels = int(config_of(source).num_labels)
         loaded = loading.load_pretrained(source, labels=labels, kind=kind)
         model, described = loaded.model, loaded.architecture
         inputs = _example(described, model, loaded.tokenizer)

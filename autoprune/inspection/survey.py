@@ -12,6 +12,7 @@ from torch import nn
 
 from autoprune.core.errors import AutopruneError
 from autoprune.models import find_space, loading
+from autoprune.models.checkpoint import config_of
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units, search_space
 from autoprune.pipeline import inputs
@@ -95,11 +96,11 @@ def made_up_task(loaded: loading.Loaded) -> Task:
 def _labels(source: str) -> int:
     """Labels of a model's own config."""
     try:
-        return int(transformers.AutoConfig.from_pretrained(source).num_labels)
-    except (OSError, ValueError, KeyError) as error:
+        return int(config_of(source).num_labels)
+    except AutopruneError as error:
         if Path(source).exists():
-            return 2  # loading the model will say what is wrong
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise
+        reason = str(error).partition("cannot be loaded: ")[2] or str(error)
         raise AutopruneError(
             f"model {source!r} is no folder here and could not be had from the hub: {reason}"
         ) from error

@@ -2,7 +2,9 @@
 
 Batch norms are folded into the convolutions before them, as every runtime does at load, so that removing
 a channel or rounding a weight concerns one layer (Jacob et al., arXiv 1712.05877, section 3.2). GPT-2's
-Conv1D, a Linear stored the other way round, becomes one, and its fused query, key and value become three.
+Conv1D, a Linear stored the other way round, becomes one, and its fused query, key and value become three, as
+do those of torch's own attention (`attention`). Weights under a norm or a mask are stored as they come out
+(`plain_weights`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from autoprune.models.attention import separate_attention_
+from autoprune.models.plain_weights import plain_weights_
 
 TOLERANCE = 1e-3
 """Of the largest output: how far a model with folded norms may be from the one that came."""
@@ -37,11 +42,14 @@ WIDEST = 256
 def straighten_(model: nn.Module) -> None:
     """Replace layers that runtimes or this package do not know with equivalent ones, in place.
 
-    Every Conv1D of transformers becomes Linear layers, a fused one three. A mean over windows wider than any
-    picture, as EfficientNet's, becomes one over the picture.
+    Every Conv1D of transformers becomes Linear layers, a fused one three, torch's attention its own ones.
+    Weights that are computed at each call are stored. A mean over windows wider than any picture, as
+    EfficientNet's, becomes one over the picture.
     """
     from transformers.pytorch_utils import Conv1D
 
+    plain_weights_(model)
+    separate_attention_(model)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, Conv1D):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,19 +16,22 @@ from typing import Any, Self
 import torch
 import transformers
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from autoprune.core.errors import AutopruneError
 from autoprune.models.canonical import same_outputs
+from autoprune.models.checkpoint import config_of, first_line, prefix_of
 from autoprune.models.image_processor import Pixels
 from autoprune.models.own_processor import OwnProcessor, pixels_of_model
+from autoprune.models.sentence_folder import load_head_, sentence_settings
+from autoprune.models.sentence_head import SentencePooling, attach_
 from autoprune.models.spec import Architecture, auto_class, built
+from autoprune.models.tokenizer_fit import fit_tokenizer_
+from autoprune.models.weights_file import load_weights_
+from autoprune.tasks.class_names import listed_classes
 from autoprune.tasks.kinds import (
     IMAGE_CLASSIFICATION,
-    KINDS,
     TEXT_CLASSIFICATION,
-    TEXT_REGRESSION,
     TaskKind,
 )
 from autoprune.tasks.task import Task
@@ -40,7 +44,9 @@ class Loaded:
     """A model as it came, in canonical form: the module, what reads its inputs, whether its head was trained.
 
     tokenizer: of text; None of pictures, which `pixels` makes inputs of. processor: the model's own for
-    pictures, of transformers, which `pixels` has to agree with; None where it has none.
+    pictures, of transformers, which `pixels` has to agree with; None where it has none. dropped_head: what a
+    trained head was of that was thrown away on purpose. notes: lines for the plan, of what was settled while
+    loading.
     """
 
     model: nn.Module
@@ -49,6 +55,8 @@ class Loaded:
     architecture: Architecture
     pixels: Pixels | None = None
     processor: OwnProcessor | None = None
+    dropped_head: str = ""
+    notes: tuple[str, ...] = ()
 
     def with_pixels(self, pixels: Pixels) -> Self:
         """The same with pictures made inputs in another way, which no processor is compared with."""
@@ -70,65 +78,155 @@ def load_pretrained(
     labels: int,
     kind: TaskKind = TEXT_CLASSIFICATION,
     revision: str | None = None,
-    trust_remote_code: bool = False,
     image_size: int | None = None,
+    new_head: bool = False,
 ) -> Loaded:
     """Load a model for a kind of task from a folder or hub id; safetensors only.
 
-    A head for another number of labels, or none, is replaced by a fresh one.
+    A trained head stays, whatever number of classes it has; where there is none, a fresh one is drawn.
 
     Args:
+        labels: classes of a head that is drawn.
         image_size: height and width of pictures, where the model does not say, or says otherwise.
+        new_head: draw a fresh head in the place of a trained one.
 
     Raises:
         AutopruneError: naming what came and what is needed.
     """
-    _check_source(source)
-    options: dict[str, Any] = {"revision": revision} if revision else {}
-    options["trust_remote_code"] = trust_remote_code
-    try:
-        tokenizer, pixels, processor = _inputs_of(source, kind, options, image_size)
-        model, info = auto_class(kind).from_pretrained(
-            source,
-            **kind.head_options(labels),
-            ignore_mismatched_sizes=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            dtype=torch.float32,
-            **options,
-        )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise AutopruneError(
-            f"model {source!r} cannot be loaded: {reason}. MODEL is a folder with config.json, "
-            "model.safetensors and a tokenizer, or a hub id"
-        ) from error
-    fresh = set(info["missing_keys"]) | {str(tensor[0]) for tensor in info["mismatched_keys"]}
-    fresh = {name for name in fresh if not (kind.gives_vectors and name.startswith("pooler."))}
-    if len(fresh) > 0.5 * len(model.state_dict()):
-        raise AutopruneError(
-            f"model {source!r}: {len(fresh)} of its {len(model.state_dict())} tensors are not in "
-            "the file; is this the right file for its config.json?"
-        )
+    config = config_of(source, revision)
+    wanted = kind.head_options(labels).get("num_labels")
+    new_head = new_head and wanted is not None
+    own = wanted if new_head else _trained_classes(config, kind, wanted)
+    state, prefix = torch.get_rng_state(), prefix_of(source, revision)
+    model, missing, unfit = _from_files(source, kind, own, revision, prefix)
+    if missing and own != wanted:  # its config has classes, its files no head: draw as if neither had
+        torch.set_rng_state(state)
+        model, missing, unfit = _from_files(source, kind, wanted, revision, prefix)
+    dropped = ""
+    if new_head and (unfit or not missing):
+        dropped = f"{config.num_labels} classes ({listed_classes(list(map(str, config.id2label.values())))})"
+        if not unfit:
+            draw_head_(model, kind)
+    has_head = not (missing or unfit or dropped)
+    if not has_head and kind.predicts_classes and model.config.problem_type in _OTHER_PROBLEMS:
+        model.config.problem_type = None
+    notes = [f"the names of its tensors are read without their prefix {prefix!r}"] if prefix else []
+    sentence = SentencePooling()
+    tokenizer: Any = None
+    pixels: Pixels | None = None
+    processor: OwnProcessor | None = None
+    if kind.reads_images:
+        pixels, processor = pixels_of_model(source, config, revision, image_size)
+    else:
+        tokenizer = _tokenizer(source, revision)
+        notes += fit_tokenizer_(tokenizer, model, kind, source)
+    if kind.gives_vectors:
+        sentence, told = _with_sentence_head_(model, tokenizer, source, revision)
+        notes += told
     described = Architecture(
         kind,
         json.loads(model.config.to_json_string(use_diff=False)),
         image=None if pixels is None else pixels.shape,
+        sentence=sentence,
     )
-    return Loaded(model, tokenizer, not fresh, canonical(model, described), pixels, processor)
+    architecture = canonical(model, described)
+    return Loaded(model, tokenizer, has_head, architecture, pixels, processor, dropped, tuple(notes))
 
 
-def _inputs_of(
-    source: str, kind: TaskKind, options: dict[str, Any], image_size: int | None
-) -> tuple[Any, Pixels | None, OwnProcessor | None]:
-    """The tokenizer of a model of text, or how pictures are made its inputs."""
-    if kind.reads_images:
-        config = transformers.AutoConfig.from_pretrained(source, **options)
-        return None, *pixels_of_model(source, config, options.get("revision"), image_size)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token  # of a language model; what is padded is never answered
-    return tokenizer, None, None
+_OTHER_PROBLEMS = ("multi_label_classification", "regression")
+"""What a config may say that a head was fitted for, other than one class a row."""
+
+
+def _trained_classes(config: Any, kind: TaskKind, wanted: int | None) -> int | None:
+    """Classes of the head that a config names; `wanted` where it names none for a kind of task."""
+    named = [str(name) for name in getattr(config, "architectures", None) or ()]
+    is_other = bool(named) and not named[0].endswith(str(kind.auto_class).removeprefix("AutoModel"))
+    return wanted if wanted is None or is_other else int(config.num_labels)
+
+
+def _from_files(
+    source: str, kind: TaskKind, classes: int | None, revision: str | None, prefix: str
+) -> tuple[Any, set[str], set[str]]:
+    """A model with a head for so many classes; names of tensors that its files lack, and have otherwise.
+
+    prefix: of all names in its files, left out.
+
+    Raises:
+        AutopruneError: when it cannot be loaded, or most of it is not in its files.
+    """
+    options = kind.head_options(0)
+    if classes is not None:
+        options["num_labels"] = classes
+    try:
+        model, info = auto_class(kind).from_pretrained(
+            source,
+            **options,
+            ignore_mismatched_sizes=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+            revision=revision or "main",
+            trust_remote_code=False,
+            key_mapping={f"^{re.escape(prefix)}": ""} if prefix else None,
+        )
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        raise AutopruneError(
+            f"model {source!r} cannot be loaded: {first_line(error)}. MODEL is a folder with config.json, "
+            "model.safetensors and a tokenizer, or a hub id"
+        ) from error
+    missing = {
+        name for name in info["missing_keys"] if not (kind.gives_vectors and name.startswith("pooler."))
+    }
+    unfit = {str(tensor[0]) for tensor in info["mismatched_keys"]}
+    if len(missing | unfit) > 0.5 * len(model.state_dict()):
+        raise AutopruneError(
+            f"model {source!r}: {len(missing | unfit)} of its {len(model.state_dict())} tensors are not in "
+            "the file; is this the right file for its config.json?"
+        )
+    return model, missing, unfit
+
+
+def draw_head_(model: Any, kind: TaskKind) -> None:
+    """Draw what of a model of transformers is not its body anew, in place.
+
+    Raises:
+        AutopruneError: for a model whose body is not told apart from its head.
+    """
+    body = model.base_model
+    if body is model:
+        raise AutopruneError(
+            f"{type(model).__name__} does not tell its head from its body: --new-head cannot be"
+        )
+    inside = {id(tensor) for tensor in (*body.parameters(), *body.buffers())}
+    drawn = auto_class(kind).from_config(model.config).state_dict()
+    with torch.no_grad():
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            if id(tensor) not in inside:
+                tensor.copy_(drawn[name])
+
+
+def _with_sentence_head_(
+    model: Any, tokenizer: Any, source: str, revision: str | None
+) -> tuple[SentencePooling, tuple[str, ...]]:
+    """Give a sentence encoder its head, and its tokenizer the encoder's longest row, in place."""
+    settings = sentence_settings(source, tokenizer, revision)
+    attach_(model, settings.how)
+    load_head_(model, settings, source)
+    if settings.longest is not None:
+        tokenizer.model_max_length = min(settings.longest, tokenizer.model_max_length)
+    return settings.how, settings.notes
+
+
+def _tokenizer(source: str, revision: str | None) -> Any:
+    """The tokenizer of a model of text."""
+    try:
+        return transformers.AutoTokenizer.from_pretrained(
+            source, revision=revision or "main", trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+        raise AutopruneError(
+            f"the tokenizer of model {source!r} cannot be loaded: {first_line(error)}"
+        ) from error
 
 
 def load_built(
@@ -150,59 +248,16 @@ def load_built(
     """
     if weights is None:
         raise AutopruneError(f"model {builder!r} is built by a function: give its --weights FILE.safetensors")
-    path = Path(weights)
-    if path.suffix != ".safetensors":
-        raise AutopruneError(
-            f"weights {weights!r}: only .safetensors is read (safetensors.torch.save_file writes a "
-            "state_dict() so)"
-        )
     model = built(builder)
-    try:
-        state = load_file(path)
-        model.load_state_dict(state, strict=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise AutopruneError(f"weights {weights!r} cannot be loaded into {builder}: {reason:.400}") from error
+    notes = load_weights_(model, weights, builder)
     image: tuple[int, ...] = pixels.shape
     if task is not None:
         image = next(iter(task.batch(task.train, [0]).values())).shape[1:]
     shape = (image[0], image[1], image[2]) if len(image) == 3 else None
     described = Architecture(kind, builder=builder, image=shape)
     read = pixels if task is None else None
-    return Loaded(model, None, True, canonical(model, described), read, processor)
-
-
-def kind_of(source: str, revision: str | None = None) -> TaskKind:
-    """The kind of task that a model's config tells of; text classification where it has no head.
-
-    Raises:
-        AutopruneError: when there is no such model.
-    """
-    _check_source(source)
-    try:
-        config: Any = transformers.AutoConfig.from_pretrained(source, revision=revision)
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise AutopruneError(f"model {source!r} cannot be loaded: {reason}") from error
-    head = str((getattr(config, "architectures", None) or [""])[0])
-    for kind in KINDS:
-        if kind.architectures and head.endswith(kind.architectures):
-            return kind
-    if _is_of_pictures(config):
-        return IMAGE_CLASSIFICATION
-    single = head.endswith("ForSequenceClassification") and config.num_labels == 1
-    is_regression = single or getattr(config, "problem_type", None) == "regression"
-    return TEXT_REGRESSION if is_regression else TEXT_CLASSIFICATION
-
-
-def _is_of_pictures(config: Any) -> bool:
-    """Whether transformers has a head for pictures for a type of model, and none for text."""
-    auto = transformers.models.auto.modeling_auto
-    kind = config.model_type
-    return (
-        kind in auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
-        and kind not in auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
-    )
+    architecture = canonical(model, described)
+    return Loaded(model, None, True, architecture, read, processor, notes=notes)
 
 
 def canonical(model: nn.Module, described: Architecture) -> Architecture:
@@ -220,23 +275,3 @@ def canonical(model: nn.Module, described: Architecture) -> Architecture:
             described = replace(described, folded=False)
     described.canonicalise_(model)
     return described
-
-
-def _check_source(source: str) -> None:
-    """One clear error for a local path that is no model folder."""
-    path = Path(source)
-    if path.is_file():
-        raise AutopruneError(
-            f"model {source!r} is a file; MODEL is a folder with config.json, model.safetensors "
-            "and a tokenizer, or a hub id"
-        )
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise AutopruneError(f"model folder {source!r} has no config.json; is it a model?")
-        if not any(path.glob("*.safetensors")):
-            raise AutopruneError(
-                f"model folder {source!r} has no *.safetensors; only that format is read (save "
-                "the model again with transformers' save_pretrained)"
-            )
-    elif source.startswith((".", "/", "~")) or source.count("/") > 1:
-        raise AutopruneError(f"model folder {source!r} does not exist")

@@ -10,13 +10,14 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from autoprune.models.sentence_head import vectors_of
 from autoprune.tasks.kinds import TaskKind
 
 
 def outputs_of(model: nn.Module, inputs: Mapping[str, Tensor], kind: TaskKind) -> Float[Tensor, "*b k"]:
     """A model's answers: logits [b k] or [b s k], or for sentences unit vectors [b d].
 
-    A sentence's vector is the mean of its tokens' (Reimers and Gurevych, arXiv 1908.10084, section 3).
+    A sentence's vector is what the model's own `SentenceHead` makes of its tokens', or else their mean.
     """
     if kind.reads_images and not hasattr(model, "config"):
         out = model(*inputs.values())
@@ -25,10 +26,7 @@ def outputs_of(model: nn.Module, inputs: Mapping[str, Tensor], kind: TaskKind) -
     else:
         out = model(**inputs)
     if kind.gives_vectors:
-        hidden: Tensor = out.last_hidden_state
-        mask = inputs["attention_mask"][..., None].to(hidden.dtype)
-        mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1.0)
-        return nn.functional.normalize(mean, dim=-1)
+        return vectors_of(model, out.last_hidden_state, inputs["attention_mask"])
     answers: Tensor = out if isinstance(out, Tensor) else out.logits if hasattr(out, "logits") else out[0]
     return answers
 

@@ -18,6 +18,7 @@ from autoprune.core.errors import AutopruneError
 from autoprune.core.references import named
 from autoprune.models.canonical import fold_norms_, straighten_
 from autoprune.models.outputs import outputs_of
+from autoprune.models.sentence_head import PLAIN, SentencePooling, attach_
 from autoprune.tasks.kinds import TaskKind, task_kind
 
 CONFIG, KEY = "config.json", "autoprune"
@@ -30,7 +31,7 @@ class Architecture:
 
     config: of transformers; of a model that is not from there, what is worth noting about it. builder:
     `module:function` that gives such a model. image: channels, height and width that norms are found with.
-    folded: whether batch norms are folded.
+    folded: whether batch norms are folded. sentence: how a vector is made of its tokens' vectors.
     """
 
     kind: TaskKind
@@ -38,6 +39,7 @@ class Architecture:
     builder: str | None = None
     image: tuple[int, int, int] | None = None
     folded: bool = True
+    sentence: SentencePooling = PLAIN
 
     def empty(self) -> nn.Module:
         """The model in canonical form with weights to be replaced, float32, in evaluation mode.
@@ -53,7 +55,8 @@ class Architecture:
         """Bring a model of this architecture into canonical form, in place."""
         model.float().eval()
         if self.kind.gives_vectors and getattr(model, "pooler", None) is not None:
-            model.pooler = None  # type: ignore[assignment]  # the mean of the tokens has no use for it
+            model.pooler = None  # type: ignore[assignment]  # what a vector is made of are the tokens' own
+        attach_(model, self.sentence)
         straighten_(model)
         has_norms = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
         if self.folded and has_norms and self.image is not None:
@@ -86,7 +89,9 @@ class Architecture:
 
     def described(self) -> dict[str, Any]:
         """What `config.json` says: the model's own config, and under one key what is ours."""
-        ours = {name: value for name, value in vars(self).items() if name != "config"}
+        ours = {name: value for name, value in vars(self).items() if name not in ("config", "sentence")}
+        if not self.sentence.is_plain:  # files and keys of before there were others have the mean
+            ours["sentence"] = self.sentence.described()
         return {**self.config, KEY: {**ours, "kind": self.kind.name}}
 
     def identity(self) -> dict[str, Any]:
@@ -104,6 +109,8 @@ class Architecture:
         ours["kind"] = task_kind(ours["kind"])
         if ours.get("image") is not None:
             ours["image"] = tuple(ours["image"])
+        if "sentence" in ours:
+            ours["sentence"] = SentencePooling.from_data(ours["sentence"])
         return cls(config={name: value for name, value in described.items() if name != KEY}, **ours)
 
     @classmethod

@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from autoprune.core.errors import AutopruneError
+from autoprune.models.attention import head_size_at
 from autoprune.models.split_embedding import COMMON, RARE, Parted
 from autoprune.models.unit import Unit, Weight
 from autoprune.space.levels import Choices, Level, SearchSpace
@@ -157,7 +158,7 @@ def _unlike(unit: Unit) -> tuple[float, ...]:
 def _pieces(model: nn.Module, rows: Sequence[Weight], cols: Sequence[Weight], by: str) -> int:
     """How many heads (or groups that share a key and value head), neurons or channels there are."""
     fewest = min(rows, key=lambda layer: layer.rows)
-    block = _head_size(model) if by == "head" else 1
+    block = _head_size(model, fewest.path) if by == "head" else 1
     if fewest.rows % block:
         raise AutopruneError(f"{fewest.path}: {fewest.rows} rows are not whole heads of {block}")
     pieces = fewest.rows // block
@@ -225,7 +226,11 @@ def _conv(module: nn.Conv2d, path: str, has_bias: bool) -> Weight:
     return Weight(path, o, size if depthwise else each * size, has_bias, False, size, depthwise)
 
 
-def _head_size(model: nn.Module) -> int:
+def _head_size(model: nn.Module, path: str) -> int:
+    """Features of a head of the layer at a path: of torch's own attention, or by the model's config."""
+    size = head_size_at(model, path)
+    if size is not None:
+        return size
     config: Any = getattr(model, "config", None)
     given = getattr(config, "head_dim", None)
     if given:

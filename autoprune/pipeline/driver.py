@@ -12,10 +12,10 @@ import time
 from autoprune.core.errors import BudgetError
 from autoprune.core.files import written_whole
 from autoprune.core.progress import Progress
-from autoprune.evaluation.teacher import label_order
 from autoprune.pipeline.answers import answer_budget
 from autoprune.pipeline.baselines import run_baselines, train_rivals
 from autoprune.pipeline.finalists import score_finalists, time_again
+from autoprune.pipeline.head_classes import has_names_of_head
 from autoprune.pipeline.inputs import Inputs
 from autoprune.pipeline.lines import run_lines
 from autoprune.pipeline.measured_costs import measure_costs
@@ -75,7 +75,7 @@ def _hold_to_guessing(prepared: Prepared) -> None:
         setting.task,
         setting.validation_answers.values,
         is_fitted=not prepared.inputs.loaded.has_head,
-        has_names=label_order(prepared.model, setting.task.label_names) is not None,
+        has_names=has_names_of_head(setting.task, prepared.model),
     )
     if said:
         log.warning("%s", said)

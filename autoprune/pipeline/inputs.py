@@ -14,11 +14,13 @@ from autoprune.core.errors import AutopruneError, BudgetError
 from autoprune.models import loading
 from autoprune.models.find_space import find_space
 from autoprune.models.image_processor import Pixels
+from autoprune.models.model_kind import kind_of
 from autoprune.models.own_processor import pixels_beside
 from autoprune.models.split_embedding import part_by_use_
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units, search_space, to_part
-from autoprune.run.config import Config
+from autoprune.pipeline.held_together import held_together
+from autoprune.run.config import Config, TimingSettings
 from autoprune.run.identity import weights_hash
 from autoprune.run.run_record import Identity
 from autoprune.space.budget import Budget, megabytes
@@ -49,8 +51,9 @@ class Inputs:
 
     data_hash: of the rows as they were read. encoded_hash: of what the model is fed, which depends on the
     tokenizer too, or on how pictures are made inputs (`encoding.encoded_hash`). identity: what a run is
-    held to. texts: the rows as they were read, of a task whose rows are texts with an answer each. notes:
-    what the plan says of the data: what was left out, and what may not be meant.
+    held to. texts: the rows as they were read, of a task whose rows are texts with an answer each. sequence:
+    tokens that latency is timed at. notes: lines for the plan: what of the data was left out or may not be
+    meant, and what is done otherwise than was asked.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Inputs:
     encoded_hash: str
     identity: Identity
     texts: splits.Splits | None = None
+    sequence: int = TimingSettings.sequence
     notes: tuple[str, ...] = ()
 
     @property
@@ -74,11 +78,13 @@ class Inputs:
         return self.sizes.size_bytes(self.space.untouched())
 
 
-def read_inputs(config: Config, earlier: Pixels | None = None) -> Inputs:
+def read_inputs(config: Config, earlier: Pixels | None = None, *, was_fitted: bool = False) -> Inputs:
     """Load model, data and space file, and settle what each unit weighs on the target.
 
     Args:
         earlier: how a run of an earlier version makes pictures inputs, which it goes on with.
+        was_fitted: whether the run that is taken up began with a head of its own fitting, whatever the model
+            has.
 
     Raises:
         AutopruneError: for whatever the user named that is not there or does not fit.
@@ -92,12 +98,12 @@ def read_inputs(config: Config, earlier: Pixels | None = None) -> Inputs:
     notes: tuple[str, ...] = ()
     if kind.is_own:
         task = own_task(str(config.task.name))
-        loaded, name, data_hash = _loaded(config, kind, 0, task), str(config.task.name), task_hash(task)
+        loaded, name, data_hash = _loaded(config, kind, task=task), str(config.task.name), task_hash(task)
     else:
         if earlier is not None:
             config = replace(config, data=replace(config.data, by_pixels=True))
         rows = _splits(config, kind)
-        loaded = _loaded(config, kind, len(rows.label_names))
+        loaded = _loaded(config, kind, len(rows.label_names), was_fitted=was_fitted)
         if earlier is not None:
             loaded = loaded.with_pixels(earlier)
         if loaded.processor is not None and loaded.pixels is not None:
@@ -108,6 +114,7 @@ def read_inputs(config: Config, earlier: Pixels | None = None) -> Inputs:
         texts = rows if kind.labels_texts else None
     fed = encoded_hash(task, data_hash=data_hash, pixels=loaded.pixels)
     identity = _identity(config, loaded, task, fed)  # before embeddings are parted by the data
+    task, sequence, told = held_together(config, loaded, task)
     file, space_name = find_space(config.search.space, loaded.model)
     if target.parts:
         _part_(loaded, file, task)
@@ -116,7 +123,7 @@ def read_inputs(config: Config, earlier: Pixels | None = None) -> Inputs:
     sizes = sizes_of(loaded, units, space, target, task)
     return Inputs(
         name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed,
-        identity, texts, notes,
+        identity, texts, sequence, (*notes, *told),
     )  # fmt: skip
 
 
@@ -184,7 +191,7 @@ def kind_asked_for(config: Config) -> TaskKind:
         return TEXT_CLASSIFICATION
     if names_builder(config.model.name):
         return IMAGE_CLASSIFICATION
-    return loading.kind_of(config.model.name, config.model.revision)
+    return kind_of(config.model.name, config.model.revision)
 
 
 def metric_of(config: Config, kind: TaskKind) -> Metric:
@@ -213,11 +220,18 @@ def _splits(config: Config, kind: TaskKind) -> splits.Splits:
     return splits.read_splits(config.data, kind, seed=config.search.seed)
 
 
-def _loaded(config: Config, kind: TaskKind, labels: int, task: Task | None = None) -> loading.Loaded:
+def _loaded(
+    config: Config, kind: TaskKind, labels: int = 0, *, task: Task | None = None, was_fitted: bool = False
+) -> loading.Loaded:
     """The model that was named, for the kind of task."""
     torch.manual_seed(config.search.seed)  # a head that is missing is drawn from the global generator
     model = config.model
     source = str(demo.demo_model()) if model.name is None else model.name
+    if model.new_head and (names_builder(source) or kind.gives_vectors or kind.predicts_next_token):
+        what = "a function" if names_builder(source) else f"task {kind}"
+        raise AutopruneError(
+            f"--new-head: the model of {what} has no head that would be fitted; leave it out"
+        )
     if names_builder(source):
         pixels, processor = pixels_beside(model.weights, model.image_size)
         return loading.load_built(source, model.weights, pixels, kind=kind, task=task, processor=processor)
@@ -230,8 +244,8 @@ def _loaded(config: Config, kind: TaskKind, labels: int, task: Task | None = Non
         labels=labels,
         kind=kind,
         revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
         image_size=model.image_size,
+        new_head=model.new_head or was_fitted,
     )
 
 

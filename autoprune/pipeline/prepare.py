@@ -38,7 +38,7 @@ from autoprune.sensitivity.fisher_scores import measured_rows
 from autoprune.targets.packed import WEIGHTS, torch_runner
 from autoprune.targets.spot_check import spot_check
 from autoprune.tasks.answers import Answers
-from autoprune.tasks.task import Data, Encoded, Task, with_label_order
+from autoprune.tasks.task import Data, Encoded, Task
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
         target=config.search.target,
         key=key,
         batch=config.timing.batch,
-        sequence=config.timing.sequence,
+        sequence=inputs.sequence,
         sensitivity_rows=PLACED_ROWS if task.kind.answers_each_token else SENSITIVITY_ROWS,
         seed=config.search.seed,
     )
@@ -114,19 +114,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
 def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Module, Task]:
     """The model with a head for the task, and the task with labels as that head numbers them."""
     loaded, task = inputs.loaded, inputs.task
-    if loaded.has_head:
-        order = teacher.label_order(loaded.model, task.label_names)
-        if order is None:
-            log.info("the model's label names are not the data's; labels are taken by number")
-            return loaded.model, task
-        return loaded.model, replace(
-            task,
-            train=with_label_order(task.train, order),
-            validation=with_label_order(task.validation, order),
-            test=with_label_order(task.test, order),
-            label_names=tuple(name for _, name in sorted(zip(order, task.label_names, strict=True))),
-        )
-    if not task.has_labels:
+    if loaded.has_head or not task.has_labels:
         return loaded.model, task
     asked = config.training
     recipe = teacher.FitRecipe(epochs=asked.teacher_epochs, learning_rate=asked.teacher_rate)

@@ -36,9 +36,15 @@ def plan(
     else:
         check_inputs(config, run.path)
         earlier = earlier_pixels(run.path / "tokenizer")
-        inputs = read_inputs(located(config, run.path), earlier)
+        inputs = read_inputs(located(config, run.path), earlier, was_fitted=_was_fitted(run))
         hold_to(run, inputs.identity, progress or Progress())
     return inputs, check_budget(inputs, config.limits() if budget is None else budget)
+
+
+def _was_fitted(run: RunFolder) -> bool:
+    """Whether a run began with a head that was not the model's own; earlier versions drew one unasked."""
+    before = run.about().inputs
+    return before is not None and before.head is None
 
 
 def open_workers(config: Config) -> Pool:

@@ -19,7 +19,8 @@ DEMO_DEFAULTS = {"trials": 16, "finetune_steps": 40, "max_length": 64}
 class ModelSource:
     """Which model is compressed. name: a folder, hub id or `package.module:function`; None is the demo's.
 
-    weights: file of one that a function builds. image_size: pixels, None as the model says.
+    weights: file of one that a function builds. image_size: pixels, None as the model says. new_head: whether
+    a trained head is thrown away. trust_remote_code: has no effect, since no such code is run.
     """
 
     name: str | None = None
@@ -27,6 +28,7 @@ class ModelSource:
     revision: str | None = None
     trust_remote_code: bool = False
     image_size: int | None = None
+    new_head: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,9 @@ class Config:
                 )
 
     def as_json(self) -> dict[str, Any]:
-        """All settings by their flat names."""
-        return {name: getattr(getattr(self, part), attribute) for name, (part, attribute) in _PLACES.items()}
+        """All settings by their flat names, but those of `_WRITTEN_IF_SET` that are not."""
+        given = {name: getattr(getattr(self, part), attribute) for name, (part, attribute) in _PLACES.items()}
+        return {name: value for name, value in given.items() if value or name not in _WRITTEN_IF_SET}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -146,6 +149,9 @@ class Config:
         lists = {"text_columns", "budget", "limit_rows"}
         return cls.of(**{name: tuple(value) if name in lists else value for name, value in data.items()})
 
+
+_WRITTEN_IF_SET = {"new_head"}
+"""Settings that earlier versions do not know: files without them are read by these too."""
 
 _FLAT_NAMES = {("model", "name"): "model", ("task", "name"): "task", ("workers", "count"): "workers"}
 """Settings whose flat name is not that of their attribute."""

@@ -1,12 +1,10 @@
 """Our own safetensors layout: 2 to 8 bit integers really packed. Smallest file, float kernels.
 
-`<path>.weight.codes` holds a weight's codes as one dense stream of bits, `.scale` its half-float
-scales [o g], `.zero` its zero points, packed like the codes. The file's metadata under "autoprune" has
-shapes and bits, and each unit's level but untouched. Everything else is stored under its own name, so a
-model is rebuilt from its `config.json` and this file: modules get the shapes that it has, then a strict load.
-
-With storage "entropy" a tensor that gets smaller by it is a Zstandard stream (`compress.entropy`); the
-metadata's "coded" says which, and what it was. What is loaded is the same, bit for bit.
+`<path>.weight.codes` holds a weight's codes as one dense stream of bits, `.scale` its half-float scales
+[o g], `.zero` its zero points, packed like the codes. The metadata under "autoprune" has shapes, bits and
+each unit's level but untouched. All else is stored under its own name: a model is rebuilt from `config.json`
+and this file, modules get the shapes that it has, then a strict load. With storage "entropy" a tensor that
+gets smaller by it is a Zstandard stream (`compress.entropy`), named in "coded"; loaded it is the same bits.
 """
 
 from __future__ import annotations
@@ -223,12 +221,13 @@ def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], 
     from torch import nn
 
     from autoprune.compress.surgery import replace_
+    from autoprune.models.attention import separate_state
     from autoprune.models.canonical import settle_
     from autoprune.models.split_embedding import part_as_
     from autoprune.models.state import aliases, load_state_, tie_
 
     try:
-        part_as_(model, state)
+        part_as_(model, state := separate_state(model, state))
     except (AttributeError, KeyError, ValueError) as error:
         raise AutopruneError(f"{path} does not fit the config beside it: {error}") from error
     shared = aliases(model)

@@ -158,6 +158,16 @@ def test_every_python_block_is_python(target: str) -> None:
         compile(block.partition("\n```")[0], "card", "exec")
 
 
+def test_a_card_says_how_a_sentence_encoder_pools() -> None:
+    told = {"target": "packed", "data__task": "sentence-embedding"}
+    head = {"pooling": "the vector of its first token, made of length 1", "has_sentence_head": True}
+    card = model_card(changed(**told, **head), "small")
+    assert "How a text's vector is made: `the vector of its first token, made of length 1`." in card
+    assert "vectors = model.sentence_head(hidden, tokens['attention_mask'])" in card
+    plain = model_card(changed(**told, pooling="the mean"), "small")
+    assert "sentence_head" not in plain
+
+
 def test_coded_storage_says_that_units_are_counted_before_it() -> None:
     assert "bytes before entropy coding" in model_card(changed(target="packed", storage="entropy"), "small")
 

@@ -439,7 +439,12 @@ def test_limits_read_well_in_a_plan_and_a_result(
 ) -> None:
     splits = SimpleNamespace(train=[0], validation=[0], test=[0], label_names=("a", "b"))
     inputs: Any = SimpleNamespace(
-        task=splits, original_bytes=91_080_000, dataset="reviews", space_name="bert.yaml", units=(), notes=()
+        task=splits,
+        original_bytes=91_080_000,
+        dataset="reviews",
+        space_name="bert.yaml",
+        units=(),
+        notes=(),
     )
     config = Config.of(model="small", dataset="reviews", budget=budget)
     plan = plan_lines(config, inputs, 4_390_000)

@@ -30,6 +30,11 @@ def check_stitched(stitched: Stitched) -> None:
             f"target compressed-tensors cannot store {pruned[0]} with rows removed: transformers gives every "
             "layer the width in config.json. Search with this target, or export to openvino or packed"
         )
+    if stitched.architecture.sentence.layers:
+        raise AutopruneError(
+            "target compressed-tensors cannot store a dense layer after a sentence's pooling: transformers "
+            "has none. Search with another target, or export to openvino, onnx or packed"
+        )
     check_names(stitched)
     shared = aliases(stitched.model)
     for path, weight in stitched.stored_as(Integers).items():

@@ -130,18 +130,21 @@ class CompressedTensors:
         """
         import torch
 
+        from autoprune.models.sentence_head import attach_
         from autoprune.models.spec import Architecture
 
         torch.set_num_threads(threads)
         if not (folder / WEIGHTS).is_file():
             raise AutopruneError(f"{folder / WEIGHTS} is missing: {folder} is no compressed-tensors model")
         try:
-            kind = Architecture.read(folder).kind
+            described = Architecture.read(folder)
         except AutopruneError as error:
             raise AutopruneError(
                 f"{folder / WEIGHTS} cannot be loaded with the config beside it: {error}"
             ) from error
-        return torch_runner(_read(folder, kind), kind)
+        model = _read(folder, described.kind)
+        attach_(model, described.sentence)
+        return torch_runner(model, described.kind)
 
     def defaults(self) -> None:
         """None: transformers takes float32 from the config."""
