@@ -218,7 +218,7 @@ def test_a_column_that_is_not_needed_may_hold_any_bytes(tmp_path: Path) -> None:
     ("content", "expected"),
     [
         (b"PK\x03\x04rest", "it is a zip archive, such as a spreadsheet: save it as csv"),
-        (gzip.compress(b"text,label\na,1\n"), "it is compressed by gzip: name it .gz"),
+        (gzip.compress(b"text,label\na,1\n", mtime=0), "it is compressed by gzip: name it .gz"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "it is a Git LFS pointer"),
         (b"PAR1rest", "it is a parquet file: name it .parquet"),
     ],
