@@ -517,7 +517,7 @@ def test_storage_urls(tmp_path: Path) -> None:
         opened("study.db", "one")
     with pytest.raises(AutopruneError, match="keeps nothing on disk"):
         opened("sqlite://", "one")
-    with pytest.raises(AutopruneError, match=r"nothing://me:\*\*\*@host/db cannot be opened"):
+    with pytest.raises(AutopruneError, match=r"nothing://me:\*\*\*@host/db: nothing is no kind of database"):
         opened("nothing://me:secret@host/db", "one")
 
 
