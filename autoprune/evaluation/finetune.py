@@ -35,10 +35,6 @@ GUARD_ROWS = 512
 """Training rows that are neither trained on nor calibrated on: the state of a fine-tune that is best there is
 kept, maybe the first. An eighth of them where each has an answer at many places."""
 
-SURELY_BETTER = 0.8
-"""Share of the divergence before, below which a trained state is kept without judging the one before it: each
-judgement takes as long as a third of the brief fine-tune's steps."""
-
 NEGLIGIBLE_KL = 3e-4
 """Divergence (nats a row) below which there is nothing to mend, and a fine-tune is left out."""
 
@@ -129,7 +125,7 @@ def finetune(
         _train_(student, lesson, recipe, training, before, seed=seed, step_room=step_room)
         least = float(_divergence_of(guard, student.model, lesson, step_room).mean())
         is_better = least < before
-    if teacher is not None and least >= SURELY_BETTER * before:
+    if teacher is not None:
         last = student.state()
         student.return_to(first)
         by_row = _divergence_of(guard, student.model, lesson, step_room)
