@@ -6,7 +6,6 @@ Shapes: h w height and width of a picture, c channels.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.core.errors import AutopruneError
+from autoprune.models.checkpoint import file_of, json_of
 from autoprune.models.image_processor import FILE, IMAGENET_MEAN, IMAGENET_STD, Pixels
 from autoprune.tasks.data.images import ImageError, Images, StoredImage, pillow
 
@@ -220,18 +220,9 @@ def pixels_beside(weights: str | None, side: int | None) -> tuple[Pixels, OwnPro
 
 def _told(source: str, revision: str | None) -> dict[str, Any] | None:
     """What the preprocessor's file says; None where there is none."""
-    from transformers.utils.hub import cached_file
-
-    try:
-        path = cached_file(
-            source, FILE, revision=revision, _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )  # fmt: skip
-        if path is None:
-            return None
-        told = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AutopruneError(f"{FILE} of {source!r} cannot be read: {error}") from error
+    if file_of(source, FILE, revision) is None:
+        return None
+    told = json_of(source, FILE, revision)
     if not isinstance(told, dict):
         raise AutopruneError(f"{FILE} of {source!r} holds a {type(told).__name__}; an object is needed")
     return told
