@@ -17,7 +17,11 @@ from autoprune.space.point_names import POINT_NAMES
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, finished
 
 SAME_SIZE = 1.01
-"""A model up to this much larger than another counts as being of its size, and so with milliseconds."""
+"""A model up to this much larger than another counts as being of its size."""
+
+SAME_TIME = 1.05
+"""A model that takes up to this much longer than another counts as being as fast: one candidate, timed twice
+in a search, was 4 % apart."""
 
 MOST_LOST, MOST_LOST_SHARE = 1.0, 0.02
 """Points, and share of the score, that a model called as accurate may lie below the most accurate. On few
@@ -61,8 +65,8 @@ def points_of(trials: Iterable[Trial], budget: Budget, *, answers: int, chance: 
 
     `best` gains most for the same accuracy: of those as accurate as the most accurate it costs least of what
     the budget does not limit, milliseconds where bytes are limited, bytes where milliseconds are, and the
-    product of both where neither is. Where both are limited, or costs are the same within `SAME_SIZE`, the
-    least divergence from the teacher wins.
+    product of both where neither is. Where both are limited, or costs are the same within `SAME_SIZE` (bytes)
+    or `SAME_TIME` (milliseconds, and the product), the least divergence from the teacher wins.
 
     *As accurate* is what a paired test on the same validation rows does not tell apart from the most accurate
     (`search/paired`) and what loses no more than `MOST_LOST`. Where rows were not kept it is what lies within
@@ -83,10 +87,14 @@ def points_of(trials: Iterable[Trial], budget: Budget, *, answers: int, chance: 
     top = min(offered, key=lambda pair: (-pair[1].accuracy, *_tie(pair)))
     equal = [pair for pair in offered if _is_as_accurate(top, pair, answers)]
     return Points(
-        best=_cheapest(equal, [_unlimited_cost(m, budget) for _, m in equal]),
+        best=_cheapest(
+            equal,
+            [_unlimited_cost(m, budget) for _, m in equal],
+            same=SAME_TIME if budget.latency_ms is None else SAME_SIZE,
+        ),
         accurate=top[0],
-        small=_cheapest(equal, [float(m.size_bytes) for _, m in equal]),
-        fast=_cheapest(equal, [m.latency_ms for _, m in equal]),
+        small=_cheapest(equal, [float(m.size_bytes) for _, m in equal], same=SAME_SIZE),
+        fast=_cheapest(equal, [m.latency_ms for _, m in equal], same=SAME_TIME),
         knee=bend,
         as_accurate=tuple(trial for trial, _ in equal),
     )
@@ -150,10 +158,16 @@ def _beats(uniform: tuple[Trial, Measurement], searched: tuple[Trial, Measuremen
     """Whether a uniform model that costs no more of what is limited is the better one."""
     plain, m = uniform[1], searched[1]
     sizes, times = (plain.size_bytes, m.size_bytes), (plain.latency_ms, m.latency_ms)
-    (limited, other) = (times, sizes) if budget.limits_latency_alone else (sizes, times)
-    if limited[0] > SAME_SIZE * limited[1] or plain.accuracy <= m.accuracy:
+    by_size, by_time = (sizes, SAME_SIZE), (times, SAME_TIME)
+    limited, other = (by_time, by_size) if budget.limits_latency_alone else (by_size, by_time)
+    if _costs_more(*limited) or plain.accuracy <= m.accuracy:
         return False
-    return other[0] <= SAME_SIZE * other[1] or told_apart(uniform[0], searched[0]) is not False
+    return not _costs_more(*other) or told_apart(uniform[0], searched[0]) is not False
+
+
+def _costs_more(costs: tuple[float, float], same: float) -> bool:
+    """Whether the first of two costs is more than `same` times the second."""
+    return costs[0] > same * costs[1]
 
 
 def _is_as_accurate(top: tuple[Trial, Measurement], other: tuple[Trial, Measurement], answers: int) -> bool:
@@ -175,9 +189,9 @@ def _unlimited_cost(m: Measurement, budget: Budget) -> float:
     return size * (m.latency_ms if budget.latency_ms is None else 1.0)
 
 
-def _cheapest(pairs: Sequence[tuple[Trial, Measurement]], costs: Sequence[float]) -> Trial:
-    """Of those that cost the least, within `SAME_SIZE`, the one of least divergence from the teacher."""
-    least = SAME_SIZE * min(costs)
+def _cheapest(pairs: Sequence[tuple[Trial, Measurement]], costs: Sequence[float], *, same: float) -> Trial:
+    """Of those that cost at most `same` times the least, the one of least divergence from the teacher."""
+    least = same * min(costs)
     return min((pair for pair, cost in zip(pairs, costs, strict=True) if cost <= least), key=_tie)[0]
 
 

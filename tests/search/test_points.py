@@ -231,3 +231,19 @@ def test_each_trial_is_told_once_with_all_its_names(points: dict[str, int | None
     for told in words.values():
         assert (also(told) == "") == (len(told) == 1)
         assert all(word in also(told) for word in told[1:])
+
+
+def test_of_equally_fast_models_within_the_noise_of_timing_the_nearest_to_the_teacher_is_shipped() -> None:
+    scores = right(1000)
+    untrained, trained, slower = (
+        trial(number, 14_000_000 - number, scores, latency=latency)
+        for number, latency in ((1, 13.7), (2, 14.2), (3, 14.6))
+    )
+    divergences = {1: 0.004, 2: 0.003, 3: 0.001}
+    trials = [
+        replace(t, measurement=replace(t.measurement, kl=divergences[t.number]))
+        for t in (untrained, trained, slower)
+        if t.measurement is not None
+    ]
+    assert numbers(trials, Budget(size_bytes=20_000_000))["best"] == 2
+    assert numbers(trials, Budget(size_bytes=20_000_000))["fast"] == 2
