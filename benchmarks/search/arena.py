@@ -1,9 +1,9 @@
 """An arena: one model whose candidates are measured the same way for every search that is compared.
 
-A measurement here takes no training and no clock, so it is exactly repeatable: the candidate is
-stitched, its logits on a fixed set of validation rows give KL(teacher || model) and accuracy, and its
-bytes and milliseconds are sums of tables (MiniLM's milliseconds are those of its target, measured once).
-What was measured is kept on disk with the seconds it took; a search is charged those all the same.
+A measurement here takes no clock, so it is exactly repeatable: the candidate is stitched, and fine-tuned
+where the arena says so, its logits on a fixed set of validation rows give KL(teacher || model) and accuracy,
+and its bytes and milliseconds are sums of tables (MiniLM's milliseconds are those of its target, measured
+once). What was measured is kept on disk with the seconds it took; a search is charged those all the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import copy
 import functools
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +26,7 @@ from autoprune.compress.surgery import replace_
 from autoprune.core.cache import cache_folder, content_key
 from autoprune.core.files import read_json, write_json
 from autoprune.core.progress import Progress
+from autoprune.evaluation.finetune import Lesson, Recipe, finetune
 from autoprune.evaluation.jobs import Original
 from autoprune.evaluation.timers import LocalTimer
 from autoprune.evaluation.workbench import Workbench
@@ -87,10 +88,13 @@ class Arena:
 
 
 class Evaluator:
-    """Measures candidates of one teacher on fixed rows, and remembers on disk."""
+    """Measures candidates of one teacher on fixed rows, and remembers on disk.
 
-    def __init__(self, workbench: Workbench, rows: int, batch: int) -> None:
-        self._workbench, self._units = workbench, workbench.setting.units
+    recipe: of the fine-tune before each measurement; with no steps there is none.
+    """
+
+    def __init__(self, workbench: Workbench, rows: int, batch: int, recipe: Recipe) -> None:
+        self._workbench, self._units, self._recipe = workbench, workbench.setting.units, recipe
         data = workbench.task.validation
         chosen = np.random.default_rng(0).permutation(len(data))[:rows]
         chosen = chosen[np.argsort(data.lengths[chosen], kind="stable")]  # less padding
@@ -107,7 +111,8 @@ class Evaluator:
         self._modules: dict[tuple[str, Level], dict[str, nn.Module]] = {}
         self._ranks: dict[tuple[str, Level], torch.Tensor] = {}
         self.teacher_logits = self._logits(workbench.teacher)
-        self.key = content_key(VERSION, LIBRARY_VERSION, workbench.setting.key, rows, batch)
+        taught = [asdict(recipe)] if recipe.steps else []
+        self.key = content_key(VERSION, LIBRARY_VERSION, workbench.setting.key, rows, batch, *taught)
         self._path = cache_folder() / "benchmarks" / f"{self.key}.jsonl"
         self._known: dict[str, tuple[float, float, float]] = {}
         self._read = 0
@@ -126,7 +131,9 @@ class Evaluator:
         if name not in self._known:
             self._fill(candidate)  # the library is made once for all searches, on nobody's time
             start = time.perf_counter()
-            logits = self._logits(self._put_together(candidate))
+            logits = self._logits(
+                self._trained(candidate) if self._recipe.steps else self._put_together(candidate)
+            )
             seconds = time.perf_counter() - start
             kl = max(divergence(logits, self.teacher_logits), 0.0)
             self._known[name] = kl, accuracy(logits, self.labels), seconds
@@ -179,6 +186,15 @@ class Evaluator:
                 self._now[unit.name] = level
         return self._model
 
+    def _trained(self, candidate: Candidate) -> nn.Module:
+        """The candidate after its fine-tune."""
+        bench = self._workbench
+        lesson = Lesson(bench.task, bench.task.train, bench.setting.train_answers)
+        return finetune(
+            bench.stitched(candidate), lesson, self._recipe, seed=0,
+            again=lambda: bench.stitched(candidate), teacher=bench.teacher,
+        ).model  # fmt: skip
+
     def _fill(self, candidate: Candidate) -> None:
         """Make the modules of a candidate's levels that are not in memory yet."""
         for unit in self._units:
@@ -218,8 +234,11 @@ def candidate_named(name: str, space: SearchSpace) -> Candidate:
 # ---- the two arenas -----------------------------------------------------------------------------
 
 
-def open_arena(name: str, rows: int | None = None) -> Arena:
-    """The arena by name: `minilm` on film reviews (the built-in demo), or `digits`."""
+def open_arena(name: str, rows: int | None = None, steps: int = 0) -> Arena:
+    """The arena by name: `minilm` on film reviews (the built-in demo), or `digits`.
+
+    steps: of the fine-tune before each measurement.
+    """
     if name == "minilm":
         config = Config.of(max_length=int(DEMO_DEFAULTS["max_length"]))
     else:
@@ -231,9 +250,11 @@ def open_arena(name: str, rows: int | None = None) -> Arena:
             target="packed", max_length=digits.TOKENS, sequence=digits.TOKENS,
         )  # fmt: skip
     inputs = read_inputs(config)
-    workbench = make_worker({"setting": prepare(config, inputs, Progress()).setting}).workbench
+    prepared = prepare(config, inputs, Progress())
+    workbench = make_worker({"setting": prepared.setting}).workbench
     torch.set_num_threads(1)
-    evaluator = Evaluator(workbench, rows or ROWS[name], BATCH[name])
+    recipe = replace(prepared.recipe, steps=steps)
+    evaluator = Evaluator(workbench, rows or ROWS[name], BATCH[name], recipe)
     damage, seconds = predicted_damage(workbench)
     costs = inputs.sizes.with_damage(damage)
     costs = (

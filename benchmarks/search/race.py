@@ -38,9 +38,9 @@ class Run:
 
 
 @cache
-def known_arena(name: str, rows: int | None) -> Arena:
+def known_arena(name: str, rows: int | None, steps: int = 0) -> Arena:
     """The arena, opened once a process."""
-    return open_arena(name, rows)
+    return open_arena(name, rows, steps)
 
 
 def run(name: str, rows: int | None, method: str, seed: int, trials: int) -> Run:

@@ -57,11 +57,14 @@ def _repeated(parts: Mapping[str, Sequence[Row]], what: str, *, has_classes: boo
             splits[row.text_key].add(split)
     rows = sum(len(parts[split]) for split in SPLITS)
     if rows > len(splits):
-        yield f"{rows - len(splits)} of {rows} rows repeat the {what} of another row"
+        repeated = rows - len(splits)
+        verb = "repeats" if repeated == 1 else "repeat"
+        yield f"{repeated} of {rows} rows {verb} the {what} of another row"
     for split in SPLITS[1:]:
         seen = sum("train" in splits[row.text_key] for row in parts[split])
         if seen:
-            yield f"{seen} of {len(parts[split])} {split} rows have {_a(what)} that train has too"
+            verb = "has" if seen == 1 else "have"
+            yield f"{seen} of {len(parts[split])} {split} rows {verb} {_a(what)} that train has too"
     unlike = sum(len(of_text) > 1 for of_text in labels.values())
     if has_classes and unlike:
         yield f"{unlike} {what}{'s' * (unlike > 1)} ha{'ve' if unlike > 1 else 's'} more than one label"
