@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import openvino as ov
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from autoprune.compress.gptq import round_compensated
+from autoprune.compress.gptq import DAMPING, round_compensated
 from autoprune.compress.integers import Integers, choose_scale, round_nearest
 from autoprune.compress.packing import Bytes, pack_dense, pack_openvino, unpack_dense
 from autoprune.compress.prune_obs import Reader, refit, removal_order
@@ -175,7 +176,7 @@ def test_on_correlated_inputs_its_output_error_is_the_lower(bits: int, seed: int
 @every_width
 def test_it_is_optimal_brain_quantization_in_the_order_of_the_columns(bits: int) -> None:
     weight, moment = drawn(12, 64), moment_of(correlated(300, 64))
-    (one,) = round_compensated(weight, moment, bits=[bits], group_size=16)
+    (one,) = round_compensated(weight, moment, bits=[bits], group_size=16, sweeps=0)
     wanted = brain_quantized(weight, moment, bits, size=16)
     assert (one.dequantize() == wanted).float().mean() > 0.99  # a tie may fall to either side
     torch.testing.assert_close(one.dequantize(), wanted, rtol=0, atol=float(one.scale.max()) * 1.01)
@@ -196,6 +197,42 @@ def brain_quantized(weight: Tensor, moment: Tensor, bits: int, *, size: int) -> 
         left = left - torch.outer(left[:, j] - out[:, j], inverse[j] / inverse[j, j])
         inverse = inverse - torch.outer(inverse[:, j], inverse[j]) / inverse[j, j]
     return out
+
+
+@every_width
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_no_sweep_makes_the_output_error_larger(bits: int, symmetric: bool) -> None:
+    weight, x = drawn(12, 64), correlated(300, 64)
+    errors = []
+    for sweeps in range(4):
+        (one,) = round_compensated(
+            weight, moment_of(x), bits=[bits], group_size=16, symmetric=symmetric, sweeps=sweeps
+        )
+        errors.append(damped_error(weight - one.dequantize(), x))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[2] < errors[0]
+
+
+@every_width
+def test_after_many_sweeps_no_other_code_for_any_weight_is_better(bits: int) -> None:
+    weight, x = drawn(4, 32), correlated(200, 32)
+    (one,) = round_compensated(weight, moment_of(x), bits=[bits], group_size=16, sweeps=60)
+    least = damped_error(weight - one.dequantize(), x)
+    for row in range(4):
+        for column in range(32):
+            for other in (int(one.codes[row, column]) + step for step in (-1, 1)):
+                if 0 <= other < 2**bits:
+                    codes = one.codes.clone()
+                    codes[row, column] = other
+                    error = damped_error(weight - replace(one, codes=codes).dequantize(), x)
+                    assert error >= least * (1 - 1e-6)
+
+
+def damped_error(gap: Tensor, x: Tensor) -> float:
+    """Squared output error of a gap in the weight, with the damping that rounding assumes."""
+    moment = moment_of(x).double()
+    moment += DAMPING * moment.diagonal().mean() * torch.eye(len(moment))
+    return float((gap.double() @ moment * gap.double()).sum())
 
 
 def test_several_widths_at_once_equal_one_at_a_time() -> None:
