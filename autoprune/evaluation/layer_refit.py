@@ -33,7 +33,7 @@ HELD_EVERY = 4
 
 @dataclass
 class Moments:
-    """Sums over the places seen: xx [i i] and x [i] of the input, off_x [o i] and off [o] of what is off."""
+    """Sums over the places seen: xx [i i] and x [i] of the input, yx [o i] and y [o] of the wanted output."""
 
     count: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -55,18 +55,29 @@ class Moments:
         """Second moment of the input."""
         return self.sums["xx"] / self.count
 
-    def regressed(self, *, has_bias: bool) -> tuple[Float[Tensor, "i i"], Float[Tensor, "o i"]]:
-        """Moment of the input and its product with what is off; about their means with a bias."""
-        moment, cross = self.moment, self.sums["off_x"] / self.count
+    @property
+    def mean(self) -> Float[Tensor, " i"]:
+        """Mean of the input."""
+        return self.sums["x"] / self.count
+
+    def off(self, weight: Float[Tensor, "o i"]) -> Float[Tensor, " o"]:
+        """Mean of the wanted output less that of a weight."""
+        return self.sums["y"] / self.count - weight @ self.mean
+
+    def regressed(
+        self, weight: Float[Tensor, "o i"], *, has_bias: bool
+    ) -> tuple[Float[Tensor, "i i"], Float[Tensor, "o i"]]:
+        """Moment of the input, and its product with what a weight is off by; with a bias, about means."""
+        moment, wanted = self.moment, self.sums["yx"] / self.count
         if has_bias:
-            mean, off = self.sums["x"] / self.count, self.sums["off"] / self.count
-            moment, cross = moment - torch.outer(mean, mean), cross - torch.outer(off, mean)
-        return moment, cross
+            moment = moment - torch.outer(self.mean, self.mean)
+            wanted = wanted - torch.outer(self.sums["y"] / self.count, self.mean)
+        return moment, wanted - weight @ moment
 
 
 @dataclass
 class LayerRefit:
-    """A layer with the moments of what was seen: of its input and of the teacher's output less its own.
+    """A layer with the moments of what was seen: of its input and of the teacher's output.
 
     rows: those of the teacher's output that it still has, None for all. inputs: of each batch, as they came.
     after: the layer before, whose moments are taken where its inputs were the same: those of query, key and
@@ -105,8 +116,7 @@ class LayerRefit:
             x = self.module.activations.round(x)
         if self.rows is not None:
             y = y[:, self.rows]
-        off = y - x @ self.weight.T
-        new = {"off_x": off.T @ x, "off": off.sum(0)}
+        new = {"yx": y.T @ x, "y": y.sum(0)}
         if is_shared and self.after is not None:
             known = self.after.parts[part].sums
             self.parts[part].sums |= {name: known[name] for name in ("xx", "x")}
@@ -138,14 +148,17 @@ class LayerRefit:
         has_bias = self._bias() is not None
         ridge: float | None = RIDGES[0]
         if held.count:
-            moment, cross = held.regressed(has_bias=has_bias)
+            taught = teach.regressed(self.weight, has_bias=has_bias)
+            moment, cross = held.regressed(self.weight, has_bias=has_bias)
             errors: dict[float | None, float] = {None: 0.0}
             for tried in RIDGES:
-                step = _step(*teach.regressed(has_bias=has_bias), tried)
+                step = _step(*taught, tried)
                 if step is not None:
                     errors[tried] = float((step * (step @ moment - 2 * cross)).sum())
             ridge = min(errors, key=lambda tried: errors[tried])
-        step = None if ridge is None else _step(*moments.regressed(has_bias=has_bias), ridge)
+        if ridge is None:
+            return self.weight
+        step = _step(*moments.regressed(self.weight, has_bias=has_bias), ridge)
         return self.weight if step is None else self.weight + step
 
     def _rounded(
@@ -168,9 +181,8 @@ class LayerRefit:
         parameter.data = value.reshape(parameter.shape).to(parameter)
         bias = self._bias()
         if bias is not None:
-            mean = moments.sums["x"] / moments.count
             # Neither refit nor rounding moves the output's mean from the teacher's.
-            bias.data = moments.sums["off"] / moments.count + (self.weight - value) @ mean
+            bias.data = moments.off(value)
         return kept
 
     def _bias(self) -> nn.Parameter | None:
