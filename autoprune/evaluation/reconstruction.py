@@ -34,11 +34,18 @@ from autoprune.models.outputs import outputs_of
 from autoprune.models.walk import Walk, pausing
 from autoprune.tasks.task import Data, Encoded, Task
 
-ROWS = 1024
-"""Most rows that go through."""
+ROWS = 2048
+"""Most rows that go through. Uniform 2 bits of MiniLM, 0.0334 nats a row before: 0.0208 with half of them,
+0.0185 with all."""
 
-PLACES = 32_768
+PLACES = 65_536
 """Tokens, or spots of pictures, from which no more rows are drawn."""
+
+VALUES = 2**28
+"""Most outputs of the widest layer for all rows, which are in memory at once (1 GiB)."""
+
+WIDEST = 16_384
+"""Outputs of a layer from which it is left as it is: a vocabulary's."""
 
 TOGETHER = 32
 """Rows of a batch; those of like length go together."""
@@ -60,11 +67,12 @@ def reconstruct_(
 
     Args:
         teacher: on the same device as `stitched.model`; left as it is.
-        data: training rows, of which `rows` are drawn, or as many as `ROWS` and `PLACES` allow.
+        data: training rows, of which `rows` are drawn, or as many as `ROWS`, `PLACES` and `VALUES` allow.
         step_room: entered for each batch at each layer; lets another process of the machine time in peace.
     """
-    batches = _batches(data, min(rows, ROWS), seed)
     paths = _paths(stitched, teacher, task, data)
+    widest = max((len(teacher.get_submodule(path).weight) for path in paths), default=1)  # type: ignore[arg-type]
+    batches = _batches(data, min(rows, ROWS), min(PLACES, VALUES // widest), seed)
     stored, floats = dict(stitched.stored), dict(stitched.floats)
     run = functools.partial(_run, task=task, data=data)
     with pausing(teacher, paths, before=False), pausing(stitched.model, paths, before=True):
@@ -107,11 +115,11 @@ def _at(path: str, walk: Walk) -> Tensor:
     raise RuntimeError(f"the model does not come to {path}")
 
 
-def _batches(data: Data, rows: int, seed: int) -> list[NDArray[np.int64]]:
+def _batches(data: Data, rows: int, most_places: int, seed: int) -> list[NDArray[np.int64]]:
     """Numbers of the rows that go through, at random, in batches of like length."""
     drawn = np.random.default_rng(seed).permutation(len(data))[:rows]
     places = data.lengths[drawn] if isinstance(data, Encoded) else np.full(len(drawn), SPOTS)
-    drawn = drawn[: max(1, int(np.searchsorted(np.cumsum(places), PLACES)))]
+    drawn = drawn[: max(1, int(np.searchsorted(np.cumsum(places), most_places)))]
     ordered = drawn[np.argsort(data.lengths[drawn], kind="stable")]
     return [ordered[start : start + TOGETHER] for start in range(0, len(ordered), TOGETHER)]
 
@@ -137,7 +145,7 @@ def _paths(stitched: Stitched, teacher: nn.Module, task: Task, data: Data) -> li
 
 
 def _is_refittable(layer: nn.Module) -> bool:
-    """Whether a layer has one matrix for all its inputs, of which anything is left."""
+    """Whether a layer has one matrix for all inputs, of which anything is left, and is no vocabulary's."""
     if not isinstance(layer, nn.Linear | nn.Conv2d) or has_channel_groups(layer):
         return False
-    return layer.weight.numel() > 0
+    return layer.weight.numel() > 0 and len(layer.weight) < WIDEST
