@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autoprune.compress.integers import Integers
 from autoprune.compress.stitch import Stitched
+from autoprune.evaluation import reconstruction
 from autoprune.evaluation.layer_refit import RIDGES
 from autoprune.evaluation.reconstruction import reconstruct_
 from autoprune.models.walk import Walk, pausing
@@ -190,3 +192,18 @@ def test_layers_with_the_same_input_are_refitted_as_if_each_had_its_own(
     monkeypatch.setattr("autoprune.evaluation.layer_refit.LayerRefit._shares", lambda layer, x: False)
     apart = reconstructed(tiny, before)
     assert all(torch.equal(after.model.state_dict()[k], x) for k, x in apart.model.state_dict().items())
+
+
+def test_layers_as_wide_as_a_vocabulary_are_left_as_they_are(
+    tiny: Tiny, before: Stitched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {path: weight.shape[0] for path, weight in integers_of(before).items()}
+    monkeypatch.setattr(reconstruction, "WIDEST", max(rows.values()))
+    now = integers_of(reconstructed(tiny, before))
+    changed = {path for path, weight in integers_of(before).items() if not same(weight, now[path])}
+    assert changed
+    assert all(rows[path] < max(rows.values()) for path in changed)
+
+
+def same(one: Integers, other: Integers) -> bool:
+    return all(torch.equal(value, other.tensors()[name]) for name, value in one.tensors().items())
