@@ -167,6 +167,12 @@ def _free_folder(name: str, budget: tuple[str, ...]) -> Path:
 @click.option("--budget", multiple=True, metavar="LIMIT", help="Another limit; the solver answers it first.")
 @click.option("--workers", type=click.IntRange(min=0), help="Ray workers.  [default: as before]")
 @click.option(
+    "--gpus-per-trial", type=click.FloatRange(min=0), help="GPUs of a worker.  [default: as before]"
+)
+@click.option(
+    "--address", help="Another Ray cluster, or local for none, as for search.  [default: as before]"
+)
+@click.option(
     "--timeout", "timeout_s", type=float, metavar="SECONDS", help="Start no trial after this many seconds."
 )
 @click.option(
@@ -181,6 +187,8 @@ def resume(
     trials: str | None,
     budget: tuple[str, ...],
     workers: int | None,
+    gpus_per_trial: float | None,
+    address: str | None,
     timeout_s: float | None,
     storage: str | None,
     as_json: bool,
@@ -197,7 +205,8 @@ def resume(
             config = folder.config()
             check_taken_up(folder)
             wanted = _wanted(run, trials, config.search.trials)
-            given: dict[str, Any] = {} if workers is None else {"workers": workers}
+            asked = {"workers": workers, "gpus_per_trial": gpus_per_trial, "address": address}
+            given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
             new_budget = bool(budget) and budget != config.search.budget
             if new_budget:
                 parse_budget(budget)

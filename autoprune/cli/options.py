@@ -72,7 +72,8 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--gpus-per-trial", type=click.FloatRange(min=0),
                  help="GPUs of a worker.  [default: a share of this machine's]"),
     click.option("--cpus-per-trial", type=click.FloatRange(min=0), help="CPUs of a worker.  [default: 1]"),
-    click.option("--address", help="A running Ray cluster: auto, or ray://HOST:PORT."),
+    click.option("--address", help="A running Ray cluster: auto (the one on this machine), HOST:PORT or "
+                 "ray://HOST:PORT; local starts one for this search.  [default: RAY_ADDRESS, else local]"),
     click.option("--latency-node", metavar="LABEL",
                  help="Time on the cluster's node with this label: a value of latency-node, or NAME=VALUE."),
     click.option("--storage", help="Database URL for the study, instead of study.db in the run folder; its "

@@ -12,6 +12,7 @@ from autoprune.space.budget import Budget, megabytes
 from autoprune.space.point_names import also, by_trial
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, finished
 from autoprune.tasks.metrics import ACCURACY, Metric
+from autoprune.workers import cluster_asked_for
 
 if TYPE_CHECKING:
     from autoprune.pipeline.inputs import Inputs
@@ -36,10 +37,17 @@ def plan_lines(
         f"Space     {inputs.space_name}  {len(inputs.units)} units; smallest "
         f"{smallest_bytes / 1e6:.2f} MB; {_limit(config.limits())}",
         *(f"Note      {note}" for note in inputs.notes),
-        f"Plan      baselines and {config.search.trials} trials, {config.workers.count or 'no'} Ray workers, "
+        f"Plan      baselines and {config.search.trials} trials, {_workers(config)}, "
         f"sampler {config.search.sampler}, seed {config.search.seed}; Ctrl-C is safe",
         *([f"Machine   {quota}"] if quota else []),
     ]
+
+
+def _workers(config: Config) -> str:
+    """How many workers there are, and where."""
+    asked = config.workers
+    cluster = cluster_asked_for(asked.address) if asked.count else None
+    return f"{asked.count or 'no'} Ray workers" + (f" of the cluster at {cluster}" if cluster else "")
 
 
 def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:

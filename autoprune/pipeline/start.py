@@ -13,7 +13,7 @@ from autoprune.run.folder import RunFolder
 from autoprune.run.identity import hold_to
 from autoprune.run.whereabouts import check_inputs, located
 from autoprune.space.budget import Budget
-from autoprune.workers import Pool, open_pool
+from autoprune.workers import Pool, cluster_asked_for, open_pool
 from autoprune.workers.latency_node import parse_label
 
 
@@ -53,15 +53,15 @@ def open_workers(config: Config) -> Pool:
     Where the user does not say, the GPUs of this machine are shared out among them.
     """
     asked = config.workers
-    gpus = asked.gpus_per_trial
+    gpus, address = asked.gpus_per_trial, cluster_asked_for(asked.address)
     if gpus is None:
-        have = device_count() if asked.address is None else 0
+        have = device_count() if address is None else 0
         gpus = min(1.0, have / max(1, asked.count))
     return open_pool(
         make_worker,
         workers=asked.count,
         gpus_per_worker=gpus,
         cpus_per_worker=asked.cpus_per_trial,
-        address=asked.address,
+        address=address,
         timer=None if asked.latency_node is None else parse_label(asked.latency_node),
     )

@@ -12,9 +12,12 @@ from collections.abc import Callable, Mapping
 
 from autoprune.core.errors import AutopruneError
 from autoprune.workers.pool import Factory, Job, Outcome, Pool, SerialPool
+from autoprune.workers.ray_address import cluster_asked_for
 from autoprune.workers.ray_pool import TRIES, RayPool
 
-__all__ = ["TRIES", "Factory", "Job", "Outcome", "Pool", "RayPool", "SerialPool", "open_pool"]
+__all__ = [
+    "TRIES", "Factory", "Job", "Outcome", "Pool", "RayPool", "SerialPool", "cluster_asked_for", "open_pool",
+]  # fmt: skip
 
 
 def open_pool(

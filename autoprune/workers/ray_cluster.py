@@ -22,6 +22,7 @@ from autoprune.core.files import reason_of
 from autoprune.core.processors import usable_processors
 from autoprune.core.redaction import shown_command
 from autoprune.workers.pool import describe
+from autoprune.workers.ray_address import AUTO, HOME_PREFIX, found_cluster
 
 HEAD_GRACE_SECONDS = 20.0
 """A cluster's head may be away for so long: it can be started again."""
@@ -55,9 +56,10 @@ def _knock(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError) as error:
+        source = ", which RAY_ADDRESS names" if os.environ.get("RAY_ADDRESS") == address else ""
         raise AutopruneError(
-            f"no Ray cluster answers at {address!r} ({reason_of(error)}): "
-            "give auto, HOST:PORT or ray://HOST:PORT of one that runs"
+            f"no Ray cluster answers at {address!r}{source} ({reason_of(error)}): give --address auto, "
+            "HOST:PORT or ray://HOST:PORT of one that runs, or local for a Ray of this search alone"
         ) from error
 
 
@@ -75,11 +77,14 @@ def connect(address: str | None, num_cpus: int) -> tuple[Any, Callable[[], None]
     if address is None:
         # Not TMPDIR, which may be long: a path of a socket ends at 107 characters.
         short = "/tmp" if os.access("/tmp", os.W_OK) else None
-        home = tempfile.mkdtemp(prefix="autoprune-ray-", dir=short)
+        home = tempfile.mkdtemp(prefix=HOME_PREFIX, dir=short)
         cpus = max(usable_processors(), num_cpus)
         options = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         options |= {"_node_ip_address": "127.0.0.1", "_temp_dir": home}
-    elif address != "auto":
+    elif address == AUTO:
+        options["address"] = found_cluster()
+        _knock(options["address"])
+    else:
         _knock(address)
         if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
             log.warning("%s is used without a token: who reaches it can run code on it", address)

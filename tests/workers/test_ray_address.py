@@ -1,0 +1,94 @@
+"""Which Ray a search joins: what was asked for, RAY_ADDRESS, or a cluster found on this machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from autoprune.core.errors import AutopruneError
+from autoprune.workers.ray_address import cluster_asked_for, found_cluster
+from autoprune.workers.ray_cluster import connect
+
+PRIVATE = """
+from autoprune.workers.ray_cluster import connect
+ray, disconnect = connect(None, 1)
+print(ray.get_runtime_context().gcs_address, flush=True)
+input()
+disconnect()
+"""
+
+CLUSTER = """
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+print(cluster.address, flush=True)
+input()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "variable", "joined"),
+    [
+        (None, None, None),
+        (None, "", None),
+        (None, "10.0.0.1:6379", "10.0.0.1:6379"),
+        (None, "auto", "auto"),
+        (None, "local", None),
+        ("local", "10.0.0.1:6379", None),
+        ("auto", None, "auto"),
+        ("10.0.0.2:6379", "10.0.0.1:6379", "10.0.0.2:6379"),
+    ],
+)
+def test_what_was_asked_for_goes_before_the_variable(
+    asked: str | None, variable: str | None, joined: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    assert cluster_asked_for(asked) == joined
+
+
+@contextmanager
+def running(program: str) -> Iterator[str]:
+    """A Ray in a process of its own; its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin
+    assert process.stdout
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.stdin.write("\n")
+        process.stdin.close()
+        process.wait(timeout=60)
+
+
+def found() -> str:
+    """What `auto` stands for, or the message; clusters of other tests may run meanwhile."""
+    try:
+        return found_cluster()
+    except AutopruneError as error:
+        return str(error)
+
+
+@pytest.mark.ray
+def test_auto_is_a_cluster_and_never_the_ray_that_another_search_started() -> None:
+    with running(PRIVATE) as private:
+        assert private.startswith("127.0.0.1:")
+        assert private not in found()
+        with running(CLUSTER) as cluster:
+            assert cluster in found()
+            assert private not in found()
+    assert cluster not in found()
+
+
+def test_a_variable_that_names_no_cluster_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    address = cluster_asked_for(None)
+    with pytest.raises(AutopruneError, match=r"at '127\.0\.0\.1:9', which RAY_ADDRESS names .* or local"):
+        connect(address, 1)
