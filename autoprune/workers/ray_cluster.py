@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import secrets
 import shlex
 import shutil
 import signal
@@ -63,6 +64,22 @@ def _knock(address: str) -> None:
         ) from error
 
 
+def _own_token() -> dict[str, str]:
+    """A variable with a token for a Ray of one's own; none where the user has said something of tokens.
+
+    Ray would write one into the home folder, and whoever runs `ray start` later would be asked for it.
+    """
+    if any(os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        return {}
+    return {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def _has_token() -> bool:
+    """Whether what this process says to Ray has a token with it."""
+    raylet: Any = importlib.import_module("ray._raylet")
+    return bool(raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN)
+
+
 def nothing() -> None:
     pass
 
@@ -86,14 +103,16 @@ def connect(address: str | None, num_cpus: int) -> tuple[Any, Callable[[], None]
         _knock(options["address"])
     else:
         _knock(address)
-        if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
-            log.warning("%s is used without a token: who reaches it can run code on it", address)
+    token = _own_token() if home else {}
+    os.environ.update(token)
 
     def disconnect() -> None:
         with suppress(Exception):
             ray.shutdown()
         if home:
             shutil.rmtree(home, ignore_errors=True)
+        for name in token:
+            os.environ.pop(name, None)
 
     before = signal.getsignal(signal.SIGTERM)  # Ray puts its own handler there
     constants: Any = importlib.import_module("ray._private.ray_constants")
@@ -118,6 +137,8 @@ def connect(address: str | None, num_cpus: int) -> tuple[Any, Callable[[], None]
         constants.ENABLE_RAY_CLUSTER, utils.get_entrypoint_name = spread, command
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+    if not home and not _has_token():
+        log.warning("%s is used without a token: who reaches it can run code on it", options["address"])
     if home and (host := ray.util.get_node_ip_address()) != "127.0.0.1":
         log.warning("Ray listens on %s, not on 127.0.0.1 alone", host)
     return ray, disconnect

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,18 @@ def found() -> str:
         return found_cluster()
     except AutopruneError as error:
         return str(error)
+
+
+@pytest.mark.ray
+def test_a_ray_of_ones_own_writes_no_token_into_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # which does not exist, and is not made
+    with running(PRIVATE) as private:
+        assert private
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.ray
