@@ -59,6 +59,14 @@ class Run(RunFacts):
         return self.task.place
 
 
+class UnitRow(_Frozen):
+    """One unit of the model, uncompressed."""
+
+    name: str
+    kind: str = ""
+    size_bytes: int | None = None
+
+
 class LevelRow(_Frozen):
     """How hard one unit is compressed."""
 
@@ -87,7 +95,8 @@ class TrialRow(Measured, _Frozen):
     state: str
     failure: str | None = None
     levels: dict[str, LevelRow] | None = None
-    unit_ms: dict[str, float] | None = None
+    unit_bytes: dict[str, int | None] | None = None
+    unit_ms: dict[str, float | None] | None = None
     seconds: float | None = None
     worker: str = ""
     on_front: bool = False
@@ -206,6 +215,7 @@ class Front(_Frozen):
     """
 
     run: Run
+    units: tuple[UnitRow, ...] = ()
     trials: tuple[TrialRow, ...] = ()
     front: tuple[int, ...] = ()
     best: int | None = None

@@ -59,7 +59,7 @@ def read_status(run: Path) -> dict[str, Any]:
         AutopruneError: when it is missing or damaged.
     """
     check_run_folder(run)
-    now = read_record(run / STATUS)
+    now = _checked(read_record(run / STATUS), run / STATUS)
     if (run / RUN).exists():
         read_run(run)  # a run that cannot be gone on with is told now
     if now.get("state") not in BUSY:
@@ -68,6 +68,13 @@ def read_status(run: Path) -> dict[str, Any]:
     if now["driver"] == "gone":
         now |= {"state": "gone", "reason": f"{_who(now)} ended without a word", "next": resume_command(run)}
     return now
+
+
+def _checked(now: dict[str, Any], path: Path) -> dict[str, Any]:
+    from autoprune.core.record import checked  # takes long: pydantic
+    from autoprune.run.run_record import StatusRecord
+
+    return checked(StatusRecord, now, str(path)).as_json()
 
 
 def read_front_file(run: Path) -> dict[str, Any]:
@@ -105,7 +112,7 @@ def status_line(run: Path, now: dict[str, Any]) -> str:
     code = f", exit code {now['exit_code']}" if now.get("exit_code") else ""
     told = f" ({reason}{code})" if reason else ""
     after = f"; go on with: {now['next']}" if now.get("next") else ""
-    trials, planned = now.get("trials", 0), now.get("planned", "?")
+    trials, planned = now.get("trials", 0), "?" if now.get("planned") is None else now["planned"]
     count = f"{trials} of {planned}"
     if isinstance(planned, int) and trials > planned:  # of a version that took fewer than there were
         count = f"{trials}"
@@ -162,6 +169,6 @@ def _ago(now: dict[str, Any]) -> str:
     >>> _ago({"updated": time.time() - 300})
     '5 min ago'
     """
-    if "updated" not in now:
+    if now.get("updated") is None:
         return "at an unknown time"
     return f"{max(0.0, time.time() - float(now['updated'])) / 60:.0f} min ago"
