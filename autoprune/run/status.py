@@ -30,6 +30,14 @@ def resume_command(run: Path) -> str:
     return f"autoprune resume {shlex.quote(str(run))}"
 
 
+def worth_resuming(run: Path, exit_code: int) -> bool:
+    """Whether a run that ended is gone on with: not one that was refused before it had any trial.
+
+    Its inputs are fixed, so that a resume would meet the same refusal.
+    """
+    return exit_code != 0 and (exit_code != AutopruneError.exit_code or (run / FRONT).exists())
+
+
 def write_ending(run: Path, *, reason: str, exit_code: int) -> None:
     """Say in `status.json` that the driver ends, why and with what; the rest of it is kept.
 
@@ -42,7 +50,7 @@ def write_ending(run: Path, *, reason: str, exit_code: int) -> None:
         "state": "finished" if now.get("state") == "finished" else "stopped",
         "reason": reason,
         "exit_code": exit_code,
-        "next": resume_command(run) if exit_code else "",
+        "next": resume_command(run) if worth_resuming(run, exit_code) else "",
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "updated": time.time(),
