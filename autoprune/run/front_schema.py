@@ -11,6 +11,7 @@ import pydantic
 from autoprune.core.errors import AutopruneError
 from autoprune.core.record import checked
 from autoprune.core.redaction import cleaned
+from autoprune.run.class_scores import ClassScores
 from autoprune.run.run_record import RunFacts
 from autoprune.space.point_names import by_trial
 from autoprune.space.storage import STATIC8, Storage, storage_of
@@ -230,6 +231,7 @@ class Front(_Frozen):
     sensitivity: SensitivityRow | None = None
     latency: Latency | None = None
     lines: tuple[LineRow, ...] = ()
+    class_scores: ClassScores | None = None
 
     @property
     def searched(self) -> list[TrialRow]:

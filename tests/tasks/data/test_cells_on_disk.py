@@ -50,7 +50,10 @@ def plain_parquet(folder: Path) -> Path:
     import pyarrow
     import pyarrow.parquet
 
-    columns = {"image": [cell and cell["bytes"] for cell in pictures()], "label": [k % 2 for k in range(ROWS)]}
+    columns = {
+        "image": [cell and cell["bytes"] for cell in pictures()],
+        "label": [k % 2 for k in range(ROWS)],
+    }
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "plain.parquet", row_group_size=1000)
     return folder / "plain.parquet"
 
