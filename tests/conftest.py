@@ -39,7 +39,7 @@ HEAVY = re.compile(
     r"^(import|from) (torch|ray|transformers|openvino|onnx|safetensors"
     rf"|autoprune\.({'|'.join(_heavy_packages())}"
     r"|export\.(artifact|from_run|validate|original|recorded_rows|trial_record))"
-    r"|tests\.support\.(tiny|tiny_search|families|made_run|targets|bare_runtime))\b",
+    r"|tests\.support\.(tiny|tiny_search|families|made_run|made_runs|made_exports|targets|bare_runtime))\b",
     re.MULTILINE,
 )
 """Imports that take seconds: what makes a file of tests one that the fast tests leave out."""

@@ -19,6 +19,7 @@ from autoprune.cli.signals import ending_recorded, reported
 from autoprune.cli.terminal import plan_lines, summary_lines
 from autoprune.core.database_address import given_storage
 from autoprune.core.errors import AutopruneError
+from autoprune.core.files import fields_of
 from autoprune.core.progress import Progress
 from autoprune.core.redaction import RedactingFormatter, cleaned, redacted, show_traceback, shown_command
 from autoprune.pipeline.places import check_places, check_taken_up
@@ -245,11 +246,9 @@ def _tried(run: Path) -> int:
     """Candidates that a run has tried, baselines and longer training not counted."""
     if not (run / FRONT).is_file():
         return 0
-    try:
+    with fields_of(run / FRONT):
         tried = read_record(run / FRONT)["trials"]
         return sum(trial["name"] is None and trial["rung"] == 0 for trial in tried)
-    except (KeyError, TypeError) as error:
-        raise AutopruneError(f"{run / FRONT} is damaged: its trials cannot be counted") from error
 
 
 @main.command()

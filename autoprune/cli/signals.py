@@ -18,7 +18,7 @@ import click
 from autoprune.core.errors import AutopruneError, StoppedError
 from autoprune.core.files import full_disk
 from autoprune.core.redaction import redacted
-from autoprune.run.status import resume_command, write_ending
+from autoprune.run.status import resume_command, worth_resuming, write_ending
 from autoprune.workers.pool import describe
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,9 @@ def ending_recorded(run: Path) -> Iterator[None]:
             log.debug("the status could not be written: %s", describe(later))
         if _came:
             named.add_note("finished trials are saved")
-        if "autoprune resume" not in str(named):
+        if not worth_resuming(run, exit_code(named)):
+            named.add_note(f"{run} holds no trials and can be removed")
+        elif "autoprune resume" not in str(named):
             named.add_note(f"go on with: {resume_command(run)}")
         if named is error:
             raise

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from autoprune.core.errors import AutopruneError
 from autoprune.core.redaction import cleaned, may_hold_secret
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -132,6 +133,23 @@ def _json_text(data: object) -> str:
 def read_json(path: Path) -> Any:
     """Read JSON; `OSError` or `ValueError` as `json` gives them."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def fields_of(path: Path) -> Iterator[None]:
+    """Take fields of a JSON file inside: what is missing or of another type is an error that names the file.
+
+    Raises:
+        AutopruneError: in the place of what Python raises of such data.
+    """
+    try:
+        yield
+    except AutopruneError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise AutopruneError(
+            f"{path} is damaged: a field is missing or of another type ({type(error).__name__}: {error})"
+        ) from error
 
 
 def file_hash(path: Path) -> str:

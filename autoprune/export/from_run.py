@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from autoprune.core.errors import AutopruneError, BudgetError, ValidationError
-from autoprune.core.files import why_unwritable, written_whole
+from autoprune.core.files import fields_of, why_unwritable, written_whole
 from autoprune.core.progress import Progress
 from autoprune.core.record import checked
 from autoprune.export.artifact import read_export_record, runtime_of, write_artifact, write_card
@@ -19,6 +19,7 @@ from autoprune.export.card import model_card
 from autoprune.export.checks import Check, export_checks, failed, validated_record
 from autoprune.export.export_record import ValidatedRecord
 from autoprune.export.fresh_process import in_fresh_process, with_defaults
+from autoprune.export.recorded_rows import tokenizer_of
 from autoprune.export.trial_record import export_command, export_record, predicted_bytes, recorded_bytes
 from autoprune.export.validate import ExportMeasurements, Request
 from autoprune.models.find_space import find_space
@@ -29,7 +30,7 @@ from autoprune.models.units import find_units
 from autoprune.pipeline.after_search import answer, remake
 from autoprune.pipeline.inputs import names_builder
 from autoprune.run.config import Config
-from autoprune.run.folder import FAILED, FRONT, RunFolder, read_record, read_run, run_config
+from autoprune.run.folder import FAILED, FRONT, RunFolder, kept_artifact, read_record, read_run, run_config
 from autoprune.run.front_schema import Run
 from autoprune.run.scrub import scrub_and_say
 from autoprune.run.whereabouts import located
@@ -110,11 +111,12 @@ def export(
     if budget is not None:
         which = _best_within(path, budget, progress)
     front, run = read_record(path / FRONT), read_run(path)
-    facts, trial = _facts(front, path), find_trial(front, which)
+    with fields_of(path / FRONT):
+        facts, trial = _facts(front, path), find_trial(front, which)
+        levels = {name: Level.of(level["ratio"], level["bits"]) for name, level in trial["levels"].items()}
     asked_for = run_config(path)
     config = located(asked_for, path)
     builder = _builder(config.model.name)
-    levels = {name: Level.of(level["ratio"], level["bits"]) for name, level in trial["levels"].items()}
     units, unknown = _units(path, config, levels, run.facts.parts)
     _check_levels(runtime, units, levels)
     source = _packed_model(path, trial["number"], progress)
@@ -127,11 +129,13 @@ def export(
             trial, config.search.target, target, predicted.by_unit,
             is_same=facts.sizes_version == SIZES_VERSION, unknown=unknown,
         )  # fmt: skip
-    about = export_record(
-        run, facts, config, trial, predicted, target=target, storage=storage, dataset=asked_for.data.dataset,
-        budget=facts.budget_text if budget is None else str(budget),
-        command=export_command(facts.folder, trial["number"], budget, target, storage, folder.name),
-    )  # fmt: skip
+    with fields_of(path / FRONT):
+        about = export_record(
+            run, facts, config, trial, predicted, target=target, storage=storage,
+            dataset=asked_for.data.dataset,
+            budget=facts.budget_text if budget is None else str(budget),
+            command=export_command(facts.folder, trial["number"], budget, target, storage, folder.name),
+        )  # fmt: skip
     with written_whole(folder) as temporary:
         packed = replace(read_packed(source, builder=builder), levels=Candidate(tuple(levels.items())))
         write_artifact(packed, temporary, about=about, tokenizer=path / "tokenizer", example=example)
@@ -245,16 +249,15 @@ def _builder(model: str | None) -> str | None:
 
 def _packed_model(path: Path, number: int, progress: Progress) -> Path:
     """Folder of a trial's model in the packed layout; made again where it was not kept."""
-    source = path / "trials" / f"{number:04d}"
-    if (source / "model.safetensors").is_file():
-        return source
+    if (kept := kept_artifact(path, number)) is not None:
+        return kept
     progress.line(f"Trial {number} is not on the front; making its model again")
     run = RunFolder.open(path)
     try:
         remake(run, number, progress)
+        return run.artifact(number)
     finally:
         run.close()
-    return source
 
 
 def _best_within(path: Path, budget: Budget, progress: Progress) -> str:
@@ -277,9 +280,10 @@ def _example(reader: Path, architecture: Architecture, task: str) -> Batch:
         return own.batch(own.validation, own.example_rows)
     if architecture.image is not None:
         return {"pixel_values": np.zeros((2, *architecture.image), np.float32)}
-    import transformers
-
-    known = transformers.AutoTokenizer.from_pretrained(reader, local_files_only=True, trust_remote_code=False)
-    tokens = known(["one two three"] * 2, return_tensors="np")
-    names = architecture.kind.token_inputs(known.model_input_names)
-    return {name: np.asarray(tokens[name], np.int64) for name in names}
+    known = tokenizer_of(reader)
+    try:
+        tokens = known(["one two three"] * 2, return_tensors="np")
+        names = architecture.kind.token_inputs(known.model_input_names)
+        return {name: np.asarray(tokens[name], np.int64) for name in names}
+    except Exception as error:  # the tokenizers' own library raises many kinds
+        raise AutopruneError(f"{reader} holds no tokenizer that works: {error}") from error

@@ -110,8 +110,7 @@ def export_command(run: str, number: int, budget: Budget | None, target: str, st
     """
     which = ["--trial", str(number)]
     if budget is not None:
-        limits = [(budget.size_bytes, "B"), (budget.latency_ms, "ms")]
-        which = [word for n, unit in limits if n is not None for word in ("--budget", f"{n}{unit}")]
+        which = [word for text in budget.texts() for word in ("--budget", text)]
     stored = [] if storage == PLAIN else ["--storage", storage]
     return shlex.join(["autoprune", "export", run, *which, "--target", target, *stored, "-o", name])
 

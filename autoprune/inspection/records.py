@@ -139,8 +139,8 @@ def run_record(path: Path) -> dict[str, Any]:
     try:
         costs = Costs.from_json(read_record(path / UNITS))
         space = SearchSpace(tuple(_choices(name, table) for name, table in costs.levels.items()))
-        kinds = about.as_json()["kinds"]  # noted with the facts
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        units = _units_record(costs, space, about.as_json()["kinds"])  # noted with the facts
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise AutopruneError(
             f"{path / UNITS} or {path / RUN} is damaged, or of another version of autoprune ({error!r})"
         ) from error
@@ -148,7 +148,7 @@ def run_record(path: Path) -> dict[str, Any]:
         "what": "run",
         "run": str(path),
         **{name: getattr(about.facts, name) for name in ("model", "target", "space")},
-        **_units_record(costs, space, kinds),
+        **units,
         **speed_record(space, fast_of(about.facts)),
         "latency": _latency_of(path / FRONT),
         "library": _library_of(about.library_key),

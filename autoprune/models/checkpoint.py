@@ -68,14 +68,14 @@ def config_of(source: str, revision: str | None = None) -> Any:
     check_source(source)
     try:
         told, _ = transformers.PreTrainedConfig.get_config_dict(source, revision=revision)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers raises many kinds
         _check_adapter(source, revision)
         raise AutopruneError(f"model {source!r} cannot be loaded: {first_line(error)}") from error
     _check_told(source, told)
     _check_adapter(source, revision)
     try:
         return transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers raises many kinds
         raise AutopruneError(f"model {source!r} cannot be loaded: {first_line(error)}") from error
 
 

@@ -79,7 +79,7 @@ class Architecture:
                 built = getattr(transformers, config.architectures[0])._from_config(config)
             else:
                 built = auto_class(self.kind).from_config(config)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # transformers raises many kinds
             reason = " ".join(str(error).split())
             raise AutopruneError(f"its config makes no model for {self.kind}: {reason:.200}") from error
         model: nn.Module = built

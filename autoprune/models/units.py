@@ -159,7 +159,7 @@ def _pieces(model: nn.Module, rows: Sequence[Weight], cols: Sequence[Weight], by
     """How many heads (or groups that share a key and value head), neurons or channels there are."""
     fewest = min(rows, key=lambda layer: layer.rows)
     block = _head_size(model, fewest.path) if by == "head" else 1
-    if fewest.rows % block:
+    if block < 1 or fewest.rows < block or fewest.rows % block:
         raise AutopruneError(f"{fewest.path}: {fewest.rows} rows are not whole heads of {block}")
     pieces = fewest.rows // block
     for layer in rows:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from autoprune.evaluation.jobs import Original, PackedModel, Score, TimeTogether
 from autoprune.pipeline.opened import OpenedSearch
+from autoprune.run.folder import MODEL, kept_artifact
 from autoprune.space.trial import ORIGINAL, Trial
 from autoprune.workers.pool import run_all, run_one
 
@@ -57,10 +58,9 @@ def score_finalists(search: OpenedSearch) -> None:
 
 def packed_model(search: OpenedSearch, trial: Trial) -> PackedModel:
     """A trial's model; made again, the same, where it was not kept."""
-    path = search.run.artifact(trial.number) / "model.safetensors"
-    if not path.is_file():
+    if kept_artifact(search.run.path, trial.number) is None:
         search.ledger.keep(trial, run_one(search.pool, search.job(trial.candidate, trial.rung)))
-    return PackedModel(path.read_bytes())
+    return PackedModel((search.run.artifact(trial.number) / MODEL).read_bytes())
 
 
 def together(trials: Iterable[Trial]) -> list[Trial]:

@@ -46,8 +46,9 @@ def check_taken_up(run: RunFolder) -> None:
 def expected_study(run: RunFolder) -> Literal["absent", "present", "either"]:
     """Whether a run's study is there: not before its search, and surely once trials were summed up.
 
-    A run's own `study.db` may be moved away to begin anew.
+    A run's own `study.db` may be moved away to begin anew; one that is there and empty has lost its trials.
     """
     if run.is_new:
         return "absent"
-    return "present" if run.storage is not None and (run.path / FRONT).is_file() else "either"
+    has_database = run.storage is not None or (run.path / STUDY).exists()
+    return "present" if has_database and (run.path / FRONT).is_file() else "either"

@@ -18,6 +18,7 @@ import jinja2
 import markupsafe
 
 from autoprune.report.sections.choices import choice_note, choices
+from autoprune.report.sections.classes import class_table
 from autoprune.report.sections.latency import bytes_alone, prediction
 from autoprune.report.sections.lines import fits_budget
 from autoprune.report.sections.rungs import agreements, ladder
@@ -60,6 +61,7 @@ def render(front: Mapping[str, object]) -> str:
         gains=gains(read),
         gain_heads=gain_heads(read),
         gain_note=gain_note(read),
+        classes=class_table(read),
         causes=causes(read),
         provenance=provenance(read),
         ladder=ladder(read),

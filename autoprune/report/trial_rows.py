@@ -129,7 +129,8 @@ def pack(front: Json) -> dict[str, object]:
 def _variant(trial: Json, name: str, levels: _Numbers) -> tuple[object, ...]:
     """A unit's level, by its number in `levels`, bytes and milliseconds; None where there is none."""
     level, size, ms = ((cast(Json, trial.get(field) or {})).get(name) for field in PER_UNIT)
-    key = None if level is None else tuple(cast(Json, level).items())
+    level = cast(Json | None, level)
+    key = None if level is None else tuple((part, level.get(part)) for part in ("ratio", "bits"))
     return (None if key is None else levels.setdefault(key, len(levels))), size, ms
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.redaction import holds_secret, redacted
+from autoprune.core.value_types import has_type
 from autoprune.space.budget import Budget, parse_budget
 from autoprune.tasks.data.source import DataSource
 
@@ -143,11 +144,22 @@ class Config:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `as_json` wrote; unknown names are an error."""
+        """Read what `as_json` wrote; unknown names and values of another type are an error."""
         if unknown := sorted(set(data) - _PLACES.keys()):
             raise AutopruneError(f"run.json has settings this version does not know: {unknown}")
+        wrong = [f"{name} {value!r:.60}" for name, value in data.items() if not _may_be(name, value)]
+        if wrong:
+            raise AutopruneError(
+                f"run.json is damaged: it has settings of another type than they are: {', '.join(wrong)}"
+            )
         lists = {"text_columns", "budget", "limit_rows"}
         return cls.of(**{name: tuple(value) if name in lists else value for name, value in data.items()})
+
+
+def _may_be(name: str, value: object) -> bool:
+    """Whether a value has the type of a setting."""
+    part, attribute = _PLACES[name]
+    return has_type(value, get_type_hints(type(getattr(Config(), part)))[attribute])
 
 
 _WRITTEN_IF_SET = {"new_head"}

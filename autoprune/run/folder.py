@@ -24,6 +24,7 @@ from autoprune.core.database_address import resumed_storage
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import (
     NO_LOCKS,
+    file_hash,
     full_disk,
     read_json,
     reason_of,
@@ -32,7 +33,7 @@ from autoprune.core.files import (
     written_whole,
 )
 from autoprune.run.config import Config
-from autoprune.run.scrub import EXPORT, scrub_and_say
+from autoprune.run.scrub import EXPORT, HASHES, scrub_and_say
 
 if TYPE_CHECKING:
     from autoprune.run.run_record import RunRecord
@@ -43,6 +44,8 @@ OWN_STUDY = "autoprune"
 """Name of the study in a run's own `study.db`."""
 LOCK, HOLDER = ".lock", ".holder.json"
 """Who has the lock; `status.json` may be of the process before."""
+MODEL = "model.safetensors"
+"""Weights of a trial that is kept."""
 FAILED = ".failed"
 """Ends the name of an exported model that failed its checks."""
 
@@ -120,14 +123,43 @@ class RunFolder:
 
     def artifact(self, number: int) -> Path:
         """Folder of a front member's model in the packed layout."""
-        return self.path / "trials" / f"{number:04d}"
+        return _artifact(self.path, number)
 
     def keep_artifact(self, number: int, weights: bytes, config: Mapping[str, Any]) -> None:
         """Write a trial's model."""
         with written_whole(self.artifact(number)) as temporary:
             temporary.mkdir()
-            (temporary / "model.safetensors").write_bytes(weights)
+            (temporary / MODEL).write_bytes(weights)
             (temporary / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+            hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
+            write_json(temporary / HASHES, {"sha256": hashes})
+
+
+def _artifact(run: Path, number: int) -> Path:
+    return run / "trials" / f"{number:04d}"
+
+
+def kept_artifact(run: Path, number: int) -> Path | None:
+    """Folder of a trial's model in a run folder, checked by its hashes; None where none is kept.
+
+    Earlier versions noted no hashes.
+
+    Raises:
+        AutopruneError: for a file that is missing or not what the run wrote.
+    """
+    folder = _artifact(run, number)
+    if not (folder / MODEL).is_file():
+        return None
+    noted = read_record(folder / HASHES).get("sha256") if (folder / HASHES).exists() else {}
+    if not isinstance(noted, dict):
+        raise AutopruneError(f"{folder / HASHES} is damaged: it has no object `sha256`")
+    for name in (MODEL, "config.json"):
+        if noted and (not (folder / name).is_file() or file_hash(folder / name) != noted.get(name)):
+            raise AutopruneError(
+                f"{folder / name} is not the file that the run wrote (its SHA-256 differs): move {folder} "
+                "away, and its model is made again"
+            )
+    return folder
 
 
 def check_new_run(path: Path) -> None:

@@ -11,6 +11,7 @@ import pydantic
 from autoprune.core.errors import AutopruneError
 from autoprune.core.record import checked
 from autoprune.core.redaction import cleaned
+from autoprune.run.class_scores import ClassScores
 from autoprune.run.run_record import RunFacts
 from autoprune.space.point_names import by_trial
 from autoprune.space.storage import STATIC8, Storage, storage_of
@@ -59,6 +60,14 @@ class Run(RunFacts):
         return self.task.place
 
 
+class UnitRow(_Frozen):
+    """One unit of the model, uncompressed."""
+
+    name: str
+    kind: str = ""
+    size_bytes: int | None = None
+
+
 class LevelRow(_Frozen):
     """How hard one unit is compressed."""
 
@@ -87,7 +96,8 @@ class TrialRow(Measured, _Frozen):
     state: str
     failure: str | None = None
     levels: dict[str, LevelRow] | None = None
-    unit_ms: dict[str, float] | None = None
+    unit_bytes: dict[str, int | None] | None = None
+    unit_ms: dict[str, float | None] | None = None
     seconds: float | None = None
     worker: str = ""
     on_front: bool = False
@@ -206,6 +216,7 @@ class Front(_Frozen):
     """
 
     run: Run
+    units: tuple[UnitRow, ...] = ()
     trials: tuple[TrialRow, ...] = ()
     front: tuple[int, ...] = ()
     best: int | None = None
@@ -220,6 +231,7 @@ class Front(_Frozen):
     sensitivity: SensitivityRow | None = None
     latency: Latency | None = None
     lines: tuple[LineRow, ...] = ()
+    class_scores: ClassScores | None = None
 
     @property
     def searched(self) -> list[TrialRow]:

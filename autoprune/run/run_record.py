@@ -101,6 +101,29 @@ class Identity(Record):
     run: AnyText = ""
 
 
+class StatusRecord(Record):
+    """All of `status.json`: what a run's driver does, or how it ended.
+
+    updated: seconds since the epoch. points: numbers of trials by name; earlier versions wrote best and knee.
+    """
+
+    state: AnyText
+    reason: AnyText | None = None
+    exit_code: int | None = None
+    next: AnyText | None = None
+    pid: int | None = None
+    host: AnyText | None = None
+    updated: float | None = None
+    trials: int = 0
+    planned: int | None = None
+    failed: int = 0
+    in_flight: int = 0
+    hypervolume: float = 0.0
+    points: Mapping[str, int | None] | None = None
+    best: int | None = None
+    knee: int | None = None
+
+
 class RunRecord(Record):
     """All of `run.json`.
 

@@ -15,6 +15,8 @@ from autoprune.core.redaction import may_hold_secret, secrets_with_place
 log = logging.getLogger(__name__)
 
 RECORD, EXPORT = "run.json", "autoprune.json"
+HASHES = "sha256.json"
+"""Hashes of a kept trial's files, beside them."""
 RECORDS = (RECORD, "front.json", "status.json", EXPORT)
 """Files that the secrets of a run are looked for in; where one is found, every text is cleaned of it."""
 
@@ -35,7 +37,7 @@ def scrub(folder: Path) -> list[Path]:
     for file in sorted(_files(folder), key=lambda path: (path.name == RECORD, path.name == EXPORT, path)):
         if file.suffix not in WEIGHTS and _replaced(file, spelled):
             changed.append(file)
-    for record in (file for file in _files(folder) if file.name == EXPORT):
+    for record in (file for file in _files(folder) if file.name in (EXPORT, HASHES)):
         _follow(record, {file.name for file in changed if file.parent == record.parent})
     return changed
 

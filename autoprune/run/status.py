@@ -30,6 +30,14 @@ def resume_command(run: Path) -> str:
     return f"autoprune resume {shlex.quote(str(run))}"
 
 
+def worth_resuming(run: Path, exit_code: int) -> bool:
+    """Whether a run that ended is gone on with: not one that was refused before it had any trial.
+
+    Its inputs are fixed, so that a resume would meet the same refusal.
+    """
+    return exit_code != 0 and (exit_code != AutopruneError.exit_code or (run / FRONT).exists())
+
+
 def write_ending(run: Path, *, reason: str, exit_code: int) -> None:
     """Say in `status.json` that the driver ends, why and with what; the rest of it is kept.
 
@@ -42,7 +50,7 @@ def write_ending(run: Path, *, reason: str, exit_code: int) -> None:
         "state": "finished" if now.get("state") == "finished" else "stopped",
         "reason": reason,
         "exit_code": exit_code,
-        "next": resume_command(run) if exit_code else "",
+        "next": resume_command(run) if worth_resuming(run, exit_code) else "",
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "updated": time.time(),
@@ -59,7 +67,7 @@ def read_status(run: Path) -> dict[str, Any]:
         AutopruneError: when it is missing or damaged.
     """
     check_run_folder(run)
-    now = read_record(run / STATUS)
+    now = _checked(read_record(run / STATUS), run / STATUS)
     if (run / RUN).exists():
         read_run(run)  # a run that cannot be gone on with is told now
     if now.get("state") not in BUSY:
@@ -68,6 +76,13 @@ def read_status(run: Path) -> dict[str, Any]:
     if now["driver"] == "gone":
         now |= {"state": "gone", "reason": f"{_who(now)} ended without a word", "next": resume_command(run)}
     return now
+
+
+def _checked(now: dict[str, Any], path: Path) -> dict[str, Any]:
+    from autoprune.core.record import checked  # takes long: pydantic
+    from autoprune.run.run_record import StatusRecord
+
+    return checked(StatusRecord, now, str(path)).as_json()
 
 
 def read_front_file(run: Path) -> dict[str, Any]:
@@ -105,7 +120,7 @@ def status_line(run: Path, now: dict[str, Any]) -> str:
     code = f", exit code {now['exit_code']}" if now.get("exit_code") else ""
     told = f" ({reason}{code})" if reason else ""
     after = f"; go on with: {now['next']}" if now.get("next") else ""
-    trials, planned = now.get("trials", 0), now.get("planned", "?")
+    trials, planned = now.get("trials", 0), "?" if now.get("planned") is None else now["planned"]
     count = f"{trials} of {planned}"
     if isinstance(planned, int) and trials > planned:  # of a version that took fewer than there were
         count = f"{trials}"
@@ -162,6 +177,6 @@ def _ago(now: dict[str, Any]) -> str:
     >>> _ago({"updated": time.time() - 300})
     '5 min ago'
     """
-    if "updated" not in now:
+    if now.get("updated") is None:
         return "at an unknown time"
     return f"{max(0.0, time.time() - float(now['updated'])) / 60:.0f} min ago"

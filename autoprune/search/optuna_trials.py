@@ -7,12 +7,13 @@ import math
 import numbers
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, get_type_hints
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from autoprune.core.value_types import has_type
 from autoprune.space.levels import Candidate, Choices, SearchSpace
 from autoprune.space.trial import Measurement, Trial
 
@@ -101,8 +102,18 @@ def thaw(frozen: FrozenTrial, space: SearchSpace, later: Mapping[str, Any]) -> T
     """The trial that was stored (inverse of `freeze`).
 
     later: the study's attributes; scores that were noted after the trial ended take the place of its own.
+
+    Raises:
+        ValueError, KeyError, TypeError: for what `freeze` does not write.
     """
     notes = {key: value for key, value in frozen.user_attrs.items() if value is not None}
+    kinds = get_type_hints(Trial) | get_type_hints(Measurement)
+    wrong = [key for key in _TRIAL_FIELDS + _EXTRA_FIELDS if not has_type(notes.get(key), kinds[key] | None)]
+    wrong += [
+        name for name, x in zip(OBJECTIVES, frozen.values or (), strict=False) if not has_type(x, float)
+    ]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} of trial {frozen.number} cannot be read")
     if accuracy_key(frozen.number) in later:
         notes["test_accuracy"] = later[accuracy_key(frozen.number)]
     measurement = None

@@ -71,6 +71,10 @@ class Study:
                 self._durable = open_study(self._kept, name, self._where, expect)
                 check_space(self._durable, space, self._where)
                 finished = self._finished()
+                later = self._durable.user_attrs
+                trials = tuple(optuna_trials.thaw(frozen, space, later) for frozen in finished)
+            except AutopruneError:
+                raise
             except OPENING_ERRORS as error:
                 raise AutopruneError(unreadable(url, self._where, error)) from error
             undo.pop_all()
@@ -79,8 +83,7 @@ class Study:
             directions=optuna_trials.DIRECTIONS, sampler=sampler, pruner=optuna.pruners.NopPruner()
         )
         self._memory.add_trials(finished)
-        later = self._durable.user_attrs
-        self._history = History.of(tuple(optuna_trials.thaw(frozen, space, later) for frozen in finished))
+        self._history = History.of(trials)
 
     @property
     def history(self) -> History:

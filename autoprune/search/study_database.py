@@ -24,8 +24,18 @@ from autoprune.space.levels import SearchSpace
 LOCK_SECONDS = 30.0
 """How long a write waits for another program that reads `study.db`, such as a dashboard."""
 
-OPENING_ERRORS = (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, OptunaError, ImportError, RuntimeError)
-"""What opening a database may raise; the last two: no driver, and a schema of another Optuna."""
+OPENING_ERRORS = (
+    *(sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, OptunaError),
+    *(ImportError, RuntimeError),  # no driver, and a schema of another Optuna
+    *(
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+    ),  # values that Optuna does not write
+)
+"""What opening a database may raise, and reading the study in it."""
 
 OPENING_ATTEMPTS = 5
 
@@ -113,6 +123,8 @@ def check_database(path: Path, storage: str | None, *, study: str | None = None)
                 is_there = study is None or _has_study(connection, study)
         finally:
             engine.dispose()
+    except AutopruneError:
+        raise
     except OPENING_ERRORS as error:
         raise AutopruneError(unreadable(url, where, error)) from error
     if not is_there:
@@ -131,7 +143,8 @@ def _has_study(connection: sqlalchemy.Connection, name: str) -> bool:
 def _no_study(name: str | None, where: str) -> str:
     return (
         f"{where} has no study {name!r}, in which this run keeps its trials. Give the database that the "
-        "run began with, with --storage, or start a new search in another output folder"
+        "run began with, with --storage; a run's own study.db can be moved away to begin anew. Or start a "
+        "new search in another output folder"
     )
 
 

@@ -6,12 +6,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 
 from autoprune.core.errors import AutopruneError
 
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_MILLISECONDS = {"us": Fraction(1, 1000), "ms": Fraction(1), "s": Fraction(1000)}
+
+_MOST_DIGITS = 40
+_MOST_BYTES, _LEAST_MS, _MOST_MS = 10**18, Fraction(1, 10**6), 10**12
+"""What no model reaches: a limit beyond it is a slip, and larger numbers are no floats."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,15 @@ class Budget:
     def limits_latency_alone(self) -> bool:
         """Whether milliseconds are limited and bytes are not: divergence is then traded for milliseconds."""
         return self.latency_ms is not None and self.size_bytes is None
+
+    def texts(self) -> list[str]:
+        """The limits as texts that `parse_budget` reads as this budget.
+
+        >>> Budget(8_000_000, 0.00005).texts()
+        ['8000000B', '0.00005ms']
+        """
+        limits = [(self.size_bytes, "B"), (self.latency_ms, "ms")]
+        return [f"{Decimal(repr(limit)):f}{unit}" for limit, unit in limits if limit is not None]
 
     def __str__(self) -> str:
         parts = [] if self.size_bytes is None else [megabytes(self.size_bytes)]
@@ -53,23 +67,37 @@ def parse_budget(texts: Iterable[str]) -> Budget:
     Budget(size_bytes=20000000, latency_ms=5.0)
 
     Raises:
-        AutopruneError: for what is no size or time, zero, or given twice.
+        AutopruneError: for what is no size or time, zero, beyond what any model takes, or given twice.
     """
     size: int | None = None
     latency: float | None = None
     for text in texts:
         match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*", text)
         unit = match.group(2) if match else ""
-        amount = Decimal(match.group(1)) if match else Decimal(0)  # floats lose a byte of 1.001 kB
-        if unit in _BYTES and size is None and amount * _BYTES[unit] >= 1:
-            size = int(amount * _BYTES[unit])
-        elif amount > 0 and unit in _MILLISECONDS and latency is None:
-            latency = float(amount) * _MILLISECONDS[unit]
-        elif unit in _BYTES or unit in _MILLISECONDS:
-            raise AutopruneError(f"budget {text!r}: must be above zero and given once")
-        else:
+        if match is None or (unit not in _BYTES and unit not in _MILLISECONDS):
             raise AutopruneError(
-                f"budget {text!r} is no limit; write a size ({', '.join(_BYTES)}) or a time "
+                f"budget {text!r:.80} is no limit; write a size ({', '.join(_BYTES)}) or a time "
                 f"({', '.join(_MILLISECONDS)}), for instance 20MB or 5ms"
             )
+        if len(match.group(1)) > _MOST_DIGITS:
+            raise AutopruneError(f"budget {text!r:.80}: a limit has {_MOST_DIGITS} digits at most")
+        amount = Fraction(match.group(1))  # floats lose a byte of 1.001 kB
+        if unit in _BYTES:
+            limit = amount * _BYTES[unit]
+            _check(text, limit, 1, _MOST_BYTES, is_second=size is not None)
+            size = int(limit)
+        else:
+            limit = amount * _MILLISECONDS[unit]
+            _check(text, limit, _LEAST_MS, _MOST_MS, is_second=latency is not None)
+            latency = float(limit)
     return Budget(size, latency)
+
+
+def _check(text: str, limit: Fraction, least: Fraction | int, most: int, *, is_second: bool) -> None:
+    if limit < least or is_second:
+        raise AutopruneError(f"budget {text!r}: must be above zero and given once")
+    if limit > most:
+        raise AutopruneError(
+            f"budget {text!r} is more than any model takes: leave it out, or give what the model must not "
+            "exceed, for instance 20MB or 5ms"
+        )

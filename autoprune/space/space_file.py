@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
@@ -14,9 +15,23 @@ import yaml
 from autoprune.core.errors import AutopruneError
 from autoprune.space.storage import FLOAT_BITS, STATIC8, Storage, storage_of, storages_of
 
+_NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
+"""What PyYAML raises for a text that is none."""
+
 
 class _Strict(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any, field: pydantic.ValidationInfo) -> Any:
+        """True and false are no numbers, though Python takes them for 1 and 0."""
+        is_yes_or_no = cls.model_fields[str(field.field_name)].annotation is bool
+        if not is_yes_or_no and any(
+            isinstance(x, bool) for x in (value if isinstance(value, list) else [value])
+        ):
+            raise ValueError("true and false are not allowed here")
+        return value
 
 
 Ratio = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
@@ -123,6 +138,10 @@ class SpaceFile(_Strict):
     finetune: Finetune = Finetune()
 
 
+_MOST_LINES = 30
+"""Errors that one message tells."""
+
+
 def read_space(path: Path) -> SpaceFile:
     """Read and check a space file.
 
@@ -130,19 +149,54 @@ def read_space(path: Path) -> SpaceFile:
         AutopruneError: naming the file and every error in it at once.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data, lines = _loaded(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise AutopruneError(f"space file {path} cannot be read: {error}") from error
-    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:  # PyYAML lets them out
+    except _NO_YAML as error:
         raise AutopruneError(f"space file {path} is not YAML: {error}") from error
+    cause: pydantic.ValidationError | None = None
     try:
-        return SpaceFile.model_validate(data)
+        space = SpaceFile.model_validate(data)
     except pydantic.ValidationError as error:
-        lines = [_explain(dict(problem)) for problem in error.errors() if not _follows(dict(problem))]
+        lines += [_explain(dict(problem)) for problem in error.errors() if not _follows(dict(problem))]
+        cause = error
+    if lines:
         plural = "error" if len(lines) == 1 else "errors"
+        told = [f"{line:.500}" for line in lines[:_MOST_LINES]]
+        told += [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
         raise AutopruneError(
-            f"space file {path} has {len(lines)} {plural}:\n  " + "\n  ".join(lines)
-        ) from error
+            f"space file {path} has {len(lines)} {plural}:\n  " + "\n  ".join(told)
+        ) from cause
+    return space
+
+
+class _Loader(yaml.SafeLoader):
+    """Notes the keys that a mapping has twice, of which YAML would heed the last alone."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.errors: list[str] = []
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                if (key.tag, key.value) in lines:
+                    first = lines[key.tag, key.value]
+                    self.errors.append(f"{key.value}: is there twice, in line {first} and in line {line}")
+                lines[key.tag, key.value] = line
+        return node
+
+
+def _loaded(text: str) -> tuple[Any, list[str]]:
+    """What a text says, and what in it would not be heeded."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data(), loader.errors
+    finally:
+        loader.dispose()
 
 
 def _follows(error: Mapping[str, object]) -> bool:
@@ -158,4 +212,12 @@ def _explain(error: Mapping[str, object]) -> str:
         return f"{where}: no such key here; see search_spaces/bert.yaml for those that exist"
     if error["type"] == "missing":
         return f"{where}: is missing"
-    return f"{where or 'file'}: {message[:1].lower()}{message[1:]}, got {error['input']!r}"
+    return f"{where or 'file'}: {message[:1].lower()}{message[1:]}, got {_shown(error['input'])}"
+
+
+def _shown(value: object) -> str:
+    """A value in a message: all of one that is short, and no more of one that is not."""
+    try:
+        return repr(value) if isinstance(value, str | float | bool | None) else reprlib.repr(value)
+    except ValueError:  # Python prints no integer of thousands of digits
+        return "a number of very many digits"

@@ -170,7 +170,7 @@ def read_packed(folder: Path, *, builder: str | None = None) -> Stitched:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["autoprune"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise AutopruneError(f"{path} is not a packed model that can be read: {error}") from error
     architecture = Architecture.read(folder)
     model = _module(folder, architecture, builder)
@@ -187,7 +187,7 @@ def read_packed(folder: Path, *, builder: str | None = None) -> Stitched:
         levels = _levels(about["levels"])
         grids = {p: Activations(float(s), int(z)) for p, (s, z) in about.get("activations", {}).items()}
         rest = {name: stored.take(name, name) for name in list(tensors)}
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, AutopruneError):
             raise
         what = f"{type(error).__name__}: {error}"
@@ -228,7 +228,7 @@ def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], 
 
     try:
         part_as_(model, state := separate_state(model, state))
-    except (AttributeError, KeyError, ValueError) as error:
+    except (AttributeError, LookupError, RuntimeError, ValueError) as error:
         raise AutopruneError(f"{path} does not fit the config beside it: {error}") from error
     shared = aliases(model)
     own = {name: tensor for name, tensor in model.state_dict().items() if name not in shared}
@@ -251,7 +251,7 @@ def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], 
         tie_(model, shared)
         settle_(model)
         load_state_(model, state)
-    except (RuntimeError, AttributeError, ValueError) as error:
+    except (RuntimeError, AttributeError, LookupError, ValueError) as error:
         raise AutopruneError(f"{path} does not fit the config beside it: {error}") from error
 
 

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from autoprune.cli.main import main
 from autoprune.cli.signals import ending_recorded, exit_code
-from autoprune.core.errors import AutopruneError, BudgetError, StoppedError
+from autoprune.core.errors import AutopruneError, BudgetError, StoppedError, ValidationError
 from autoprune.core.files import full_disk, write_json, write_json_over
 from autoprune.core.progress import Progress
 from autoprune.run.config import Config
@@ -190,6 +190,25 @@ def test_an_error_is_in_the_status(run: RunFolder, error: Exception, code: int, 
     assert status["reason"].startswith(reason)
     assert status["next"] == f"autoprune resume {run.path}"
     assert caught.value.__notes__ == [f"go on with: autoprune resume {run.path}"]
+
+
+@pytest.mark.parametrize("kind", [AutopruneError, ValidationError])
+def test_a_refusal_that_a_resume_would_meet_again_does_not_advise_one(
+    run: RunFolder, kind: type[AutopruneError]
+) -> None:
+    """It had no trial. With trials the same error may be of a cluster that is mended meanwhile."""
+    is_refusal = kind is AutopruneError
+    again, resume = f"{run.path} holds no trials and can be removed", f"autoprune resume {run.path}"
+    with pytest.raises(kind) as caught, ending_recorded(run.path):
+        raise kind("no better than guessing")
+    assert caught.value.__notes__ == [again if is_refusal else f"go on with: {resume}"]
+    assert status_of(run.path)["next"] == ("" if is_refusal else resume)
+    assert ("go on with" in status_line(run.path, read_status(run.path))) is not is_refusal
+    write_json(run.path / FRONT, {"trials": []})
+    with pytest.raises(kind) as caught, ending_recorded(run.path):
+        raise kind("a worker died 3 times while it started")
+    assert caught.value.__notes__ == [f"go on with: {resume}"]
+    assert status_of(run.path)["next"] == resume
 
 
 def test_a_finished_search_stays_finished_when_nothing_is_within_the_budget(run: RunFolder) -> None:

@@ -18,7 +18,9 @@ def test_an_original_that_guesses_is_stopped_before_the_search(tmp_path: Path) -
     assert "the original model's " in line
     assert "over 60 validation rows is not above" in line
     assert "Likely: (1) the labels are in another order than the model's, whose names of classes" in line
+    assert line.endswith("; run holds no trials and can be removed")
+    assert "autoprune resume" not in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "front.json").exists()
     status = json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))
-    assert status["exit_code"] == 2
+    assert (status["exit_code"], status["next"]) == (2, "")

@@ -25,14 +25,16 @@ from autoprune.core.errors import AutopruneError
 from autoprune.report import write_csv, write_report
 from autoprune.report.page import embedded, render
 from autoprune.report.sections.choices import choices
+from autoprune.report.sections.classes import class_table
 from autoprune.report.sections.latency import bytes_alone, prediction
 from autoprune.report.sections.lines import not_above
 from autoprune.report.sections.rungs import agreements, ladder
 from autoprune.report.sections.sensitivity import extremes, held, predicted
 from autoprune.report.sections.tables import causes, gains, provenance
 from autoprune.report.sections.verdict import figures, notes, verdict
-from autoprune.report.text import DASH
+from autoprune.report.text import DASH, MINUS
 from autoprune.report.trial_rows import pack
+from autoprune.run.class_scores import FEWEST_SHOWN
 from autoprune.run.front_record import front_record
 from autoprune.run.front_schema import checked_front
 from autoprune.run.run_record import RunFacts, RunRecord
@@ -43,6 +45,7 @@ from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Level
 from autoprune.space.trial import Measurement, Trial
 from autoprune.tasks.metrics import METRICS
+from autoprune.tasks.row_scores import FEWEST_OF_CLASS
 
 Json = dict[str, Any]
 HOSTILE = ("<img src=x onerror=window.hacked=1>", "</script><script>window.hacked=1</script>")
@@ -601,6 +604,69 @@ def test_provenance_tells_what_ended_the_run(front: Json, modern: Json) -> None:
     assert not new & dict(provenance(checked_front(front))).keys()
 
 
+def classed(front: Json, classes: int = 4, rows: int = 40) -> Json:
+    """The same front with scores of classes: the best lost most in the second, the knee in the third."""
+    names = [f"class {k}" for k in range(classes)]
+    before = [90.0 - k % 7 for k in range(classes)]
+    best = [score - 0.5 * (k % 3) for k, score in enumerate(before)]
+    best[1], best[3] = before[1] - 12.5, before[3] + 2.0
+    knee = [score - 1.0 for score in before]
+    knee[2] = before[2] - 30.0
+    numbers = {0: before, front["best"]: best, front["knee"]: knee}
+    field = {"classes": names, "validation_rows": [rows] * classes}
+    right = {str(number): scores for number, scores in numbers.items()}
+    return changed(front, class_scores={**field, "percent_right": right})
+
+
+def test_classes_that_changed_most_are_told_with_the_worst_of_each_point(front: Json) -> None:
+    table = class_table(checked_front(classed(front)))
+    assert table is not None
+    assert table.heads == ((f"Trial {front['best']}", "best"), (f"Trial {front['knee']}", "knee"))
+    assert [row.name for row in table.rows] == ["class 2", "class 1", "class 3", "class 0"]
+    told = {row.name: [(cell.change, cell.is_worst) for cell in row.cells] for row in table.rows}
+    assert told == {
+        "class 0": [("0.0", False), (MINUS + "1.0", False)],
+        "class 1": [(MINUS + "12.5", True), (MINUS + "1.0", False)],
+        "class 2": [(MINUS + "1.0", False), (MINUS + "30.0", True)],
+        "class 3": [("+2.0", False), (MINUS + "1.0", False)],
+    }
+    assert (table.rows[1].original.split(), table.rows[1].rows) == (["89.0", "%"], "40")
+    assert "marked, of classes of 10 rows or more" in table.note
+    assert "more class" not in table.note
+
+
+def test_of_many_classes_twenty_are_told_and_how_many_are_not(front: Json) -> None:
+    record = classed(front, classes=1500)
+    assert FEWEST_SHOWN == FEWEST_OF_CLASS  # apart, for the report does without numpy
+    record["class_scores"]["validation_rows"][2] = FEWEST_SHOWN - 1  # so few that its loss is luck
+    table = class_table(checked_front(record))
+    assert table is not None
+    assert len(table.rows) == 20
+    assert "1,480 more classes changed less" in table.note
+    worst = [[row.name for row in table.rows if row.cells[point].is_worst] for point in (0, 1)]
+    assert worst == [["class 1"], ["class 0"]]  # of equal losses the first
+    assert "1 more class changed less" in str(class_table(checked_front(classed(front, classes=21))))
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [None, {"classes": ["a"], "validation_rows": [9], "percent_right": {}},
+     {"classes": ["a"], "validation_rows": [9], "percent_right": {"0": [90.0]}},
+     {"classes": ["a"], "validation_rows": [9], "percent_right": {"7": [90.0]}}],
+)  # fmt: skip
+def test_without_scores_of_original_and_point_there_is_no_table_of_classes(front: Json, scores: Json) -> None:
+    record = changed(front, class_scores=scores)
+    assert class_table(checked_front(record)) is None
+    assert "classes-title" not in render(record)
+
+
+def test_scores_of_other_classes_than_there_are_name_the_field(front: Json) -> None:
+    record = classed(front)
+    record["class_scores"]["percent_right"]["0"].pop()
+    with pytest.raises(AutopruneError, match=r"front\.json cannot be read:\s+class_scores: 4 classes have"):
+        render(record)
+
+
 def test_a_front_without_the_new_fields_has_no_new_sections(front: Json) -> None:
     null = dict.fromkeys(("rungs", "agreement", "sensitivity", "kl_hypervolume", "latency"))
     for record in (front, changed(front, **null)):
@@ -1005,6 +1071,25 @@ def test_saved_files_are_those_of_the_run(
     page = visit(bad)
     assert json.loads(saved(page, "#save-json")) == bad
     assert "'=cmd" in saved(page, "#save-csv")
+
+
+def test_the_worst_class_of_each_point_is_marked_on_the_page(
+    visit: Callable[[Json], Any], front: Json
+) -> None:
+    record = classed(front, classes=30)
+    record["class_scores"]["classes"][2] = HOSTILE[0] + " x" * 60
+    page = visit(record)
+    assert page.locator(".classes tbody tr").count() == 20
+    assert [text.split() for text in page.locator(".classes .worst").all_inner_texts()] == [
+        ["58.0", "%", "worst", MINUS + "30.0"], ["76.5", "%", "worst", MINUS + "12.5"],
+    ]  # fmt: skip
+    assert HOSTILE[0] in page.inner_text(".classes")
+    assert page.locator("img").count() == 0
+    assert "10 more classes changed less" in page.inner_text("main")
+    for wide in (1200, 390):
+        page.set_viewport_size({"width": wide, "height": 900})
+        page.wait_for_timeout(50)
+        assert page.evaluate("document.documentElement.scrollWidth") <= wide
 
 
 def test_hostile_names_are_text(visit: Callable[[Json], Any], modern: Json) -> None:

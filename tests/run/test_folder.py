@@ -34,7 +34,7 @@ from autoprune.run.config import (
     TrainingSettings,
     WorkerSettings,
 )
-from autoprune.run.folder import FRONT, RUN, STATUS, RunFolder, read_record
+from autoprune.run.folder import FRONT, RUN, STATUS, RunFolder, kept_artifact, read_record
 from autoprune.run.front_record import front_record
 from autoprune.run.front_schema import Front, TrialRow, checked_front
 from autoprune.run.run_record import RunFacts, RunRecord
@@ -381,6 +381,26 @@ def test_an_artifact_is_kept_under_its_number(run: RunFolder) -> None:
     assert run.artifact(17).name == "0017"
     assert (run.artifact(17) / "model.safetensors").read_bytes() == b"weights"
     assert read_json(run.artifact(17) / "config.json") == {"units": ["é"]}
+    assert kept_artifact(run.path, 17) == run.artifact(17)
+    assert kept_artifact(run.path, 18) is None
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize("content", [b"weightz", None])
+def test_an_artifact_that_is_not_what_was_written_is_named(
+    run: RunFolder, name: str, content: bytes | None
+) -> None:
+    """But of an earlier version, which noted no hashes."""
+    run.keep_artifact(17, b"weights", {"units": 1})
+    path = run.artifact(17) / name
+    path.unlink() if content is None else path.write_bytes(content)
+    if (name, content) == ("model.safetensors", None):
+        assert kept_artifact(run.path, 17) is None
+        return
+    with pytest.raises(AutopruneError, match=f"{name} is not the file that the run wrote .* is made again"):
+        kept_artifact(run.path, 17)
+    (run.artifact(17) / "sha256.json").unlink()
+    assert kept_artifact(run.path, 17) == run.artifact(17)
 
 
 def test_names_made_from_contents_depend_on_contents_alone(tmp_path: Path) -> None:
@@ -441,9 +461,8 @@ def record() -> dict[str, Any]:
 def test_the_record_has_the_documented_keys_and_is_strict_json() -> None:
     found = record()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert set(Front.model_fields) - {"lines"} | {"version", "units"} == set(
-        found
-    )  # lines where there are any
+    where_any = {"lines", "class_scores"}
+    assert set(Front.model_fields) - where_any | {"version"} == set(found)
     more = {"levels", "unit_bytes", "parts", "raw_latency_ms", "raw_original_ms"}
     for trial in found["trials"]:
         assert set(trial) == set(TrialRow.model_fields) | more

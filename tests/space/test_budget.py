@@ -111,3 +111,30 @@ def test_allows_is_both_limits_and_the_limit_itself_fits(
 def test_milliseconds_are_limited_alone_only_where_bytes_are_not() -> None:
     assert Budget(None, 5.0).limits_latency_alone
     assert not any(budget.limits_latency_alone for budget in (Budget(), Budget(9), Budget(9, 5.0)))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("99999999999GB", "is more than any model takes"),
+        (f"{10**18 + 1}B", "is more than any model takes"),
+        ("1000000001s", "is more than any model takes"),
+        (f"0.{'0' * 40}1ms", "a limit has 40 digits at most"),
+        ("9" * 5000 + "B", "a limit has 40 digits at most"),
+        ("0.0000000001us", "must be above zero"),
+    ],
+)
+def test_what_no_model_reaches_is_refused(text: str, words: str) -> None:
+    """As bytes it would be no float, as milliseconds zero or infinite."""
+    with pytest.raises(AutopruneError, match=words) as caught:
+        parse_budget([text])
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "text", ["1000000GB", "123456789012345678B", "0.001us", "0.01us", "1000000000s", "0.3ms"]
+)
+def test_limits_are_exact_and_print_as_what_is_read_again(text: str) -> None:
+    budget = parse_budget([text])
+    assert parse_budget(budget.texts()) == budget
+    assert "e" not in "".join(budget.texts())

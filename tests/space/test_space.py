@@ -260,3 +260,52 @@ def test_all_of_a_unit_may_go(tmp_path: Path) -> None:
     rule = read_space(path).units["block"]
     assert rule.prune is not None
     assert rule.prune.ratios == (0.0, 0.5, 1.0)
+
+
+# ---- what YAML or Python would let through ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "    cols: [lin2]\n",
+            "    cols: [lin2]\n    rows: [lin3]\n",
+            "rows: is there twice, in line 6 and in line 8",
+        ),
+        ("units:", "units: {}\nunits:", "units: is there twice, in line 3 and in line 4"),
+        ("version: 1", "version: true", "version: true and false are not allowed here, got True"),
+        ("[0.5, 0.25]", "[0.5, true]", "ratios: true and false are not allowed here"),
+        ("units:", "finetune: {steps: yes}\nunits:", "finetune.steps: true and false are not allowed here"),
+        ("units:", "finetune: {learning_rate: .inf}\nunits:", "finetune.learning_rate: "),
+        ("units:", "a: !!timestamp x\nunits:", "is not YAML"),
+        ("units:", "finetune: {steps: " + "-0x" + "f" * 5000 + "}\nunits:", "a number of very many digits"),
+    ],
+)
+def test_what_would_not_be_heeded_is_an_error(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert words in refusal(tmp_path, GOOD.replace(old, new, 1))
+
+
+def test_a_key_twice_and_a_wrong_one_are_told_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("    cols: [lin2]\n", "    cols: [lin2]\n    cols: [lin2]\n    depth: 2\n")
+    told = refusal(tmp_path, text)
+    assert "has 2 errors" in told
+    assert "cols: is there twice, in line 7 and in line 8" in told
+    assert "units.block.depth: no such key here" in told
+
+
+def test_a_merge_is_no_key_twice_and_numbers_may_be_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    more = "  other:\n    <<: *b\n    at: decoder.*\nfinetune: {learning_rate: 3e-5, steps: '7'}\n"
+    path.write_text(GOOD.replace("  block:", "  block: &b") + more, encoding="utf-8")
+    space = read_space(path)
+    assert (space.units["block"].at, space.units["other"].at) == ("encoder.*", "decoder.*")
+    assert space.units["other"].cols == ("lin2",)
+    assert (space.finetune.learning_rate, space.finetune.steps) == (3e-5, 7)
+
+
+def test_a_few_lines_that_stand_for_millions_are_told_in_a_few(tmp_path: Path) -> None:
+    lines = [f"{b}: &{b} [{', '.join(9 * [f'*{a}'])}]" for a, b in ("ab", "bc", "cd", "de", "ef", "fg", "gh")]
+    told = refusal(tmp_path, GOOD + "a: &a [x]\n" + "\n".join(lines) + "\ntypes: [*h]\n")
+    assert "has 9 errors" in told
+    assert len(told) < 3000

@@ -143,6 +143,27 @@ def made_tables(draw: some.DrawFn) -> MadeTable:
     )
 
 
+@some.composite
+def labelled_tables(draw: some.DrawFn) -> MadeTable:
+    """A table of sound texts, whose labels, scores or tags alone are what is made up."""
+    kind = draw(some.sampled_from([kind for kind in KINDS if kind.reading.labels]))
+    count = draw(some.integers(1, 60))
+    if kind is TOKEN_CLASSIFICATION:
+        rows = [[f"w{k}"] * (1 + k % 4) for k in range(count)]
+        return MadeTable(
+            kind,
+            [
+                {"tokens": row, "ner_tags": tags}
+                for row, tags in zip(rows, draw(tag_columns(rows)), strict=True)
+            ],
+        )
+    labels = draw(label_columns(count, is_score=kind is TEXT_REGRESSION))
+    names = ("sentence1", "sentence2") if kind is SENTENCE_EMBEDDING else ("text",)
+    return MadeTable(
+        kind, [{name: f"{name} {k}" for name in names} | {"label": label} for k, label in enumerate(labels)]
+    )
+
+
 # ---- files --------------------------------------------------------------------------------------
 
 

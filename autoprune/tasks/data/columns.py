@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,8 +18,6 @@ Text = str | tuple[str, ...]
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair, which no file and no tokenizer takes."""
-
-_log = logging.getLogger(__name__)
 
 
 class WantedColumns(NamedTuple):
@@ -134,7 +131,8 @@ def read_rows(
     if missing:
         has = listed(table.names)
         raise AutopruneError(f"{where} lacks the column {listed(missing)}; it has {has}. Add it.")
-    cells = list(zip(*(table.read(column) for column in columns.inputs), strict=True))
+    read = table.images if reads.has_images else table.read
+    cells = list(zip(*(read(column) for column in columns.inputs), strict=True))
     groups = _column(table, columns.group, len(cells))
     labels = _column(table, columns.label, len(cells))
     if reads.is_each_text_a_row:
@@ -159,15 +157,8 @@ def read_rows(
         if reads.has_words:
             _check_tags(inputs.texts[0], value, f"{here}: {columns.label}")
         rows.append(inputs._replace(label=value, group=None if is_blank(group) else str(group)))
-    if len(rows) < len(cells):
-        dropped, lack = len(cells) - len(rows), _lacking(reads)
-        _log.warning("%s: %d of %d rows lack %s, dropped", where, dropped, len(cells), lack)
     keys = image_keys([row.image for row in rows if row.image is not None], by_pixels=by_pixels)
     return [row._replace(image_key=key) for row, key in zip(rows, keys, strict=True)] if keys else rows
-
-
-def _lacking(reads: Reading) -> str:
-    return f"{reads.what} or {reads.label_word}" if reads.labels else reads.what
 
 
 def _column(table: Table, name: str | None, rows: int) -> list[Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from autoprune.core.errors import AutopruneError
+from autoprune.tasks.data.cells_on_disk import read_cell
 from autoprune.tasks.data.image_folders import IMAGE_SUFFIXES
 from autoprune.tasks.data.tables import listed
 
@@ -150,6 +151,7 @@ def mapped(function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
 
 def is_missing(cell: Any) -> bool:
     """Whether an image cell holds none: a gap, nothing but spaces, or neither bytes nor a path."""
+    cell = read_cell(cell)
     if isinstance(cell, Mapping):
         return not cell.get("bytes") and not cell.get("path")
     if isinstance(cell, str | bytes):
@@ -197,6 +199,7 @@ def digest(image: NDArray[np.uint8]) -> str:
 
 def _source(cell: Any, folder: Path | None, where: str) -> Any:
     """A cell's file, or its bytes, or what else it holds."""
+    cell = read_cell(cell)
     if isinstance(cell, Mapping):
         cell = cell.get("bytes") or cell.get("path")
     return _file(cell, folder, where) if isinstance(cell, str | Path) else cell

@@ -16,13 +16,15 @@ from autoprune.core.errors import AutopruneError
 class ParquetFile:
     """Names of the columns, how many rows there are, and what gives a `datasets.Dataset` of one column.
 
-    features: what `datasets` noted of the columns, such as classes' names.
+    features: what `datasets` noted of the columns, such as classes' names. encoded: columns of bytes, of text
+    or of structs of these, as images are stored in.
     """
 
     names: tuple[str, ...]
     count: int
     read: Callable[[str], Any]
     features: Mapping[str, Any]
+    encoded: frozenset[str]
 
 
 def open_parquet(path: Path, where: str) -> ParquetFile:
@@ -48,7 +50,15 @@ def open_parquet(path: Path, where: str) -> ParquetFile:
             table = parquet.read_table(path, partitioning=None).select([name])
         return datasets.Dataset(_without_categories(table))
 
-    return ParquetFile(tuple(schema.names), count, read, _features(schema))
+    encoded = frozenset(field.name for field in schema if _is_encoded(field))
+    return ParquetFile(tuple(schema.names), count, read, _features(schema), encoded)
+
+
+def _is_encoded(field: Any) -> bool:
+    """Whether a column is of bytes, text or structs; to pyarrow a name with a dot is a path."""
+    of: Any = importlib.import_module("pyarrow").types
+    kinds = (of.is_binary, of.is_large_binary, of.is_string, of.is_large_string, of.is_struct)
+    return "." not in field.name and any(is_kind(field.type) for is_kind in kinds)
 
 
 def _features(schema: Any) -> dict[str, Any]:

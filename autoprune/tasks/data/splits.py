@@ -15,12 +15,13 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.references import is_reference
+from autoprune.tasks.data.cells_on_disk import read_cell
 from autoprune.tasks.data.columns import Columns, Row, Text, WantedColumns, find_columns, read_rows
 from autoprune.tasks.data.cutting import SHARES, cut_splits, draw_rows
 from autoprune.tasks.data.demo import demo_rows
@@ -258,7 +259,8 @@ def _fingerprint(
 def _transposed(rows: Sequence[Row], kind: TaskKind) -> Rows:
     texts = tuple(zip(*(row.texts for row in rows), strict=True))
     labels = tuple(row.label for row in rows) if kind.reading.labels else ()
-    return Rows(texts, labels, Images([row.image for row in rows if row.image is not None]))
+    stored = [row.image for row in rows if row.image is not None]
+    return Rows(texts, labels, Images([replace(image, cell=read_cell(image.cell)) for image in stored]))
 
 
 def _once(rows: Sequence[Row]) -> list[Row]:

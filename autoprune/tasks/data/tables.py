@@ -6,10 +6,12 @@ import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from autoprune.core.errors import AutopruneError
+from autoprune.tasks.data.cells_on_disk import cells_of_parquet, cells_on_disk
 from autoprune.tasks.data.delimited import SEPARATORS, parse_delimited
 from autoprune.tasks.data.json_rows import json_columns
 from autoprune.tasks.data.parquet_file import open_parquet
@@ -29,7 +31,7 @@ class Table:
 
     classes: of a column of lists, such as tags, what one of the list may be. folder: where relative paths
     in its cells start; None where a file on this disk is no part of the data. notes: what was not read, and
-    what may not be meant, for the plan.
+    what may not be meant, for the plan. read_images: a column as `CellOnDisk`s.
     """
 
     names: tuple[str, ...]
@@ -37,6 +39,11 @@ class Table:
     classes: Mapping[str, tuple[str, ...]]
     folder: Path | None = None
     notes: tuple[str, ...] = ()
+    read_images: Callable[[str], Sequence[Any]] | None = None
+
+    def images(self, name: str) -> Sequence[Any]:
+        """A column of images, whose cells stay on the disk where they can."""
+        return self.read(name) if self.read_images is None else self.read_images(name)
 
 
 def local_tables(path: Path, hint: Callable[[], str] = str) -> dict[str, Table]:
@@ -114,7 +121,13 @@ def _joined(tables: Sequence[Table]) -> Table:
     """The shards of one split as one table, of the columns that all of them have."""
     names = tuple(n for n in tables[0].names if all(n in table.names for table in tables))
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
-    return replace(tables[0], names=names, read=lambda n: [v for t in tables for v in t.read(n)], notes=notes)
+    return replace(
+        tables[0],
+        names=names,
+        read=lambda n: [v for t in tables for v in t.read(n)],
+        read_images=lambda n: [v for t in tables for v in t.images(n)],
+        notes=notes,
+    )
 
 
 def _stem(path: Path) -> str:
@@ -185,7 +198,11 @@ def _read_parquet(path: Path, where: str) -> Table:
             raise AutopruneError(f"{where}: {len(cells)} of {file.count} rows were read. Write it again.")
         return cells
 
-    return Table(file.names, read, _classes_of(file.features))
+    def read_images(name: str) -> Sequence[Any]:
+        told = partial(_unreadable, f"{where}, column {name!r:.60}")
+        return cells_of_parquet(path, name, file.count, told) if name in file.encoded else read(name)
+
+    return Table(file.names, read, _classes_of(file.features), read_images=read_images)
 
 
 def from_columns(columns: Mapping[str, list[Any]]) -> Table:
@@ -224,7 +241,13 @@ def by_split(parts: Mapping[Any, Any], where: str, table: Callable[[Any], Table]
 
 def from_dataset(part: Any) -> Table:
     """A `datasets.Dataset` as a table; tags declare their classes one level down."""
-    return Table(tuple(part.column_names), lambda name: _cells(part, name), _classes_of(part.features))
+
+    def read_images(name: str) -> Sequence[Any]:
+        column = _as_stored(part, name)
+        return cells_on_disk(lambda row: column[row][name], len(column))
+
+    classes = _classes_of(part.features)
+    return Table(tuple(part.column_names), lambda name: _cells(part, name), classes, read_images=read_images)
 
 
 def _classes_of(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -233,17 +256,23 @@ def _classes_of(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def _cells(part: Any, name: str) -> list[Any]:
-    """A column as plain values, images as they are stored, and grids of numbers as arrays.
+    """A column as plain values, images as they are stored, and grids of numbers as arrays."""
+    column = _as_stored(part, name)
+    return [row[name] for row in column] if column.format["type"] else list(column[:][name])
 
-    Decoding is left to `pictures`, one image at a time; a grid as nested lists takes 8 bytes a number
+
+def _as_stored(part: Any, name: str) -> Any:
+    """One column as a `datasets.Dataset` whose rows have images as they are stored, and grids as arrays.
+
+    Decoding is left to `images`, one image at a time; a grid as nested lists takes 8 bytes a number
     and more.
     """
     feature, column = part.features[name], part.select_columns([name]).with_format(None)
     if type(feature).__name__ == "Image":
-        column = column.cast_column(name, type(feature)(decode=False))
-    elif type(feature).__name__.startswith("Array") or hasattr(getattr(feature, "feature", None), "feature"):
-        return [row[name] for row in column.with_format("numpy")]
-    return list(column[:][name])
+        return column.cast_column(name, type(feature)(decode=False))
+    is_nested = hasattr(getattr(feature, "feature", None), "feature")
+    is_grid = is_nested or type(feature).__name__.startswith("Array")
+    return column.with_format("numpy") if is_grid else column
 
 
 def _unreadable(where: str, error: BaseException) -> AutopruneError:

@@ -7,7 +7,15 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.tasks.made_tables import MadeFile, MadeTable, check_file, check_table, made_files, made_tables
+from tests.tasks.made_tables import (
+    MadeFile,
+    MadeTable,
+    check_file,
+    check_table,
+    labelled_tables,
+    made_files,
+    made_tables,
+)
 
 many = hypothesis.settings(
     deadline=None,
@@ -25,6 +33,12 @@ many = hypothesis.settings(
 @many
 def test_every_row_of_a_table_is_used_or_counted_or_the_table_is_refused(seed: int, table: MadeTable) -> None:
     hypothesis.event(check_table(table, seed=seed))
+
+
+@hypothesis.given(table=labelled_tables())
+@many
+def test_every_label_of_a_column_is_used_or_counted_or_the_table_is_refused(table: MadeTable) -> None:
+    hypothesis.event(check_table(table))
 
 
 def test_every_row_of_a_file_is_used_or_counted_or_the_file_is_refused(

@@ -17,6 +17,7 @@ import pytest
 
 from autoprune.core.errors import AutopruneError
 from autoprune.tasks.data import demo
+from autoprune.tasks.data.row_counts import RowCounts
 from autoprune.tasks.data.splits import Rows, Splits, demo_splits
 from autoprune.tasks.reading import TEXT_COLUMNS
 from tests.support.splits import splits_of
@@ -177,7 +178,9 @@ def test_rows_without_text_or_label_are_dropped_and_counted(
     with caplog.at_level(logging.WARNING):
         splits = splits_of(write(tmp_path / "a.jsonl", rows))
     assert sum(sizes(splits)) == 27
-    assert "3 of 30 rows lack text or label" in caplog.text
+    assert splits.counts == RowCounts(30, {"without text": 2, "without label": 1})
+    assert splits.notes[0] == "of 30 rows read 3 are left out: 2 without text, 1 without label"
+    assert caplog.text == ""  # the plan has the note: it is said once
 
 
 def test_minus_one_is_a_class_beside_others_and_unlabelled_alone(tmp_path: Path) -> None:
