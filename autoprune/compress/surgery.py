@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections import OrderedDict
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int32
 from torch import Tensor, nn
 
 from autoprune.compress.activations import Activations, integer_class
+from autoprune.models.row_lookup import with_rows
 from autoprune.models.split_embedding import Parted
 
 
@@ -40,9 +42,9 @@ def replace_(
     old = parent.get_submodule(name)
     if isinstance(old, nn.Embedding):
         if isinstance(parent, Parted) and places is not None:
-            parent.keep_(_embedding(old, weight, None), places)
+            parent.keep_(with_rows(old, weight), places)
             return
-        new: nn.Module = _embedding(old, weight, places)
+        new: nn.Module = with_rows(old, weight) if places is None else _with_places(old, weight, places)
     else:
         new = _layer(old, weight, bias)
         if activations is not None:
@@ -51,15 +53,20 @@ def replace_(
     setattr(parent, name, new)
 
 
-def _embedding(old: nn.Embedding, weight: Tensor, places: Tensor | None) -> nn.Embedding:
-    rows, columns = weight.shape
-    padding = old.padding_idx if places is None else None
-    kind = nn.Embedding if places is None else FewerTokens
-    new = kind(rows, columns, padding_idx=padding, device="meta", dtype=weight.dtype)
-    new.weight = nn.Parameter(weight.detach().clone())
-    if places is not None:
-        new.register_buffer("places", places.to(torch.int32))
-    return new.train(old.training)
+def _with_places(old: nn.Embedding, weight: Tensor, places: Tensor) -> nn.Embedding:
+    new = with_rows(old, weight)
+    new.padding_idx = None
+    new.__class__ = fewer_tokens_class(type(old))
+    new.register_buffer("places", places.to(torch.int32))
+    return new
+
+
+@functools.cache
+def fewer_tokens_class(embedding: type[nn.Embedding]) -> type[nn.Embedding]:
+    """The class of embeddings that look rows up as `embedding` does, those of fewer tokens."""
+    if issubclass(embedding, FewerTokens):
+        return embedding
+    return FewerTokens if embedding is nn.Embedding else type("FewerTokens", (FewerTokens, embedding), {})
 
 
 def _layer(old: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:

@@ -242,8 +242,9 @@ def _singles(
     tied: dict[str, str] = {}
     skipped: set[str] = set()
     for paths in shared:
-        kinds = [type(model.get_submodule(path)) for path in paths]
-        if len(paths) == 2 and kinds == [nn.Embedding, nn.Linear]:
+        layers = [model.get_submodule(path) for path in paths]
+        is_tied = len(paths) == 2 and isinstance(layers[0], nn.Embedding) and isinstance(layers[1], nn.Linear)
+        if is_tied:
             tied[paths[0]] = paths[1]
             skipped.add(paths[1])
         else:

@@ -16,6 +16,7 @@ from torch import nn
 
 from autoprune.core.errors import AutopruneError
 from autoprune.models.attention import head_size_at
+from autoprune.models.row_lookup import lookup_obstacle
 from autoprune.models.split_embedding import COMMON, RARE, Parted
 from autoprune.models.unit import Unit, Weight
 from autoprune.space.levels import Choices, Level, SearchSpace
@@ -187,6 +188,8 @@ def _weight(modules: dict[str, nn.Module], path: str, tied: str = "") -> Weight:
         return _conv(module, path, has_bias)
     if not isinstance(module, nn.Linear | nn.Embedding):
         raise AutopruneError(f"{path} is a {type(module).__name__}; a Linear, Embedding or Conv2d is needed")
+    if isinstance(module, nn.Embedding) and (obstacle := lookup_obstacle(module)):
+        raise AutopruneError(f"{path} {obstacle}: leave it out of the space file")
     rows, columns = module.weight.shape
     return Weight(
         path, rows, columns, has_bias, isinstance(module, nn.Embedding), tied=_sharer(modules, path, tied)

@@ -13,7 +13,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from autoprune.compress.stitch import Stitched, with_whole_vocabulary
+from autoprune.compress.stitch import with_whole_vocabulary
 from autoprune.compress.surgery import FewerTokens, replace_
 from autoprune.core.errors import AutopruneError
 from autoprune.evaluation.finetune import Lesson, Recipe, finetune
@@ -32,6 +32,7 @@ from autoprune.targets import get_target, size_on_disk
 from autoprune.targets.packed import Packed, read_packed, torch_runner
 from autoprune.tasks.answers import Answers, divergence
 from tests.support.families import FAMILIES, ROWS, VOCABULARY, Case, EfficientNet, made, make_case, rows_of
+from tests.support.family_checks import SAME, answers, gap, lowered, masked, mixed
 from tests.support.stored import half_of, integers_of
 
 
@@ -49,22 +50,6 @@ def case(request: pytest.FixtureRequest, library_folder: Path) -> Case:
 def families(*names: str) -> pytest.MarkDecorator:
     """The named families, or all."""
     return pytest.mark.parametrize("case", names or list(FAMILIES), indirect=True)
-
-
-def answers(case: Case, model: nn.Module, rows: int = 6) -> Tensor:
-    """A model's answers to the first rows."""
-    batch = case.tiny.task.batch(case.tiny.task.test, range(rows))
-    with torch.no_grad():
-        return outputs_of(model, {name: torch.from_numpy(x) for name, x in batch.items()}, case.family.kind)
-
-
-def gap(one: Tensor, other: Tensor) -> float:
-    """Largest difference, of the largest answer."""
-    return float((one - other).abs().max() / other.abs().max())
-
-
-SAME = 3e-6
-"""Of the largest answer: sums of float32 taken in another order."""
 
 
 # ---- what a model is brought into, and what is found in it --------------------------------------
@@ -103,32 +88,6 @@ def test_a_model_of_a_type_not_named_is_found_by_its_structure() -> None:
 
 
 # ---- removal ------------------------------------------------------------------------------------
-
-
-def lowered(case: Case, ratio: float) -> Candidate:
-    """Every unit at the ratio nearest to this one, weights as floats."""
-    return case.tiny.space.uniform(Level.of(ratio, FLOAT_BITS))
-
-
-def masked(case: Case, stitched: Stitched) -> nn.Module:
-    """The teacher in its own shape: what is removed is read by nobody, all else as in the stitched model."""
-    full = copy.deepcopy(case.tiny.model)
-    for unit in case.tiny.units:
-        ratio = stitched.levels[unit.name].ratio
-        kept = case.tiny.library.kept(unit, ratio)
-        if unit.by_token and ratio:
-            path = unit.rows[0].path
-            stem = path.removesuffix(".rare")
-            embedding: Any = stitched.model.get_submodule(stem)
-            rows = embedding.joined().weight if stem != path else embedding.weight[embedding.places]
-            both = parted(full).get(stem)
-            replace_(full, path, rows if both is None else rows[both.order()[-unit.pieces :]], None)
-        for weight in unit.cols:
-            new: Any = stitched.model.get_submodule(weight.path)
-            spread = torch.zeros(weight.rows, weight.columns)
-            spread[:, unit.at(kept, weight.columns)] = new.weight.detach().flatten(1)
-            replace_(full, weight.path, spread, new.bias)
-    return full
 
 
 @families()
@@ -182,23 +141,6 @@ def test_untouched_units_give_the_teachers_answers_bit_for_bit(case: Case) -> No
         for path, variant in case.tiny.library.variants(unit, UNTOUCHED).items():
             replace_(model, path, variant.value(), variant.bias)
     assert torch.equal(answers(case, model), answers(case, case.tiny.model))
-
-
-def mixed(case: Case) -> Candidate:
-    """Units in turn at levels of every sort."""
-    sorts = [
-        Level.of(0.5, 4),
-        Level.of(0.25, "w8a8"),
-        Level.of(0.75, 16),
-        UNTOUCHED,
-        Level.of(0.5, 3),
-        Level.of(0.0, 6),
-    ]
-    return Candidate(
-        tuple(
-            (unit.unit, unit.nearest(sorts[k % len(sorts)])) for k, unit in enumerate(case.tiny.space.units)
-        )
-    )
 
 
 @families()
