@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -171,6 +171,18 @@ def gradients(
         if gradient is not None:
             out.setdefault(name, []).append(gradient)
     return out
+
+
+def weights_read(model: nn.Module, call: Call, paths: Iterable[str]) -> set[str]:
+    """Those of some layers whose weights the answers depend on, whether the layers are called or not."""
+    layers: dict[str, Any] = {path: model.get_submodule(path) for path in paths}
+    weights = {path: layer.weight for path, layer in layers.items() if layer.weight.requires_grad}
+    if not weights:
+        return set()
+    with torch.enable_grad():
+        answers = call(model)
+    gradients_ = torch.autograd.grad(answers.sum(), list(weights.values()), allow_unused=True)
+    return {path for path, gradient in zip(weights, gradients_, strict=True) if gradient is not None}
 
 
 # ---- groups -------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from autoprune.core.errors import AutopruneError
-from autoprune.inspection.coupling import Call, Group, find_groups, is_summed
+from autoprune.inspection.coupling import Call, Group, find_groups, is_summed, weights_read
 from autoprune.inspection.draft_rules import (
     ANSWER_BITS,
     BITS,
@@ -36,6 +36,10 @@ from autoprune.models.unit import Unit
 from autoprune.models.units import find_units
 
 MIXED = "no part of what it gives can go alone: a norm, a fused layer or a reshape mixes it before it is read"
+
+READ = "its weight is read without the layer itself being called, so that it cannot be followed"
+
+UNREACHED = "the example batch does not come by it"
 
 TAKEN = "layers that would lose features with it are in other units, and each can be in one alone"
 
@@ -58,6 +62,7 @@ def draft(model: nn.Module, call: Call) -> Draft:
     reached = {path for group in groups for path in group.rows}
     answers = {path for group in groups if group.feeds_answer for path in group.rows}
     singles = _singles(model, shared, reached, answers, taken, out.left)
+    out.left += _not_called(model, call, reached, shared)
     for rule in merged(model, [*places, *singles]):
         name = rule_name(rule, out.rules)
         try:
@@ -259,9 +264,18 @@ def _singles(
             bits = ANSWER_BITS if gives_answer else BITS
             rounds_inputs = not gives_answer and not isinstance(module, nn.Embedding)
             rules.append(Rule(path, bits=bits, rounds_inputs=rounds_inputs, tied=tied.get(path, "")))
-        else:
-            left.append(Left((path,), "the example batch does not come by it"))
     return rules
+
+
+def _not_called(
+    model: nn.Module, call: Call, reached: set[str], shared: Sequence[tuple[str, ...]]
+) -> list[Left]:
+    """Layers that the example batch does not come by, and those whose weights are read all the same."""
+    known = reached | {path for paths in shared for path in paths}
+    kinds = nn.Linear | nn.Conv2d | nn.Embedding
+    paths = [path for path, layer in model.named_modules() if isinstance(layer, kinds) and path not in known]
+    read = weights_read(model, call, paths)
+    return [Left((path,), READ if path in read else UNREACHED) for path in paths]
 
 
 def _others(model: nn.Module) -> list[Left]:

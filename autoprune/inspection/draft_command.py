@@ -87,7 +87,9 @@ def draft_lines(record: Mapping[str, Any]) -> list[str]:
     ]
     return [
         f"Wrote     {record['file']}: {len(record['rules'])} rules for {units} units of {record['model']}",
-        f"Pruned    {', '.join(counts) or 'nothing'}; in each, removing was found equal to masking",
+        f"Pruned    {', '.join(counts)}; in each, removing was found equal to masking"
+        if counts
+        else "Pruned    nothing, for the reasons below; what is listed in the file is stored in fewer bits",
         *left_lines(left),
     ]
 

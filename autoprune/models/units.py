@@ -229,8 +229,13 @@ def _conv(module: nn.Conv2d, path: str, has_bias: bool) -> Weight:
     return Weight(path, o, size if depthwise else each * size, has_bias, False, size, depthwise)
 
 
+_HEAD_SIZES = ("head_dim", "attention_head_size", "head_size")
+"""What attention calls the size of a head, where it differs from layer to layer, as Swin's."""
+
+
 def _head_size(model: nn.Module, path: str) -> int:
-    """Features of a head of the layer at a path: of torch's own attention, or by the model's config."""
+    """Features of a head of the layer at a path: of torch's own attention, by the model's config, or as the
+    module around it says."""
     size = head_size_at(model, path)
     if size is not None:
         return size
@@ -241,6 +246,10 @@ def _head_size(model: nn.Module, path: str) -> int:
     try:
         return int(config.hidden_size) // int(config.num_attention_heads)
     except (AttributeError, TypeError, ZeroDivisionError) as error:
+        around = model.get_submodule(path.rpartition(".")[0])
+        named = next((x for name in _HEAD_SIZES if isinstance(x := getattr(around, name, None), int)), None)
+        if named:
+            return named
         raise AutopruneError("the model's config does not say how large a head is") from error
 
 
