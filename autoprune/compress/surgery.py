@@ -44,7 +44,7 @@ def replace_(
         if isinstance(parent, Parted) and places is not None:
             parent.keep_(with_rows(old, weight), places)
             return
-        new: nn.Module = with_rows(old, weight) if places is None else _with_places(old, weight, places)
+        new: nn.Module = _embedding(old, weight, places)
     else:
         new = _layer(old, weight, bias)
         if activations is not None:
@@ -53,19 +53,24 @@ def replace_(
     setattr(parent, name, new)
 
 
-def _with_places(old: nn.Embedding, weight: Tensor, places: Tensor) -> nn.Embedding:
+def _embedding(old: nn.Embedding, weight: Tensor, places: Tensor | None) -> nn.Embedding:
+    """One that looks rows up as the old one does: each its own, or those of fewer tokens at `places`."""
+    kind = type(old)
+    if isinstance(old, FewerTokens):
+        kind = nn.Embedding if kind is FewerTokens else kind.__bases__[1]
     new = with_rows(old, weight)
-    new.padding_idx = None
-    new.__class__ = fewer_tokens_class(type(old))
-    new.register_buffer("places", places.to(torch.int32))
+    new._buffers.pop("places", None)
+    new.__class__ = kind
+    if places is not None:
+        new.__class__ = fewer_tokens_class(kind)  # type: ignore[arg-type]
+        new.padding_idx = None
+        new.register_buffer("places", places.to(torch.int32))
     return new
 
 
 @functools.cache
-def fewer_tokens_class(embedding: type[nn.Embedding]) -> type[nn.Embedding]:
-    """The class of embeddings that look rows up as `embedding` does, those of fewer tokens."""
-    if issubclass(embedding, FewerTokens):
-        return embedding
+def fewer_tokens_class(embedding: type[nn.Embedding]) -> type[FewerTokens]:
+    """The class of embeddings of fewer tokens that look rows up as `embedding` does."""
     return FewerTokens if embedding is nn.Embedding else type("FewerTokens", (FewerTokens, embedding), {})
 
 

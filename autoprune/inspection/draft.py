@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from autoprune.core.errors import AutopruneError
-from autoprune.inspection.coupling import Call, Group, find_groups, is_summed, weights_read
+from autoprune.inspection.coupling import Call, Group, find_groups, is_summed, trace
 from autoprune.inspection.draft_rules import (
     ANSWER_BITS,
     BITS,
@@ -32,14 +32,11 @@ from autoprune.inspection.draft_rules import (
     rule_name,
 )
 from autoprune.inspection.removal_check import faults_of
+from autoprune.inspection.uses import not_followed
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units
 
 MIXED = "no part of what it gives can go alone: a norm, a fused layer or a reshape mixes it before it is read"
-
-READ = "its weight is read without the layer itself being called, so that it cannot be followed"
-
-UNREACHED = "the example batch does not come by it"
 
 TAKEN = "layers that would lose features with it are in other units, and each can be in one alone"
 
@@ -54,15 +51,18 @@ def draft(model: nn.Module, call: Call) -> Draft:
     Raises:
         AutopruneError: when the model has no layer that can be compressed.
     """
-    groups = find_groups(model, call)
+    traced = trace(model, call)
+    groups, lost = find_groups(model, call, traced), not_followed(model, call, traced)
     shared = _shared(model)
     out = Draft()
-    places = _pruned(model, call, groups, {path for paths in shared for path in paths}, out.left)
+    followed = [group for group in groups if not lost.keys() & set(group.members)]
+    places = _pruned(model, call, followed, {path for paths in shared for path in paths}, out.left)
     taken = {weight.path for unit in places.values() for weight in unit.weights}
     reached = {path for group in groups for path in group.rows}
     answers = {path for group in groups if group.feeds_answer for path in group.rows}
-    singles = _singles(model, shared, reached, answers, taken, out.left)
-    out.left += _not_called(model, call, reached, shared)
+    singles = _singles(model, shared, reached - lost.keys(), answers, taken, out.left)
+    known = {path for paths in shared for path in paths} | taken
+    out.left += [Left((path,), why) for path, why in lost.items() if path not in known]
     for rule in merged(model, [*places, *singles]):
         name = rule_name(rule, out.rules)
         try:
@@ -265,17 +265,6 @@ def _singles(
             rounds_inputs = not gives_answer and not isinstance(module, nn.Embedding)
             rules.append(Rule(path, bits=bits, rounds_inputs=rounds_inputs, tied=tied.get(path, "")))
     return rules
-
-
-def _not_called(
-    model: nn.Module, call: Call, reached: set[str], shared: Sequence[tuple[str, ...]]
-) -> list[Left]:
-    """Layers that the example batch does not come by, and those whose weights are read all the same."""
-    known = reached | {path for paths in shared for path in paths}
-    kinds = nn.Linear | nn.Conv2d | nn.Embedding
-    paths = [path for path, layer in model.named_modules() if isinstance(layer, kinds) and path not in known]
-    read = weights_read(model, call, paths)
-    return [Left((path,), READ if path in read else UNREACHED) for path in paths]
 
 
 def _others(model: nn.Module) -> list[Left]:

@@ -26,7 +26,7 @@ from autoprune.models.unit import Unit
 from autoprune.models.units import find_units
 from autoprune.sensitivity.fisher_scores import Sensitivity, measure_sensitivity
 from autoprune.sensitivity.token_removal import with_measured_removal
-from autoprune.space.levels import UNTOUCHED, Candidate, Level
+from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.space.storage import FLOAT_BITS, STATIC8
 from autoprune.targets import get_target, size_on_disk
 from autoprune.targets.packed import Packed, read_packed, torch_runner

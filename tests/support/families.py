@@ -1,4 +1,4 @@
-"""Tiny random models of many families, with data, statistics and library; with a shipped space or a drafted one.
+"""Tiny random models of many families, with data, statistics, library and a shipped or drafted space.
 
 Random weights show shapes, bytes and arithmetic, never accuracy. No norm is neutral and no bias zero, so that
 answers depend on every weight.

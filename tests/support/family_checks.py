@@ -1,4 +1,4 @@
-"""What is held of a family's tiny model, by the contract's tests and by the benchmark of architectures alike."""
+"""What holds of a family's tiny model: for the contract's tests and the benchmark of architectures alike."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from autoprune.targets import Target, size_on_disk
 from autoprune.targets.packed import torch_runner
 from autoprune.targets.sizes import sizes_of
 from tests.support.families import Case
+
 
 def answers(case: Case, model: nn.Module, rows: int = 6) -> Tensor:
     """A model's answers to the first rows."""
@@ -87,7 +88,7 @@ def mixed(case: Case) -> Candidate:
 
 @dataclass(frozen=True)
 class OnTarget:
-    """A candidate saved and read again: bytes predicted by a search and by `stat`, and how far answers are off.
+    """A candidate saved and read again: bytes as a search predicts them, and by `stat`.
 
     off: the largest difference from the stitched model's answer, of the answers' spread.
     """
@@ -102,6 +103,8 @@ def on_target(case: Case, target: Target, candidate: Candidate, folder: Path) ->
     tiny, task = case.tiny, case.tiny.task
     offered = tiny.offered(target, candidate)
     stitched = tiny.stitched_as(offered)
+    loaded = Loaded(tiny.model, None, True, case.architecture)
+    costs = sizes_of(loaded, tiny.units, tiny.space_for(target), target, task)
     folder.mkdir()
     target.save(stitched, folder, task.batch(task.test, [0, 1]))
     run, there = target.load(folder), torch_runner(stitched.model, task.kind)
@@ -111,6 +114,4 @@ def on_target(case: Case, target: Target, candidate: Candidate, folder: Path) ->
         got, wanted = run(batch), there(batch)
         assert got.shape == wanted.shape
         shares.append(float(np.abs(got - wanted).max() / wanted.std()))
-    loaded = Loaded(tiny.model, None, True, case.architecture)
-    costs = sizes_of(loaded, tiny.units, tiny.space_for(target), target, task)
     return OnTarget(costs.size_bytes(offered), size_on_disk(target, folder), max(shares))

@@ -1,4 +1,4 @@
-"""Convolutional networks as functions build them: MobileNetV3, ResNeXt and a U-Net, each a few layers large."""
+"""Convolutional networks as functions build them: MobileNetV3, ResNeXt and a U-Net, of a few layers each."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Double(nn.Module):
 
 
 class UNet(nn.Module):
-    """Two steps down and two up, with what came before each step laid beside; classes of the whole picture."""
+    """Two steps down and two up, what came before each step laid beside; classes of the whole picture."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -36,14 +36,21 @@ EXAMPLE_TOKENS = 5
 
 
 def converted(stitched: Stitched, example: Batch) -> Any:
-    """The module as an OpenVINO model; its weights are constants named after their paths."""
+    """The module as an OpenVINO model; its weights are constants named after their paths.
+
+    Raises:
+        AutopruneError: when OpenVINO has no operators for what it computes, or it cannot be traced.
+    """
     import openvino as ov
     import torch
 
     module, names, inputs = _traceable(stitched, example)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracing warns of every Python branch on a shape
-        graph = ov.convert_model(module, example_input=inputs)
+        try:
+            graph = ov.convert_model(module, example_input=inputs)
+        except Exception as error:  # whatever a module's own code raises where it is traced
+            raise AutopruneError(_unconverted(stitched.model, error)) from error
     for port, name in zip(graph.inputs, names, strict=True):
         port.get_tensor().set_names({name})
     for port, name in zip(graph.outputs, getattr(module, "outputs", ("logits",)), strict=True):
@@ -54,6 +61,17 @@ def converted(stitched: Stitched, example: Batch) -> Any:
         graph.reshape(shapes)
     graph.set_rt_info(stitched.architecture.kind.name, KIND)
     return graph
+
+
+def _unconverted(model: Any, error: Exception) -> str:
+    """Which operations OpenVINO knows no counterpart of, or what else was wrong, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line.removeprefix("-- ") for line in lines if "No conversion rule" in line]
+    reason = told[-1] if told else " ".join(lines) or type(error).__name__
+    return (
+        f"{type(model).__name__} cannot be converted to OpenVINO: {reason:.300}. Choose --target packed, "
+        "which runs the module itself"
+    )
 
 
 def _has_windows(model: Any) -> bool:
@@ -96,7 +114,7 @@ def _shapes(stitched: Stitched, module: Any, example: Batch, names: tuple[str, .
 
 
 HIDDEN = -3e4
-"""Added to the scores of tokens that are not seen: in every float nothing after a softmax, and no infinity."""
+"""Added to the scores of tokens that are not seen: nothing after a softmax, and no infinity in any float."""
 
 
 def bound_masks_(graph: Any) -> None:
