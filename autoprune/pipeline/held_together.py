@@ -84,9 +84,9 @@ def _prove(loaded: Loaded, task: Task, source: str) -> None:
     wanted = _axes(task.kind)
     if wanted is not None and answers.ndim != len(wanted):
         raise AutopruneError(
-            f"model {source!r} answers rows of the data ({shapes}) with {list(answers.shape)}; task {task.kind} "
-            f"needs [{', '.join(wanted)}]. What answers each spot of a picture, or boxes in it, is of no kind "
-            "of task known here: describe it by --task module:function"
+            f"model {source!r} answers rows of the data ({shapes}) with {list(answers.shape)}; task "
+            f"{task.kind} needs [{', '.join(wanted)}]. What answers each spot of a picture, or boxes in it, "
+            "is of no kind of task known here: describe it by --task module:function"
         )
     if not bool(torch.isfinite(answers).all()):
         raise AutopruneError(

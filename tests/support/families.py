@@ -40,7 +40,7 @@ from autoprune.tasks.kinds import (
     TaskKind,
 )
 from autoprune.tasks.task import NO_LABEL, Arrays, Data, Encoded, Task
-from tests.support.networks import MobileNetV3, ResNeXt, UNet
+from tests.support.networks import MobileNetV3, ResNeXt, SegmentingUNet, UNet
 from tests.support.paths import SPACES
 from tests.support.tiny import Tiny
 
@@ -256,6 +256,21 @@ FAMILIES = {
 }  # fmt: skip
 
 
+ENDS = {"bos_token_id": 0, "eos_token_id": 0}
+REFUSED = {
+    "mixtral": Family("", CAUSAL_LM, "mixtral", GROUPED | ENDS | {
+        "num_local_experts": 4, "intermediate_size": 64}),
+    "mamba": Family("", CAUSAL_LM, "mamba", ENDS | {
+        "vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8,
+        "initializer_range": 0.18, "pad_token_id": 0}),
+    "fnet": Family("", TEXT_CLASSIFICATION, "fnet", TEXT),
+    "unet-segmenting": Family("", IMAGE_CLASSIFICATION, builder=SegmentingUNet),
+}  # fmt: skip
+"""Families that some targets refuse, or all."""
+
+EVERY = FAMILIES | REFUSED
+
+
 @dataclass(frozen=True)
 class Case:
     """A tiny model of a family, and all that is made from it."""
@@ -329,7 +344,7 @@ def task_of(family: Family) -> Task:
 @functools.cache
 def made(name: str) -> tuple[nn.Module, nn.Module]:
     """The model as it comes, and in canonical form."""
-    family = FAMILIES[name]
+    family = EVERY[name]
     plain = family.plain()
     shaken_(plain, task_of(family))
     canonical = copy.deepcopy(plain)
@@ -343,7 +358,7 @@ def made(name: str) -> tuple[nn.Module, nn.Module]:
 
 @functools.cache
 def statistics_of(name: str) -> dict[str, Any]:
-    family, (_, model) = FAMILIES[name], made(name)
+    family, (_, model) = EVERY[name], made(name)
     units = units_of(name)
     tied = {w.path: w.tied for unit in units for w in unit.weights if w.tied}
     paths = [w.path for unit in units for w in unit.weights]
@@ -353,20 +368,20 @@ def statistics_of(name: str) -> dict[str, Any]:
 
 @functools.cache
 def units_of(name: str) -> tuple[Unit, ...]:
-    return find_units(made(name)[1], space_of(name), source=FAMILIES[name].space or "draft")
+    return find_units(made(name)[1], space_of(name), source=EVERY[name].space or "draft")
 
 
 @functools.cache
 def draft_of(name: str) -> Draft:
     """The space that is drafted for a family, whether one is shipped or not."""
-    family, task = FAMILIES[name], task_of(FAMILIES[name])
+    family, task = EVERY[name], task_of(EVERY[name])
     example = {key: torch.from_numpy(x) for key, x in task.batch(task.train, [0, 1]).items()}
     return draft(made(name)[1], lambda model: outputs_of(model, example, family.kind))
 
 
 def space_of(name: str) -> SpaceFile:
     """The shipped space of a family, or else the drafted one, as it is read from the file that is written."""
-    if shipped := FAMILIES[name].space:
+    if shipped := EVERY[name].space:
         return read_space(SPACES / f"{shipped}.yaml")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "space.yaml"
@@ -375,7 +390,7 @@ def space_of(name: str) -> SpaceFile:
 
 
 def make_case(name: str, folder: Path) -> Case:
-    family, (_, model) = FAMILIES[name], made(name)
+    family, (_, model) = EVERY[name], made(name)
     units, task, statistics = units_of(name), task_of(family), statistics_of(name)
     library = Library(folder, model, statistics, key=name)
     space = search_space(units, lambda unit, level: True)

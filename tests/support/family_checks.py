@@ -66,6 +66,11 @@ def masked(case: Case, stitched: Stitched) -> nn.Module:
     return full
 
 
+def halved(case: Case) -> Candidate:
+    """Half of what can be removed is, and weights are half floats: nothing is rounded where it runs."""
+    return case.tiny.space.uniform(Level.of(0.5, 16))
+
+
 def mixed(case: Case) -> Candidate:
     """Units in turn at levels of every sort."""
     sorts = [
