@@ -106,7 +106,7 @@ def test_its_space_is_found_by_its_type_and_covers_its_large_weights(case: Case)
     left = {path for path, module in case.tiny.model.named_modules() if isinstance(module, kinds)} - set(
         covered
     )
-    heads = {"classifier", "classifier.out_proj"}  # of few classes
+    heads = {"classifier", "classifier.out_proj", "score"}  # of few classes
     few = ("token_type", "relative", "embed_positions")
     assert not {path for path in left - heads if not path.rpartition(".")[2].startswith(few)}
 
@@ -257,7 +257,7 @@ def test_predicted_bytes_are_the_saved_files(case: Case, target: str, tmp_path: 
 SAVED = [name for name in DRAFTED if name not in ("phi3", "regnet-x")]
 
 
-@families("gemma3", *SAVED)
+@families("gemma3", "qwen3-classes", *SAVED)
 @pytest.mark.parametrize("target", ["openvino", "onnx"])
 def test_a_saved_model_answers_alike_and_takes_the_bytes_predicted(
     case: Case, target: str, tmp_path: Path

@@ -208,6 +208,7 @@ FAMILIES = {
         "initializer_range": 0.18, "bos_token_id": 0, "eos_token_id": 0}),
     "llama": Family("llama", CAUSAL_LM, "llama", GROUPED | {"tie_word_embeddings": True}),
     "qwen3": Family("llama", CAUSAL_LM, "qwen3", GROUPED | {"tie_word_embeddings": False}),
+    "qwen3-classes": Family("llama", TEXT_CLASSIFICATION, "qwen3", GROUPED),
     "vit": Family("vit", IMAGE_CLASSIFICATION, "vit", PICTURE | {
         "patch_size": 8, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2,
         "intermediate_size": 256}),
