@@ -18,17 +18,14 @@ from importlib import metadata
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["AUTOPRUNE_CACHE"] = tempfile.mkdtemp(prefix="autoprune-")  # nothing made earlier is believed
 
 import transformers
 
-from autoprune.core.files import read_json, write_json
+from autoprune.core.files import write_json
 from benchmarks.architectures.measure import REFUSED, Row, measure
-from benchmarks.architectures.table import page
+from benchmarks.architectures.table import PAGE, RESULTS, page
 from tests.support.families import EVERY
 
-ROOT = Path(__file__).parents[2]
-RESULTS, PAGE = ROOT / "benchmarks" / "results" / "architectures.json", ROOT / "docs" / "architectures.md"
 PACKAGES = ("torch", "transformers", "openvino", "onnx", "onnxruntime")
 
 
@@ -41,6 +38,7 @@ def main(names: list[str]) -> int:
     rows = []
     for name in names or EVERY:
         with tempfile.TemporaryDirectory(prefix="autoprune-") as folder:
+            os.environ["AUTOPRUNE_CACHE"] = str(Path(folder) / "cache")  # nothing made earlier is believed
             rows.append(measure(name, Path(folder)))
         print(line_of(rows[-1]), flush=True)
     if not names:
@@ -48,11 +46,6 @@ def main(names: list[str]) -> int:
         write_json(RESULTS, {"versions": versions, "rows": [row.as_json() for row in rows]})
         PAGE.write_text(page(rows), encoding="utf-8")
     return 0
-
-
-def read_results(path: Path = RESULTS) -> list[Row]:
-    """The rows of a results file."""
-    return [Row.from_json(row) for row in read_json(path)["rows"]]
 
 
 def line_of(row: Row) -> str:

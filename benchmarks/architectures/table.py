@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from autoprune.core.files import read_json
 from benchmarks.architectures.measure import REFUSED, SHIPPED, TARGETS, Row
+
+ROOT = Path(__file__).parents[2]
+RESULTS, PAGE = ROOT / "benchmarks" / "results" / "architectures.json", ROOT / "docs" / "architectures.md"
 
 HEAD = """# Architectures
 
@@ -31,6 +36,11 @@ which writes this page and [the figures behind it](../benchmarks/results/archite
 
 OTHERS = "only Linear, Conv2d and Embedding layers are compressed"
 """What is said of modules of all other types."""
+
+
+def read_results() -> list[Row]:
+    """The rows of the results file."""
+    return [Row.from_json(row) for row in read_json(RESULTS)["rows"]]
 
 
 def page(rows: Sequence[Row]) -> str:
