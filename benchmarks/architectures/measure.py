@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -42,7 +43,8 @@ class Row:
     """What was found of one architecture.
 
     parts: units that lose something, by what they lose. stored: units that are stored in fewer bits alone.
-    left: layers of a draft that are in no unit, by the reason. masked_against_removed: the largest
+    left: layers of a draft that are in no unit, by the reason. kept: those of which no part can go, with `*`
+    for numbers, by the reason. masked_against_removed: the largest
     difference, of the largest answer; None where nothing is removed. refusal: why it does not go through.
     """
 
@@ -56,6 +58,7 @@ class Row:
     parts: Mapping[str, int] = field(default_factory=dict)
     stored: int = 0
     left: Mapping[str, int] = field(default_factory=dict)
+    kept: Mapping[str, list[str]] = field(default_factory=dict)
     masked_against_removed: float | None = None
     targets: Mapping[str, Saved] = field(default_factory=dict)
     refusal: str = ""
@@ -98,6 +101,7 @@ def measure(name: str, folder: Path) -> Row:
         parts=dict(Counter(unit.removed for unit in prunable)),
         stored=len(units) - len(prunable),
         left={} if family.space else _left(name),
+        kept={} if family.space else kept_whole(name),
         masked_against_removed=_difference(case) if prunable else None,
         targets=targets,
     )
@@ -105,7 +109,26 @@ def measure(name: str, folder: Path) -> Row:
 
 def _left(name: str) -> dict[str, int]:
     """Layers that a draft has in no unit, by the reason."""
-    return {left.why: len(left.paths) for left in draft_of(name).left if not left.stored}
+    counts: Counter[str] = Counter()
+    for left in draft_of(name).left:
+        if not left.stored:
+            counts[_starred(left.why)] += len(left.paths)
+    return dict(counts)
+
+
+def kept_whole(name: str) -> dict[str, list[str]]:
+    """Layers of a draft of which no part can go, with `*` for numbers, by the reason."""
+    kept: dict[str, dict[str, None]] = {}
+    for left in draft_of(name).left:
+        if left.stored:
+            why = _starred(left.why.partition(" (The size")[0].partition(" (output with")[0])
+            kept.setdefault(why, {}).update(dict.fromkeys(map(_starred, left.paths)))
+    return {why: list(paths) for why, paths in kept.items()}
+
+
+def _starred(text: str) -> str:
+    """With `*` for the numbers in module paths."""
+    return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", text)
 
 
 def _difference(case: Case) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoprune.core.files import read_json
+from autoprune.inspection.draft import MIXED
 from benchmarks.architectures.measure import REFUSED, SHIPPED, TARGETS, Row
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,9 @@ def read_results() -> list[Row]:
 
 def page(rows: Sequence[Row]) -> str:
     """The whole page."""
-    return "\n".join([HEAD, *_table(rows), "", *_unremoved(rows), "", *_refused(rows)]) + "\n"
+    return (
+        "\n".join([HEAD, *_table(rows), "", *_kept(rows), "", *_unremoved(rows), "", *_refused(rows)]) + "\n"
+    )
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
@@ -81,6 +84,27 @@ def _counted(parts: Mapping[str, int]) -> str:
     return ", ".join(f"{what} of {count}" for what, count in parts.items())
 
 
+def _kept(rows: Sequence[Row]) -> list[str]:
+    """Layers of which a draft removes nothing though no sum or answer needs all of what they give."""
+    lines = ["## Of what a draft removes nothing, and why", ""]
+    lines += ["Beside layers that give the answers, or sums that go from block to block:", ""]
+    for row in rows:
+        some = {why: paths for why, paths in row.kept.items() if why not in (ANSWERS, MIXED)}
+        some |= {FUSED: _fused(row.kept[MIXED])} if MIXED in row.kept and _fused(row.kept[MIXED]) else {}
+        told = [f"{', '.join(f'`{path}`' for path in paths)}: {why}" for why, paths in some.items()]
+        lines += [f"- {row.family}: {'; '.join(told)}"] if told else []
+    return lines
+
+
+ANSWERS = "what it gives, or sums of it, are the model's answers"
+FUSED = "several layers in one: a part is no run of its rows"
+
+
+def _fused(paths: Sequence[str]) -> list[str]:
+    """Layers that hold several, by what transformers calls these."""
+    return [path for path in paths if path.rpartition(".")[2] in ("Wqkv", "Wi", "qkv_proj", "gate_up_proj")]
+
+
 def _unremoved(rows: Sequence[Row]) -> list[str]:
     """Layers that no unit of a drafted space has, norms and the like left out."""
     lines = ["## What a draft leaves as it came", "", "Beside norms and single parameters:", ""]
@@ -94,7 +118,7 @@ def _unremoved(rows: Sequence[Row]) -> list[str]:
 
 def _is_layer(why: str) -> bool:
     """Whether what is left is a layer with a matrix."""
-    return OTHERS not in why or why.startswith("Conv")
+    return OTHERS not in why or why.partition(":")[0] in ("Conv1d", "ConvTranspose2d")
 
 
 def _refused(rows: Sequence[Row]) -> list[str]:
