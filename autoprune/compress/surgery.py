@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections import OrderedDict
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int32
 from torch import Tensor, nn
 
 from autoprune.compress.activations import Activations, integer_class
+from autoprune.models.row_lookup import with_rows
 from autoprune.models.split_embedding import Parted
 
 
@@ -40,7 +42,7 @@ def replace_(
     old = parent.get_submodule(name)
     if isinstance(old, nn.Embedding):
         if isinstance(parent, Parted) and places is not None:
-            parent.keep_(_embedding(old, weight, None), places)
+            parent.keep_(with_rows(old, weight), places)
             return
         new: nn.Module = _embedding(old, weight, places)
     else:
@@ -52,14 +54,24 @@ def replace_(
 
 
 def _embedding(old: nn.Embedding, weight: Tensor, places: Tensor | None) -> nn.Embedding:
-    rows, columns = weight.shape
-    padding = old.padding_idx if places is None else None
-    kind = nn.Embedding if places is None else FewerTokens
-    new = kind(rows, columns, padding_idx=padding, device="meta", dtype=weight.dtype)
-    new.weight = nn.Parameter(weight.detach().clone())
+    """One that looks rows up as the old one does: each its own, or those of fewer tokens at `places`."""
+    kind = type(old)
+    if isinstance(old, FewerTokens):
+        kind = nn.Embedding if kind is FewerTokens else kind.__bases__[1]
+    new = with_rows(old, weight)
+    new._buffers.pop("places", None)
+    new.__class__ = kind
     if places is not None:
+        new.__class__ = fewer_tokens_class(kind)  # type: ignore[arg-type]
+        new.padding_idx = None
         new.register_buffer("places", places.to(torch.int32))
-    return new.train(old.training)
+    return new
+
+
+@functools.cache
+def fewer_tokens_class(embedding: type[nn.Embedding]) -> type[FewerTokens]:
+    """The class of embeddings of fewer tokens that look rows up as `embedding` does."""
+    return FewerTokens if embedding is nn.Embedding else type("FewerTokens", (FewerTokens, embedding), {})
 
 
 def _layer(old: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:

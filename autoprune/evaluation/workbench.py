@@ -33,7 +33,7 @@ class Workbench:
         self.setting = setting
         self.task = setting.task
         self.teacher = _teacher(setting)
-        self.target = get_target(setting.target)
+        self.target = get_target(setting.target, builder=setting.architecture.builder)
         self.room = default_room()
         statistics = {path: Statistics.from_arrays(one) for path, one in setting.statistics.items()}
         self.library = Library(library_path(), self.teacher, statistics, key=setting.key)

@@ -66,11 +66,15 @@ def removing(hooks: Sequence[RemovableHandle]) -> Iterator[None]:
 
 @dataclass
 class Seen:
-    """One layer in one run: what it gave, where gradients end, and what it read, each per call."""
+    """One layer in one run: what it gave, where gradients end, and what it read, each per call.
+
+    stored: whether all that it read are whole tensors of the model itself, whatever the example.
+    """
 
     module: nn.Module
     outputs: list[Tensor]
     inputs: list[Tensor]
+    stored: bool = True
 
     @property
     def rows(self) -> int:
@@ -102,10 +106,11 @@ def trace(model: nn.Module, call: Call) -> Trace:
     """Run the model once and see which layers feed which; the model is left as it was."""
     layers: dict[str, Seen] = {}
     hooks = []
+    own = {tensor.data_ptr(): tensor.numel() for tensor in (*model.parameters(), *model.buffers())}
     for path, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
             layers[path] = seen = Seen(module, [], [])
-            hooks.append(module.register_forward_pre_hook(_note_input(seen), with_kwargs=True))
+            hooks.append(module.register_forward_pre_hook(_note_input(seen, own), with_kwargs=True))
             hooks.append(module.register_forward_hook(_cut_output(seen)))
     with removing(hooks), torch.enable_grad():
         answers = call(model)
@@ -127,10 +132,11 @@ def trace(model: nn.Module, call: Call) -> Trace:
     return Trace(layers, feeders)
 
 
-def _note_input(seen: Seen) -> Callable[[nn.Module, Any, Any], None]:
+def _note_input(seen: Seen, own: Mapping[int, int]) -> Callable[[nn.Module, Any, Any], None]:
     def hook(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         given = _given(args, named)
-        if given.is_floating_point():
+        seen.stored &= isinstance(given, Tensor) and own.get(given.data_ptr()) == given.numel()
+        if isinstance(given, Tensor) and given.is_floating_point():
             seen.inputs.append(given.clone())  # the model may go on to change it in place
 
     return hook
@@ -176,9 +182,12 @@ def gradients(
 # ---- groups -------------------------------------------------------------------------------------
 
 
-def find_groups(model: nn.Module, call: Call) -> list[Group]:
-    """All layers that the example calls, in order; layers whose outputs share readers form a group."""
-    traced = trace(model, call)
+def find_groups(model: nn.Module, call: Call, traced: Trace | None = None) -> list[Group]:
+    """All layers that the example calls, in order; layers whose outputs share readers form a group.
+
+    traced: the same run, where it is known already.
+    """
+    traced = trace(model, call) if traced is None else traced
     leader = {name: name for name in traced.layers}
 
     def first(name: str) -> str:

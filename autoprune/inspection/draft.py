@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from autoprune.core.errors import AutopruneError
-from autoprune.inspection.coupling import Call, Group, find_groups, is_summed
+from autoprune.inspection.coupling import Call, Group, find_groups, is_summed, trace
 from autoprune.inspection.draft_rules import (
     ANSWER_BITS,
     BITS,
@@ -32,6 +32,7 @@ from autoprune.inspection.draft_rules import (
     rule_name,
 )
 from autoprune.inspection.removal_check import faults_of
+from autoprune.inspection.uses import not_followed
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units
 
@@ -50,14 +51,18 @@ def draft(model: nn.Module, call: Call) -> Draft:
     Raises:
         AutopruneError: when the model has no layer that can be compressed.
     """
-    groups = find_groups(model, call)
+    traced = trace(model, call)
+    groups, lost = find_groups(model, call, traced), not_followed(model, call, traced)
     shared = _shared(model)
     out = Draft()
-    places = _pruned(model, call, groups, {path for paths in shared for path in paths}, out.left)
+    followed = [group for group in groups if not lost.keys() & set(group.members)]
+    places = _pruned(model, call, followed, {path for paths in shared for path in paths}, out.left)
     taken = {weight.path for unit in places.values() for weight in unit.weights}
     reached = {path for group in groups for path in group.rows}
     answers = {path for group in groups if group.feeds_answer for path in group.rows}
-    singles = _singles(model, shared, reached, answers, taken, out.left)
+    singles = _singles(model, shared, reached - lost.keys(), answers, taken, out.left)
+    known = {path for paths in shared for path in paths} | taken
+    out.left += [Left((path,), why) for path, why in lost.items() if path not in known]
     for rule in merged(model, [*places, *singles]):
         name = rule_name(rule, out.rules)
         try:
@@ -242,8 +247,9 @@ def _singles(
     tied: dict[str, str] = {}
     skipped: set[str] = set()
     for paths in shared:
-        kinds = [type(model.get_submodule(path)) for path in paths]
-        if len(paths) == 2 and kinds == [nn.Embedding, nn.Linear]:
+        layers = [model.get_submodule(path) for path in paths]
+        is_tied = len(paths) == 2 and isinstance(layers[0], nn.Embedding) and isinstance(layers[1], nn.Linear)
+        if is_tied:
             tied[paths[0]] = paths[1]
             skipped.add(paths[1])
         else:
@@ -258,8 +264,6 @@ def _singles(
             bits = ANSWER_BITS if gives_answer else BITS
             rounds_inputs = not gives_answer and not isinstance(module, nn.Embedding)
             rules.append(Rule(path, bits=bits, rounds_inputs=rounds_inputs, tied=tied.get(path, "")))
-        else:
-            left.append(Left((path,), "the example batch does not come by it"))
     return rules
 
 

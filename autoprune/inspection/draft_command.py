@@ -87,7 +87,9 @@ def draft_lines(record: Mapping[str, Any]) -> list[str]:
     ]
     return [
         f"Wrote     {record['file']}: {len(record['rules'])} rules for {units} units of {record['model']}",
-        f"Pruned    {', '.join(counts) or 'nothing'}; in each, removing was found equal to masking",
+        f"Pruned    {', '.join(counts)}; in each, removing was found equal to masking"
+        if counts
+        else "Pruned    nothing, for the reasons below; what is listed in the file is stored in fewer bits",
         *left_lines(left),
     ]
 
@@ -157,7 +159,7 @@ def _example(described: Architecture, model: nn.Module, tokenizer: Any) -> dict[
     draws = torch.Generator().manual_seed(0)
     if described.image is not None:
         return {"pixel_values": torch.randn(1, *described.image, generator=draws)}
-    config: Any = model.config
+    config: Any = model.config.get_text_config()  # type: ignore[operator, union-attr]
     pad = config.pad_token_id
     rows = ROWS if pad is not None else 1  # classifiers by the last token refuse more without padding
     ids = torch.randint(0, config.vocab_size, (rows, TOKENS), generator=draws)

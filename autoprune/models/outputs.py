@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 
 import numpy as np
@@ -21,7 +22,7 @@ def outputs_of(model: nn.Module, inputs: Mapping[str, Tensor], kind: TaskKind) -
     """
     if kind.reads_images and not hasattr(model, "config"):
         out = model(*inputs.values())
-    elif kind.predicts_next_token:
+    elif kind.predicts_next_token or _keeps_past(model):
         out = model(**inputs, use_cache=False)
     else:
         out = model(**inputs)
@@ -29,6 +30,15 @@ def outputs_of(model: nn.Module, inputs: Mapping[str, Tensor], kind: TaskKind) -
         return vectors_of(model, out.last_hidden_state, inputs["attention_mask"])
     answers: Tensor = out if isinstance(out, Tensor) else out.logits if hasattr(out, "logits") else out[0]
     return answers
+
+
+def _keeps_past(model: nn.Module) -> bool:
+    """Whether a model of transformers keeps keys and values to go on from, which no answer of a row needs.
+
+    So does a classifier on a decoder; its past is no part of a graph that can be exported.
+    """
+    keeps = getattr(getattr(model, "config", None), "use_cache", False)
+    return bool(keeps) and "past_key_values" in inspect.signature(model.forward).parameters
 
 
 class Answering(nn.Module):

@@ -17,6 +17,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from autoprune.models.row_lookup import with_rows
+
 COMMON, RARE, RANKS = "common", "rare", "ranks"
 """Names of the parts, and of the table that tells where a token is."""
 
@@ -67,7 +69,7 @@ class Parted(nn.Module):
     def joined(self) -> nn.Embedding:
         """One embedding of all tokens, which gives the same."""
         weight = torch.cat([self.common.weight, self.rare.weight])
-        return _embedding(weight.detach()[self.ranks.long()], self.training)
+        return with_rows(self.common, weight.detach()[self.ranks.long()])
 
 
 def ranks_type(tokens: int) -> torch.dtype:
@@ -77,11 +79,11 @@ def ranks_type(tokens: int) -> torch.dtype:
 
 def part_(model: nn.Module, path: str, order: Int[Tensor, " v"], common: int) -> None:
     """Part the embedding at `path`, in place: the first `common` tokens of an order, and all others."""
-    old = model.get_submodule(path)
-    weight: Tensor = old.weight.detach()  # type: ignore[operator]
+    old: nn.Embedding = model.get_submodule(path)  # type: ignore[assignment]
+    weight = old.weight.detach()
     ranks = torch.empty_like(order)
     ranks[order] = torch.arange(len(order))
-    first, rest = (_embedding(weight[rows], old.training) for rows in (order[:common], order[common:]))
+    first, rest = (_part(old, weight[rows]) for rows in (order[:common], order[common:]))
     _put(model, path, Parted(first, rest, ranks).train(old.training))
 
 
@@ -96,7 +98,7 @@ def part_as_(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         if path == name or not isinstance(old := model.get_submodule(path), nn.Embedding):
             continue
         shapes = [state[f"{path}.{part}.weight"].shape for part in (COMMON, RARE)]
-        common, rare = (_embedding(torch.empty(shape), old.training) for shape in shapes)
+        common, rare = (_part(old, torch.empty(shape)) for shape in shapes)
         rows = common.num_embeddings + rare.num_embeddings
         if len(ranks) != len(old.weight) or not 0 <= int(ranks.min()) <= int(ranks.max()) < rows:
             raise ValueError(f"{path}: its ranks are not those of {len(old.weight)} tokens among {rows} rows")
@@ -166,11 +168,11 @@ def part_by_use_(model: nn.Module, path: str, uses: NDArray[np.float64], share: 
         part_(model, path, torch.from_numpy(inside), common)
 
 
-def _embedding(weight: Float[Tensor, "v d"], training: bool) -> nn.Embedding:
-    rows, features = weight.shape
-    new = nn.Embedding(rows, features, device="meta", dtype=weight.dtype)
-    new.weight = nn.Parameter(weight.clone())
-    return new.train(training)
+def _part(old: nn.Embedding, weight: Float[Tensor, "v d"]) -> nn.Embedding:
+    """One that looks rows up as another does; which of them is padding is not known of a part."""
+    new = with_rows(old, weight)
+    new.padding_idx = None
+    return new
 
 
 def _put(model: nn.Module, path: str, new: nn.Module) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 
 from autoprune.core.errors import AutopruneError
 from autoprune.models.attention import head_size_at
+from autoprune.models.row_lookup import lookup_obstacle
 from autoprune.models.split_embedding import COMMON, RARE, Parted
 from autoprune.models.unit import Unit, Weight
 from autoprune.space.levels import Choices, Level, SearchSpace
@@ -187,6 +188,8 @@ def _weight(modules: dict[str, nn.Module], path: str, tied: str = "") -> Weight:
         return _conv(module, path, has_bias)
     if not isinstance(module, nn.Linear | nn.Embedding):
         raise AutopruneError(f"{path} is a {type(module).__name__}; a Linear, Embedding or Conv2d is needed")
+    if isinstance(module, nn.Embedding) and (obstacle := lookup_obstacle(module)):
+        raise AutopruneError(f"{path} {obstacle}: leave it out of the space file")
     rows, columns = module.weight.shape
     return Weight(
         path, rows, columns, has_bias, isinstance(module, nn.Embedding), tied=_sharer(modules, path, tied)
@@ -226,8 +229,13 @@ def _conv(module: nn.Conv2d, path: str, has_bias: bool) -> Weight:
     return Weight(path, o, size if depthwise else each * size, has_bias, False, size, depthwise)
 
 
+_HEAD_SIZES = ("head_dim", "attention_head_size", "head_size")
+"""What attention calls the size of a head, where it differs from layer to layer, as Swin's."""
+
+
 def _head_size(model: nn.Module, path: str) -> int:
-    """Features of a head of the layer at a path: of torch's own attention, or by the model's config."""
+    """Features of a head of the layer at a path: of torch's own attention, by the model's config, or as the
+    module around it says."""
     size = head_size_at(model, path)
     if size is not None:
         return size
@@ -238,6 +246,10 @@ def _head_size(model: nn.Module, path: str) -> int:
     try:
         return int(config.hidden_size) // int(config.num_attention_heads)
     except (AttributeError, TypeError, ZeroDivisionError) as error:
+        around = model.get_submodule(path.rpartition(".")[0])
+        named = next((x for name in _HEAD_SIZES if isinstance(x := getattr(around, name, None), int)), None)
+        if named:
+            return named
         raise AutopruneError("the model's config does not say how large a head is") from error
 
 

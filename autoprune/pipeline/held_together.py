@@ -12,6 +12,7 @@ from autoprune.models.outputs import outputs_of
 from autoprune.models.tokenizer_fit import check_tokens, longest_row
 from autoprune.pipeline.head_classes import with_head_classes
 from autoprune.run.config import Config
+from autoprune.tasks.kinds import TaskKind
 from autoprune.tasks.task import Encoded, Task
 
 
@@ -54,11 +55,19 @@ def _lengths(config: Config, loaded: Loaded, task: Task) -> tuple[int, list[str]
     return sequence, notes
 
 
+def _axes(kind: TaskKind) -> tuple[str, ...] | None:
+    """The axes that answers of a kind of task have; None where a function of the user's says."""
+    if kind.is_own:
+        return None
+    rows = ("rows", "tokens") if kind.answers_each_token else ("rows",)
+    return (*rows, "features" if kind.gives_vectors else "numbers")
+
+
 def _prove(loaded: Loaded, task: Task, source: str) -> None:
     """Run the model once on the longest and the shortest validation row.
 
     Raises:
-        AutopruneError: where it does not take them, or answers what is no number.
+        AutopruneError: where it does not take them, or answers in another shape or what is no number.
     """
     lengths = task.validation.lengths
     rows = np.array([int(lengths.argmax()), int(lengths.argmin())])
@@ -72,9 +81,15 @@ def _prove(loaded: Loaded, task: Task, source: str) -> None:
         raise AutopruneError(
             f"model {source!r} does not run on rows of the data ({shapes}): {first_line(error)}"
         ) from error
+    wanted = _axes(task.kind)
+    if wanted is not None and answers.ndim != len(wanted):
+        raise AutopruneError(
+            f"model {source!r} answers rows of the data ({shapes}) with {list(answers.shape)}; task "
+            f"{task.kind} needs [{', '.join(wanted)}]. What answers each spot of a picture, or boxes in it, "
+            "is of no kind of task known here: describe it by --task module:function"
+        )
     if not bool(torch.isfinite(answers).all()):
         raise AutopruneError(
             f"model {source!r} answers NaN or Inf to rows of the data ({shapes}): its weights are damaged, "
-            "or it "
-            "does not take such inputs"
+            "or it does not take such inputs"
         )

@@ -20,6 +20,7 @@ from autoprune.core.progress import Progress
 from autoprune.evaluation.jobs import BuildUnit, Original, Sense, TimeModel, Whereabouts
 from autoprune.evaluation.measure import Timing
 from autoprune.models.blocks import shares
+from autoprune.models.row_lookup import row_factors
 from autoprune.models.unit import Unit
 from autoprune.pipeline.prepare import Prepared
 from autoprune.run.folder import UNITS, RunFolder
@@ -107,9 +108,12 @@ def _sensitivity(prepared: Prepared, pool: Pool, progress: Progress) -> Sensitiv
             for level, score in table.items()
         }
 
+    paths = [weight.path for unit in setting.units for weight in unit.weights]
+    factors = row_factors(prepared.model, paths)
     parts = [
         LIBRARY_VERSION, setting.key, setting.sensitivity_rows, len(setting.task.train),
         _described(setting.units), *[LOOK_UPS for unit in setting.units if unit.is_looked_up],
+        *([["row factors", factors]] if factors else []),
     ]  # fmt: skip
     return _SENSITIVITIES.get(parts, make=arrays, save=save_file, load=lambda path: _read(load_file(path)))
 

@@ -31,13 +31,17 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class DirectionRows:
-    """The rows that scores are taken over, and how directions are drawn for them."""
+    """The rows that scores are taken over, and how directions are drawn for them.
+
+    size: most rows of a batch.
+    """
 
     task: Task
     data: Data
     chosen: NDArray[np.int64]
     seed: int
     spread: float
+    size: int = BATCH
 
     def batches(self) -> Iterator[tuple[NDArray[np.int64], dict[str, Tensor]]]:
         """Places among the chosen, and inputs, of rows of like length."""
@@ -49,7 +53,7 @@ class DirectionRows:
 
     def parts(self) -> Iterator[NDArray[np.int64]]:
         """The places of each batch."""
-        order, size = self.order(), min(BATCH, self.task.evaluation_batch)
+        order, size = self.order(), min(self.size, self.task.evaluation_batch)
         for start in range(0, len(order), size):
             yield order[start : start + size]
 

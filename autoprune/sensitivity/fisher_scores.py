@@ -24,7 +24,7 @@ to do with another is zero in the mean.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -99,11 +99,35 @@ def measure_sensitivity(
     was_training = teacher.training
     teacher.eval()
     try:
-        survey = _Survey(teacher, library, DirectionRows(task, data, chosen, seed, spread))
-        scores = survey.of(units)
+        directions = DirectionRows(task, data, chosen, seed, spread)
+        if _is_shared_by_rows(teacher, units, directions):
+            directions = replace(directions, size=1)
+        scores = _Survey(teacher, library, directions).of(units)
     finally:
         teacher.train(was_training)
     return Sensitivity({u.name: dict(zip(u.levels(), scores[u.name].numpy(), strict=True)) for u in units})
+
+
+def _is_shared_by_rows(teacher: nn.Module, units: Sequence[Unit], rows: DirectionRows) -> bool:
+    """Whether a layer computes something once for all rows of a batch, as DeBERTa's keys of relative places.
+
+    Its gradient is then a sum over rows, so that a row's own is only to be had from a batch of one. An
+    embedding's is spread out over rows before it is recorded.
+    """
+    paths = [weight.path for unit in units for weight in unit.weights if not weight.is_embedding]
+    _, inputs = next(rows.batches())
+    sizes: list[int] = []
+    hooks = [
+        teacher.get_submodule(path).register_forward_hook(lambda layer, args, out: sizes.append(len(args[0])))
+        for path in paths
+    ]
+    try:
+        with torch.no_grad():
+            outputs_of(teacher, inputs, rows.task.kind)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return 1 in sizes and len(next(iter(inputs.values()))) > 1
 
 
 def measured_rows(count: int, rows: int, seed: int) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from autoprune.compress.activations import Activations
 from autoprune.models.layer_io import inputs_of, moment_of
 from autoprune.models.layer_io import output_matrix as layer_outputs
+from autoprune.models.row_lookup import row_factor
 from autoprune.sensitivity.weight_changes import Change, Changes, Lookup
 
 # ---- where they show ----------------------------------------------------------------------------
@@ -72,7 +73,7 @@ class Recorder:
     def _scores(self, x: Tensor, gradient: Float[Tensor, "a b *s o"], change: Change | Lookup) -> Scores:
         x, gradient = self.by_row(x, gradient)
         if isinstance(change, Lookup):
-            return _looked_up(x, gradient, change)
+            return _looked_up(x, gradient, change) * row_factor(self.module)
         return _multiplied(self.module, x, gradient, change)
 
     def by_row(self, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,8 +45,16 @@ __all__ = [
 ]
 
 
-def get_target(name: str) -> Target:
+_REBUILDING = ("packed", "torch")
+"""Those that make the torch module anew where they load it."""
+
+
+def get_target(name: str, *, builder: str | None = None) -> Target:
     """The target of that name.
+
+    Args:
+        builder: function that may be called for a model that is not from transformers; a file alone makes
+            nothing run.
 
     Raises:
         AutopruneError: for an unknown name, or one whose packages are not installed.
@@ -54,7 +62,8 @@ def get_target(name: str) -> Target:
     if name not in _TARGETS:
         raise AutopruneError(f"target {name!r} does not exist; choose one of {', '.join(NAMES)}")
     module, kind = _TARGETS[name]
-    target: Target = getattr(importlib.import_module(f"autoprune.targets.{module}"), kind)()
+    of_kind = getattr(importlib.import_module(f"autoprune.targets.{module}"), kind)
+    target: Target = of_kind(builder=builder) if builder and name in _REBUILDING else of_kind()
     return target
 
 

@@ -13,7 +13,7 @@ from autoprune.tasks.task import Batch
 if TYPE_CHECKING:
     from autoprune.compress.stitch import Stitched
 
-_ORIGINALS = DiskCache("originals", 1)
+_ORIGINALS = DiskCache("originals", 2)
 
 _Loaded = TypeVar("_Loaded")
 

@@ -25,8 +25,9 @@ from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import UNTOUCHED, Candidate, Level, SearchSpace
 from autoprune.targets import Target, size_on_disk, versions_of
 from autoprune.targets.packed import torch_runner
+from autoprune.targets.same_answers import check_same_answers
 from autoprune.targets.spot_check import spot_check
-from autoprune.tasks.task import Batch, Task, layout
+from autoprune.tasks.task import Task, layout
 
 SIZES_VERSION = 5
 """Raised when a target saves the same model in other bytes."""
@@ -40,11 +41,14 @@ EMPTY = 1.0
 def sizes_of(loaded: Loaded, units: Sequence[Unit], space: SearchSpace, target: Target, task: Task) -> Costs:
     """Bytes of every unit at every level on the target; fixed bytes from really saving the model.
 
+    Raises:
+        AutopruneError: where the model cannot be saved there, or answers otherwise than in torch.
+
     A model is saved once for each architecture and target: its size depends on no weight, but for those that
     are all zeros, which graphs leave out (a head still to be fitted gets others first). So is one with
     half the units of each kind emptied: what goes of a graph with a last head differs by family.
     """
-    saved = _Saved(loaded, target, task.batch(task.validation, task.example_rows))
+    saved = _Saved(loaded, target, task)
     original = saved.size_bytes()
     emptiable = [u for u, choices in zip(units, space.units, strict=True) if EMPTY in choices.ratios]
     off = saved.emptied_off(emptiable, original)
@@ -62,8 +66,9 @@ def sizes_of(loaded: Loaded, units: Sequence[Unit], space: SearchSpace, target: 
 class _Saved:
     """Sizes of a model on a target, each measured once and cached."""
 
-    def __init__(self, loaded: Loaded, target: Target, example: Batch) -> None:
-        self._loaded, self._target, self._example = loaded, target, example
+    def __init__(self, loaded: Loaded, target: Target, task: Task) -> None:
+        self._loaded, self._target, self._task = loaded, target, task
+        self._example = example = task.batch(task.validation, task.example_rows)
         shapes = [
             [name, list(tensor.shape), loaded.has_head and not bool(tensor.any())]
             for name, tensor in state_of(loaded.model).items()
@@ -86,7 +91,7 @@ class _Saved:
         )
 
     def _measured(self, empty: Sequence[Unit]) -> int:
-        """The same, from really saving it."""
+        """The same, from really saving it; of the model as it came, once it answers there as in torch."""
         model = whole(self._loaded.model)
         model = model if self._loaded.has_head else _as_if_fitted(model)
         model = _emptied(model, empty) if empty else model
@@ -95,6 +100,8 @@ class _Saved:
             levels = Candidate(tuple((unit.name, Level(EMPTY)) for unit in empty))
             plain = replace(plain, levels=levels)  # a file may name them
             self._target.save(plain, Path(name), self._example)
+            if not empty:
+                check_same_answers(model, self._target, Path(name), self._task)
             return size_on_disk(self._target, Path(name))
 
     def emptied_off(self, units: Sequence[Unit], original: int) -> dict[str, int]:

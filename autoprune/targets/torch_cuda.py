@@ -58,14 +58,14 @@ class Torch:
     parts = True
     tolerance = 0.05
 
-    def __init__(self) -> None:
+    def __init__(self, builder: str | None = None) -> None:
         if not torch.cuda.is_available():
             raise AutopruneError(
                 "target torch runs on an NVIDIA GPU, and torch sees none here (its version is "
                 f"{torch.__version__}): it needs one, its driver, and a CUDA build of torch. "
                 "Without, use target openvino, or packed for torch on the CPU"
             )
-        self._packed = Packed()
+        self._packed = Packed(builder=builder)
 
     def offers(self, unit: Unit, level: Level) -> bool:
         """Every storage; 8-bit activations where the integer kernel takes the shapes."""

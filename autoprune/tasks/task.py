@@ -126,7 +126,8 @@ Data = Encoded | Arrays
 def with_label_order(data: Data, order: Sequence[int]) -> Data:
     """The same rows with class k as `order[k]`; what has no class of its own stays so."""
     known = data.labels >= 0
-    return replace(data, labels=np.where(known, np.asarray(order, np.int64)[data.labels], data.labels))
+    numbered = np.asarray(order, np.int64)[np.where(known, data.labels, 0)]
+    return replace(data, labels=np.where(known, numbered, data.labels))
 
 
 @dataclass(frozen=True)

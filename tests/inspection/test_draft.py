@@ -477,6 +477,79 @@ def test_what_the_example_does_not_come_by_is_left_alone() -> None:
     assert (left.paths, "does not come by it" in left.why) == (("0.unused",), True)
 
 
+class _Table(nn.Module):
+    """A layer on a table of its own, one that no answer depends on, and one whose weight alone is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+        self.places, self.unread, self.uncalled = nn.Linear(2, 8), nn.Linear(8, 4), nn.Linear(3, 3)
+        self.register_buffer("table", torch.randn(1, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.inside[1](self.inside[0](x)) + self.places(self.table)
+        self.unread(hidden)
+        out: Tensor = self.inside[2](hidden) @ self.uncalled.weight
+        return out
+
+
+def test_layers_that_cannot_be_followed_are_left_alone_each_with_its_reason() -> None:
+    found = draft(_Table(), on_rows)
+    reasons = {path: left.why for left in found.left if not left.stored for path in left.paths}
+    assert {path: why[:25] for path, why in reasons.items()} == {
+        "places": "what it is given is the s",
+        "unread": "no answer depends on what",
+        "uncalled": "its weight is read withou",
+    }
+    stored = {weight.path for some in found.units.values() for unit in some for weight in unit.weights}
+    assert stored == {"inside.0", "inside.2"}
+
+
+def test_an_embedding_that_is_given_no_tensor_is_left_alone() -> None:
+    """As RoFormer's places, which are given a shape."""
+
+    class Places(nn.Embedding):
+        def forward(self, shape: Any) -> Tensor:  # type: ignore[override]
+            return super().forward(torch.arange(shape[-1]))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside, self.places = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3)), Places(9, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.inside(x + self.places(x.shape[:-1]).sum(0))
+            return out
+
+    (left,) = [left for left in draft(Net(), on_rows).left if not left.stored]
+    assert left.paths == ("places",)
+    assert "is a Places, which looks its rows up in a way of its own" in left.why
+
+
+def test_heads_are_as_large_as_the_module_around_says_where_no_config_does() -> None:
+    class Block(nn.Module):
+        head_dim = 4
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key, self.value, self.out = (nn.Linear(8, 8) for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = (
+                f(x).unflatten(-1, (-1, 4)).transpose(1, 2) for f in (self.query, self.key, self.value)
+            )
+            heads = nn.functional.scaled_dot_product_attention(q, k, v)
+            out: Tensor = self.out(heads.transpose(1, 2).flatten(2))
+            return out
+
+    model = nn.Sequential(nn.Linear(6, 8), Block(), nn.Linear(8, 3))
+    rows = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0))
+    found = draft(model, lambda changed: changed(rows))
+    assert [(rule.by, rule.rows) for rule in found.rules.values() if rule.by == "head"] == [
+        ("head", ("query", "key", "value"))
+    ]
+
+
 # ---- the command --------------------------------------------------------------------------------
 
 

@@ -108,6 +108,10 @@ def values(config: Config) -> Arrays:
     }
 
 
+NAMES_BYTES = 99
+"""That the names of a graph are longer by where their numbers have a digit more."""
+
+
 def kept(cache: Path) -> dict[str, int]:
     """Files of a cache with the time they were written; a library's are touched when they are read."""
     files = (path for path in cache.rglob("*") if path.is_file())
@@ -122,8 +126,13 @@ def differ(one: Arrays, other: Arrays) -> set[str]:
     return {
         name.split()[0]
         for name in names
-        if name not in one or name not in other or not np.array_equal(one[name], other[name])
+        if name not in one or name not in other or not _is_same(name, one[name], other[name])
     }
+
+
+def _is_same(name: str, one: Any, other: Any) -> bool:
+    """Whether values are equal; bytes but for names of a graph, which OpenVINO numbers on in a process."""
+    return bool(abs(one - other) <= NAMES_BYTES) if name == "bytes" else np.array_equal(one, other)
 
 
 def check(use: Use, first: Config, change: Callable[[], Config], changed: set[str]) -> None:
@@ -382,7 +391,7 @@ def test_bytes_of_a_model_whose_biases_are_zeros(use: Use, tmp_path: Path) -> No
     model.save_pretrained(tmp_path / "model")
     after = read_inputs(config).original_bytes
     use("empty")
-    assert after == pytest.approx(read_inputs(config).original_bytes, abs=99)  # a graph's names vary a little
+    assert after == pytest.approx(read_inputs(config).original_bytes, abs=NAMES_BYTES)
     assert after < before - 999
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from autoprune.core.errors import AutopruneError
 from autoprune.pipeline.inputs import Inputs, read_inputs
@@ -15,6 +16,7 @@ from autoprune.run.config import Config
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.task import Encoded
 from tests.support.checkpoints import WORDS, change_config, word_tokenizer, write_checkpoint, write_table
+from tests.support.networks import SegmentingUNet
 
 NAMES = {"id2label": {0: "negative", 1: "neutral", 2: "positive"}}
 GPT2 = {"n_positions": 64, "n_embd": 32, "n_layer": 1, "n_head": 2, "num_labels": 2}
@@ -225,6 +227,35 @@ def test_a_model_that_answers_no_numbers_is_refused(tmp_path: Path) -> None:
     state["classifier.bias"][0] = float("nan")
     save_file(state, path, metadata={"format": "pt"})
     assert "answers NaN" in refused(tmp_path)
+
+
+def test_answers_at_each_spot_are_of_no_kind_of_task(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    for name in ("red", "blue"):
+        for number in range(12):
+            (tmp_path / "pictures" / name).mkdir(parents=True, exist_ok=True)
+            picture = np.full((32, 32, 3), 20 * number, np.uint8)
+            picture[..., 0 if name == "red" else 2] = 255
+            Image.fromarray(picture).save(tmp_path / "pictures" / name / f"{number}.png")
+    save_file(SegmentingUNet().state_dict(), tmp_path / "net.safetensors")
+    with pytest.raises(AutopruneError) as caught:
+        read_inputs(
+            Config.of(
+                model="tests.support.networks:SegmentingUNet", weights=str(tmp_path / "net.safetensors"),
+                dataset=str(tmp_path / "pictures"), image_size=32, task="image-classification",
+                space=space_of(tmp_path), target="packed",
+            )
+        )  # fmt: skip
+    assert "[2, 3, 32, 32]; task image-classification needs [rows, numbers]" in str(caught.value)
+    assert "describe it by --task module:function" in str(caught.value)
+
+
+def space_of(folder: Path) -> str:
+    """A file with one rule for the U-Net."""
+    text = "version: 1\nunits:\n  head: {at: down1.conv1, quantize: {bits: [8]}}\n"
+    (folder / "space.yaml").write_text(text)
+    return str(folder / "space.yaml")
 
 
 def test_a_config_that_names_no_architecture_still_keeps_its_head(tmp_path: Path) -> None:

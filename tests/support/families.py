@@ -1,4 +1,4 @@
-"""Tiny random models of every family with a shipped search space, with data, statistics and library.
+"""Tiny random models of many families, with data, statistics, library and a shipped or drafted space.
 
 Random weights show shapes, bytes and arithmetic, never accuracy. No norm is neutral and no bias zero, so that
 answers depend on every weight.
@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,14 @@ from torch import Tensor, nn
 
 from autoprune.compress.library import Library
 from autoprune.compress.statistics import calibrate
+from autoprune.inspection.draft import draft
+from autoprune.inspection.draft_rules import Draft, text_of
 from autoprune.models.outputs import outputs_of
 from autoprune.models.spec import Architecture, auto_class
 from autoprune.models.split_embedding import part_by_use_
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units, search_space, to_part
-from autoprune.space.space_file import read_space
+from autoprune.space.space_file import SpaceFile, read_space
 from autoprune.tasks.kinds import (
     CAUSAL_LM,
     IMAGE_CLASSIFICATION,
@@ -37,6 +40,7 @@ from autoprune.tasks.kinds import (
     TaskKind,
 )
 from autoprune.tasks.task import NO_LABEL, Arrays, Data, Encoded, Task
+from tests.support.networks import MobileNetV3, ResNeXt, SegmentingUNet, UNet
 from tests.support.paths import SPACES
 from tests.support.tiny import Tiny
 
@@ -144,9 +148,10 @@ class EfficientNet(nn.Module):
 
 @dataclass(frozen=True)
 class Family:
-    """What a tiny model of a family is made from: a config of transformers, or a function of this file.
+    """What a tiny model of a family is made from: a config of transformers, or a function of the tests.
 
-    parts: whether its vocabulary is in two, as its space has it.
+    space: the shipped one for it; empty where it is drafted. parts: whether its vocabulary is in two, as its
+    space has it.
     """
 
     space: str
@@ -160,7 +165,7 @@ class Family:
     def architecture(self) -> Architecture:
         image = (3, SIDE, SIDE) if self.kind == IMAGE_CLASSIFICATION else None
         if self.builder is not None:
-            return Architecture(self.kind, {}, f"{__name__}:{self.builder.__name__}", image)
+            return Architecture(self.kind, {}, f"{self.builder.__module__}:{self.builder.__name__}", image)
         config: Any = self.plain().config
         return Architecture(self.kind, config.to_dict(), None, image)
 
@@ -184,6 +189,8 @@ class Family:
 
 
 RESNET = {"embedding_size": 16, "depths": [2, 1], "num_channels": 3}
+REGNET = {"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [1, 2], "groups_width": 8}
+GEMMA = GROUPED | {"tie_word_embeddings": True}
 FAMILIES = {
     "bert": Family("bert", TEXT_CLASSIFICATION, "bert", TEXT),
     "bert-tokens": Family("bert", TOKEN_CLASSIFICATION, "bert", TEXT),
@@ -201,6 +208,7 @@ FAMILIES = {
         "initializer_range": 0.18, "bos_token_id": 0, "eos_token_id": 0}),
     "llama": Family("llama", CAUSAL_LM, "llama", GROUPED | {"tie_word_embeddings": True}),
     "qwen3": Family("llama", CAUSAL_LM, "qwen3", GROUPED | {"tie_word_embeddings": False}),
+    "qwen3-classes": Family("llama", TEXT_CLASSIFICATION, "qwen3", GROUPED),
     "vit": Family("vit", IMAGE_CLASSIFICATION, "vit", PICTURE | {
         "patch_size": 8, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2,
         "intermediate_size": 256}),
@@ -219,9 +227,49 @@ FAMILIES = {
         "d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 256,
         "decoder_layers": 1, "max_source_positions": SOUND // 2, "num_mel_bins": 8, "init_std": 0.18,
         "classifier_proj_size": 32, "architectures": ["WhisperForAudioClassification"]}),
+    "gemma": Family("llama", CAUSAL_LM, "gemma", GEMMA),
+    "gemma2": Family("llama", CAUSAL_LM, "gemma2", GEMMA | {"sliding_window": 8, "query_pre_attn_scalar": 8}),
+    "gemma3": Family("llama", CAUSAL_LM, "gemma3_text", GEMMA | {
+        "sliding_window": 8, "query_pre_attn_scalar": 8}),
     "torchvision": Family("torchvision_resnet", IMAGE_CLASSIFICATION, builder=ResNet),
     "efficientnet-lite": Family("efficientnet_pytorch", IMAGE_CLASSIFICATION, builder=EfficientNet),
+    "modernbert": Family("", TEXT_CLASSIFICATION, "modernbert", TEXT | {
+        "local_attention": 8, "global_attn_every_n_layers": 2, "num_hidden_layers": 3, "cls_token_id": 1,
+        "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}),
+    "deberta-v3": Family("", TEXT_CLASSIFICATION, "deberta-v2", TEXT | {
+        "relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm",
+        "share_att_key": True, "pos_att_type": "p2c|c2p", "position_biased_input": False,
+        "type_vocab_size": 0}),
+    "albert": Family("", TEXT_CLASSIFICATION, "albert", TEXT | {"embedding_size": 16}),
+    "phi": Family("", CAUSAL_LM, "phi", TEXT | {
+        "bos_token_id": 0, "eos_token_id": 0, "partial_rotary_factor": 0.5}),
+    "phi3": Family("", CAUSAL_LM, "phi3", GROUPED | {
+        "tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 0}),
+    "swin": Family("", IMAGE_CLASSIFICATION, "swin", PICTURE | {
+        "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4, "patch_size": 4}),
+    "convnext": Family("", IMAGE_CLASSIFICATION, "convnext", PICTURE | {
+        "num_stages": 2, "hidden_sizes": [16, 32], "depths": [2, 2], "layer_scale_init_value": 0.5}),
+    "regnet-x": Family("", IMAGE_CLASSIFICATION, "regnet", REGNET | {"layer_type": "x"}),
+    "regnet-y": Family("", IMAGE_CLASSIFICATION, "regnet", REGNET | {"layer_type": "y"}),
+    "mobilenet_v3": Family("", IMAGE_CLASSIFICATION, builder=MobileNetV3),
+    "resnext": Family("", IMAGE_CLASSIFICATION, builder=ResNeXt),
+    "unet": Family("", IMAGE_CLASSIFICATION, builder=UNet),
 }  # fmt: skip
+
+
+ENDS = {"bos_token_id": 0, "eos_token_id": 0}
+REFUSED = {
+    "mixtral": Family("", CAUSAL_LM, "mixtral", GROUPED | ENDS | {
+        "num_local_experts": 4, "intermediate_size": 64}),
+    "mamba": Family("", CAUSAL_LM, "mamba", ENDS | {
+        "vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8,
+        "initializer_range": 0.18, "pad_token_id": 0}),
+    "fnet": Family("", TEXT_CLASSIFICATION, "fnet", TEXT),
+    "unet-segmenting": Family("", IMAGE_CLASSIFICATION, builder=SegmentingUNet),
+}  # fmt: skip
+"""Families that some targets refuse, or all."""
+
+EVERY = FAMILIES | REFUSED
 
 
 @dataclass(frozen=True)
@@ -297,13 +345,13 @@ def task_of(family: Family) -> Task:
 @functools.cache
 def made(name: str) -> tuple[nn.Module, nn.Module]:
     """The model as it comes, and in canonical form."""
-    family = FAMILIES[name]
+    family = EVERY[name]
     plain = family.plain()
     shaken_(plain, task_of(family))
     canonical = copy.deepcopy(plain)
     family.architecture.canonicalise_(canonical)
     if family.parts:
-        for path, share in to_part(canonical, read_space(SPACES / f"{family.space}.yaml")).items():
+        for path, share in to_part(canonical, space_of(name)).items():
             uses = np.bincount(rows_of(family.kind).ids, minlength=VOCABULARY).astype(np.float64)
             part_by_use_(canonical, path, uses, share)
     return plain, canonical
@@ -311,7 +359,7 @@ def made(name: str) -> tuple[nn.Module, nn.Module]:
 
 @functools.cache
 def statistics_of(name: str) -> dict[str, Any]:
-    family, (_, model) = FAMILIES[name], made(name)
+    family, (_, model) = EVERY[name], made(name)
     units = units_of(name)
     tied = {w.path: w.tied for unit in units for w in unit.weights if w.tied}
     paths = [w.path for unit in units for w in unit.weights]
@@ -321,12 +369,29 @@ def statistics_of(name: str) -> dict[str, Any]:
 
 @functools.cache
 def units_of(name: str) -> tuple[Unit, ...]:
-    file = f"{FAMILIES[name].space}.yaml"
-    return find_units(made(name)[1], read_space(SPACES / file), source=file)
+    return find_units(made(name)[1], space_of(name), source=EVERY[name].space or "draft")
+
+
+@functools.cache
+def draft_of(name: str) -> Draft:
+    """The space that is drafted for a family, whether one is shipped or not."""
+    family, task = EVERY[name], task_of(EVERY[name])
+    example = {key: torch.from_numpy(x) for key, x in task.batch(task.train, [0, 1]).items()}
+    return draft(made(name)[1], lambda model: outputs_of(model, example, family.kind))
+
+
+def space_of(name: str) -> SpaceFile:
+    """The shipped space of a family, or else the drafted one, as it is read from the file that is written."""
+    if shipped := EVERY[name].space:
+        return read_space(SPACES / f"{shipped}.yaml")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "space.yaml"
+        path.write_text(text_of(draft_of(name), model=name, kind=name, file=path.name), encoding="utf-8")
+        return read_space(path)
 
 
 def make_case(name: str, folder: Path) -> Case:
-    family, (_, model) = FAMILIES[name], made(name)
+    family, (_, model) = EVERY[name], made(name)
     units, task, statistics = units_of(name), task_of(family), statistics_of(name)
     library = Library(folder, model, statistics, key=name)
     space = search_space(units, lambda unit, level: True)

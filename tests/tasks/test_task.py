@@ -21,7 +21,7 @@ from autoprune.tasks.encoding import encode
 from autoprune.tasks.kinds import CAUSAL_LM
 from autoprune.tasks.metrics import METRICS
 from autoprune.tasks.scoring import accuracy
-from autoprune.tasks.task import PAD_TO, Batch, Encoded, Task
+from autoprune.tasks.task import NO_LABEL, PAD_TO, Batch, Encoded, Task, with_label_order
 
 quick = hypothesis.settings(deadline=None, max_examples=40)
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
@@ -291,3 +291,8 @@ def test_words_are_counted_as_they_came(tokenizer: Any) -> None:
     data = encode(splits(texts), tokenizer, max_length=64).train
     for row, text in enumerate(texts):
         assert Counter(tokens(data, row)) == Counter(["[CLS]", *text.split(), "[SEP]"])
+
+
+def test_places_without_a_label_stay_so_in_another_order_of_classes() -> None:
+    data = replace(encoded([3, 2]), labels=np.array([0, NO_LABEL, 2, 1, NO_LABEL]))
+    assert with_label_order(data, [2, 0, 1]).labels.tolist() == [2, NO_LABEL, 1, 0, NO_LABEL]

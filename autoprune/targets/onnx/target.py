@@ -186,10 +186,12 @@ def _exported(stitched: Stitched, example: Batch) -> bytes:
     if hasattr(model, "set_attn_implementation"):
         model.set_attn_implementation("eager")
     file = io.BytesIO()
+    log: Any = torch._C._jit_onnx_log  # prints the whole graph of what cannot be exported (torch 2.13)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracing warns of every Python branch on a shape
         traced = _traced(model, stitched.architecture.kind, example)
         try:
+            torch._C._jit_onnx_log = lambda *told: None
             torch.onnx.export(
                 traced.module,
                 traced.inputs,
@@ -203,6 +205,8 @@ def _exported(stitched: Stitched, example: Batch) -> bytes:
             )
         except Exception as error:  # whatever a module's own code raises where it is traced
             raise AutopruneError(f"{kind} cannot be exported to ONNX by torch: {error}") from error
+        finally:
+            torch._C._jit_onnx_log = log
     return file.getvalue()
 
 

@@ -36,22 +36,47 @@ EXAMPLE_TOKENS = 5
 
 
 def converted(stitched: Stitched, example: Batch) -> Any:
-    """The module as an OpenVINO model; its weights are constants named after their paths."""
+    """The module as an OpenVINO model; its weights are constants named after their paths.
+
+    Raises:
+        AutopruneError: when OpenVINO has no operators for what it computes, or it cannot be traced.
+    """
     import openvino as ov
     import torch
 
     module, names, inputs = _traceable(stitched, example)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracing warns of every Python branch on a shape
-        graph = ov.convert_model(module, example_input=inputs)
+        try:
+            graph = ov.convert_model(module, example_input=inputs)
+        except Exception as error:  # whatever a module's own code raises where it is traced
+            raise AutopruneError(_unconverted(stitched.model, error)) from error
     for port, name in zip(graph.inputs, names, strict=True):
         port.get_tensor().set_names({name})
     for port, name in zip(graph.outputs, getattr(module, "outputs", ("logits",)), strict=True):
         port.get_tensor().set_names({name})
+    if _has_windows(stitched.model):
+        bound_masks_(graph)
     if shapes := _shapes(stitched, module, example, names):
         graph.reshape(shapes)
     graph.set_rt_info(stitched.architecture.kind.name, KIND)
     return graph
+
+
+def _unconverted(model: Any, error: Exception) -> str:
+    """Which operations OpenVINO knows no counterpart of, or what else was wrong, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line.removeprefix("-- ") for line in lines if "No conversion rule" in line]
+    reason = told[-1] if told else " ".join(lines) or type(error).__name__
+    return (
+        f"{type(model).__name__} cannot be converted to OpenVINO: {reason:.300}. Choose --target packed, "
+        "which runs the module itself"
+    )
+
+
+def _has_windows(model: Any) -> bool:
+    """Whether some of a model's tokens see those of a window alone, by its config."""
+    return bool(getattr(getattr(model, "config", None), "sliding_window", None))
 
 
 def is_decoding(graph: Any) -> bool:
@@ -86,6 +111,31 @@ def _shapes(stitched: Stitched, module: Any, example: Batch, names: tuple[str, .
     if stitched.architecture.kind.reads_images:
         return {name: [-1, *tensor.shape[1:]] for name, tensor in example.items()}
     return {}
+
+
+HIDDEN = -3e4
+"""Added to the scores of tokens that are not seen: nothing after a softmax, and no infinity in any float."""
+
+
+def bound_masks_(graph: Any) -> None:
+    """Add finite numbers to scores where attention is masked by truth values, in place.
+
+    OpenVINO adds minus infinity, so that a token that sees none at all is no number (torch: zeros). In a
+    window of padding alone that is so; and through the next layer's values it is all of the row.
+    """
+    from openvino import opset13 as op
+
+    bounded: dict[tuple[str, int], Any] = {}
+    for node in list(graph.get_ops()):
+        if node.get_type_name() != "ScaledDotProductAttention" or node.get_input_size() < 4:
+            continue
+        mask = node.input_value(3)
+        if mask.get_element_type().get_type_name() != "boolean":
+            continue
+        key = (str(mask.get_node().get_friendly_name()), mask.get_index())
+        if key not in bounded:
+            bounded[key] = op.select(mask, op.constant(np.float32(0)), op.constant(np.float32(HIDDEN)))
+        node.input(3).replace_source_output(bounded[key].output(0))
 
 
 # ---- what has nothing left ----------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Which architectures go through the whole pipe, on random weights?"""
