@@ -154,7 +154,7 @@ def prepared(steps: int = 0, texts: Splits | None = None) -> Prepared:
         dataset="rows.csv", data_hash="0" * 64, space_name="toy", texts=texts,
     )  # fmt: skip
     model = nn.Module()
-    model.layer = nn.ModuleList(nn.Module() for _ in units)
+    model.layer = nn.ModuleList(nn.ModuleDict({"up": nn.Identity(), "down": nn.Identity()}) for _ in units)
     return Prepared(cast(Any, inputs), model, setting, Recipe(steps, 8, 1e-4), "0" * 64)
 
 

@@ -322,11 +322,15 @@ def test_scores_read_back_from_the_cache_whatever_a_unit_is_called(cache: Path) 
     setting = SimpleNamespace(
         units=units, key="k", sensitivity_rows=8, seed=0, task=SimpleNamespace(train=range(8))
     )
+    model = nn.Module()
+    for each in units:
+        parts = (weight.path.removeprefix(f"{each.name}.") for weight in each.weights)
+        model.add_module(each.name, nn.ModuleDict({part: nn.Identity() for part in parts}))
     found = []
     for _ in range(2):
         with SerialPool(sense, {}) as pool:
             whole = measured_costs._sensitivity(
-                SimpleNamespace(setting=setting, model=nn.Module()), pool, Progress(quiet=True)
+                SimpleNamespace(setting=setting, model=model), pool, Progress(quiet=True)
             )  # type: ignore[arg-type]
             found.append(whole.scores)
     assert len(calls) == 1
