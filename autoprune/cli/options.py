@@ -48,7 +48,7 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                  help="What the model will run on: openvino, onnx, packed, compressed-tensors, torch or "
                       "gguf.  [default: openvino]"),
     click.option("--trials", type=click.IntRange(min=1),
-                 help="Candidates to try, baselines not counted.  [default: 100; demo: 24]"),
+                 help="Candidates to try, baselines not counted.  [default: 100; demo: 16]"),
     click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
                  help="Start no trial after this many seconds."),
     click.option("--patience", type=click.IntRange(min=1), metavar="N",

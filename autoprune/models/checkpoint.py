@@ -252,3 +252,25 @@ def header_of(path: Path) -> dict[str, str]:
 def first_line(error: BaseException) -> str:
     """What an error says, its first line alone."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def check_body(source: str, model: Any, missing: set[str], unfit: set[str]) -> None:
+    """Raise `AutopruneError` where a tensor of the body is not in the file, or has another shape there.
+
+    A head that is missing is fitted; a body would be drawn at random. A pooler belongs to the head.
+    """
+    body = getattr(model, "base_model", model)
+    if body is model:
+        return
+    names = {f"{model.base_model_prefix}.{name}" for name, _ in body.named_parameters()}
+    wrong = sorted(name for name in (missing | unfit) & names if "pooler" not in name)
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        what = (
+            "is not in its file"
+            if wrong[0] in missing
+            else "has another shape in its file than its config says"
+        )
+        raise AutopruneError(
+            f"model {source!r} is incomplete: {wrong[0]}{more} {what}. Save the model again, whole"
+        )

@@ -19,7 +19,7 @@ from torch import nn
 
 from autoprune.core.errors import AutopruneError
 from autoprune.models.canonical import same_outputs
-from autoprune.models.checkpoint import config_of, first_line, prefix_of
+from autoprune.models.checkpoint import check_body, config_of, first_line, prefix_of
 from autoprune.models.image_processor import Pixels
 from autoprune.models.own_processor import OwnProcessor, pixels_of_model
 from autoprune.models.sentence_folder import load_head_, sentence_settings
@@ -182,6 +182,7 @@ def _from_files(
             f"model {source!r}: {len(missing | unfit)} of its {len(model.state_dict())} tensors are not in "
             "the file; is this the right file for its config.json?"
         )
+    check_body(source, model, missing, unfit)
     return model, missing, unfit
 
 
@@ -219,13 +220,20 @@ def _with_sentence_head_(
 def _tokenizer(source: str, revision: str | None) -> Any:
     """The tokenizer of a model of text."""
     try:
-        return transformers.AutoTokenizer.from_pretrained(
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
             source, revision=revision or "main", trust_remote_code=False
         )
+        words = {*tokenizer.get_vocab()} - {*tokenizer.all_special_tokens}
     except Exception as error:  # transformers raises many kinds
         raise AutopruneError(
             f"the tokenizer of model {source!r} cannot be loaded: {first_line(error)}"
         ) from error
+    if not words:  # transformers makes up an empty one where there are no files
+        raise AutopruneError(
+            f"model {source!r} has no tokenizer: save the one that it was trained with there "
+            "(tokenizer.save_pretrained)"
+        )
+    return tokenizer
 
 
 def load_built(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from autoprune.cli.main import main
 from autoprune.core.errors import AutopruneError
@@ -141,6 +143,36 @@ def test_a_folder_whose_model_lies_deeper_says_where(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "run" / "checkpoint-100")
     with pytest.raises(AutopruneError, match="sub-folders checkpoint-100 have one"):
         config_of(str(tmp_path / "run"))
+
+
+BODY = "encoder.layer.0.output.dense.weight"
+
+
+def test_a_tensor_of_the_body_that_lacks_is_named(folder: Path) -> None:
+    change_tensors(folder, lambda tensors: {k: x for k, x in tensors.items() if not k.endswith(BODY)})
+    with pytest.raises(AutopruneError, match=f"incomplete: .*{BODY} is not in its file"):
+        load_pretrained(str(folder), labels=2)
+
+
+def test_a_tensor_of_the_body_of_another_shape_is_named(folder: Path) -> None:
+    change_tensors(folder, lambda tensors: {k: x[:-1] if k.endswith(BODY) else x for k, x in tensors.items()})
+    with pytest.raises(AutopruneError, match=f"incomplete: .*{BODY} has another shape"):
+        load_pretrained(str(folder), labels=2)
+
+
+def test_a_model_without_a_tokenizer_says_so(folder: Path) -> None:
+    for file in folder.iterdir():
+        if file.name not in ("config.json", "model.safetensors"):
+            file.unlink()
+    with pytest.raises(AutopruneError, match="has no tokenizer"):
+        load_pretrained(str(folder), labels=2)
+
+
+def change_tensors(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    path = folder / "model.safetensors"
+    save_file(
+        {k: x.contiguous() for k, x in change(load_file(path)).items()}, path, metadata={"format": "pt"}
+    )
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
