@@ -67,7 +67,8 @@ def _knock(address: str) -> None:
 def _own_token() -> dict[str, str]:
     """A variable with a token for a Ray of one's own; none where the user has said something of tokens.
 
-    Ray would write one into the home folder, and whoever runs `ray start` later would be asked for it.
+    Ray would write one into the home folder, and whoever runs `ray start` later would be asked for it. It
+    stays as long as this process: Ray remembers the first token it was given.
     """
     if any(os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         return {}
@@ -103,16 +104,14 @@ def connect(address: str | None, num_cpus: int) -> tuple[Any, Callable[[], None]
         _knock(options["address"])
     else:
         _knock(address)
-    token = _own_token() if home else {}
-    os.environ.update(token)
+    if home:
+        os.environ.update(_own_token())
 
     def disconnect() -> None:
         with suppress(Exception):
             ray.shutdown()
         if home:
             shutil.rmtree(home, ignore_errors=True)
-        for name in token:
-            os.environ.pop(name, None)
 
     before = signal.getsignal(signal.SIGTERM)  # Ray puts its own handler there
     constants: Any = importlib.import_module("ray._private.ray_constants")
