@@ -65,7 +65,8 @@ def round_compensated(
     damped = _damped(moment)
     factor = _inverse_factor(damped).to(moment.dtype)
     importance = moment.diagonal().clamp(min=1e-8 * float(moment.diagonal().mean()) + 1e-12)
-    top = torch.tensor([[float(2**b - 1)] for b in bits], device=weight.device)  # [n 1]
+    top = torch.tensor([[float(2**b - 1)] for b in bits], device=weight.device)  # largest code [n 1]
+    least = torch.full_like(top, float(symmetric))
     left = weight.T[:, None].repeat(1, len(bits), 1)  # what is still to be rounded, compensated [i n o]
     codes, scales, zeros = torch.empty_like(left), [], []
     for start in range(0, i, size):
@@ -73,15 +74,13 @@ def round_compensated(
         group = left[start:end].permute(1, 2, 0).contiguous()
         scale, zero = choose_scale(group, top, importance[start:end], symmetric=symmetric)
         errors = _round_group_(
-            left[start:end], codes[start:end], scale, zero, top, factor[start:end, start:end],
-            floor=float(symmetric),
-        )  # fmt: skip
+            left[start:end], codes[start:end], scale, zero, least, top, factor[start:end, start:end]
+        )
         left[end:].flatten(1).addmm_(factor[start:end, end:].T, errors.flatten(1), alpha=-1.0)
         scales.append(scale)
         zeros.append(zero)
     scale, zero = torch.stack(scales), torch.stack(zeros)
-    least = float(symmetric)
-    _descend_(codes, weight, scale, zero, top, damped.to(moment.dtype), sweeps=sweeps, floor=least)
+    _descend_(codes, weight, scale, zero, least, top, damped.to(moment.dtype), sweeps=sweeps)
     return [
         Integers(
             codes[:, k].T.to(torch.uint8, memory_format=torch.contiguous_format),
@@ -98,14 +97,12 @@ def _round_group_(
     codes: Float[Tensor, "s n o"],
     scale: Float[Tensor, "n o"],
     zero: Float[Tensor, "n o"],
+    least: Float[Tensor, "n 1"],
     top: Float[Tensor, "n 1"],
     factor: Float[Tensor, "s s"],
-    *,
-    floor: float,
 ) -> Float[Tensor, "s n o"]:
     """Round one group column by column into `codes`; returns each column's scaled error."""
     errors = torch.empty_like(left)
-    least = torch.full_like(top, floor)
     for j in range(len(left)):
         code = torch.clamp((left[j] / scale).round_().add_(zero), least, top)
         errors[j] = (left[j] - (code - zero) * scale) / float(factor[j, j])
@@ -119,18 +116,17 @@ def _descend_(
     weight: Float[Tensor, "o i"],
     scale: Float[Tensor, "g n o"],
     zero: Float[Tensor, "g n o"],
+    least: Float[Tensor, "n 1"],
     top: Float[Tensor, "n 1"],
     moment: Float[Tensor, "i i"],
     *,
     sweeps: int,
-    floor: float,
 ) -> None:
     """Choose each column's codes anew, one column after another with all others as they are.
 
     Each choice is the best there is for its column, so the error under `moment` never grows.
     """
     i, size = len(codes), len(codes) // len(scale)
-    least = torch.full_like(top, floor)
     values = (codes - zero.repeat_interleave(size, 0)) * scale.repeat_interleave(size, 0)
     error = weight.T[:, None] - values
     pull = (moment @ error.flatten(1)).view_as(error)  # half of the error's fall along each weight

@@ -10,7 +10,7 @@ import importlib
 from importlib import metadata
 
 from autoprune.core.errors import AutopruneError
-from autoprune.targets.target import Runner, Target, is_fast, kept_at, size_on_disk
+from autoprune.targets.target import IN_TORCH, Runner, Target, is_fast, kept_at, size_on_disk
 
 _TARGETS = {
     "openvino": ("openvino.target", "OpenVino"),
@@ -45,10 +45,6 @@ __all__ = [
 ]
 
 
-_REBUILDING = ("packed", "torch")
-"""Those that make the torch module anew where they load it."""
-
-
 def get_target(name: str, *, builder: str | None = None) -> Target:
     """The target of that name.
 
@@ -63,7 +59,7 @@ def get_target(name: str, *, builder: str | None = None) -> Target:
         raise AutopruneError(f"target {name!r} does not exist; choose one of {', '.join(NAMES)}")
     module, kind = _TARGETS[name]
     of_kind = getattr(importlib.import_module(f"autoprune.targets.{module}"), kind)
-    target: Target = of_kind(builder=builder) if builder and name in _REBUILDING else of_kind()
+    target: Target = of_kind(builder=builder) if builder and name in IN_TORCH else of_kind()
     return target
 
 

@@ -15,11 +15,8 @@ from torch import nn
 
 from autoprune.core.errors import AutopruneError
 from autoprune.targets.packed import torch_runner
-from autoprune.targets.target import Target
+from autoprune.targets.target import IN_TORCH, Target
 from autoprune.tasks.task import Batch, Task
-
-IN_TORCH = ("packed", "torch")
-"""Targets that run the torch module itself."""
 
 _SMALLEST_SPREAD = 0.01
 """Of the largest answer: a spread below it is taken as this, as two equal rows have none."""

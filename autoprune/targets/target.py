@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Runner = Callable[[Batch], NDArray[np.float32]]
 """A loaded model: inputs by name -> logits [b k]."""
 
+IN_TORCH = ("packed", "torch")
+"""Targets that make the torch module anew where they load it, and run it."""
+
 
 @dataclass(frozen=True)
 class Defaults:
