@@ -204,8 +204,8 @@ def resume(
         folder = RunFolder.open(run, storage)
         try:
             config = folder.config()
-            check_taken_up(folder)
             wanted = _wanted(run, trials, config.search.trials)
+            check_taken_up(folder)
             asked = {"workers": workers, "gpus_per_trial": gpus_per_trial, "address": address}
             given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
             new_budget = bool(budget) and budget != config.search.budget

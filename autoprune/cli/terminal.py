@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from autoprune.core.processors import quota_line
 from autoprune.run.config import Config
 from autoprune.run.remarks import Compared, Remarked, remarks
+from autoprune.run.text import size_text
 from autoprune.space.budget import Budget, megabytes
 from autoprune.space.point_names import also, by_trial
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, finished
@@ -35,7 +36,7 @@ def plan_lines(
         f"Data      {inputs.dataset}  train {len(task.train)}, validation {len(task.validation)}, "
         f"test {len(task.test)}{_answers(task.label_names, metric)}",
         f"Space     {inputs.space_name}  {len(inputs.units)} units; smallest "
-        f"{smallest_bytes / 1e6:.2f} MB; {_limit(config.limits())}",
+        f"{size_text(smallest_bytes)}; {_limit(config.limits())}",
         *(f"Note      {note}" for note in inputs.notes),
         f"Plan      baselines and {config.search.trials} trials, {_workers(config)}, "
         f"sampler {config.search.sampler}, seed {config.search.seed}; Ctrl-C is safe",

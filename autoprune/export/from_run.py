@@ -30,8 +30,9 @@ from autoprune.models.units import find_units
 from autoprune.pipeline.after_search import answer, remake
 from autoprune.pipeline.inputs import names_builder
 from autoprune.run.config import Config
-from autoprune.run.folder import FAILED, FRONT, RunFolder, kept_artifact, read_record, read_run, run_config
+from autoprune.run.folder import FAILED, FRONT, RunFolder, read_record, read_run, run_config
 from autoprune.run.front_schema import Run
+from autoprune.run.kept_models import kept_artifact
 from autoprune.run.scrub import scrub_and_say
 from autoprune.run.whereabouts import located
 from autoprune.search.points import best

@@ -287,6 +287,7 @@ def _units_lines(record: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"  {ratio:5g}" + "".join(f"{size_text(sizes[ratio, storage]):>11}" for storage in storages)
             )
+        lines += ["  below zero: without it the graph is shorter too"] * (min(sizes.values()) < 0)
     return lines
 
 

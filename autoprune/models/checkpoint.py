@@ -274,3 +274,13 @@ def check_body(source: str, model: Any, missing: set[str], unfit: set[str]) -> N
         raise AutopruneError(
             f"model {source!r} is incomplete: {wrong[0]}{more} {what}. Save the model again, whole"
         )
+
+
+def check_finite(source: str, model: Any) -> None:
+    """Raise `AutopruneError` where a weight is NaN or infinite."""
+    wrong = [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise AutopruneError(
+            f"model {source!r} is damaged: {wrong[0]}{more} holds NaN or Inf. Give another checkpoint"
+        )

@@ -19,7 +19,7 @@ from torch import nn
 
 from autoprune.core.errors import AutopruneError
 from autoprune.models.canonical import same_outputs
-from autoprune.models.checkpoint import check_body, config_of, first_line, prefix_of
+from autoprune.models.checkpoint import check_body, check_finite, config_of, first_line, prefix_of
 from autoprune.models.image_processor import Pixels
 from autoprune.models.own_processor import OwnProcessor, pixels_of_model
 from autoprune.models.sentence_folder import load_head_, sentence_settings
@@ -183,6 +183,7 @@ def _from_files(
             "the file; is this the right file for its config.json?"
         )
     check_body(source, model, missing, unfit)
+    check_finite(source, model)
     return model, missing, unfit
 
 
@@ -257,6 +258,7 @@ def load_built(
         raise AutopruneError(f"model {builder!r} is built by a function: give its --weights FILE.safetensors")
     model = built(builder)
     notes = load_weights_(model, weights, builder)
+    check_finite(builder, model)
     image: tuple[int, ...] = pixels.shape
     if task is not None:
         image = next(iter(task.batch(task.train, [0]).values())).shape[1:]

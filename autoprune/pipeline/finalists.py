@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from autoprune.evaluation.jobs import Original, PackedModel, Score, TimeTogether
 from autoprune.pipeline.opened import OpenedSearch
-from autoprune.run.folder import MODEL, kept_artifact
+from autoprune.run.folder import MODEL
+from autoprune.run.kept_models import kept_artifact
 from autoprune.space.trial import ORIGINAL, Trial
 from autoprune.workers.pool import run_all, run_one
 

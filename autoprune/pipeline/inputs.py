@@ -23,6 +23,7 @@ from autoprune.pipeline.held_together import held_together
 from autoprune.run.config import Config, TimingSettings
 from autoprune.run.identity import weights_hash
 from autoprune.run.run_record import Identity
+from autoprune.run.text import size_text
 from autoprune.space.budget import Budget, megabytes
 from autoprune.space.costs import Costs
 from autoprune.space.levels import SearchSpace
@@ -277,8 +278,8 @@ def check_budget(inputs: Inputs, budget: Budget) -> int:
         bits = smallest[unit].storage.name
         raise BudgetError(
             f"budget {megabytes(budget.size_bytes)} cannot be met: the smallest candidate of "
-            f"{inputs.space_name} on this model is {size / 1e6:.2f} MB ({unit} {parts[unit] / 1e6:.2f} MB at "
-            f"{bits} bits, {inputs.sizes.fixed_bytes / 1e6:.2f} MB outside all units). "
+            f"{inputs.space_name} on this model is {size_text(size)} ({unit} {size_text(parts[unit])} at "
+            f"{bits} bits, {size_text(inputs.sizes.fixed_bytes)} outside all units). "
             "Raise --budget, or allow fewer bits or higher ratios in the space file."
         )
     return size

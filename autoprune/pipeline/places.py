@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from autoprune.core.cache import check_cache
+from autoprune.core.errors import AutopruneError
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, STUDY, RunFolder, check_new_run
 
@@ -39,16 +40,21 @@ def check_taken_up(run: RunFolder) -> None:
     from autoprune.search.study_database import check_database
 
     check_cache()
-    name = run.study_name() if expected_study(run) == "present" else None
+    expected = expected_study(run)
+    if expected == "present" and run.storage is None and not (run.path / STUDY).exists():
+        raise AutopruneError(
+            f"run {run.path} keeps its trials in {STUDY}, which is not there: put it back, or begin a new "
+            "search with another -o"
+        )
+    name = run.study_name() if expected == "present" else None
     check_database(run.path / STUDY, run.storage, study=name)
 
 
 def expected_study(run: RunFolder) -> Literal["absent", "present", "either"]:
     """Whether a run's study is there: not before its search, and surely once trials were summed up.
 
-    A run's own `study.db` may be moved away to begin anew; one that is there and empty has lost its trials.
+    One that is there and empty has lost its trials.
     """
     if run.is_new:
         return "absent"
-    has_database = run.storage is not None or (run.path / STUDY).exists()
-    return "present" if has_database and (run.path / FRONT).is_file() else "either"
+    return "present" if (run.path / FRONT).is_file() else "either"

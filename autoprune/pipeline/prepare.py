@@ -173,7 +173,7 @@ def _statistics(
     _, learned = guarded(task, task.train)  # or the untrained would be judged on rows that made them
 
     def arrays() -> dict[str, NDArray[np.float32]]:
-        with progress.bar(f"Calibrating on {rows} rows", 1):
+        with progress.bar(f"Calibrating on {min(rows, len(learned))} rows", 1):
             statistics = calibrate(model, paths, task, learned, rows=rows, seed=config.search.seed, tied=tied)
         return {f"{where}:{k}": x for where, layer in statistics.items() for k, x in layer.arrays().items()}
 

@@ -87,7 +87,7 @@ class RunFolder:
             storage: address of the study's database, where the one noted lacks its secret.
         """
         check_run_folder(path)
-        if not (path / RUN).is_file():
+        if not (path / RUN).is_file():  # other commands do with less
             raise AutopruneError(f"{path} is no run folder: it has no {RUN}")
         noted = _settings(path).get("storage")
         run = cls(path, _locked(path), resumed_storage(noted, storage, run=path))
@@ -123,7 +123,7 @@ class RunFolder:
 
     def artifact(self, number: int) -> Path:
         """Folder of a front member's model in the packed layout."""
-        return _artifact(self.path, number)
+        return artifact_folder(self.path, number)
 
     def keep_artifact(self, number: int, weights: bytes, config: Mapping[str, Any]) -> None:
         """Write a trial's model."""
@@ -135,31 +135,9 @@ class RunFolder:
             write_json(temporary / HASHES, {"sha256": hashes})
 
 
-def _artifact(run: Path, number: int) -> Path:
+def artifact_folder(run: Path, number: int) -> Path:
+    """Folder of a trial's model in the packed layout."""
     return run / "trials" / f"{number:04d}"
-
-
-def kept_artifact(run: Path, number: int) -> Path | None:
-    """Folder of a trial's model in a run folder, checked by its hashes; None where none is kept.
-
-    Earlier versions noted no hashes.
-
-    Raises:
-        AutopruneError: for a file that is missing or not what the run wrote.
-    """
-    folder = _artifact(run, number)
-    if not (folder / MODEL).is_file():
-        return None
-    noted = read_record(folder / HASHES).get("sha256") if (folder / HASHES).exists() else {}
-    if not isinstance(noted, dict):
-        raise AutopruneError(f"{folder / HASHES} is damaged: it has no object `sha256`")
-    for name in (MODEL, "config.json"):
-        if noted and (not (folder / name).is_file() or file_hash(folder / name) != noted.get(name)):
-            raise AutopruneError(
-                f"{folder / name} is not the file that the run wrote (its SHA-256 differs): move {folder} "
-                "away, and its model is made again"
-            )
-    return folder
 
 
 def check_new_run(path: Path) -> None:
@@ -168,10 +146,21 @@ def check_new_run(path: Path) -> None:
     What a run leaves that was cut off before it began is nothing.
     """
     if os.path.lexists(path) and (not path.is_dir() or not _begun(path) >= {*path.iterdir()}):
-        hint = f"; go on with it: autoprune resume {path}" if (path / RUN).exists() else ""
-        raise AutopruneError(f"{path} already exists and is kept as it is{hint}. Or give another -o")
+        raise AutopruneError(f"{path} already exists and is kept as it is{_what_is_there(path)}")
     if why := why_unwritable(path):
         raise AutopruneError(f"run folder {path} cannot be made ({why}): give another -o")
+
+
+def _what_is_there(path: Path) -> str:
+    """What to do about a folder that is taken."""
+    if not (path / RUN).exists():
+        return ". Give another -o"
+    told: dict[str, Any] = {}
+    with contextlib.suppress(AutopruneError):
+        told = read_record(path / STATUS)
+    if told.get("exit_code") and not told.get("next"):
+        return ": a run that was refused before it had any trial. Delete it, or give another -o"
+    return f"; go on with it: autoprune resume {path}. Or give another -o"
 
 
 def _begun(path: Path) -> set[Path]:
@@ -203,12 +192,19 @@ def _first_record(path: Path, config: Config, command: str) -> RunRecord:
 
 
 def check_run_folder(path: Path) -> None:
-    """Raise `AutopruneError` where a folder is an exported model, which is no run."""
+    """Raise `AutopruneError` where there is no folder, or none of a run: an exported model is none."""
+    if not path.is_dir():
+        raise AutopruneError(
+            f"run folder {str(path)!r} does not exist (looked in {Path.cwd()}): give the folder that a "
+            "search wrote, by default one below runs/"
+        )
     if not (path / RUN).exists() and (path / EXPORT).is_file():
         failed = ", which failed its checks" if FAILED in path.name else ""
         raise AutopruneError(
             f"{path} is an exported model{failed}, and no run folder; measure it with: autoprune bench {path}"
         )
+    if not any((path / name).exists() for name in (RUN, STATUS, FRONT)):
+        raise AutopruneError(f"{path} is no run folder: it has no {RUN}")
 
 
 def read_run(path: Path) -> RunRecord:

@@ -12,12 +12,23 @@ import os
 import shlex
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import write_json_over
-from autoprune.run.folder import FRONT, LOCK, RUN, STATUS, check_run_folder, read_record, read_run
+from autoprune.run.folder import (
+    FRONT,
+    LOCK,
+    RUN,
+    STATUS,
+    STUDY,
+    check_run_folder,
+    read_record,
+    read_run,
+    run_config,
+)
 from autoprune.space.point_names import also, by_trial
 
 Driver = Literal["alive", "gone", "unknown"]
@@ -61,7 +72,7 @@ def write_ending(run: Path, *, reason: str, exit_code: int) -> None:
 def read_status(run: Path) -> dict[str, Any]:
     """`status.json`; while a search is under way with "driver", whether who wrote it is still there.
 
-    Where it is not, the state is "gone".
+    Where it is not, the state is "gone". What of the run is missing or damaged is in "lost".
 
     Raises:
         AutopruneError: when it is missing or damaged.
@@ -70,12 +81,26 @@ def read_status(run: Path) -> dict[str, Any]:
     now = _checked(read_record(run / STATUS), run / STATUS)
     if (run / RUN).exists():
         read_run(run)  # a run that cannot be gone on with is told now
-    if now.get("state") not in BUSY:
-        return now
-    now["driver"] = driver_of(run, now)
-    if now["driver"] == "gone":
+    if now.get("state") in BUSY:
+        now["driver"] = driver_of(run, now)
+    if lost := [*_lost(run, now)]:
+        now["lost"] = lost
+    if now.get("driver") == "gone":
         now |= {"state": "gone", "reason": f"{_who(now)} ended without a word", "next": resume_command(run)}
     return now
+
+
+def _lost(run: Path, now: dict[str, Any]) -> Iterator[str]:
+    """What of a run that has trials is missing or damaged."""
+    if not now.get("trials"):
+        return
+    try:
+        read_record(run / FRONT)
+    except AutopruneError as error:
+        yield str(error)
+    has_own = (run / RUN).exists() and run_config(run).search.storage is None
+    if has_own and not (run / STUDY).exists():
+        yield f"{run / STUDY}, with its trials, is not there"
 
 
 def _checked(now: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -119,7 +144,8 @@ def status_line(run: Path, now: dict[str, Any]) -> str:
         state += f" when {_who(now)} was last heard of, {_ago(now)}"
     code = f", exit code {now['exit_code']}" if now.get("exit_code") else ""
     told = f" ({reason}{code})" if reason else ""
-    after = f"; go on with: {now['next']}" if now.get("next") else ""
+    after = "".join(f"; {lost}" for lost in now.get("lost", ()))
+    after += f"; go on with: {now['next']}" if now.get("next") else ""
     trials, planned = now.get("trials", 0), "?" if now.get("planned") is None else now["planned"]
     count = f"{trials} of {planned}"
     if isinstance(planned, int) and trials > planned:  # of a version that took fewer than there were

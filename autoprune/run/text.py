@@ -75,7 +75,7 @@ def size_text(size_bytes: int) -> str:
     ('20.00 GB', '4.39 MB', '1.5 kB')
     """
     for unit, name in ((10**9, "GB"), (10**6, "MB")):
-        if size_bytes >= unit:
+        if abs(size_bytes) >= unit:
             return f"{size_bytes / unit:.2f} {name}"
     return f"{size_bytes / 1e3:.1f} kB"
 

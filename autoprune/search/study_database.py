@@ -143,8 +143,7 @@ def _has_study(connection: sqlalchemy.Connection, name: str) -> bool:
 def _no_study(name: str | None, where: str) -> str:
     return (
         f"{where} has no study {name!r}, in which this run keeps its trials. Give the database that the "
-        "run began with, with --storage; a run's own study.db can be moved away to begin anew. Or start a "
-        "new search in another output folder"
+        "run began with, with --storage, or start a new search in another output folder"
     )
 
 
@@ -277,7 +276,7 @@ def unreadable(url: sqlalchemy.URL, where: str, error: Exception) -> str:
         )
     return (
         f"{where} cannot be opened: {_reason(error)}. Nothing in it was changed. If it is damaged, "
-        "restore it from a copy or move it away and start the search again"
+        "restore it from a copy, or begin a new search with another -o"
     )
 
 

@@ -52,12 +52,13 @@ class Budget:
 
 
 def megabytes(size_bytes: float) -> str:
-    """Size for people; MB is 1,000,000 bytes.
+    """Size for people; MB is 1,000,000 bytes. Below one of them three digits count.
 
-    >>> megabytes(19_640_000)
-    '19.6 MB'
+    >>> megabytes(19_640_000), megabytes(51_234), megabytes(800)
+    ('19.6 MB', '0.0512 MB', '0.0008 MB')
     """
-    return f"{size_bytes / 1e6:.1f} MB"
+    size = size_bytes / 1e6
+    return f"{size:.1f} MB" if size >= 1 or not size else f"{float(f'{size:.3g}'):.7f}".rstrip("0") + " MB"
 
 
 def parse_budget(texts: Iterable[str]) -> Budget:

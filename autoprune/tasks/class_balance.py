@@ -83,7 +83,8 @@ def check_original(task: Task, values: NDArray[np.float32], *, is_fitted: bool, 
         What to say where it is behind and too few answers tell; else "".
 
     Raises:
-        AutopruneError: where its score is not above the commonest class's; with the likely causes.
+        AutopruneError: where its score is not above the commonest class's, with the likely causes; or where
+            labels count by number, and in another order they agree far better with its answers.
     """
     common = commonest_class(task, task.validation)
     labels = task.labels(task.validation, np.arange(len(task.validation)))
@@ -94,6 +95,8 @@ def check_original(task: Task, values: NDArray[np.float32], *, is_fitted: bool, 
     alike[:, min(common.number, values.shape[1] - 1)] = 1.0
     score, constant = metric.score_answers(values, labels), metric.score_answers(alike, labels)
     if score > constant:
+        if not (is_fitted or has_names):
+            _check_order(task, values, labels)
         return ""
     answers = f"{common.answers} validation {'words' if task.kind.answers_each_token else 'rows'}"
     told = (
@@ -130,12 +133,7 @@ def _causes(
         )
         return causes
     if order := _likelier_order(values, labels):
-        best, pairs = order
-        named = ", ".join(f"{_name(task, a)!r:.60} for {_name(task, b)!r:.60}" for a, b in pairs[:5])
-        causes.append(
-            f"the labels are in another order than the model's: its accuracy is {best:.1f} % if it answers "
-            f"{named}. Name the labels as id2label of its config.json does, or number them so"
-        )
+        causes.append(_told_order(task, *order))
     elif not has_names:
         causes.append(
             "the labels are in another order than the model's, whose names of classes are not the data's. "
@@ -156,6 +154,28 @@ def _causes(
         )
     causes.append("the labels are another task's: see --label-column")
     return causes
+
+
+def _check_order(task: Task, values: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+    """Raise `AutopruneError` where labels that count by number seem to be in another order.
+
+    The gain must be beyond what an assignment finds by chance among few answers: two standard errors.
+    """
+    accuracy = 100.0 * float((values.argmax(1) == labels).mean())
+    order = _likelier_order(values, labels)
+    if order is not None and order[0] - accuracy > AGREEING + 100.0 / len(labels) ** 0.5:
+        raise AutopruneError(
+            f"no class of the data has a name of the model's, and of {len(labels)} validation answers it has "
+            f"{accuracy:.1f} % right. Likely {_told_order(task, *order)}"
+        )
+
+
+def _told_order(task: Task, best: float, pairs: list[tuple[int, int]]) -> str:
+    named = ", ".join(f"{_name(task, a)!r:.60} for {_name(task, b)!r:.60}" for a, b in pairs[:5])
+    return (
+        f"the labels are in another order than the model's: its accuracy is {best:.1f} % if it answers "
+        f"{named}. Name the labels as id2label of its config.json does, or number them so"
+    )
 
 
 def _likelier_order(

@@ -64,7 +64,7 @@ def match_classes(names: Sequence[str], head: Sequence[str]) -> ClassMatch:
 def match_note(names: Sequence[str], head: Sequence[str], match: ClassMatch) -> str | None:
     """What a plan says of a match; None where the classes are the same by name.
 
-    >>> match_note(["0", "1"], ["NEG", "POS"], ClassMatch((0, 1), by_name=False))
+    >>> match_note(["0", "1"], ["NEG", "POS"], ClassMatch((0, 1), by_name=False)).partition(";")[0]
     "no class of the data has a name of the model's, so they are taken by number: 0 as NEG, 1 as POS"
     """
     lacking = [name for k, name in enumerate(head) if k not in match.numbers]
@@ -76,7 +76,10 @@ def match_note(names: Sequence[str], head: Sequence[str], match: ClassMatch) -> 
     if match.by_name or (is_plain and all(map(_NAMELESS.fullmatch, head))):
         return stays if lacking else None
     given = [f"{name} as {head[k]}" for name, k in zip(names, match.numbers, strict=True)]
-    return f"no class of the data has a name of the model's, so they are taken by number: {_cut(given)}"
+    return (
+        f"no class of the data has a name of the model's, so they are taken by number: {_cut(given)}; "
+        "the model's own answers are held against that before the search"
+    )
 
 
 def listed_classes(names: Sequence[str]) -> str:

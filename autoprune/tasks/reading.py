@@ -49,9 +49,9 @@ class Reading:
         return self.what == "image"
 
     @property
-    def argument(self) -> str:
-        """The argument that names the input columns."""
-        return "image_column" if self.has_images else "text_columns"
+    def option(self) -> str:
+        """The option of the command line that names the input columns."""
+        return "--image-column" if self.has_images else "--text-column"
 
     @property
     def label_word(self) -> str:

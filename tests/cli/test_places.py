@@ -15,10 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 from autoprune.cli.main import main
+from autoprune.core.errors import AutopruneError
 from autoprune.core.files import read_json, write_json
 from autoprune.run.config import Config
-from autoprune.run.folder import FRONT, RUN, RunFolder
-from autoprune.run.status import status_line
+from autoprune.run.folder import FRONT, RUN, STUDY, RunFolder, check_new_run
+from autoprune.run.status import status_line, write_ending
 from tests.support.paths import ROOT
 
 SEARCH = ["search", "model", "--dataset", "rows.csv", "--workers", "0"]
@@ -170,3 +171,44 @@ def test_a_signal_before_there_is_a_run_promises_nothing(tmp_path: Path, number:
     assert driver.returncode == code, told
     assert told.splitlines()[-1] == "autoprune: stopped"
     assert not (tmp_path / "run").exists()
+
+
+# ---- what of a run is missing -------------------------------------------------------------------
+
+
+def test_status_says_what_of_a_run_is_missing_or_damaged(run: Path) -> None:
+    done = CliRunner().invoke(main, ["status", str(run)])
+    assert f"{run / STUDY}, with its trials, is not there" in done.stdout
+    (run / STUDY).write_bytes(b"")
+    assert "is not there" not in CliRunner().invoke(main, ["status", str(run)]).stdout
+    (run / FRONT).write_text((run / FRONT).read_text()[:40])
+    done = CliRunner().invoke(main, ["status", str(run)])
+    assert done.exit_code == 0
+    assert f"{run / FRONT} is damaged (not JSON)" in done.stdout
+    told = json.loads(CliRunner().invoke(main, ["status", str(run), "--json"]).stdout)
+    assert [line.partition(" is ")[0] for line in told["lost"]] == [str(run / FRONT)]
+
+
+def test_a_run_whose_study_is_gone_is_not_begun_anew(run: Path) -> None:
+    before = {file.name: file.read_bytes() for file in run.iterdir() if file.suffix == ".json"}
+    line = refused("resume", run)
+    assert f"run {run} keeps its trials in study.db, which is not there: put it back" in line
+    kept = {file.name: file.read_bytes() for file in run.iterdir() if file.name in (RUN, FRONT)}
+    assert kept == {name: before[name] for name in kept}
+
+
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_a_folder_that_is_no_run_is_said_to_be_none(tmp_path: Path, command: str) -> None:
+    (tmp_path / "thesis").mkdir()
+    assert "thesis is no run folder: it has no run.json" in refused(command, tmp_path / "thesis")
+    assert "run folder 'gone' does not exist (looked in" in refused(command, "gone")
+
+
+def test_a_run_that_was_refused_is_not_offered_for_resuming(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", Config(), "autoprune search")
+    folder.close()
+    with pytest.raises(AutopruneError, match="go on with it: autoprune resume"):
+        check_new_run(tmp_path / "run")
+    write_ending(tmp_path / "run", reason="the original guesses", exit_code=2)
+    with pytest.raises(AutopruneError, match="refused before it had any trial"):
+        check_new_run(tmp_path / "run")

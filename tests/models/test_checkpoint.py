@@ -207,3 +207,12 @@ def test_the_header_of_what_is_no_safetensors_is_one_error(tmp_path: Path) -> No
         (tmp_path / "w.safetensors").write_bytes(content)
         with pytest.raises(AutopruneError, match="is no safetensors file"):
             header_of(tmp_path / "w.safetensors")
+
+
+def test_a_weight_that_is_no_number_is_named(folder: Path) -> None:
+    def spoiled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {k: torch.full_like(x, torch.nan) if k.endswith(BODY) else x for k, x in tensors.items()}
+
+    change_tensors(folder, spoiled)
+    with pytest.raises(AutopruneError, match=f"damaged: .*{BODY} holds NaN or Inf"):
+        load_pretrained(str(folder), labels=2)

@@ -100,14 +100,15 @@ def test_a_setting_of_another_type_is_named(
 
 @pytest.mark.parametrize("content", [b"", bytes(4096)])
 def test_a_database_that_lost_its_trials_is_no_new_run(made: MadeRun, tmp_path: Path, content: bytes) -> None:
-    """A file that a full disk or a crash emptied; one that was moved away begins the run anew."""
+    """A file that a full disk or a crash emptied, and one that is gone."""
     damage = RunDamage({STUDY: content})
     write_damaged(made, damage, tmp_path)
     with pytest.raises(AutopruneError, match=r"study\.db .*(has no study|cannot be opened)"):
         take_up(made, damage, tmp_path)
     assert (tmp_path / STUDY).read_bytes() == content
     write_damaged(made, RunDamage({STUDY: None}), tmp_path)
-    take_up(made, RunDamage({STUDY: None}), tmp_path)
+    with pytest.raises(AutopruneError, match=r"its trials in study\.db, which is not there"):
+        take_up(made, RunDamage({STUDY: None}), tmp_path)
 
 
 @pytest.mark.parametrize(

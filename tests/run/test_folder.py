@@ -34,9 +34,10 @@ from autoprune.run.config import (
     TrainingSettings,
     WorkerSettings,
 )
-from autoprune.run.folder import FRONT, RUN, STATUS, RunFolder, kept_artifact, read_record
+from autoprune.run.folder import FRONT, RUN, STATUS, RunFolder, read_record
 from autoprune.run.front_record import front_record
 from autoprune.run.front_schema import Front, TrialRow, checked_front
+from autoprune.run.kept_models import kept_artifact
 from autoprune.run.run_record import RunFacts, RunRecord
 from autoprune.run.standing import standing
 from autoprune.search.hypervolume import KL_FLOOR, ByteRange

@@ -18,8 +18,9 @@ from autoprune.cli.main import main
 from autoprune.core.errors import AutopruneError
 from autoprune.pipeline.places import check_taken_up, expected_study
 from autoprune.run.config import Config
-from autoprune.run.folder import FRONT, RUN, STATUS, STUDY, UNITS, RunFolder, kept_artifact
+from autoprune.run.folder import FRONT, RUN, STATUS, STUDY, UNITS, RunFolder
 from autoprune.run.front_record import front_record
+from autoprune.run.kept_models import kept_artifact
 from autoprune.run.run_record import Identity
 from autoprune.run.standing import standing
 from autoprune.run.whereabouts import check_inputs, located
@@ -258,14 +259,13 @@ def take_up(made: MadeRun, damage: RunDamage, folder: Path) -> None:
         config.limits()
         check_taken_up(run)
         located(config, folder)
-        if (folder / STUDY).exists():  # else it was moved away, to begin anew
-            study = _study(folder, made.space, run)
-            try:
-                count = len(study.trials())
-            finally:
-                study.close()
-            is_same = RUN not in damage.files and not damage.cells
-            assert not is_same or count == made.trials, f"{count} of {made.trials} trials are left"
+        study = _study(folder, made.space, run)
+        try:
+            count = len(study.trials())
+        finally:
+            study.close()
+        is_same = RUN not in damage.files and not damage.cells
+        assert not is_same or count == made.trials, f"{count} of {made.trials} trials are left"
         for trial in range(made.trials):
             kept_artifact(folder, trial)
         with contextlib.suppress(AutopruneError):  # the model that it began with is not there

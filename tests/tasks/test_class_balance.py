@@ -139,3 +139,25 @@ def test_it_is_stopped_exactly_where_no_more_is_scored_than_by_the_commonest_cla
         assert "is not above" in stopped(judged, values)
     if len(set(labels)) > 1:
         assert passes(judged, logits(labels)) == ""
+
+
+ROTATED = np.array([0, 2, 1])[LABELS]
+"""Answers of a model whose second and third class are the data's third and second: 40 % are right."""
+
+
+def test_a_better_order_stops_what_beats_guessing_where_labels_count_by_number() -> None:
+    answers = np.where(np.arange(100) < 45, LABELS, ROTATED)  # above the commonest class's 40 %
+    text = stopped(task(LABELS), logits(answers), has_names=False)
+    assert text.startswith(
+        "no class of the data has a name of the model's, and of 100 validation answers it has 45.0 % right. "
+        "Likely the labels are in another order than the model's: its accuracy is 95.0 % if it answers "
+        "'fair' for 'good', 'good' for 'fair'."
+    )
+
+
+def test_an_order_is_not_doubted_where_names_tell_it_or_the_gain_may_be_chance() -> None:
+    answers = np.where(np.arange(100) < 45, LABELS, ROTATED)
+    assert passes(task(LABELS), logits(answers)) == ""
+    assert check_original(task(LABELS), logits(answers), is_fitted=True, has_names=False) == ""
+    few = np.where(np.arange(100) % 10 < 6, LABELS, ROTATED)  # 76 % right
+    assert check_original(task(LABELS), logits(few), is_fitted=False, has_names=False) == ""

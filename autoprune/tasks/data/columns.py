@@ -32,13 +32,13 @@ class WantedColumns(NamedTuple):
         """Raises AutopruneError where a column is named that rows of this kind have not."""
         reads = kind.reading
         wrong = {
-            "text_columns": self.texts and reads.argument != "text_columns",
-            "image_column": self.image and reads.argument != "image_column",
-            "label_column": self.label and not reads.labels,
+            "--text-column": self.texts and reads.option != "--text-column",
+            "--image-column": self.image and reads.option != "--image-column",
+            "--label-column": self.label and not reads.labels,
         }
-        for argument in (name for name, given in wrong.items() if given):
+        for option in (name for name, given in wrong.items() if given):
             has = f"rows of {kind} have {reads.needs}{'' if reads.labels else ' and no label'}"
-            raise AutopruneError(f"{argument} is given, but {has}. Leave it out, or name another task.")
+            raise AutopruneError(f"{option} is given, but {has}. Leave it out, or name another task.")
 
 
 class Columns(NamedTuple):
@@ -87,9 +87,9 @@ def find_columns(table: Table, name: str, wanted: WantedColumns, reads: Reading)
     inputs = inputs or next((tuple(free[n] for n in o) for o in options if free.keys() >= {*o}), ())
     if not inputs or (reads.labels and not label):
         what, known = ("label", reads.labels) if inputs else (reads.what, reads.inputs)
-        argument = "label_column" if inputs else reads.argument
+        option = "--label-column" if inputs else reads.option
         raise AutopruneError(
-            f"no {what} column found: {has}; known are {listed(known)}. Name it by {argument}."
+            f"no {what} column found: {has}; known are {listed(known)}. Name it by {option}."
         )
     _check_apart(inputs, label, reads)
     return Columns(inputs, label, wanted.group)
@@ -179,8 +179,8 @@ def _inputs(
         _check_whole(words, where, names)
         return Row((tuple(words),))
     if not all(isinstance(text, str) for text in row):
-        place = where.split(", row ")[0]
-        raise AutopruneError(f"{place}: {listed(names)} holds {row!r:.80}; text is needed.")
+        name, cell = next((n, c) for n, c in zip(names, row, strict=True) if not isinstance(c, str))
+        raise AutopruneError(f"{where}: {listed([name])} holds {cell!r:.80}; text is needed.")
     _check_whole(row, where, names)
     return Row(row)
 

@@ -82,7 +82,8 @@ def parse_delimited(text: str, *, separator: str, where: str) -> Delimited:
     header = next((row for row in rows if len(row.cells) > 1 or any(map(str.strip, row.cells))), None)
     if header is None:
         raise AutopruneError(f"{where} has no header. Let its first line name the columns.")
-    columns: dict[str, list[str | None]] = {column: [] for column in _names(header.cells)}
+    names = [*_names(header.cells)]
+    columns: dict[str, list[str | None]] = {column: [] for column in names}
     table, lines = list(columns.values()), []
     longest, taken, blank, waiting = header, 0, 0, 0
     for row in rows:
@@ -100,6 +101,7 @@ def parse_delimited(text: str, *, separator: str, where: str) -> Delimited:
         taken += row.last - row.first + 1
         longest = max(longest, row, key=lambda r: r.last - r.first)
     notes = [f"{blank} blank line{'s' if blank > 1 else ''} skipped"] if blank else []
+    notes += _repeated(header.cells, names)
     notes += _doubts(table, longest, taken, where, is_quoted=is_quoted)
     if (separator != ",") == is_quoted:
         notes.insert(0, f"cells are separated by {_NAMES[separator]}")
@@ -167,6 +169,14 @@ def _names(header: Sequence[str]) -> Iterator[str]:
             name = f"{stem}.{count}"
         taken.add(name)
         yield name
+
+
+def _repeated(header: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    """What is said of columns that have one name."""
+    for name in dict.fromkeys(cell for cell in header if cell and header.count(cell) > 1):
+        same = [told for cell, told in zip(header, names, strict=True) if cell == name]
+        others = ", ".join(repr(told) for told in same[1:])
+        yield f"{len(same)} columns are named {name!r:.60}; all but the first are called {others:.200}"
 
 
 def _misquoted(line: int, last: int, cause: str) -> str:

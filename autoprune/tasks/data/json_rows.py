@@ -41,7 +41,8 @@ def json_columns(text: str, where: str) -> dict[str, list[Any]]:
 
 def _values(text: str) -> Iterator[Any]:
     """The members of lists, and whatever else stands between them."""
-    decoder, place = json.JSONDecoder(strict=text.lstrip()[:1] != "["), 0  # one a line has no line breaks
+    is_strict = text.lstrip()[:1] != "["  # one a line has no line breaks
+    decoder, place = json.JSONDecoder(strict=is_strict, object_pairs_hook=_object), 0
     while (place := _after_space(text, place)) < len(text):
         try:
             value, place = decoder.raw_decode(text, place)
@@ -51,6 +52,16 @@ def _values(text: str) -> Iterator[Any]:
             yield from value
         else:
             yield value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of two members with one name neither may be lost."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has {twice!r:.60} more than once")
+    return members
 
 
 def _after_space(text: str, place: int) -> int:

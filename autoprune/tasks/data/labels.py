@@ -185,11 +185,28 @@ def _with_gaps(classes: list[Any]) -> list[Any]:
     return list(range(classes[-1] + 1))
 
 
+def _check_types(values: Sequence[Any], where: str) -> None:
+    """Raise AutopruneError for what is neither a name nor a number, and for True beside other values."""
+    types = {type(value) for value in values}
+    strange = next((value for value in values if not isinstance(value, str | int | float)), None)
+    if strange is not None:
+        raise AutopruneError(
+            f"{where} holds {strange!r:.80} ({type(strange).__name__}); allowed are whole numbers or names "
+            "of classes. Name another label column, or write its classes as text."
+        )
+    if bool in types and len(types) > 1:
+        other = next(value for value in values if not isinstance(value, bool))
+        raise AutopruneError(
+            f"{where} holds true or false beside {other!r:.80}. Write all labels as one type."
+        )
+
+
 def _whole_or_text(values: Sequence[Any], where: str, kind: TaskKind) -> list[Any]:
     """Whole numbers if all are, else text: csv has no types, and pandas writes 1.0 beside gaps."""
     if any(isinstance(value, list | tuple | dict) for value in values):
         each = "a word" if kind.reads_words else "a row"
         raise AutopruneError(f"{where} holds lists, allowed is one class {each}. Name another.")
+    _check_types(values, where)
     texts = [str(value).strip() for value in values]
     half = next((text for text in texts if HALF_PAIR.search(text)), None)
     if half is not None:

@@ -218,12 +218,29 @@ def _splits(tables: Mapping[str, Table], name: str, source: DataSource, kind: Ta
     left_out.add_lost("over --limit-rows", before, parts)
     _check_sizes(parts, name, columns, label_names)
     counts = left_out.counts()
-    notes = [*counts.lines(), *notes, *doubts(parts, label_names, kind)]
+    notes = [
+        *_told(columns, tables[donor].names, kind),
+        *counts.lines(),
+        *notes,
+        *doubts(parts, label_names, kind),
+    ]
     done = {split: _transposed(rows, kind) for split, rows in parts.items()}
     fingerprint = _fingerprint(done, label_names, parts, kind)
     return Splits(
         **done, label_names=label_names, name=name, fingerprint=fingerprint, counts=counts, notes=tuple(notes)
     )
+
+
+def _told(columns: Columns, names: Sequence[str], kind: TaskKind) -> list[str]:
+    """Which columns are read, where there are others."""
+    group = (columns.group,) if columns.group else ()
+    used = [*columns.inputs, *([columns.label] if columns.label else []), *group]
+    others = [name for name in names if name not in used]
+    if not others:
+        return []
+    label = f", {kind.reading.label_word} from {listed([columns.label])}" if columns.label else ""
+    what = f"{kind.reading.what} from {listed(columns.inputs)}{label}"
+    return [f"{what}; columns not read: {listed(others)}"]
 
 
 def _check_some(rows: Sequence[Row], where: str, kind: TaskKind) -> None:

@@ -250,3 +250,10 @@ def test_each_line_of_a_jsonl_is_a_row_or_an_error_that_names_it(tmp_path: Path,
         text = message(path, "\n".join([*lines[:7], bad, *lines[8:]]))
         assert f"a.jsonl{packed} cannot be read (JSONDecodeError" in text
         assert "line 8 column" in text
+
+
+def test_columns_of_one_name_are_told_and_none_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label,text,text\na,0,b,c\n")
+    table = local_tables(tmp_path / "a.csv")["train"]
+    assert [*table.names] == ["text", "label", "text.1", "text.2"]
+    assert "a.csv: 3 columns are named 'text'; all but the first are called 'text.1', 'text.2'" in table.notes

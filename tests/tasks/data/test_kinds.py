@@ -184,12 +184,12 @@ def test_kinds_and_arguments_that_do_not_go_together(given: Callable[[Any], str]
     source = given(made("causal-lm", 20))
     assert "data of kind 'own' cannot be read; allowed: text-classification," in message(source, kind="own")
     text = message(source, kind="causal-lm", label_column="label")
-    assert text.startswith("label_column is given, but rows of causal-lm have a text and no label.")
+    assert text.startswith("--label-column is given, but rows of causal-lm have a text and no label.")
     text = message(source, kind="image-classification", text_columns=["text"])
     assert text.startswith(
-        "text_columns is given, but rows of image-classification have an image and a label"
+        "--text-column is given, but rows of image-classification have an image and a label"
     )
-    assert "image_column is given" in message(source, kind="text-regression", image_column="image")
+    assert "--image-column is given" in message(source, kind="text-regression", image_column="image")
     assert "1 text column." in message(source, kind="causal-lm", text_columns=["document", "by"])
     assert "image_side 0 not allowed" in message(source, kind="image-classification", image_side=0)
     assert "made_data:rows is a function: revision" in message(source, kind="causal-lm", revision="main")
@@ -336,7 +336,7 @@ def test_tags_need_two_and_a_column(given: Callable[[Any], str]) -> None:
     assert "1 classes found (O)" in message(given(rows), kind="token-classification")
     text = message(given([{"sentence": "a", "ner_tags": ["O"]}]), kind="token-classification")
     assert "no tokens column found" in text
-    assert "known are tokens, words. Name it by text_columns." in text
+    assert "known are tokens, words. Name it by --text-column." in text
 
 
 # Sentences and documents

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import dataclasses
+import datetime
 import gzip
 import importlib
 import json
@@ -470,7 +471,7 @@ def test_columns_that_do_not_fit(tmp_path: Path) -> None:
     source = write(tmp_path / "a.csv", [{"words": f"t{i}", "label": i % 2} for i in range(20)])
     has = "a.csv has the columns words, label"
     assert message(source) == (
-        f"no text column found: {has}; known are {', '.join(TEXT_COLUMNS)}. Name it by text_columns."
+        f"no text column found: {has}; known are {', '.join(TEXT_COLUMNS)}. Name it by --text-column."
     )
     named = {"text_columns": ["words"]}
     assert f"column gone does not exist: {has}" in message(source, text_columns=["gone"])
@@ -509,7 +510,7 @@ def test_labels_that_are_no_classes(tmp_path: Path, labels: list[Any], expected:
 
 def test_texts_that_are_no_text_and_splits_that_are_empty(tmp_path: Path) -> None:
     rows = [{"text": i, "label": i % 2} for i in range(20)]
-    assert "holds (0,); text is needed" in message(write(tmp_path / "a.json", rows))
+    assert "a.json (train), row 0 (the first is 0): text holds 0; text is needed" in message(write(tmp_path / "a.json", rows))
     assert "train 2, validation 0, test 1 rows" in message(write(tmp_path / "b.csv", numbered(3)))
 
 
@@ -566,3 +567,38 @@ def test_the_demo_packages_are_pinned_by_hash() -> None:
     pins = [line for line in lines.replace("\\\n", "").splitlines() if line[0] != "#"]
     assert [pin.split("==")[0] for pin in pins] == [demo.MODEL_PACKAGE, demo.REVIEWS_PACKAGE]
     assert all(pin.count("--hash=sha256:") == 2 for pin in pins)
+
+
+def test_the_plan_says_which_of_several_columns_are_read(tmp_path: Path) -> None:
+    rows = [{"id": k, "review": f"film {k}", "text": f"said {k}", "label": k % 2} for k in range(40)]
+    splits = splits_of(write(tmp_path / "a.json", rows))
+    assert "text from text, label from label; columns not read: id, review" in splits.notes
+    two = [{name: row[name] for name in ("text", "label")} for row in rows]
+    assert not any("columns not read" in note for note in splits_of(write(tmp_path / "b.json", two)).notes)
+
+
+def test_an_object_with_a_name_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"text": "a", "label": 0, "text": "b"}')
+    assert "an object has 'text' more than once" in message(str(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (
+            [datetime.date(2026, 1, 2), datetime.date(2026, 1, 3)],
+            "(date); allowed are whole numbers or names",
+        ),
+        ([b"good", b"bad"], "b'good' (bytes); allowed are whole numbers or names of classes"),
+    ],
+)
+def test_labels_that_are_neither_names_nor_numbers_are_refused(
+    tmp_path: Path, labels: list[Any], said: str
+) -> None:
+    rows = [{"text": f"film {k}", "label": labels[k % 2]} for k in range(40)]
+    assert said in message(write(tmp_path / "a.parquet", rows))
+
+
+def test_true_beside_other_labels_is_refused(tmp_path: Path) -> None:
+    rows = [{"text": f"film {k}", "label": True if k % 2 else "no"} for k in range(40)]
+    assert "holds true or false beside 'no'" in message(write(tmp_path / "a.json", rows))
