@@ -40,7 +40,7 @@ def run_trials(search: OpenedSearch) -> None:
     with search.progress.bar("Search", search.wanted) as bar:
         while True:
             while pool.free and (work := schedule.next()) is not None:
-                pool.submit(work.token, search.job(work.candidate, work.rung))
+                pool.submit(work.token, search.trial_job(work.candidate, work.rung))
             if not study.history.in_flight:
                 break
             pause = time.monotonic()

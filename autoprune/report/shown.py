@@ -10,7 +10,7 @@ import numpy as np
 from autoprune.run.front_schema import Front
 from autoprune.run.short_rows import level_rows, whole_row
 
-MOST_SHOWN = 600
+MOST_SHOWN = 700
 """Trials that a page shows: it opens as one file, of 1.5 MB with 500 trials."""
 
 MOST_OF_FRONT = 400
@@ -36,8 +36,8 @@ def shown_note(front: Front, shown: int) -> str:
         return ""
     return (
         f"{shown:,} of {len(front.trials):,} trials are shown on this page: the points to choose from, the "
-        f"baselines, the front (at most {MOST_OF_FRONT} of it) and an even sample of the others. front.csv has "
-        "all of them."
+        f"baselines, the front (at most {MOST_OF_FRONT} of it) and an even sample of the others. All of them "
+        "are in front.csv."
     )
 
 

@@ -35,7 +35,7 @@ def front(trials: Iterable[Trial]) -> list[Trial]:
         ((_minimised(m), trial.number, trial) for trial, m in finished(trials)), key=lambda row: row[:2]
     )
     members: list[Trial] = []
-    stairs, last = _Stairs(math.inf, math.inf), None
+    stairs, last = Stairs(math.inf, math.inf), None
     for costs, _, trial in done:
         if costs == last or not stairs.covers(costs[1], costs[2]):
             members.append(trial)
@@ -44,7 +44,7 @@ def front(trials: Iterable[Trial]) -> list[Trial]:
     return members
 
 
-class _Stairs:
+class Stairs:
     """The front of points in a plane where less is better, and the area that it dominates up to a corner."""
 
     def __init__(self, right: float, top: float) -> None:
@@ -95,7 +95,7 @@ def hypervolume(trials: Iterable[Trial], reference: Measurement) -> float:
         and m.accuracy > reference.accuracy
     ]
     inside.sort(key=lambda m: m.size_bytes)
-    stairs, area, total = _Stairs(reference.latency_ms, -reference.accuracy), 0.0, 0.0
+    stairs, area, total = Stairs(reference.latency_ms, -reference.accuracy), 0.0, 0.0
     for k, m in enumerate(inside):
         end = inside[k + 1].size_bytes if k + 1 < len(inside) else reference.size_bytes
         area += stairs.add(m.latency_ms, -m.accuracy)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from autoprune.core.errors import ExhaustedError
 from autoprune.search.history import Asked, History
 from autoprune.search.hypervolume import ByteRange, resolved_kl
+from autoprune.search.patience import Patience
 from autoprune.search.promotion import (
     FINALISTS,
     LATEST,
@@ -21,14 +22,10 @@ from autoprune.search.promotion import (
     SharesLeft,
     finalist,
 )
-from autoprune.search.rung_agreement import kl_hypervolume
 from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial, is_candidate, tried_trials
-
-GAIN = 1e-3
-"""Relative growth of the hypervolume below which `patience` candidates have brought nothing."""
 
 PACED = 20
 """Evaluations of a rung, the latest, that the time of the next is taken from."""
@@ -73,6 +70,7 @@ class Schedule:
         last = max((k for k, trial in enumerate(trials) if is_candidate(trial)), default=-1)
         self._finalists = sum(trial.rung == 2 for trial in trials[last + 1 :])
         self._ladder, self._pace = Ladder(plan.budget), Pace(plan.steps)
+        self._patience = None if plan.patience is None else Patience(plan.patience, plan.byte_range)
         self._all_done = False
         self.stopped_by = "trials"
 
@@ -156,18 +154,9 @@ class Schedule:
 
     def _out_of_patience(self, trials: Sequence[Trial]) -> bool:
         """Whether patience ran out or the space is exhausted; once true, it stays true."""
-        if self._plan.patience is not None and is_idle(trials, self._plan.patience, self._plan.byte_range):
+        if self._patience is not None and self._patience.ran_out(trials):
             self.stopped_by = "patience"
         return self.stopped_by != "trials"
-
-
-def is_idle(trials: Sequence[Trial], patience: int, byte_range: ByteRange) -> bool:
-    """Whether the hypervolume in (bytes, log KL) has hardly grown since `patience` candidates ago."""
-    places = [k for k, trial in enumerate(trials) if is_candidate(trial)]
-    if len(places) <= patience:
-        return False
-    before = kl_hypervolume(trials[: places[-patience]], byte_range)
-    return kl_hypervolume(trials, byte_range) <= before * (1 + GAIN)
 
 
 @dataclass

@@ -108,7 +108,9 @@ class SimulatedPool(Pool):
         size = self.toy.costs.size_bytes(job.candidate)
         m = Measurement(size, ms, 100.0 * float(right.mean()), kl, 0.95 * ms, 1.1 * ms, ms, REFERENCE_MS)
         parts = {"stitch": 0.2, "finetune": 40.0, "save": 1.0, "accuracy": 15.0, "latency": 3.0}
-        return Evaluated(m, parts, PackedModel(bytes(self.model_bytes)), rows_as_text(right))
+        packed = PackedModel(bytes(self.model_bytes)) if job.wants_model(m) else None
+        self.sent_models += packed is not None
+        return Evaluated(m, parts, packed, rows_as_text(right))
 
 
 def prepared(toy: Toy) -> Prepared:
