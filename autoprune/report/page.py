@@ -102,7 +102,8 @@ def _data(front: Json, read: Front) -> dict[str, object]:
         **pack(front),
         "fields": FIELDS,
         "errors": [
-            _standard_error(read, shown[trial["number"]]) for trial in cast(list[Json], front["trials"])
+            _standard_error(read, shown[cast(int, trial["number"])])
+            for trial in cast(list[Json], front["trials"])
         ],
         "lines": [
             {

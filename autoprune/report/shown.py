@@ -52,4 +52,5 @@ def _spread(count: int, most: int) -> list[int]:
     """At most so many places of a sequence, evenly spread, with its first and last."""
     if count <= most:
         return list(range(count))
-    return np.unique(np.linspace(0, count - 1, max(0, most)).round().astype(int)).tolist()
+    places = np.unique(np.linspace(0, count - 1, max(0, most)).round().astype(int))
+    return [int(place) for place in places]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +42,15 @@ class FrontFile:
         return trials <= ALWAYS or time.monotonic() >= self._due
 
     def write(
-        self, about: RunRecord, now: Standing, *, state: str, more: Mapping[str, Any] | None = None
+        self, about: RunRecord, now: Standing, *, state: str, more: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Write the file; what it holds but for the trials.
 
         more: fields beside those of the trials.
         """
         begun = time.monotonic()
-        fields = front_fields(about, self._rows, now, byte_range=self.byte_range, state=state) | (more or {})
+        fields = front_fields(about, self._rows, now, byte_range=self.byte_range, state=state)
+        fields |= more or {}
         before, after = json_text(fields).split(_NO_TRIALS, 1)
         rows = self._row_texts(now)
         trials = '\n "trials": [\n' + ",\n".join(rows) + "\n ],\n" if rows else _NO_TRIALS

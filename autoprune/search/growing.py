@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
-from typing import Generic, Self, TypeVar, overload
+from typing import Generic, Self, TypeVar, cast, overload
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
@@ -44,10 +44,10 @@ class GrowingTuple(Sequence[Item], Generic[Item]):
     @overload
     def __getitem__(self, place: int) -> Item: ...
     @overload
-    def __getitem__(self, place: slice) -> tuple[Item, ...]: ...
-    def __getitem__(self, place: int | slice) -> Item | tuple[Item, ...]:
+    def __getitem__(self, place: slice) -> Self: ...
+    def __getitem__(self, place: int | slice) -> Item | Self:
         if isinstance(place, slice):
-            return tuple(self._items[k] for k in range(*place.indices(self._size)))
+            return type(self)(self._items[k] for k in range(*place.indices(self._size)))
         return self._items[range(self._size)[place]]
 
     def __iter__(self) -> Iterator[Item]:
@@ -93,7 +93,7 @@ class GrowingSet(AbstractSet[Key], Generic[Key]):
         return grown
 
     def __contains__(self, item: object) -> bool:
-        place = self._places.get(item)  # type: ignore[call-overload]
+        place = self._places.get(cast(Key, item))
         return place is not None and place < self._size
 
     def __iter__(self) -> Iterator[Key]:

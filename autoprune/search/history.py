@@ -64,7 +64,8 @@ class History:
         done = replace(self, finished=self.finished.plus(trial), in_flight=in_flight)
         key = trial.candidate, trial.rung
         if asked is not None and (asked.candidate, asked.rung) != key:  # told at another rung than asked
-            keys = [(other.candidate, other.rung) for other in (*done.finished, *in_flight.values())]
+            keys = [(other.candidate, other.rung) for other in done.finished]
+            keys += [(other.candidate, other.rung) for other in in_flight.values()]
             begun = GrowingSet(keys)
             done = replace(done, begun=begun, promoted=_promoted(begun))
         return done._with_key(key)

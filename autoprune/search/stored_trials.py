@@ -123,7 +123,7 @@ class StoredTrials:
     def _insert(self, session: Session, trial: FrozenTrial) -> FrozenTrial:
         """The rows of a trial; the study is locked meanwhile, so that numbers have no gaps and no doubles."""
         models.StudyModel.find_or_raise_by_id(self.study_id, session, for_update=True)
-        row = models.TrialModel(
+        row: Any = models.TrialModel(
             study_id=self.study_id,
             number=None,
             state=trial.state,
@@ -197,7 +197,9 @@ class StoredTrials:
 
     def _read(self, session: Session) -> Iterator[FrozenTrial]:
         table = models.TrialModel
-        rows = session.query(table).filter(table.study_id == self.study_id).order_by(table.trial_id).all()
+        rows: list[Any] = [
+            *session.query(table).filter(table.study_id == self.study_id).order_by(table.trial_id)
+        ]
         done = [row for row in rows if row.state.is_finished()]
         described = self._distributions(session, done[:1])
         for start in range(0, len(done), CHUNK):
