@@ -29,7 +29,8 @@ class _Front:
         no_worse = (self.costs <= new).all(1)
         if (no_worse & (self.costs < new).any(1)).any():
             return False
-        kept: NDArray[np.bool_] = ~((self.costs >= new).all(1) & (self.costs > new).any(1))
+        no_better = (self.costs >= new).all(1)
+        kept: NDArray[np.bool_] = np.logical_not(no_better & (self.costs > new).any(1))
         self.trials = [old for old, stays in zip(self.trials, kept, strict=True) if stays] + [trial]
         self.costs = np.concatenate([self.costs[kept], new[None]])
         return True
