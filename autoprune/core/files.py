@@ -108,7 +108,7 @@ def _linked(file: Path, path: Path) -> bool:
 def write_json(path: Path, data: object) -> None:
     """Write JSON whole, for people: indented, keys in the given order, without passwords and tokens."""
     with written_whole(path) as temporary:
-        temporary.write_text(_json_text(data), encoding="utf-8")
+        temporary.write_text(json_text(data), encoding="utf-8")
 
 
 def write_json_over(path: Path, data: object) -> None:
@@ -116,14 +116,15 @@ def write_json_over(path: Path, data: object) -> None:
     try:
         write_json(path, data)
     except OSError as error:
-        text = _json_text(data).encode()
+        text = json_text(data).encode()
         if full_disk(error) is None or path.stat().st_blocks * 512 < len(text):
             raise
         with path.open("r+b", buffering=0) as file:
             file.truncate(file.write(text))
 
 
-def _json_text(data: object) -> str:
+def json_text(data: object) -> str:
+    """JSON for people: indented, keys in the given order, without passwords and tokens."""
     text = json.dumps(data, indent=1, allow_nan=False)
     if may_hold_secret(text):
         text = json.dumps(cleaned(data), indent=1, allow_nan=False)

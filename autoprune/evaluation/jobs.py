@@ -65,14 +65,14 @@ ModelRef = Original | Candidate | PackedModel
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A measurement, seconds of each stage, and the model that was measured.
+    """A measurement, seconds of each stage, and the model that was measured, where it was asked for.
 
     row_scores: its score on each validation row, as `tasks/row_scores.rows_as_text` writes them.
     """
 
     measurement: Measurement
     parts: Mapping[str, float]
-    packed: PackedModel
+    packed: PackedModel | None
     row_scores: str = field(default="", repr=False)
 
 
@@ -111,12 +111,25 @@ class Whereabouts(Job[list[str]]):
 
 @dataclass(frozen=True)
 class Evaluate(Job[Evaluated]):
-    """A candidate, fine-tuned by a recipe, and measured."""
+    """A candidate, fine-tuned by a recipe, and measured.
+
+    sends_model: whether its model may come back to the driver. rivals [n 3]: bytes, milliseconds and negative
+    accuracy of models; that of a candidate which one of them dominates does not come back.
+    """
 
     candidate: Candidate
     recipe: Recipe
     seed: int
     reference_ms: float
+    sends_model: bool = True
+    rivals: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
+
+    def wants_model(self, m: Measurement) -> bool:
+        """Whether the model of this measurement comes back."""
+        if self.rivals is None or not self.sends_model:
+            return self.sends_model
+        costs = np.array([float(m.size_bytes), m.latency_ms, -m.accuracy])
+        return not ((self.rivals <= costs).all(1) & (self.rivals < costs).any(1)).any()
 
 
 @dataclass(frozen=True)

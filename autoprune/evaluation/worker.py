@@ -130,7 +130,8 @@ class Worker:
             timing = self._timer.time_loaded(run, packed)
             clock.lap("latency")
             measurement = self._measurement(size, logits, timing, job.reference_ms)
-            return Evaluated(measurement, parts, packed, self._row_scores(logits))
+            sent = packed if job.wants_model(measurement) else None
+            return Evaluated(measurement, parts, sent, self._row_scores(logits))
 
     def _measurement(
         self, size: int, logits: NDArray[np.float32], timing: Timing, reference_ms: float

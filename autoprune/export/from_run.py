@@ -34,6 +34,7 @@ from autoprune.run.folder import FAILED, FRONT, RunFolder, read_record, read_run
 from autoprune.run.front_schema import Run
 from autoprune.run.kept_models import kept_artifact
 from autoprune.run.scrub import scrub_and_say
+from autoprune.run.short_rows import level_rows, whole_row
 from autoprune.run.whereabouts import located
 from autoprune.search.points import best
 from autoprune.space.budget import Budget
@@ -63,7 +64,7 @@ def find_trial(record: dict[str, Any], which: str) -> dict[str, Any]:
     Raises:
         AutopruneError: when there is none, or it failed.
     """
-    trials = {trial["number"]: trial for trial in record["trials"]}
+    trials, levels = {trial["number"]: trial for trial in record["trials"]}, level_rows(record)
     if which in POINT_NAMES:
         points = record.get("points") or {name: record[name] for name in ("best", "knee")}
         if which not in points:
@@ -73,7 +74,7 @@ def find_trial(record: dict[str, Any], which: str) -> dict[str, Any]:
             )
         if points[which] is None:
             raise AutopruneError(f"the run has no {which} point: no trial is within its budget")
-        return dict(trials[points[which]])
+        return whole_row(trials[points[which]], levels)
     if not which.isdecimal() or int(which) not in trials:
         raise AutopruneError(
             f"--trial {which!r}: give {', '.join(POINT_NAMES)}, "
@@ -81,7 +82,7 @@ def find_trial(record: dict[str, Any], which: str) -> dict[str, Any]:
         )
     if trials[int(which)]["failure"]:
         raise AutopruneError(f"trial {which} failed: {trials[int(which)]['failure']}")
-    return dict(trials[int(which)])
+    return whole_row(trials[int(which)], levels)
 
 
 def export(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from autoprune.evaluation.jobs import Evaluated
+from autoprune.evaluation.jobs import Evaluate, Evaluated
 from autoprune.pipeline.opened import OpenedSearch
 from autoprune.search.baselines import baselines, rivals
 from autoprune.space.levels import Candidate
@@ -54,11 +54,17 @@ def _evaluate(search: OpenedSearch, todo: Sequence[_Named], title: str) -> None:
         return
     waiting, came = list(todo), dict[int, Outcome[Evaluated]]()
     with search.progress.bar(title, len(todo)) as bar:
-        jobs = [search.job(baseline.candidate, baseline.rung) for baseline in todo]
+        jobs = [_job(search, baseline) for baseline in todo]
         for outcome in run_each(search.pool, jobs, bar):
             came[outcome.key] = outcome
             while (place := len(todo) - len(waiting)) in came:  # the original is trial 0
                 _record(search, waiting.pop(0), came[place])
+
+
+def _job(search: OpenedSearch, baseline: _Named) -> Evaluate:
+    """The original's model is not kept: all workers have it."""
+    job = search.job(baseline.candidate, baseline.rung)
+    return replace(job, sends_model=baseline.name != ORIGINAL)
 
 
 def _record(search: OpenedSearch, baseline: _Named, outcome: Outcome[Evaluated]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 import shutil
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 
 import numpy as np
@@ -20,15 +22,17 @@ from autoprune.pipeline.prepare import Prepared
 from autoprune.report import write_csv, write_report
 from autoprune.run.config import Config
 from autoprune.run.fast_storages import fast_facts
-from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder
-from autoprune.run.front_record import front_record, sensitivity_file
+from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder, read_record
+from autoprune.run.front_file import FrontFile
+from autoprune.run.front_record import sensitivity_file
 from autoprune.run.lines import lines_field
 from autoprune.run.run_record import Limits, RecordedRecipe, RunFacts
 from autoprune.run.standing import Standing, class_scores, standing
 from autoprune.search.hypervolume import ByteRange
+from autoprune.search.leaders import Leaders
 from autoprune.search.study import Study
 from autoprune.space.levels import Candidate
-from autoprune.space.trial import Measurement, Trial, failed_trials, tried_trials
+from autoprune.space.trial import Measurement, Trial
 from autoprune.targets import get_target, is_fast
 from autoprune.targets.sizes import SIZES_VERSION
 from autoprune.tasks.metrics import ACCURACY
@@ -92,6 +96,10 @@ class Ledger:
         self.started = time.monotonic()
         self.before = run.about().seconds
         self.estimates: list[tuple[float, float]] = []
+        self.leaders = Leaders()
+        self._front = FrontFile(run.path / FRONT, self.costs, self.budget, byte_range)
+        self._summed: tuple[int, Standing] | None = None
+        self._dropped = -1
         self._note_facts()
 
     def trial_of(
@@ -115,44 +123,61 @@ class Ledger:
         )
 
     def keep(self, trial: Trial, result: Evaluated | None) -> None:
-        """Keep the model of a trial; `sum_up` drops those that leave the front."""
-        if result is not None:
+        """Keep the model of a trial where its worker sent it; `sum_up` drops those that leave the front."""
+        if result is not None and result.packed is not None:
             architecture = self.prepared.setting.architecture.described()
             self.run.keep_artifact(trial.number, result.packed.weights, architecture)
+            self._dropped = -1
 
     def standing(self) -> Standing:
+        """How the trials stand; the front and the points are worked out anew where a trial changed them."""
+        history = self.study.history
+        self.leaders.follow(history)
+        if self._summed is None or self._summed[0] != self.leaders.version:
+            self._summed = self.leaders.version, self._standing_of(self.leaders.trials)
+        return replace(self._summed[1], trials=history.finished)
+
+    def _standing_of(self, trials: Sequence[Trial]) -> Standing:
         task = self.prepared.setting.task
         original = self.prepared.inputs.original_bytes
         reference = Measurement(original, self.reference_ms, guessed_accuracy(task))
-        return standing(
-            self.study.trials(), self.budget, reference, answers=task.answer_count(task.validation)
-        )
+        return standing(trials, self.budget, reference, answers=task.answer_count(task.validation))
 
     def sum_up(self, *, state: str, in_flight: int = 0, seconds_left: float | None = None) -> Standing:
-        """Bring `front.json`, `status.json`, the table and the report up to date."""
+        """Bring `status.json` up to date, and `front.json`; at the end the table and the report too.
+
+        While a search of many trials goes on, `front.json` is written now and then: all trials are in the
+        study.
+        """
         now = self.standing()
         seconds = round(self.before + time.monotonic() - self.started, 1)
-        about = self.run.about().model_copy(update={"seconds": seconds})
-        record = front_record(about, self.costs, now, self.budget, byte_range=self.byte_range, state=state)
-        record |= lines_field(self.run.path) | class_scores(now, self.classes)
-        write_json(self.run.path / FRONT, record)
-        if state != "running" or not (self.run.path / SENSITIVITY).exists():
-            write_json(self.run.path / SENSITIVITY, sensitivity_file(record))
-        self._drop_artifacts(now)
+        if state != "running" or self._front.is_due(len(now.trials)):
+            self._write_front(now, state, seconds)
+        if state != "running" or self._dropped != self.leaders.version:
+            self._drop_artifacts(now)
         if seconds_left is not None:
             self.estimates.append((time.monotonic() - self.started, seconds_left))
+        points = now.points.numbers()
         self.run.status(
-            state, trials=len(tried_trials(now.trials)), planned=self.wanted,
-            trained=sum(trial.rung > 0 and not trial.is_baseline for trial in now.trials),
-            in_flight=in_flight, seconds=seconds, seconds_left=seconds_left,
-            failed=len(failed_trials(now.trials)), front=record["front"],
-            best=record["best"], knee=record["knee"], points=record["points"], hypervolume=now.hypervolume,
+            state, trials=self.leaders.tried, planned=self.wanted, trained=self.leaders.trained,
+            in_flight=in_flight, seconds=seconds, seconds_left=seconds_left, failed=self.leaders.failed,
+            front=[trial.number for trial in now.front], best=points["best"], knee=points["knee"],
+            points=points, hypervolume=now.hypervolume,
         )  # fmt: skip
         if state != "running":
             self.run.note(seconds=seconds)
+            record = read_record(self.run.path / FRONT)
             write_csv(record, self.run.path / "front.csv")
             write_report(record, self.run.path / "report.html")
         return now
+
+    def _write_front(self, now: Standing, state: str, seconds: float) -> None:
+        """Write `front.json`, and `sensitivity.json` where it is absent or the search ends."""
+        about = self.run.about().model_copy(update={"seconds": seconds})
+        more = lines_field(self.run.path) | class_scores(now, self.classes)
+        fields = self._front.write(about, now, state=state, more=more)
+        if state != "running" or not (self.run.path / SENSITIVITY).exists():
+            write_json(self.run.path / SENSITIVITY, sensitivity_file(fields))
 
     def close_trials(self, stopped_by: str, seconds: float, waited: float) -> None:
         """Note how the trials ended, what share of their time the driver took, and how the estimate held.
@@ -177,8 +202,9 @@ class Ledger:
 
     def _drop_artifacts(self, now: Standing) -> None:
         """Models that are neither on the front, nor a baseline, nor a point to ship."""
-        wanted = {trial.number for trial in now.front} | {t.number for t in now.trials if t.is_baseline}
+        wanted = {trial.number for trial in now.front} | {trial.number for trial in self.leaders.baselines}
         wanted |= {trial.number for trial in now.points_to_ship}
+        self._dropped = self.leaders.version
         for folder in (self.run.path / "trials").glob("[0-9]*"):
             if int(folder.name) not in wanted:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -52,11 +52,18 @@ class OpenedSearch:
         return self.aim.budget
 
     def job(self, candidate: Candidate, rung: int) -> Evaluate:
-        """How a candidate is evaluated at a rung."""
+        """How a candidate is evaluated at a rung; its model comes back."""
         recipe = self.prepared.recipe
         steps = recipe.steps * RUNG_STEPS[rung]
         seed = candidate_seed(self.config.search.seed, candidate)
         return Evaluate(candidate, replace(recipe, steps=steps), seed, self.costed.reference_ms)
+
+    def trial_job(self, candidate: Candidate, rung: int) -> Evaluate:
+        """The same for a trial, whose model comes back only where it would be on the front.
+
+        The front is that of the compressed models now: it gets no worse until the trial ends.
+        """
+        return replace(self.job(candidate, rung), rivals=self.ledger.leaders.costs_to_beat)
 
     def predicted_limit_bytes(self) -> int | None:
         """Predicted bytes that a candidate may have for its file to be within the budget."""

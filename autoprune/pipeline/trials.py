@@ -14,7 +14,7 @@ from autoprune.search.baselines import first_candidates
 from autoprune.search.schedule import Plan, Schedule
 from autoprune.search.starts import solver_answers
 from autoprune.space.levels import Candidate
-from autoprune.space.trial import Trial, failed_trials, searched_trials, tried_trials
+from autoprune.space.trial import Trial
 from autoprune.targets import get_target
 
 FEWEST_TRIALS = 6
@@ -40,7 +40,7 @@ def run_trials(search: OpenedSearch) -> None:
     with search.progress.bar("Search", search.wanted) as bar:
         while True:
             while pool.free and (work := schedule.next()) is not None:
-                pool.submit(work.token, search.job(work.candidate, work.rung))
+                pool.submit(work.token, search.trial_job(work.candidate, work.rung))
             if not study.history.in_flight:
                 break
             pause = time.monotonic()
@@ -75,9 +75,8 @@ def _say(search: OpenedSearch, trial: Trial, seconds_left: float, bar: Update) -
     """Sum up after a trial; a line for one that failed, and for each where there is no bar."""
     in_flight = len(search.study.history.in_flight)
     now = search.ledger.sum_up(state="running", in_flight=in_flight, seconds_left=seconds_left)
-    tried, searched, failed = (
-        len(counted(now.trials)) for counted in (tried_trials, searched_trials, failed_trials)
-    )
+    counts = search.ledger.leaders
+    tried, searched, failed = counts.tried, counts.searched, counts.failed
     metric = search.prepared.setting.task.metric
     note = standing_note(now, failed, seconds_left, metric=metric)
     bar(tried, note)

@@ -25,9 +25,10 @@ from autoprune.report.sections.rungs import agreements, ladder
 from autoprune.report.sections.sensitivity import extremes, held, predicted
 from autoprune.report.sections.tables import causes, gain_heads, gain_note, gains, provenance
 from autoprune.report.sections.verdict import figures, has_budget, latency_title, notes, verdict
+from autoprune.report.shown import shown_note, shown_numbers, with_shown
 from autoprune.report.text import printable, shell_word, standard_error, write_text
 from autoprune.report.trial_rows import FIELDS, Json, metric_column, pack
-from autoprune.run.front_schema import Front, LineRow, TrialRow, checked_front, clean
+from autoprune.run.front_schema import Front, LineRow, TrialRow, checked_front, safe
 from autoprune.tasks.metrics import ACCURACY
 
 SCRIPTS = ("dom.js", "metric.js", "chart.js", "heat.js", "scatter.js", "map.js", "report.js", "table.js")
@@ -46,6 +47,7 @@ def write_report(front: Mapping[str, object], path: Path) -> None:
 def render(front: Mapping[str, object]) -> str:
     """The page as text."""
     read = checked_front(front)
+    numbers = shown_numbers(read)
     style, script = _asset("report.css"), "\n".join(_asset(name) for name in SCRIPTS)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -76,7 +78,8 @@ def render(front: Mapping[str, object]) -> str:
         policy=_policy(style, script),
         style=markupsafe.Markup(style),
         script=markupsafe.Markup(script),
-        data=markupsafe.Markup(embedded(_data(cast(Json, clean(front)), read))),
+        shown_note=shown_note(read, len(numbers)),
+        data=markupsafe.Markup(embedded(_data(with_shown(safe(front), numbers), read))),
     )
 
 
@@ -93,12 +96,15 @@ def embedded(value: object) -> str:
 
 
 def _data(front: Json, read: Front) -> dict[str, object]:
-    run = read.run
+    run, shown = read.run, {trial.number: trial for trial in read.trials}
     stem = "".join(character if character.isalnum() or character in "._-" else "-" for character in run.name)
     return {
         **pack(front),
         "fields": FIELDS,
-        "errors": [_standard_error(read, trial) for trial in read.trials],
+        "errors": [
+            _standard_error(read, shown[cast(int, trial["number"])])
+            for trial in cast(list[Json], front["trials"])
+        ],
         "lines": [
             {
                 **line.model_dump(),

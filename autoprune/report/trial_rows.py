@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import cast
 
 from autoprune.report.text import write_text
-from autoprune.run.front_schema import checked_front, clean
+from autoprune.run.front_schema import checked_front, safe
+from autoprune.run.short_rows import NUMBERS, level_rows
 from autoprune.tasks.metrics import ACCURACY, Metric
 
 Json = Mapping[str, object]
@@ -28,6 +29,9 @@ FIELDS = (
 PER_UNIT = ("levels", "unit_bytes", "unit_ms")
 """Fields of a trial that have a value for each unit."""
 
+END = "\r\n"
+"""Ends a row."""
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """A spreadsheet takes text that begins so for a formula (OWASP, CSV Injection)."""
 
@@ -42,18 +46,37 @@ def write_csv(front: Json, path: Path) -> None:
         AutopruneError: where `front` is not what `front.json` holds.
     """
     metric = checked_front(front).run.metric
-    data = cast(Json, clean(front))
-    names = unit_names(data)
+    data = safe(front)
+    names, cells_of = unit_names(data), _short_cells(data)
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
+    writer = csv.writer(out, lineterminator=END)
     heads = [f"{name}.{part}" for name in names for part in ("ratio", "bits", "bytes")]
     writer.writerow([harmless(cell) for cell in (*FIELDS, *metric_column(metric), *heads)])
     for trial in trials(data):
         cells = [trial.get(field) for field in FIELDS]
         if metric != ACCURACY:
             cells.append(_own_number(metric, trial.get("accuracy")))
-        writer.writerow([harmless(cell) for cell in (*cells, *_unit_cells(trial, names))])
+        if trial.get(NUMBERS) is None:
+            writer.writerow([harmless(cell) for cell in (*cells, *_unit_cells(trial, names))])
+        else:
+            writer.writerow([harmless(cell) for cell in cells])
+            out.seek(out.tell() - len(END))
+            units = zip(cells_of, cast(list[int], trial[NUMBERS]), strict=True)
+            out.write("".join(levels[number] for levels, number in units) + END)
     write_text(path, out.getvalue())
+
+
+def _short_cells(front: Json) -> list[list[str]]:
+    """The cells of each level of each unit as they stand in a row, each after a comma."""
+    units = []
+    for rows in level_rows(front).values():
+        texts = []
+        for _, *parts in rows:
+            cells = io.StringIO()
+            csv.writer(cells, lineterminator="").writerow(["", *(harmless(part) for part in parts[:3])])
+            texts.append(cells.getvalue())
+        units.append(texts)
+    return units
 
 
 def metric_column(metric: Metric) -> list[str]:

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 from scipy.stats import spearmanr
 
 from autoprune.run.run_record import RunRecord
+from autoprune.run.short_rows import NUMBERS
 from autoprune.run.standing import Standing
 from autoprune.search.hypervolume import ByteRange
-from autoprune.search.pareto import within
-from autoprune.search.promotion import RUNG_STEPS, agreement, kl_hypervolume
+from autoprune.search.promotion import RUNG_STEPS
+from autoprune.search.rung_agreement import agreement, kl_hypervolume
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Candidate
@@ -24,6 +25,12 @@ T = TypeVar("T")
 
 NOTED = ("stopped_by", "driver_share", "overhead_share", "latency_table_error")
 """What `run.json` says of how the search went, where it says it."""
+
+MEASURED = (
+    *("size_bytes", "latency_ms", "latency_low_ms", "latency_high_ms", "accuracy", "kl"),
+    *("raw_latency_ms", "raw_original_ms"),
+)
+"""Fields of a measurement that a trial's row has."""
 
 
 def front_record(
@@ -39,11 +46,97 @@ def front_record(
 
     byte_range: sizes between which the hypervolume in (bytes, log KL) is taken.
     """
-    members, points = {trial.number for trial in now.front}, now.points.numbers()
-    fit = {trial.number for trial in within(now.trials, budget)}
+    rows = TrialRows(costs, budget)
+    record = front_fields(about, rows, now, byte_range=byte_range, state=state)
+    return record | {"trials": [rows.whole(trial, now) for trial in now.trials]}
+
+
+class TrialRows:
+    """What `front.json` says of each trial; what is predicted of one is worked out once."""
+
+    def __init__(self, costs: Costs, budget: Budget) -> None:
+        self.costs, self.budget = costs, budget
+        self._predicted: dict[Candidate, tuple[float, float | None]] = {}
+        self._members: tuple[Standing | None, set[int]] = (None, set())
+        self._numbers = {
+            unit: {level: k for k, level in enumerate(table)} for unit, table in costs.levels.items()
+        }
+        self._first: dict[tuple[Candidate, int], int] = {}
+        self._counted: Sequence[Trial] = ()
+
+    def kl(self, trial: Trial) -> float:
+        """Predicted divergence, nats a row."""
+        return self._of(trial)[0]
+
+    def ms(self, trial: Trial) -> float | None:
+        """Predicted latency; None where no latency table was measured."""
+        return self._of(trial)[1]
+
+    def whole(self, trial: Trial, now: Standing) -> dict[str, Any]:
+        """All of a trial."""
+        timed = () if self.ms(trial) is None else trial.candidate.items
+        levels = {u: {"ratio": lv.ratio, "bits": lv.storage.written} for u, lv in trial.candidate.items}
+        units = {
+            "levels": levels,
+            "unit_bytes": {u: self.costs.levels[u][lv].size_bytes for u, lv in trial.candidate.items},
+            "unit_ms": {u: self.costs.levels[u][lv].latency_ms for u, lv in timed},
+        }
+        return self._row(trial, now, units)
+
+    def short(self, trial: Trial, now: Standing) -> dict[str, Any]:
+        """A trial whose units' levels are numbers; `run/short_rows` makes it whole again."""
+        numbers = [self._numbers[unit][level] for unit, level in trial.candidate.items]
+        return self._row(trial, now, {NUMBERS: numbers})
+
+    def _row(self, trial: Trial, now: Standing, units: Mapping[str, Any]) -> dict[str, Any]:
+        m = trial.measurement
+        if self._members[0] is not now:
+            self._members = now, {member.number for member in now.front}
+        return {
+            "number": trial.number,
+            "name": trial.name,
+            "state": "COMPLETE" if m is not None else "FAIL",
+            "failure": trial.failure,
+            **units,
+            **{name: None if m is None else _finite(getattr(m, name)) for name in MEASURED},
+            "predicted_size_bytes": trial.predicted_size_bytes,
+            "predicted_latency_ms": self.ms(trial),
+            "predicted_kl": self.kl(trial),
+            "rung": trial.rung,
+            "test_accuracy": trial.test_accuracy,
+            "seconds": trial.seconds,
+            "parts": dict(trial.parts),
+            "worker": trial.worker,
+            "on_front": trial.number in self._members[1],
+            "within_budget": m is not None and self.budget.allows(m.size_bytes, m.latency_ms),
+            "promoted_from": self._lower(trial, now.trials),
+        }
+
+    def _of(self, trial: Trial) -> tuple[float, float | None]:
+        known = self._predicted.get(trial.candidate)
+        if known is None:
+            costs, candidate = self.costs, trial.candidate
+            known = costs.damage(candidate), costs.latency_ms(candidate) or None
+            self._predicted[candidate] = known
+        return known
+
+    def _lower(self, trial: Trial, trials: Sequence[Trial]) -> int | None:
+        """Number of the same candidate's trial at the nearest lower rung."""
+        if trial.is_baseline or trial.rung == 0:
+            return None
+        for k in range(len(self._counted), len(trials)):
+            self._first.setdefault((trials[k].candidate, trials[k].rung), trials[k].number)
+        self._counted = trials
+        return _nearest_below(self._first, trial)
+
+
+def front_fields(
+    about: RunRecord, rows: TrialRows, now: Standing, *, byte_range: ByteRange, state: str
+) -> dict[str, Any]:
+    """The content of `front.json` without its trials."""
+    points, costs = now.points.numbers(), rows.costs
     untouched = {name: next(iter(table.values())) for name, table in costs.levels.items()}
     steps = about.facts.recipe.steps
-    first = {(trial.candidate, trial.rung): trial.number for trial in reversed(now.trials)}
     return {
         "version": 1,
         "run": about.facts.as_json()
@@ -53,10 +146,7 @@ def front_record(
             {"name": name, "kind": about.kinds.get(name, ""), "size_bytes": cost.size_bytes}
             for name, cost in untouched.items()
         ],
-        "trials": [
-            _trial_record(trial, costs, members, fit) | {"promoted_from": _lower(trial, first)}
-            for trial in now.trials
-        ],
+        "trials": [],
         "front": [trial.number for trial in now.front],
         "best": points["best"],
         "knee": points["knee"],
@@ -75,9 +165,9 @@ def front_record(
                 for unit, table in costs.levels.items()
                 for level, cost in table.items()
             ],
-            **_prediction(now.trials, costs),
+            **_prediction(now.trials, rows),
         },
-        "latency": _latency_record(now.trials, costs),
+        "latency": _latency_record(now.trials, rows),
     }
 
 
@@ -93,11 +183,6 @@ def sensitivity_file(record: Mapping[str, Any]) -> dict[str, Any]:
         "rank correlation with measured KL (Spearman)": sensitivity["spearman"],
         "untrained trials it is taken over": sensitivity["pairs"],
     }
-
-
-def _lower(trial: Trial, first: Mapping[tuple[Candidate, int], int]) -> int | None:
-    """Number of the same candidate's trial at the nearest lower rung."""
-    return None if trial.is_baseline else _nearest_below(first, trial)
 
 
 def _nearest_below(known: Mapping[tuple[Candidate, int], T], trial: Trial) -> T | None:
@@ -142,10 +227,10 @@ def _agreement_record(trials: Sequence[Trial], lower: int, upper: int) -> dict[s
     return asdict(agreed) | {"low": agreed.low}
 
 
-def _prediction(trials: Sequence[Trial], costs: Costs) -> dict[str, Any]:
+def _prediction(trials: Sequence[Trial], rows: TrialRows) -> dict[str, Any]:
     """How well the divergence of untrained trials was predicted: the rank correlation (Spearman)."""
     pairs = [
-        (costs.damage(trial.candidate), m.kl)
+        (rows.kl(trial), m.kl)
         for trial, m in finished(trials)
         if trial.rung == 0 and not trial.is_baseline and math.isfinite(m.kl)
     ]
@@ -155,7 +240,7 @@ def _prediction(trials: Sequence[Trial], costs: Costs) -> dict[str, Any]:
     return {"spearman": rho if math.isfinite(rho) else None, "pairs": len(pairs)}
 
 
-def _latency_record(trials: Sequence[Trial], costs: Costs) -> dict[str, float | int] | None:
+def _latency_record(trials: Sequence[Trial], rows: TrialRows) -> dict[str, float | int] | None:
     """How far predicted milliseconds were from measured ones, as shares of the measured.
 
     The mean of the errors without signs, and with them: a bias above 0 is a prediction too high.
@@ -163,53 +248,12 @@ def _latency_record(trials: Sequence[Trial], costs: Costs) -> dict[str, float | 
     errors = [
         predicted / m.latency_ms - 1.0
         for trial, m in finished(trials)
-        if not trial.is_baseline
-        and 0 < m.latency_ms < math.inf
-        and (predicted := _predicted_ms(trial, costs)) is not None
+        if not trial.is_baseline and 0 < m.latency_ms < math.inf and (predicted := rows.ms(trial)) is not None
     ]
     if len(errors) < FEWEST_PAIRS:
         return None
     error, bias = fmean(map(abs, errors)), fmean(errors)
     return {"predicted error": error, "pairs": len(errors), "bias": bias}
-
-
-def _predicted_ms(trial: Trial, costs: Costs) -> float | None:
-    """Predicted latency of a trial; None where no latency table was measured."""
-    return costs.latency_ms(trial.candidate) or None
-
-
-def _trial_record(trial: Trial, costs: Costs, members: set[int], fit: set[int]) -> dict[str, Any]:
-    m, predicted_ms = trial.measurement, _predicted_ms(trial, costs)
-    timed = () if predicted_ms is None else trial.candidate.items
-    names: tuple[str, ...] = (
-        "size_bytes",
-        "latency_ms",
-        "latency_low_ms",
-        "latency_high_ms",
-        "accuracy",
-        "kl",
-    )
-    names += ("raw_latency_ms", "raw_original_ms")
-    return {
-        "number": trial.number,
-        "name": trial.name,
-        "state": "COMPLETE" if m is not None else "FAIL",
-        "failure": trial.failure,
-        "levels": {u: {"ratio": lv.ratio, "bits": lv.storage.written} for u, lv in trial.candidate.items},
-        "unit_bytes": {u: costs.levels[u][lv].size_bytes for u, lv in trial.candidate.items},
-        "unit_ms": {u: costs.levels[u][lv].latency_ms for u, lv in timed},
-        **{name: None if m is None else _finite(getattr(m, name)) for name in names},
-        "predicted_size_bytes": trial.predicted_size_bytes,
-        "predicted_latency_ms": predicted_ms,
-        "predicted_kl": costs.damage(trial.candidate),
-        "rung": trial.rung,
-        "test_accuracy": trial.test_accuracy,
-        "seconds": trial.seconds,
-        "parts": dict(trial.parts),
-        "worker": trial.worker,
-        "on_front": trial.number in members,
-        "within_budget": trial.number in fit,
-    }
 
 
 def _finite(x: float) -> float | None:

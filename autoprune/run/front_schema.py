@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple, cast
 
 import pydantic
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.record import checked
-from autoprune.core.redaction import cleaned
+from autoprune.core.redaction import cleaned, may_hold_secret
 from autoprune.run.class_scores import ClassScores
 from autoprune.run.run_record import RunFacts
 from autoprune.space.point_names import by_trial
@@ -89,13 +90,17 @@ class Measured(pydantic.BaseModel):
 
 
 class TrialRow(Measured, _Frozen):
-    """One trial or baseline."""
+    """One trial or baseline.
+
+    level_numbers: the levels of its units in the place of `levels`; see `run/short_rows`.
+    """
 
     number: int
     name: str | None = None
     state: str
     failure: str | None = None
     levels: dict[str, LevelRow] | None = None
+    level_numbers: tuple[int, ...] | None = None
     unit_bytes: dict[str, int | None] | None = None
     unit_ms: dict[str, float | None] | None = None
     seconds: float | None = None
@@ -262,6 +267,20 @@ class Front(_Frozen):
         return [(rows[number], told) for number, told in words.items() if number in rows]
 
 
+def safe(front: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A parsed `front.json` as the report may show it: `clean`, and without passwords and tokens.
+
+    One that is so already, as those are that this version writes, is given back as it is: of many trials it
+    takes long to go through all values.
+    """
+    try:
+        text = json.dumps(front, allow_nan=False, ensure_ascii=False)
+        text.encode("utf-8")
+    except (TypeError, ValueError):
+        return cast(Mapping[str, Any], clean(cleaned(front)))
+    return cast(Mapping[str, Any], clean(cleaned(front))) if may_hold_secret(text) else front
+
+
 def clean(value: object) -> object:
     """The same JSON with NaN and infinity as null, and text that can be written as UTF-8.
 
@@ -290,4 +309,4 @@ def checked_front(raw: Mapping[str, object]) -> Front:
             f"front.json has version {raw.get('version')!r}, this report reads version {VERSION}; "
             f"write it again with `autoprune report` of the version that made the run"
         )
-    return checked(Front, clean(cleaned(raw)), "front.json")
+    return checked(Front, safe(raw), "front.json")

@@ -120,7 +120,10 @@ class Acquisition:
         plane = (MS if budget.limits_latency_alone and has_latency else BYTES, DAMAGE)
         front = known[staircase(known[:, plane])][:, plane]
         volume = volume and has_latency
-        uncovered = lattice[~covers(known, lattice).any(0)] if volume else lattice[:0]
+        uncovered = lattice[:0]
+        if volume:
+            is_open = ~covers(known, lattice).any(0)
+            uncovered = lattice[is_open if records.covered is None else is_open & ~records.covered]
         return cls(problem, outlook, budget, scale, known, plane, front, volume, lattice, uncovered)
 
     def fitting(self, chosen: Choice) -> Choice:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
+from autoprune.search.growing import GrowingSet, GrowingTuple
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial
 
@@ -30,35 +32,60 @@ class History:
     """All that a search knows of its past; a step of the search returns a new one.
 
     finished: the trials in order of number, with what was noted of them later. in_flight: what is being
-    evaluated, by token. seen: all candidates of both.
+    evaluated, by token. seen: all candidates of both. begun: every candidate and rung that was evaluated or
+    is being evaluated. promoted: candidates that were begun both untrained and with a brief fine-tune.
+    revisions: how often the record of a finished trial was replaced.
     """
 
-    finished: tuple[Trial, ...] = ()
+    finished: GrowingTuple[Trial] = field(default_factory=GrowingTuple)
     in_flight: Mapping[int, Asked] = field(default_factory=dict)
-    seen: frozenset[Candidate] = frozenset()
+    seen: GrowingSet[Candidate] = field(default_factory=GrowingSet)
+    begun: GrowingSet[Key] = field(default_factory=GrowingSet)
+    promoted: int = 0
+    revisions: int = field(default=0, compare=False)
 
     @classmethod
-    def of(cls, finished: tuple[Trial, ...]) -> History:
+    def of(cls, finished: Iterable[Trial]) -> History:
         """The history of a search that is taken up again: nothing is in flight."""
-        return cls(finished, {}, frozenset(trial.candidate for trial in finished))
-
-    @property
-    def begun(self) -> frozenset[Key]:
-        """Every candidate and rung that was evaluated or is being evaluated."""
-        keys = {(trial.candidate, trial.rung) for trial in self.finished}
-        return frozenset(keys | {(asked.candidate, asked.rung) for asked in self.in_flight.values()})
+        trials = GrowingTuple(finished)
+        seen = GrowingSet(trial.candidate for trial in trials)
+        begun = GrowingSet((trial.candidate, trial.rung) for trial in trials)
+        return cls(trials, {}, seen, begun, _promoted(begun))
 
     def with_asked(self, asked: Asked) -> History:
         """The history with one more candidate in flight."""
         in_flight = {**self.in_flight, asked.token: asked}
-        return replace(self, in_flight=in_flight, seen=self.seen | {asked.candidate})
+        return replace(self, in_flight=in_flight)._with_key((asked.candidate, asked.rung))
 
     def with_finished(self, trial: Trial, *, token: int | None = None) -> History:
         """The history with one more finished trial; token: of what was in flight, None for a baseline."""
-        in_flight = {key: asked for key, asked in self.in_flight.items() if key != token}
-        return History((*self.finished, trial), in_flight, self.seen | {trial.candidate})
+        asked = None if token is None else self.in_flight[token]
+        in_flight = {key: other for key, other in self.in_flight.items() if key != token}
+        done = replace(self, finished=self.finished.plus(trial), in_flight=in_flight)
+        key = trial.candidate, trial.rung
+        if asked is not None and (asked.candidate, asked.rung) != key:  # told at another rung than asked
+            keys = [(other.candidate, other.rung) for other in done.finished]
+            keys += [(other.candidate, other.rung) for other in in_flight.values()]
+            begun = GrowingSet(keys)
+            done = replace(done, begun=begun, promoted=_promoted(begun))
+        return done._with_key(key)
 
     def with_revised(self, trial: Trial) -> History:
         """The history with another record of the finished trial of this number."""
-        finished = tuple(trial if old.number == trial.number else old for old in self.finished)
-        return replace(self, finished=finished)
+        finished = GrowingTuple(trial if old.number == trial.number else old for old in self.finished)
+        return replace(self, finished=finished, revisions=self.revisions + 1)
+
+    def _with_key(self, key: Key) -> History:
+        """The history with a candidate and a rung that was begun."""
+        candidate, rung = key
+        is_pair = rung in (0, 1) and key not in self.begun and (candidate, 1 - rung) in self.begun
+        return replace(
+            self,
+            seen=self.seen.plus(candidate),
+            begun=self.begun.plus(key),
+            promoted=self.promoted + is_pair,
+        )
+
+
+def _promoted(begun: AbstractSet[Key]) -> int:
+    return sum(rung == 1 and (candidate, 0) in begun for candidate, rung in begun)

@@ -7,6 +7,7 @@ import math
 import numbers
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, get_type_hints
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -14,7 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autoprune.core.value_types import has_type
-from autoprune.space.levels import Candidate, Choices, SearchSpace
+from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
 from autoprune.space.trial import Measurement, Trial
 
 OBJECTIVES = ("size_bytes", "latency_ms", "accuracy")
@@ -31,7 +32,8 @@ _TRIAL_FIELDS = tuple(
 _EXTRA_FIELDS = tuple(field.name for field in dataclasses.fields(Measurement) if field.name not in OBJECTIVES)
 
 
-def distributions_of(space: SearchSpace) -> dict[str, BaseDistribution]:
+@lru_cache(maxsize=8)
+def distributions_of(space: SearchSpace) -> Mapping[str, BaseDistribution]:
     """Parameters of a trial as Optuna describes them, in the order of `Candidate.params`."""
     pairs: dict[str, BaseDistribution] = {}
     for choices in space.units:
@@ -48,8 +50,21 @@ def written_storages(choices: Choices) -> tuple[int | str, ...]:
 
 def candidate_of(params: Mapping[str, Any], space: SearchSpace) -> Candidate:
     """The candidate of a trial's parameters, whatever their order."""
-    keys = [f"{choices.unit}.{part}" for choices in space.units for part in ("ratio", "bits")]
-    return Candidate.from_params({key: params[key] for key in keys})
+    items = []
+    for unit, levels in _levels_of(space):
+        pair = params[f"{unit}.ratio"], params[f"{unit}.bits"]
+        known = levels.get(pair)
+        items.append((unit, Level.of(float(pair[0]), pair[1])) if known is None else known)
+    return Candidate(tuple(items))
+
+
+@lru_cache(maxsize=8)
+def _levels_of(space: SearchSpace) -> list[tuple[str, dict[tuple[Any, Any], tuple[str, Level]]]]:
+    """Each unit with its levels by ratio and storage as a study holds them; candidates share these."""
+    return [
+        (unit.unit, {(level.ratio, level.storage.written): (unit.unit, level) for level in unit.levels()})
+        for unit in space.units
+    ]
 
 
 def freeze(trial: Trial, space: SearchSpace) -> FrozenTrial:
@@ -69,7 +84,7 @@ def freeze(trial: Trial, space: SearchSpace) -> FrozenTrial:
         state=TrialState.FAIL if done is None else TrialState.COMPLETE,
         values=None if done is None else done.objectives(),
         params=dict(trial.candidate.params()),
-        distributions=distributions_of(space),
+        distributions=dict(distributions_of(space)),
         user_attrs=notes,
     )
     frozen.datetime_start = datetime.now() - timedelta(seconds=max(0.0, trial.seconds))
@@ -107,8 +122,7 @@ def thaw(frozen: FrozenTrial, space: SearchSpace, later: Mapping[str, Any]) -> T
         ValueError, KeyError, TypeError: for what `freeze` does not write.
     """
     notes = {key: value for key, value in frozen.user_attrs.items() if value is not None}
-    kinds = get_type_hints(Trial) | get_type_hints(Measurement)
-    wrong = [key for key in _TRIAL_FIELDS + _EXTRA_FIELDS if not has_type(notes.get(key), kinds[key] | None)]
+    wrong = [key for key, kind in _kinds() if not has_type(notes.get(key), kind)]
     wrong += [
         name for name, x in zip(OBJECTIVES, frozen.values or (), strict=False) if not has_type(x, float)
     ]
@@ -128,6 +142,13 @@ def thaw(frozen: FrozenTrial, space: SearchSpace, later: Mapping[str, Any]) -> T
         measurement,
         **{key: notes[key] for key in _TRIAL_FIELDS if key in notes},
     )
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> list[tuple[str, Any]]:
+    """The type of each note, or None where there is none."""
+    kinds = get_type_hints(Trial) | get_type_hints(Measurement)
+    return [(key, kinds[key] | None) for key in _TRIAL_FIELDS + _EXTRA_FIELDS]
 
 
 def _fault(trial: Trial) -> str | None:

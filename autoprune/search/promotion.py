@@ -10,41 +10,41 @@ it is poor, more candidates are promoted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from autoprune.search.history import Key
 from autoprune.search.hypervolume import (
     KL_FLOOR,
-    ByteRange,
     added_area,
     covers,
-    kl_area,
     kl_scale,
     unit_lattice,
     unit_scale,
 )
-from autoprune.search.pareto import within
 from autoprune.search.points import best, worth_training_longer
+from autoprune.search.rung_agreement import ranks_are_low
 from autoprune.search.solver.planes import BYTES, DAMAGE, MS, Floats
 from autoprune.search.surrogates.recovery_model import WORTH_TRAINING_KL
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
-from autoprune.space.trial import FEWEST_PAIRS, ORIGINAL, Measurement, Trial, finished
+from autoprune.space.trial import ORIGINAL, Measurement, Trial, finished
 
 SHARE, LARGER_SHARE = 1 / 3, 2 / 3
 """Share of the untrained candidates that is promoted; the larger where ranks agree poorly."""
 
-LOW_TAU = 0.5
-"""Kendall's tau below which the lower rung's ranks are not relied on."""
+LATEST = 3072
+"""Trials that are looked at for candidates to train."""
 
-FEWEST_JUDGED = 5
-"""Pairs below which a low tau changes nothing."""
+MOST_KNOWN = 512
+"""Trained trials from which on those that others dominate are left out."""
+
+MOST_PAIRS = 512
+"""Candidates at two rungs, the latest, from which it is judged how ranks agree."""
 
 FINALISTS = 3
 """Trials trained longer at the end: points with a name, and the next that would be best."""
@@ -59,48 +59,129 @@ SharesLeft = Callable[[Sequence[Trial]], Mapping[Candidate, float]]
 """Trials -> share of its divergence that a brief fine-tune is predicted to leave of each candidate."""
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Kendall's tau of the divergence at two rungs, over fine-tunes that were kept.
+@dataclass
+class Ladder:
+    """Which candidates wait to be trained and what those that were came to, followed trial by trial.
 
-    A fine-tune that was left out or undone changed nothing, and its ranks agree for no reason. pairs:
-    candidates of different divergence at the two rungs, which tau is taken over. trained: those that were
-    evaluated at both. left: mean share of the divergence that the kept fine-tunes left.
+    What it holds of a candidate that is not within the budget is its place in the ranks alone. latest: trials
+    that are looked at for candidates to train; one that was not chosen while so many others ended is not
+    chosen any more (docs/decisions/028-what-a-proposal-looks-back-at.md).
     """
 
-    lower: int
-    upper: int
-    kendall_tau: float | None
-    pairs: int
-    trained: int = 0
-    left: float | None = None
+    budget: Budget
+    latest: float = LATEST
+    count: int = 0
+    _untried: int = 0
+    _waiting: deque[tuple[int, Trial, Measurement]] = field(default_factory=deque)
+    _untrained: dict[Candidate, Measurement] = field(default_factory=dict)
+    _trained: set[Candidate] = field(default_factory=set)
+    _lost: list[Candidate] = field(default_factory=list)
+    _known: list[tuple[float, float, float]] = field(default_factory=list)
+    _most_known: int = MOST_KNOWN
+    _ranks: dict[Candidate, float] = field(default_factory=dict)
+    _pairs: list[tuple[float, float]] = field(default_factory=list)
+    _judged: tuple[int, bool] = (0, False)
+    _low: Floats = field(default_factory=lambda: np.full(3, np.inf))
+    _high: Floats = field(default_factory=lambda: np.full(3, -np.inf))
 
-    @property
-    def low(self) -> bool:
-        """Whether the lower rung's ranks say too little about the upper's."""
-        return self.kendall_tau is not None and self.pairs >= FEWEST_JUDGED and self.kendall_tau < LOW_TAU
+    def add(self, trial: Trial) -> None:
+        """Take note of a finished trial."""
+        self.count += 1
+        m = trial.measurement
+        usable = m is not None and self.budget.allows(m.size_bytes, m.latency_ms) and not math.isnan(m.kl)
+        if m is not None:
+            self._rank(trial, m)
+        if m is None or not usable:
+            if trial.rung == 1:
+                self._lost.append(trial.candidate)
+            return
+        costs = _objectives(m, 1.0)
+        self._low, self._high = np.minimum(self._low, costs), np.maximum(self._high, costs)
+        if trial.rung > 0:
+            self._trained.add(trial.candidate)
+            self._known.append(costs)
+            return
+        self._untrained[trial.candidate] = m
+        if not trial.is_baseline and m.kl > WORTH_TRAINING_KL:
+            self._waiting.append((self.count, trial, m))
 
+    def next(
+        self,
+        begun: AbstractSet[Key],
+        in_training: Iterable[Candidate],
+        promoted: int,
+        *,
+        first: AbstractSet[Candidate] = frozenset(),
+        left: Callable[[], Mapping[Candidate, float]] = dict,
+        resolved: float = KL_FLOOR,
+    ) -> Candidate | None:
+        """The candidate to train briefly now, or None; as `promotion`.
 
-def agreement(trials: Sequence[Trial], lower: int, upper: int) -> Agreement:
-    """How well the ranks of two rungs agree (tau-b, Kendall 1945: ties count as neither)."""
-    ranks = [
-        {trial.candidate: m.kl for trial, m in finished(trials) if trial.rung == rung and math.isfinite(m.kl)}
-        for rung in (lower, upper)
-    ]
-    both = [candidate for candidate in ranks[0] if candidate in ranks[1]]
-    kept = [candidate for candidate in both if ranks[0][candidate] != ranks[1][candidate]]
-    lower_kl, upper_kl = ([rank[candidate] for candidate in kept] for rank in ranks)
-    shares = [after / before for before, after in zip(lower_kl, upper_kl, strict=True) if before > 0]
-    left = fmean(shares) if shares else None
-    tau = float(kendalltau(lower_kl, upper_kl).statistic) if len(kept) >= FEWEST_PAIRS else math.nan
-    return Agreement(lower, upper, tau if math.isfinite(tau) else None, len(kept), len(both), left)
+        in_training: candidates that are. promoted: how many were begun both untrained and trained.
+        """
+        while self._waiting and self._waiting[0][0] <= self.count - self.latest:
+            self._waiting.popleft()
+        waiting = [(trial, m) for _, trial, m in self._waiting if (trial.candidate, 1) not in begun]
+        at_once = next((trial.candidate for trial, _ in waiting if trial.candidate in first), None)
+        if at_once is not None or not waiting:
+            return at_once
+        if promoted >= math.floor(SHARE * self._untried + 1e-9):
+            share = LARGER_SHARE if self._ranks_are_low() else SHARE
+            if promoted >= math.floor(share * self._untried + 1e-9):
+                return None
+        gain = self._gains(waiting, in_training, left(), resolved)
+        k = int(np.argmax(gain))
+        return waiting[k][0].candidate if gain[k] > 0 else None
 
+    def _rank(self, trial: Trial, m: Measurement) -> None:
+        if trial.rung == 0:
+            self._untried += not trial.is_baseline
+            if math.isfinite(m.kl):
+                self._ranks[trial.candidate] = m.kl
+        elif trial.rung == 1 and math.isfinite(m.kl):
+            before = self._ranks.get(trial.candidate)
+            if before is not None and before != m.kl:
+                self._pairs.append((before, m.kl))
 
-def kl_hypervolume(trials: Sequence[Trial], byte_range: ByteRange) -> float:
-    """Share of the box of bytes (`byte_range`) and log KL that all trials dominate."""
-    done = [m for _, m in finished(trials) if not math.isnan(m.kl)]
-    size, kl = np.array([float(m.size_bytes) for m in done]), np.array([m.kl for m in done])
-    return kl_area(size, kl, byte_range)
+    def _ranks_are_low(self) -> bool:
+        """Whether the untrained ranks say too little, by the latest pairs; see `rung_agreement`."""
+        if self._judged[0] != len(self._pairs):
+            self._judged = len(self._pairs), ranks_are_low(self._pairs[-MOST_PAIRS:])
+        return self._judged[1]
+
+    def _gains(
+        self,
+        waiting: Sequence[tuple[Trial, Measurement]],
+        in_training: Iterable[Candidate],
+        left: Mapping[Candidate, float],
+        resolved: float,
+    ) -> Floats:
+        """What each candidate that waits should add, once trained, to those that are trained."""
+        # Those in training count as if they came out as expected, so that the next lies elsewhere.
+        pending = [
+            _objectives(self._untrained[candidate], left.get(candidate, USUAL_LEFT))
+            for candidate in dict.fromkeys((*in_training, *self._lost))
+            if candidate in self._untrained and candidate not in self._trained
+        ]
+        new = [_objectives(m, left.get(trial.candidate, USUAL_LEFT)) for trial, m in waiting]
+        low, high = self._low * 0.98, self._high * 1.02  # the smallest and the largest add something too
+
+        def place(rows: Sequence[tuple[float, float, float]]) -> Floats:
+            points = np.array(rows, np.float64).reshape(-1, 3)
+            scaled = [unit_scale(points[:, k], low=low[k], high=high[k]) for k in (BYTES, MS)]
+            return np.stack([*scaled, kl_scale(points[:, DAMAGE], resolved=resolved)], 1)
+
+        if len(self._known) > self._most_known:
+            self._known = _thinned(self._known)
+            self._most_known = max(MOST_KNOWN, 2 * len(self._known))
+        known = place([*self._known, *pending])
+        plane = [MS if self.budget.limits_latency_alone else BYTES, DAMAGE]
+        gain = added_area(place(new)[:, plane], known[:, plane])
+        if self._low[MS] < self._high[MS]:
+            lattice = unit_lattice()
+            open_ = lattice[~covers(known, lattice).any(0)]
+            gain = gain + covers(place(new), open_).sum(1) / len(lattice)
+        return gain
 
 
 def promotion(
@@ -121,66 +202,27 @@ def promotion(
     tried, whatever that share. left: what of its divergence training is predicted to leave of each. resolved:
     nats a row below which divergence counts little.
     """
-    waiting = _waiting(trials, begun, budget)
-    at_once = next((trial.candidate for trial, _ in waiting if trial.candidate in first), None)
-    if at_once is not None or not waiting:
-        return at_once
-    untrained = [trial for trial, _ in finished(trials) if trial.rung == 0 and not trial.is_baseline]
-    promoted = sum(rung == 1 for candidate, rung in begun if (candidate, 0) in begun)
-    share = LARGER_SHARE if agreement(trials, 0, 1).low else SHARE
-    if promoted >= math.floor(share * len(untrained) + 1e-9):
-        return None
-    gain = _gains(trials, waiting, begun, budget, left(trials), resolved)
-    k = int(np.argmax(gain))
-    return waiting[k][0].candidate if gain[k] > 0 else None
+    ladder = Ladder(budget, math.inf)
+    for trial in sorted(trials, key=lambda trial: trial.rung):
+        ladder.add(trial)
+    return ladder.next(
+        begun,
+        [candidate for candidate, rung in begun if rung == 1],
+        sum(rung == 1 and (candidate, 0) in begun for candidate, rung in begun),
+        first=first,
+        left=lambda: left(trials),
+        resolved=resolved,
+    )
 
 
-def _waiting(
-    trials: Sequence[Trial], begun: AbstractSet[Key], budget: Budget
-) -> list[tuple[Trial, Measurement]]:
-    """Untrained candidates within the budget that were not trained and have something to mend."""
-    return [
-        (trial, m)
-        for trial, m in finished(within(trials, budget))
-        if trial.rung == 0 and not trial.is_baseline
-        if (trial.candidate, 1) not in begun and m.kl > WORTH_TRAINING_KL
-    ]
-
-
-def _gains(
-    trials: Sequence[Trial],
-    waiting: Sequence[tuple[Trial, Measurement]],
-    begun: AbstractSet[Key],
-    budget: Budget,
-    left: Mapping[Candidate, float],
-    resolved: float,
-) -> Floats:
-    """What each candidate that waits should add, once trained, to those that are trained."""
-    done = [(trial, m) for trial, m in finished(within(trials, budget)) if not math.isnan(m.kl)]
-    known = [_objectives(m, 1.0) for trial, m in done if trial.rung > 0]
-    trained = {trial.candidate for trial, _ in done if trial.rung > 0}
-    # Those in training count as if they came out as expected, so that the next lies elsewhere.
-    known += [
-        _objectives(m, left.get(trial.candidate, USUAL_LEFT))
-        for trial, m in done
-        if (trial.candidate, 1) in begun and trial.candidate not in trained
-    ]
-    new = [_objectives(m, left.get(trial.candidate, USUAL_LEFT)) for trial, m in waiting]
-    costs = np.array([_objectives(m, 1.0) for _, m in done])
-    low, high = costs.min(0) * 0.98, costs.max(0) * 1.02  # the smallest and the largest add something too
-
-    def place(rows: Sequence[tuple[float, float, float]]) -> Floats:
-        points = np.array(rows, np.float64).reshape(-1, 3)
-        scaled = [unit_scale(points[:, k], low=low[k], high=high[k]) for k in (BYTES, MS)]
-        return np.stack([*scaled, kl_scale(points[:, DAMAGE], resolved=resolved)], 1)
-
-    plane = [MS if budget.limits_latency_alone else BYTES, DAMAGE]
-    gain = added_area(place(new)[:, plane], place(known)[:, plane])
-    if costs[:, MS].min() < costs[:, MS].max():
-        lattice = unit_lattice()
-        open_ = lattice[~covers(place(known), lattice).any(0)]
-        gain = gain + covers(place(new), open_).sum(1) / len(lattice)
-    return gain
+def _thinned(known: Sequence[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
+    """Those that no other is nowhere worse than."""
+    points = np.array(sorted(set(known)))
+    kept: list[int] = []
+    for k, point in enumerate(points):
+        if not kept or not (points[kept] <= point).all(1).any():
+            kept.append(k)
+    return [tuple(points[k].tolist()) for k in kept]
 
 
 def _objectives(m: Measurement, left: float) -> tuple[float, float, float]:

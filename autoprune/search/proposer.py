@@ -7,7 +7,7 @@ proposers too: see `samplers`.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from autoprune.core.errors import ExhaustedError
 from autoprune.search.aim import Aim
 from autoprune.search.file_room import FileRoom
 from autoprune.search.history import History
-from autoprune.search.records import Records
+from autoprune.search.lookback import Lookback
 from autoprune.space.levels import Candidate
 
 VOLUME_EVERY = 3
@@ -61,6 +61,11 @@ class HypervolumeProposer:
 
     aim: Aim
     seed: int
+    _lookback: Lookback = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        lookback = Lookback(self.aim.problem, self.aim.scale, self.aim.lattice)
+        object.__setattr__(self, "_lookback", lookback)
 
     @property
     def warm_starts(self) -> int:
@@ -69,15 +74,15 @@ class HypervolumeProposer:
 
     def propose(self, history: History, number: int) -> Candidate:
         """The candidate of the largest gain; any new one where nearly all within the budget was tried."""
-        seed = trial_seed(self.seed, number)
-        room = FileRoom.of(trial for trial in history.finished if trial.is_baseline)
+        seed, known = trial_seed(self.seed, number), self._lookback
+        known.follow(history)
+        room = FileRoom.of(known.baselines)
         aim = self.aim.within(room.predicted(self.aim.budget, self.aim.scale.byte_range.low))
-        records = Records.of(aim.problem, history.finished)
-        finished = {trial.candidate for trial in history.finished} if history.in_flight else set()
+        records = known.records()
         in_flight = [
             aim.problem.chosen(asked.candidate)
             for asked in history.in_flight.values()
-            if asked.candidate not in finished
+            if asked.candidate not in known.candidates
         ]
         candidate = aim.largest_gain(
             records,

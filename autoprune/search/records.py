@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.solver.planes import Choice, Floats
@@ -21,13 +22,17 @@ class Records:
     """What n trials measured, of u units: levels [n u], divergence [n] in nats and milliseconds [n].
 
     kl: before training; NaN of candidates that were measured trained alone, as baselines are. trained_kl:
-    after the brief fine-tune; NaN of candidates that had none.
+    after the brief fine-tune; NaN of candidates that had none. older: how many of them, the first, stand for
+    all that were tried long before (`lookback`) and will not be trained any more. covered [q]: points of the
+    lattice that those dominate.
     """
 
     chosen: Choice
     kl: Floats
     latency_ms: Floats
     trained_kl: Floats = field(default_factory=lambda: np.empty(0))
+    older: int = 0
+    covered: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if len(self.trained_kl) == 0:

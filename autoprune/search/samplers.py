@@ -75,7 +75,7 @@ class ProposerSampler(BaseSampler):
 
     def __init__(self, proposer: Proposer, *, space: SearchSpace, history: Callable[[], History]) -> None:
         self._proposer, self._space, self._history = proposer, space, history
-        self._distributions = distributions_of(space)
+        self._distributions = dict(distributions_of(space))
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         if isinstance(self._proposer, OptunaProposer):

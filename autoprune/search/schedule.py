@@ -4,29 +4,31 @@ finalist, or stops."""
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from autoprune.core.errors import ExhaustedError
 from autoprune.search.history import Asked, History
 from autoprune.search.hypervolume import ByteRange, resolved_kl
+from autoprune.search.patience import Patience
 from autoprune.search.promotion import (
     FINALISTS,
+    LATEST,
     RUNG_STEPS,
     SHARE,
+    Ladder,
     SharesLeft,
     finalist,
-    kl_hypervolume,
-    promotion,
 )
 from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial, is_candidate, tried_trials
 
-GAIN = 1e-3
-"""Relative growth of the hypervolume below which `patience` candidates have brought nothing."""
+PACED = 20
+"""Evaluations of a rung, the latest, that the time of the next is taken from."""
 
 RECENT = 12
 """Candidates from which the share of those still to be promoted is estimated."""
@@ -67,6 +69,8 @@ class Schedule:
         # The finalists of these candidates; where more candidates are tried, there are new finalists.
         last = max((k for k, trial in enumerate(trials) if is_candidate(trial)), default=-1)
         self._finalists = sum(trial.rung == 2 for trial in trials[last + 1 :])
+        self._ladder, self._pace = Ladder(plan.budget), Pace(plan.steps)
+        self._patience = None if plan.patience is None else Patience(plan.patience, plan.byte_range)
         self._all_done = False
         self.stopped_by = "trials"
 
@@ -83,17 +87,14 @@ class Schedule:
         """Estimate of the seconds until all is done, from what evaluations at each rung have taken."""
         if self._all_done:
             return 0.0
-        plan, trials = self._plan, self._study.history.finished
+        plan, pace = self._plan, self._pace.follow(self._study.history.finished)
         in_flight = self._study.history.in_flight.values()
         new = 0 if self.stopped_by != "trials" else max(0, plan.wanted - self._candidates)
-        pace = pace_of(trials, plan.steps)
-        tried = [k for k, trial in enumerate(trials) if is_candidate(trial)]
-        recent = trials[tried[-RECENT] :] if len(tried) >= RECENT else trials
-        promoted = sum(trial.rung == 1 and not trial.is_baseline for trial in recent)
+        tried, promoted = self._pace.tried, self._pace.promoted
         # What is promoted grows less as the front fills; before that shows it is the share.
-        share = promoted / RECENT if len(tried) >= RECENT else SHARE
+        share = promoted / RECENT if tried >= RECENT else SHARE
         training = sum(asked.rung == 1 for asked in in_flight)
-        late = max(0.0, SHARE * len(tried) - promoted - training) if len(tried) < RECENT else 0.0
+        late = max(0.0, SHARE * tried - promoted - training) if tried < RECENT else 0.0
         trained, finalists = (new * share + late, FINALISTS - self._finalists) if plan.steps else (0.0, 0)
         now = time.monotonic()
         ends = [max(pace[x.rung] - (now - x.begun), 0.1 * pace[x.rung]) for x in in_flight]
@@ -112,10 +113,17 @@ class Schedule:
         plan = self._plan
         if not plan.steps:
             return None
-        candidate = promotion(
-            history.finished, history.begun, plan.budget,
-            first=plan.first, left=plan.left, resolved=resolved_kl(plan.answers),
-        )  # fmt: skip
+        ladder, trials = self._ladder, history.finished
+        for k in range(ladder.count, len(trials)):
+            ladder.add(trials[k])
+        candidate = ladder.next(
+            history.begun,
+            [asked.candidate for asked in history.in_flight.values() if asked.rung == 1],
+            history.promoted,
+            first=plan.first,
+            left=lambda: plan.left(trials[-LATEST:]),
+            resolved=resolved_kl(plan.answers),
+        )
         return None if candidate is None else self._study.ask(candidate, rung=1)
 
     def _new(self) -> Asked | None:
@@ -146,32 +154,62 @@ class Schedule:
 
     def _out_of_patience(self, trials: Sequence[Trial]) -> bool:
         """Whether patience ran out or the space is exhausted; once true, it stays true."""
-        if self._plan.patience is not None and is_idle(trials, self._plan.patience, self._plan.byte_range):
+        if self._patience is not None and self._patience.ran_out(trials):
             self.stopped_by = "patience"
         return self.stopped_by != "trials"
 
 
-def is_idle(trials: Sequence[Trial], patience: int, byte_range: ByteRange) -> bool:
-    """Whether the hypervolume in (bytes, log KL) has hardly grown since `patience` candidates ago."""
-    places = [k for k, trial in enumerate(trials) if is_candidate(trial)]
-    if len(places) <= patience:
-        return False
-    before = kl_hypervolume(trials[: places[-patience]], byte_range)
-    return kl_hypervolume(trials, byte_range) <= before * (1 + GAIN)
+@dataclass
+class Pace:
+    """How long evaluations take at each rung, and how many are promoted, followed trial by trial.
+
+    tried: candidates; promoted: trained ones since the twelfth last of them, or of all where there are fewer.
+    """
+
+    steps: int
+    tried: int = 0
+    promoted: int = 0
+    _count: int = 0
+    _step_seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    _latest: tuple[deque[float], ...] = field(
+        default_factory=lambda: tuple(deque(maxlen=PACED) for _ in RUNG_STEPS)
+    )
+    _promoted_since: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _all_promoted: int = 0
+
+    def follow(self, trials: Sequence[Trial]) -> tuple[float, float, float]:
+        """Take note of trials that finished since; mean seconds of an evaluation at each rung.
+
+        That is over the last `PACED`; a guess where none was seen adds the steps, each as long as those that
+        were seen, to what an untrained trial takes.
+        """
+        for k in range(self._count, len(trials)):
+            self._add(trials[k])
+        self._count = len(trials)
+        whole, count = self._step_seconds
+        step = whole / count if count else 0.5
+        means: list[float] = []
+        for seen, times in zip(self._latest, RUNG_STEPS, strict=True):
+            guess = (means[0] if means else 8.0) + step * self.steps * times
+            means.append(sum(seen) / len(seen) if seen else guess)
+        return means[0], means[1], means[2]
+
+    def _add(self, trial: Trial) -> None:
+        finetune = trial.parts.get("finetune", 0.0)
+        if self.steps and trial.rung > 0 and finetune > 1.0:
+            self._step_seconds[0] += finetune / (self.steps * RUNG_STEPS[trial.rung])
+            self._step_seconds[1] += 1
+        if trial.is_baseline:
+            return
+        self._latest[trial.rung].append(trial.seconds)
+        if is_candidate(trial):
+            self.tried += 1
+            self._promoted_since.append(self._all_promoted)
+        self._all_promoted += trial.rung == 1
+        before = self._promoted_since[0] if self.tried >= RECENT else 0
+        self.promoted = self._all_promoted - before
 
 
 def pace_of(trials: Sequence[Trial], steps: int) -> tuple[float, float, float]:
-    """Mean seconds of an evaluation at each rung over the last 20; a guess where none was seen.
-
-    The guess adds the steps, each as long as those that were seen, to what an untrained trial takes.
-    """
-    trained = [trial for trial in trials if trial.rung > 0 and trial.parts.get("finetune", 0.0) > 1.0]
-    taken = [trial.parts["finetune"] / (steps * RUNG_STEPS[trial.rung]) for trial in trained if steps]
-    step = sum(taken) / len(taken) if taken else 0.5
-    means: list[float] = []
-    for times in RUNG_STEPS:
-        rung = len(means)
-        seen = [trial.seconds for trial in trials if trial.rung == rung and not trial.is_baseline][-20:]
-        guess = (means[0] if means else 8.0) + step * steps * times
-        means.append(sum(seen) / len(seen) if seen else guess)
-    return means[0], means[1], means[2]
+    """Mean seconds of an evaluation at each rung; see `Pace`."""
+    return Pace(steps).follow(trials)

@@ -1,8 +1,9 @@
 """Study: the record of a search, asked in memory and kept on disk by Optuna.
 
-A study in memory is asked; each *finished* trial is written to `study.db` in one transaction, so
-a kill loses no told trial and leaves none RUNNING (Optuna's own `ask` commits once a parameter,
-and nothing cleans up after a killed driver). One writer. No torch, unless the sampler is `gp`.
+Each *finished* trial is written to `study.db` in one transaction (`stored_trials`), so a kill loses no told
+trial and leaves none RUNNING (Optuna's own `ask` commits once a parameter, and nothing cleans up after a
+killed driver). What is in flight is in memory alone (`asked_trials`). One writer. No torch, unless the
+sampler is `gp`.
 """
 
 from __future__ import annotations
@@ -10,26 +11,26 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from autoprune.core.errors import AutopruneError, ExhaustedError, StoppedError
 from autoprune.search import optuna_trials
+from autoprune.search.asked_trials import asked_trials
 from autoprune.search.history import Asked, History
 from autoprune.search.proposer import Proposer
-from autoprune.search.samplers import ProposerSampler
+from autoprune.search.stored_trials import StoredTrials
 from autoprune.search.study_database import (
     OPENING_ERRORS,
     check_space,
     database_url,
     open_storage,
     open_study,
-    tried_twice,
     unreadable,
     unwritable,
 )
@@ -61,7 +62,7 @@ class Study:
         expect: Literal["absent", "present", "either"] = "either",
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._space, self._distributions = space, optuna_trials.distributions_of(space)
+        self._space = space
         self.proposer = proposer
         url, self._where = database_url(path, storage)
         with contextlib.ExitStack() as undo:
@@ -70,20 +71,24 @@ class Study:
                 undo.callback(self._kept.engine.dispose)  # a study that cannot be had leaves no connection
                 self._durable = open_study(self._kept, name, self._where, expect)
                 check_space(self._durable, space, self._where)
-                finished = self._finished()
+                self._stored = StoredTrials(self._kept, self._durable._study_id, self._where)
                 later = self._durable.user_attrs
-                trials = tuple(optuna_trials.thaw(frozen, space, later) for frozen in finished)
+                trials: list[Trial] = []
+                self._asked = asked_trials(
+                    proposer, space, lambda: self._history, self._thawed(trials, later)
+                )
             except AutopruneError:
                 raise
             except OPENING_ERRORS as error:
                 raise AutopruneError(unreadable(url, self._where, error)) from error
             undo.pop_all()
-        sampler = ProposerSampler(proposer, space=space, history=lambda: self._history)
-        self._memory = optuna.create_study(
-            directions=optuna_trials.DIRECTIONS, sampler=sampler, pruner=optuna.pruners.NopPruner()
-        )
-        self._memory.add_trials(finished)
-        self._history = History.of(trials)
+        self._history = History.of(tuple(trials))
+
+    def _thawed(self, trials: list[Trial], later: Mapping[str, Any]) -> Iterator[FrozenTrial]:
+        """The finished trials as they are stored, each of which is added to `trials`."""
+        for frozen in self._stored.finished():
+            trials.append(optuna_trials.thaw(frozen, self._space, later))
+            yield frozen
 
     @property
     def history(self) -> History:
@@ -101,17 +106,11 @@ class Study:
         """
         if candidate is not None:
             self._space.check(candidate)
-            self._memory.enqueue_trial(dict(candidate.params()))
-        try:
-            trial = self._memory.ask(self._distributions)
-            chosen = optuna_trials.candidate_of(trial.params, self._space)
-            if candidate is None and chosen in self._history.seen:
-                raise ExhaustedError("no candidate of this search space is left to try")
-        except AutopruneError:
-            last = len(self._memory.get_trials(deepcopy=False)) - 1
-            self._memory.tell(last, state=TrialState.FAIL)
-            raise
-        asked = Asked(trial.number, chosen, rung, begun=time.monotonic())
+        number, chosen = self._asked.ask(candidate)
+        if candidate is None and chosen in self._history.seen:
+            self._asked.drop(number)
+            raise ExhaustedError("no candidate of this search space is left to try")
+        asked = Asked(number, chosen, rung, begun=time.monotonic())
         self._history = self._history.with_asked(asked)
         return asked
 
@@ -133,11 +132,10 @@ class Study:
             raise AutopruneError(f"token {token} is not in flight; in flight: {list(in_flight)}")
         if trial.candidate != in_flight[token].candidate:
             raise AutopruneError(f"token {token} was asked with another candidate than told")
-        asked = self._memory.get_trials(deepcopy=False)[token]
         stored = optuna_trials.freeze(trial, self._space)
-        optuna_trials.inherit(stored, asked)
+        self._asked.inherit(token, stored)
         done = self._write(stored)
-        self._memory.tell(token, stored.values, stored.state)
+        self._asked.tell(token, stored)
         self._history = self._history.with_finished(done, token=token)
         return done
 
@@ -149,7 +147,7 @@ class Study:
         self._space.check(trial.candidate)
         stored = optuna_trials.freeze(trial, self._space)
         done = self._write(stored)
-        self._memory.add_trial(stored)
+        self._asked.add(stored)
         self._history = self._history.with_finished(done)
         return done
 
@@ -187,12 +185,12 @@ class Study:
         if number not in {trial.number for trial in known}:
             raise AutopruneError(f"there is no trial {number}; {len(known)} are finished")
         try:
-            tried_twice(lambda: self._durable.set_user_attr(key, value))
-            finished = tried_twice(self._finished)
-            frozen = next(stored for stored in finished if stored.number == number)
-            trial = optuna_trials.thaw(frozen, self._space, tried_twice(lambda: self._durable.user_attrs))
+            self._stored.persistently(lambda: self._durable.set_user_attr(key, value))
+            frozen = self._stored.persistently(lambda: self._stored.of_number(number))
+            later = self._stored.persistently(lambda: self._durable.user_attrs)
         except StorageInternalError as error:
             raise StoppedError(unwritable(self._where, error)) from error
+        trial = optuna_trials.thaw(frozen, self._space, later)
         self._history = self._history.with_revised(trial)
 
     def trials(self) -> list[Trial]:
@@ -203,15 +201,10 @@ class Study:
         """Close the database. Nothing is lost without it."""
         self._kept.engine.dispose()
 
-    def _finished(self) -> list[FrozenTrial]:
-        trials = self._durable.get_trials(deepcopy=False)
-        return [trial for trial in trials if trial.state.is_finished()]
-
     def _write(self, stored: FrozenTrial) -> Trial:
-        """Add a trial to the database, and read that trial back, whoever else writes there meanwhile."""
+        """Add a trial to the database; the trial with its number there, whoever else writes meanwhile."""
         try:
-            number = self._kept.create_new_trial(self._durable._study_id, template_trial=stored)
-            written = tried_twice(lambda: self._kept.get_trial(number))
+            written = self._stored.add(stored)
         except StorageInternalError as error:
             raise StoppedError(unwritable(self._where, error)) from error
         return optuna_trials.thaw(written, self._space, {})

@@ -6,13 +6,12 @@ import json
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import optuna
 import sqlalchemy
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError, StorageInternalError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError
 
 from autoprune.core.database_address import VARIABLE
 from autoprune.core.errors import AutopruneError
@@ -45,8 +44,6 @@ DRIVERS = {"postgresql": ("psycopg", "psycopg2"), "mysql": ("pymysql",), "mariad
 INSTALLED_BY = {"postgresql": "psycopg[binary]", "psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary",
                 "mysql": "pymysql", "mariadb": "pymysql", "mysqldb": "mysqlclient"}  # fmt: skip
 """Packages that bring the drivers; others are named as the driver is."""
-
-_Done = TypeVar("_Done")
 
 
 def database_url(path: Path, storage: str | None) -> tuple[sqlalchemy.URL, str]:
@@ -152,17 +149,6 @@ def _options(url: sqlalchemy.URL, where: str) -> dict[str, Any]:
     if url.get_backend_name() != "sqlite":
         return {"pool_pre_ping": True}
     return {"creator": lambda: _connect(where)}
-
-
-def tried_twice(work: Callable[[], _Done]) -> _Done:
-    """What `work` gives, done again where the server dropped the connection meanwhile."""
-    try:
-        return work()
-    except StorageInternalError as error:
-        below = error.__cause__
-        if not isinstance(below, sqlalchemy.exc.DBAPIError) or not below.connection_invalidated:
-            raise
-        return work()
 
 
 def open_storage(url: sqlalchemy.URL, where: str) -> optuna.storages.RDBStorage:

@@ -51,6 +51,16 @@ class Candidate:
 
     items: tuple[tuple[str, Level], ...]
 
+    def __hash__(self) -> int:
+        known = self.__dict__.get("_hash")
+        if known is None:
+            known = hash(self.items)
+            object.__setattr__(self, "_hash", known)
+        return int(known)
+
+    def __reduce__(self) -> tuple[type[Candidate], tuple[object, ...]]:
+        return Candidate, (self.items,)  # a hash of texts is another in each process
+
     def __getitem__(self, unit: str) -> Level:
         return dict(self.items)[unit]
 

@@ -32,6 +32,7 @@ from autoprune.report.sections.rungs import agreements, ladder
 from autoprune.report.sections.sensitivity import extremes, held, predicted
 from autoprune.report.sections.tables import causes, gains, provenance
 from autoprune.report.sections.verdict import figures, notes, verdict
+from autoprune.report.shown import MOST_SHOWN, shown_numbers
 from autoprune.report.text import DASH, MINUS
 from autoprune.report.trial_rows import pack
 from autoprune.run.class_scores import FEWEST_SHOWN
@@ -834,6 +835,69 @@ def test_five_hundred_trials_fit(tmp_path: Path) -> None:
     for units in (15, 151):
         write_report(climbed(synthetic(500, units)), tmp_path / "report.html")
         assert (tmp_path / "report.html").stat().st_size <= 1.5 * MB
+
+
+def shortened(front: Json) -> Json:
+    """The same with `level_numbers` in the rows that are neither on the front nor baselines nor points."""
+    new = copy.deepcopy(front)
+    places: dict[str, dict[tuple[Any, Any], int]] = {}
+    for unit, ratio, bits, *_ in new["sensitivity"]["levels"]:
+        table = places.setdefault(unit, {})
+        table.setdefault((ratio, bits), len(table))
+    named = {new["best"], new["knee"], *(new.get("points") or {}).values()}
+    for row in new["trials"]:
+        if row["on_front"] or row["name"] is not None or row["number"] in named:
+            continue
+        chosen = [(unit, level["ratio"], level["bits"]) for unit, level in row.pop("levels").items()]
+        row["level_numbers"] = [places[unit][ratio, bits] for unit, ratio, bits in chosen]
+        del row["unit_bytes"], row["unit_ms"]
+    return new
+
+
+def offered(front: Json) -> Json:
+    """The same, whose `sensitivity` has every level that a trial has, with its bytes."""
+    new = copy.deepcopy(front)
+    rows: dict[tuple[str, Any, Any], list[Any]] = {}
+    for row in new["trials"]:
+        row["levels"] = {unit["name"]: (row["levels"] or {}).get(unit["name"], {"ratio": 0.0, "bits": 32})
+                         for unit in new["units"]}  # fmt: skip
+        for unit in new["units"]:
+            level = row["levels"][unit["name"]]
+            size = round(unit["size_bytes"] * (1 - level["ratio"]) * 0.1)
+            key = unit["name"], level["ratio"], str(level["bits"])
+            rows.setdefault(key, [unit["name"], level["ratio"], level["bits"], size, 0.1, 0.5])
+        row["unit_bytes"] = {
+            name: rows[name, level["ratio"], str(level["bits"])][3] for name, level in row["levels"].items()
+        }
+        row["unit_ms"] = dict.fromkeys(row["levels"], 0.5)
+        row["predicted_latency_ms"] = 9.0
+    order = [unit["name"] for unit in new["units"]]
+    new["sensitivity"]["levels"] = sorted(rows.values(), key=lambda row: order.index(row[0]))
+    return new
+
+
+@pytest.mark.slow
+def test_a_page_of_many_trials_shows_those_that_matter_and_says_so(tmp_path: Path) -> None:
+    whole = offered(climbed(synthetic(2000, 15)))
+    short = shortened(whole)
+    assert sum("level_numbers" in row for row in short["trials"]) > 1500
+    for front in (whole, short):
+        write_report(front, tmp_path / "report.html")
+        page = (tmp_path / "report.html").read_text()
+        assert len(page) <= 1.5 * MB
+        assert f"of {len(whole['trials']):,} trials are shown on this page" in page
+        assert "All of them are in front.csv." in page
+    assert MOST_SHOWN >= len(shown_numbers(checked_front(short))) > MOST_SHOWN - 10
+    wanted = {row["number"] for row in short["trials"] if row["on_front"] or row["name"] is not None}
+    assert wanted <= shown_numbers(checked_front(short))
+    write_csv(whole, tmp_path / "whole.csv")
+    write_csv(short, tmp_path / "short.csv")
+    assert (tmp_path / "short.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_page_of_some_trials_shows_all_and_says_nothing(modern: Json) -> None:
+    assert "trials are shown on this page" not in render(modern)
+    assert len(shown_numbers(checked_front(modern))) == len(modern["trials"])
 
 
 def test_write_is_whole_or_not_at_all(front: Json, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,21 +26,20 @@ from autoprune.search import study as study_module
 from autoprune.search.aim import Aim
 from autoprune.search.history import Asked, Key
 from autoprune.search.hypervolume import ByteRange
+from autoprune.search.patience import is_idle
 from autoprune.search.points import best
 from autoprune.search.promotion import (
-    FEWEST_JUDGED,
     FINALISTS,
     LARGER_SHARE,
-    LOW_TAU,
     SHARE,
     WORTH_TRAINING_KL,
-    agreement,
     finalist,
     promotion,
 )
 from autoprune.search.repair import repair as repaired
+from autoprune.search.rung_agreement import FEWEST_JUDGED, LOW_TAU, agreement
 from autoprune.search.samplers import OURS, make_proposer
-from autoprune.search.schedule import Plan, Schedule, is_idle, pace_of
+from autoprune.search.schedule import Plan, Schedule, pace_of
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.study import Study
 from autoprune.search.surrogates.recovery_model import Training

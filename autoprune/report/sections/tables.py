@@ -15,6 +15,9 @@ from autoprune.space.budget import megabytes
 from autoprune.space.trial import ORIGINAL
 from autoprune.tasks.metrics import ACCURACY
 
+MOST_LISTED = 100
+"""Failed trials of one cause that are named."""
+
 STOPPED = {
     "trials": "the number of trials asked for",
     "time": "the time limit",
@@ -122,11 +125,16 @@ def causes(front: Front) -> list[Cause]:
         Cause(
             cause=cause,
             count=len(members),
-            numbers=", ".join(trial.name or str(trial.number) for trial in members),
+            numbers=_listed([trial.name or str(trial.number) for trial in members]),
             example=members[0].failure or "",
         )
         for cause, members in ordered
     ]
+
+
+def _listed(numbers: Sequence[str]) -> str:
+    more = len(numbers) - MOST_LISTED
+    return ", ".join(numbers[:MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def provenance(front: Front) -> list[tuple[str, str]]:

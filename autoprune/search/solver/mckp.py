@@ -80,9 +80,19 @@ class Problem:
         return Candidate(tuple(zip(self.units, picked, strict=True)))
 
     def chosen(self, candidate: Candidate) -> Ints:
-        """Level indices [u] of a candidate (inverse of `candidate`)."""
-        pairs = zip(self._places, candidate.items, strict=True)
-        return np.array([places[level] for places, (_, level) in pairs], np.int64)
+        """Level indices [u] of a candidate (inverse of `candidate`); not to be written to."""
+        known = self._rows.get(candidate)
+        if known is None:
+            pairs = zip(self._places, candidate.items, strict=True)
+            known = np.array([places[level] for places, (_, level) in pairs], np.int64)
+            known.flags.writeable = False
+            self._rows[candidate] = known
+        return known
+
+    @cached_property
+    def _rows(self) -> dict[Candidate, Ints]:
+        """Level indices of the candidates that were asked for."""
+        return {}
 
     @cached_property
     def _places(self) -> tuple[dict[Level, int], ...]:

@@ -126,7 +126,9 @@ class Recovery:
     @classmethod
     def of(cls, sorts: Sorts, records: Records) -> Recovery:
         """The posterior mean, from trials whose divergence was measured before and after; or the prior's."""
-        use = np.flatnonzero((records.kl > 0) & (records.trained_kl > 0))[-MOST_TRIALS:]
+        is_pair = (records.kl > 0) & (records.trained_kl > 0)
+        is_pair[: records.older] = False
+        use = np.flatnonzero(is_pair)[-MOST_TRIALS:]
         kl, trained = records.kl[use], records.trained_kl[use]
         rows = sorts.rows(records.chosen[use], kl)
         spread = rows * sorts.scales
@@ -167,6 +169,7 @@ class Outlook:
     def settled(self, records: Records) -> Floats:
         """Divergence [n] of the recorded trials: the less of before and after, or after as predicted."""
         predicted = records.kl * self.recovery.left(records.chosen, records.kl)
+        predicted[: records.older] = records.kl[: records.older]
         measured = np.fmin(records.kl, records.trained_kl)
         out: Floats = np.where(np.isfinite(records.trained_kl), measured, predicted)
         return out
