@@ -17,6 +17,7 @@ import click
 
 from autoprune.core.errors import AutopruneError, StoppedError
 from autoprune.core.files import full_disk
+from autoprune.core.memory import is_out_of_memory
 from autoprune.core.redaction import redacted
 from autoprune.run.status import resume_command, worth_resuming, write_ending
 from autoprune.workers.pool import describe
@@ -92,7 +93,7 @@ def _named(error: BaseException) -> BaseException:
         return StoppedError(f"the disk is full ({_line(cause)}{notes}): make room")
     if isinstance(error, AutopruneError):
         return error
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         return StoppedError(
             f"memory is used up ({_line(error)}): close other programs, or ask for fewer --workers"
         )

@@ -6,7 +6,7 @@ Each job is typed by its result; `worker` does them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,12 +111,20 @@ class Whereabouts(Job[list[str]]):
 
 @dataclass(frozen=True)
 class Evaluate(Job[Evaluated]):
-    """A candidate, fine-tuned by a recipe, and measured."""
+    """A candidate, fine-tuned by a recipe, and measured.
+
+    parts: in how many a batch is taken, one after another; the gradients are those of the whole batch.
+    """
 
     candidate: Candidate
     recipe: Recipe
     seed: int
     reference_ms: float
+    parts: int = 1
+
+    def lighter(self) -> Evaluate | None:
+        """The same with half a batch at a time; None where that is so already."""
+        return replace(self, parts=2) if self.parts == 1 else None
 
 
 @dataclass(frozen=True)
