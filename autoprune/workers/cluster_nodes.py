@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 _LOOK_SECONDS = 3.0  # between two looks at the cluster's nodes
 
 NODE_LABEL = "ray.io/node-id"
 """The label that Ray itself gives each node."""
+
+
+class _Seen(NamedTuple):
+    """What the head has answered."""
+
+    nodes: Sequence[Any]
+    free: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -36,32 +43,58 @@ class Share:
 class ClusterNodes:
     """What is known of a cluster's nodes.
 
-    label: of the node that workers keep away from. tell: hears of nodes that are lost or join.
+    The head is asked in a thread: who asks one that is lost waits for ever. label: of the node that workers
+    keep away from. tell: hears of nodes that are lost or join.
     """
 
     def __init__(self, ray: Any, label: tuple[str, str] | None, tell: Callable[[str], None]) -> None:
         self._ray, self._label, self._tell = ray, label, tell
-        self._looked = -math.inf
         self._alive: dict[str, Any] = {}
         self._names: dict[str, str] = {}
+        self._free: Mapping[str, float] = {}
         self.lost: dict[str, str] = {}
         self.avoided: dict[str, str] = {}
+        self._is_closed = threading.Event()
+        self._seen: _Seen | None = _Seen(ray.nodes(), ray.available_resources())
         self.look()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        while not self._is_closed.wait(_LOOK_SECONDS):
+            with suppress(Exception):  # the Ray is lost, which its pulse tells
+                self._seen = _Seen(self._ray.nodes(), self._ray.available_resources())
+
+    def close(self) -> None:
+        """Ask no more; before the Ray is left."""
+        self._is_closed.set()
+        self._thread.join(timeout=1.0)
 
     def look(self) -> None:
-        """See which nodes are there, at most every few seconds."""
-        now = time.monotonic()
-        if now - self._looked < _LOOK_SECONDS:
+        """Take note of what the head has last answered."""
+        seen, self._seen = self._seen, None
+        if seen is None:
             return
-        is_first, self._looked = not self._names, now
-        before, nodes = self._alive, self._ray.nodes()
-        self._alive = {node["NodeID"]: node for node in nodes if node["Alive"]}
-        self._names |= {node["NodeID"]: _name_of(node) for node in nodes}
+        is_first, before = not self._names, self._alive
+        self._alive = {node["NodeID"]: node for node in seen.nodes if node["Alive"]}
+        self._names |= {node["NodeID"]: _name_of(node) for node in seen.nodes}
+        self._free = seen.free
         for node in before.keys() - self._alive.keys():
             self.lost[node] = self._names[node]
             self._tell(f"node {self._names[node]} is lost; {len(self._alive)} of the cluster are left")
         for node in self._alive.keys() - before.keys() if not is_first else ():
             self._tell(f"node {self._names[node]} has joined")
+
+    def resources(self) -> str:
+        """What the cluster has, and what of that is free."""
+        cpus, gpus = (
+            sum(node["Resources"].get(name, 0.0) for node in self._alive.values()) for name in ("CPU", "GPU")
+        )
+        free = self._free
+        return (
+            f"The cluster has {cpus:g} CPU and {gpus:g} GPU, of which {free.get('CPU', 0):g} and "
+            f"{free.get('GPU', 0):g} are free."
+        )
 
     def name(self, node: str) -> str:
         """A node in words, by its id."""
@@ -100,12 +133,18 @@ class ClusterNodes:
 
     def of_actor(self, actor: Any) -> str:
         """The id of the node where Ray has put an actor, alive or dead; "" where that is not known."""
-        with suppress(Exception):  # not with ray://, and the head may be away
-            from ray._private.state import state
+        answers: list[str] = []
 
-            place = state.actor_table(actor._actor_id.hex()).get("Address", {})
-            return str(place.get("NodeID") or "").removeprefix("f" * 56)
-        return ""
+        def ask() -> None:
+            with suppress(Exception):  # not with ray://
+                from ray._private.state import state
+
+                answers.append(state.actor_table(actor._actor_id.hex())["Address"]["NodeID"])
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(timeout=5.0)
+        return answers[0] if answers and answers[0] in self._names else ""
 
     def _times(self, node: Mapping[str, Any]) -> bool:
         """Whether latency is timed there, and nothing else done."""
@@ -116,14 +155,3 @@ def _name_of(node: Mapping[str, Any]) -> str:
     """The address of a node, with the name of its machine where that is another."""
     host, address = node.get("NodeManagerHostname", ""), node.get("NodeManagerAddress", "")
     return f"{address} ({host})" if host and host != address else str(address or host)
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names in a sentence; of many the first three.
-
-    >>> listed(["a", "b"]), listed("abcde")
-    ('a, b', 'a, b, c and 2 more')
-    """
-    known = list(names)
-    more = f" and {len(known) - 3} more" if len(known) > 3 else ""
-    return ", ".join(known[:3]) + more

@@ -6,6 +6,7 @@ away, workers keep what they have trained and wait; the pool tells, and stops th
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -15,6 +16,8 @@ from typing import Any, cast
 from autoprune.core.errors import AutopruneError, StoppedError
 from autoprune.workers.carried_errors import CarriedError, received, sent
 from autoprune.workers.pool import Factory, Job, Report, Result, attempt, describe
+
+log = logging.getLogger(__name__)
 
 LABEL = "latency-node"
 """The label's name where only its value is given."""
@@ -187,7 +190,8 @@ class TimerWatch:
         try:
             _, message = self._ray.get(asked)
         except self._ray.exceptions.RayError as error:
-            self.trouble = describe(error).partition(": ")[2][:200] or type(error).__name__
+            self.trouble = "its process does not answer"
+            log.debug("%s: %s", self._name, describe(error))
             self._next = now + _PAUSE_SECONDS
             if getattr(error, "actor_init_failed", False) or "creation task" in str(error):
                 last = str(error).strip().splitlines()[-1]

@@ -86,12 +86,13 @@ class RayPool(Pool):
         self._queue: deque[Queued] = deque()
         self._done: deque[Outcome[Any]] = deque()
         self._staff: Staff | None = None
+        self._nodes: ClusterNodes | None = None
         self._ray, self._disconnect = connect(address, math.ceil((workers or 1) * cpus_per_worker))
         self._pulse = Pulse(self._ray, address)
         try:
             if timer is not None:
                 check_label(self._ray, timer)
-            nodes = ClusterNodes(self._ray, timer, told)
+            nodes = self._nodes = ClusterNodes(self._ray, timer, told)
             if gpus_per_worker is None:
                 gpus_per_worker = 1.0 if nodes.gpus() >= 1 else 0.0
             self._staff = Staff(
@@ -167,6 +168,8 @@ class RayPool(Pool):
             self._timer = None
         while self._slots:
             self._open_staff.dismiss(self._slots[-1])
+        if self._nodes is not None:
+            self._nodes.close()
         self._disconnect()
         self._disconnect = nothing  # a second close must not end the Ray of a later pool
 

@@ -44,6 +44,7 @@ class Staff:
     ) -> None:
         self._ray, self._factory, self._nodes, self._share = ray, factory, nodes, share
         self._most, self._is_local, self._tell, self._patience = most, is_local, tell, patience
+        self._class = ray.remote(RayWorker)  # once: a head that is lost would be waited for
         self.slots: list[Slot] = []
         self._dead = self._replaced = 0
         self._is_proven = False  # whether any worker was ever ready
@@ -89,7 +90,7 @@ class Staff:
         away = self._nodes.selector()
         # No max_restarts: the pool replaces a worker, it knows what the worker was doing.
         options = self.options(**({"label_selector": away} if away else {}))
-        actor = self._ray.remote(RayWorker).options(**options).remote()
+        actor = self._class.options(**options).remote()
         return Slot(actor, actor.hello.remote(), since=time.monotonic())
 
     def options(self, **more: object) -> dict[str, Any]:
@@ -166,12 +167,9 @@ class Staff:
         if waited < self._patience and is_silent:
             return
         self._told = now
-        has, free = self._ray.cluster_resources(), self._ray.available_resources()
         text = (
             f"{len(self.slots)} workers ask for {self._share.cpus:g} CPU and {self._share.gpus:g} GPU each, "
-            f"and none found room in {waited:.0f} s. The cluster has {has.get('CPU', 0):g} CPU and "
-            f"{has.get('GPU', 0):g} GPU, of which {free.get('CPU', 0):g} and "
-            f"{free.get('GPU', 0):g} are free."
+            f"and none found room in {waited:.0f} s. {self._nodes.resources()}"
         )
         if waited >= self._patience:
             kind = StoppedError if self._nodes.has_large_enough(self._share) else AutopruneError
