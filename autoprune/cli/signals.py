@@ -24,6 +24,9 @@ from autoprune.workers.pool import describe
 
 log = logging.getLogger(__name__)
 
+_INSIST_SECONDS = 0.5
+"""How often it is seen whether a signal was heard."""
+
 _came: list[int] = []
 """Signals that came, in order. Handlers belong to the process, and so does this."""
 
@@ -39,6 +42,7 @@ def reported() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         named = _named(error)
         lost = _cannot_be_emptied(sys.stdout)
         if lost and isinstance(error, BrokenPipeError):  # as in `autoprune status RUN --json | head -1`
@@ -120,6 +124,14 @@ def _listen() -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         _came.append(number)
         if len(_came) == 1:  # a second one must not cut the saving short
+            signal.signal(signal.SIGALRM, insist)
+            signal.setitimer(signal.ITIMER_REAL, _INSIST_SECONDS, _INSIST_SECONDS)
+            raise KeyboardInterrupt
+
+    def insist(number: int, frame: FrameType | None) -> None:
+        # Python drops what is raised in a destructor or a callback of its garbage collector. While an error
+        # is dealt with anywhere, the signal was heard, and what has finished is being saved.
+        if sys.exc_info()[0] is None:
             raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):

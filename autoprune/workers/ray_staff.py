@@ -15,11 +15,11 @@ from autoprune.core.errors import AutopruneError, StoppedError
 from autoprune.workers.census import Census
 from autoprune.workers.cluster_nodes import ClusterNodes, Share
 from autoprune.workers.pool import Factory, describe
-from autoprune.workers.ray_worker import Death, RayWorker, Slot
+from autoprune.workers.ray_worker import MEMORY_CURE, Death, RayWorker, Slot
 
 TRIES = 3  # of a job whose worker dies, and of a worker that dies while it starts
 BAD_NODES = 3  # that cannot start a worker, where none can: the fault is not the nodes'
-_FIRST_WORD_SECONDS, _NEXT_WORD_SECONDS = 5.0, 10.0  # when `tell` hears that no worker has found room
+_FIRST_WORD_SECONDS, _NEXT_WORD_SECONDS = 15.0, 15.0  # when `tell` hears that no worker has found room
 _NOT_SENT = ("AUTOPRUNE_STORAGE",)  # a password may be in it, and Ray shows variables to who looks
 
 
@@ -146,8 +146,10 @@ class Staff:
         elif death.kind == "never started":
             self.cannot_start(node, AutopruneError(f"a worker could not start: {death.reason}"))
         elif self._losses[node] >= TRIES:
-            times = f"a worker died {TRIES} times while it started"
-            self.cannot_start(node, AutopruneError(f"{times}: {death.reason}"))
+            text = f"a worker died {TRIES} times while it started: {death.reason}"
+            is_full = death.kind == "memory"
+            error = StoppedError(f"{text}: {MEMORY_CURE}") if is_full else AutopruneError(text)
+            self.cannot_start(node, error)
 
     def cannot_start(self, node: str, error: Exception) -> None:
         """Avoid a node where a worker cannot start; raise its error where none can anywhere."""

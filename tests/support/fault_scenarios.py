@@ -10,18 +10,21 @@ import json
 import os
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoprune.core.errors import AutopruneError
-from autoprune.run.folder import FRONT, STATUS, STUDY
+from autoprune.core.memory import available_bytes
+from autoprune.run.folder import STATUS, STUDY
 from autoprune.run.status import read_status
+from tests.support.database_server import ENCODED, PASSWORD, postgresql
 from tests.support.paths import ROOT
 from tests.support.toy_cluster import toy_cluster
 
@@ -187,9 +190,8 @@ def workers_killed(run: Path, *, seconds: float, every: float, workers: int = 2)
     out = Ends(kills)
     _check_study(run, out)
     lost = len(tried(run)) - len(told(run)) - workers  # those in flight at the end are no loss
-    return out.as_json() | {
-        "kills": kills, "attempts": len(tried(run)), "attempts_lost": max(0, lost), "dead": dead, "code": code,
-    }  # fmt: skip
+    counts = {"kills": kills, "attempts": len(tried(run)), "attempts_lost": max(0, lost)}
+    return out.as_json() | counts | {"dead": dead, "code": code}
 
 
 def nodes_killed(run: Path, *, seconds: float, every: float) -> dict[str, Any]:
@@ -217,10 +219,10 @@ def nodes_killed(run: Path, *, seconds: float, every: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def cluster_lost(run: Path, what: str) -> dict[str, Any]:
+def cluster_lost(run: Path, what: str, *more: object) -> dict[str, Any]:
     """A search whose cluster's head ("head") or driver's node ("raylet") is lost, gone on with on another."""
     with toy_cluster(1, head_cpus=1) as cluster:
-        driver = Driver.start(run, "--any-workers", "--address", cluster.address, "--seconds", 0.3)
+        driver = Driver.start(run, "--any-workers", "--address", cluster.address, "--seconds", 0.3, *more)
         driver.wait_for_trials(4)
         cluster.do(what)
         begun = time.monotonic()
@@ -290,7 +292,7 @@ def disk_filled(folder: Path) -> dict[str, Any]:
 
 def faulty_trials(run: Path, *more: object, trials: int = 12) -> dict[str, Any]:
     """A search of whose trials some give NaN, some raise and some end their worker."""
-    driver = Driver.start(run, "--trials", trials, "--faults", "nan,,raise,,exit,", *more)
+    driver = Driver.start(run, "--trials", trials, *more)
     code = driver.end()
     causes = [line.split(" ", 3)[3] for line in Path(f"{run}.told").read_text().splitlines()]
     found = states(run)
@@ -301,10 +303,115 @@ def faulty_trials(run: Path, *more: object, trials: int = 12) -> dict[str, Any]:
     }
 
 
-def front_of(run: Path) -> dict[str, Any]:
-    """`front.json`; raises where it is torn."""
-    try:
-        record: dict[str, Any] = json.loads((run / FRONT).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AutopruneError(f"{run / FRONT} is torn: {error}") from error
-    return record
+def latency_node_lost(run: Path, *, away: float, wait: float) -> dict[str, Any]:
+    """A search whose latency node is lost, comes back, and is lost for good. away, wait: seconds."""
+    with toy_cluster(2) as cluster:
+        edge = cluster.do("add edge")
+        more = ("--label", "edge", "--faults", "time", "--seconds", 0.3, "--any-workers", "--wait", wait)
+        driver = Driver.start(run, "--address", cluster.address, *more)
+        driver.wait_for_trials(4)
+        cluster.do(f"kill {edge}")
+        time.sleep(away)
+        before = len(told(run))
+        edge = cluster.do("add edge")
+        driver.wait_for_trials(before + 4)
+        cluster.do(f"kill {edge}")
+        begun = time.monotonic()
+        code, now = driver.end(wait + PATIENCE_S), status_of(run)
+        seconds = time.monotonic() - begun
+    out = Ends(2)
+    _check_study(run, out)
+    return out.as_json() | {
+        "code": code, "state": now["state"], "failed": now["failed"], "seconds": round(seconds, 1),
+        "said": now["reason"],
+    }  # fmt: skip
+
+
+class CutWire:
+    """A port of this machine that leads to another until it is cut, and again once it is mended."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._to, self._is_cut, self._ends = (host, port), False, list[socket.socket]()
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._door.getsockname()[1]
+        threading.Thread(target=self._let_in, daemon=True).start()
+
+    def cut(self) -> None:
+        self._is_cut = True
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._ends.clear()
+
+    def mend(self) -> None:
+        self._is_cut = False
+
+    def _let_in(self) -> None:
+        while True:
+            near, _ = self._door.accept()
+            if self._is_cut:
+                near.close()
+                continue
+            far = socket.create_connection(self._to)
+            self._ends += [near, far]
+            for ends in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=ends, daemon=True).start()
+
+    def _carry(self, source: socket.socket, goal: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                goal.sendall(data)
+        for end in (source, goal):
+            with contextlib.suppress(OSError):
+                end.close()
+
+
+def database_away(run: Path, away: float) -> dict[str, Any]:
+    """A search whose PostgreSQL is out of reach for so many seconds, and is gone on with afterwards."""
+    with postgresql() as address:
+        host, _, rest = address.partition(":")
+        port, _, name = rest.partition("/")
+        wire = CutWire(host, int(port))
+        url = f"postgresql+psycopg://me:{ENCODED}@127.0.0.1:{wire.port}/{name}"
+        driver = Driver.start(run, "--storage", url)
+        driver.wait_for_trials(4)
+        wire.cut()
+        begun = time.monotonic()
+        code = driver.end(away + PATIENCE_S)
+        seconds, now = time.monotonic() - begun, status_of(run)
+        meanwhile = Driver.start(run, "--storage", url).end(away + PATIENCE_S)
+        time.sleep(max(0.0, away - (time.monotonic() - begun)))
+        wire.mend()
+        before = len(told(run))
+        resumed = Driver.start(run, "--storage", url, "--trials", before + 4).end()
+    numbers = told(run)
+    return {
+        "code": code, "state": now["state"], "seconds": round(seconds, 1), "code_while_away": meanwhile,
+        "resumed_code": resumed, "told": len(numbers), "lost": len(set(range(before)) - set(numbers)),
+        "said": now["reason"], "is_secret_kept": PASSWORD not in said(run) and ENCODED not in said(run),
+    }  # fmt: skip
+
+
+def memory_used_up(run: Path) -> dict[str, Any]:
+    """A search on a Ray of its own each of whose trials takes memory until Ray's monitor ends its worker."""
+    whole, free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), available_bytes()
+    assert free is not None
+    share = (whole - free + min(2.5e9, free / 2)) / whole
+    monitor = {"RAY_memory_usage_threshold": f"{share:.3f}", "RAY_memory_monitor_refresh_ms": "100"}
+    more = ("--workers", 1, "--trials", 2, "--faults", "bomb,")
+    code = Driver.start(run, *more, environment=monitor).end()
+    causes = [line.split(" ", 3)[3] for line in Path(f"{run}.told").read_text().splitlines()]
+    kinds = sorted({cause.split(":")[0] for cause in causes if cause})
+    tries = [line.split()[-1] for line in tried(run) if "bomb" in line]
+    return {"code": code, "states": states(run), "causes": kinds, "tries": tries}
+
+
+def memory_leaked(run: Path, trials: int) -> dict[str, Any]:
+    """A search on a Ray of its own whose trials keep what they take."""
+    more = ("--workers", 1, "--trials", trials, "--faults", "leak", "--seconds", 0)
+    code = Driver.start(run, *more).end()
+    workers = status_of(run)["workers"]
+    return {
+        "code": code, "states": states(run), "replaced": workers["replaced"], "dead": workers["dead"],
+        "most_memory_bytes": workers["most_memory_bytes"],
+    }  # fmt: skip

@@ -28,7 +28,7 @@ from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial, failed_trials, tried_trials
-from autoprune.workers import Outcome, Pool, open_pool
+from autoprune.workers import Outcome, Pool, open_pool, ray_cluster
 from autoprune.workers.pool import Job
 from tests.support.toy_search import Toy
 
@@ -77,7 +77,7 @@ def told_trial(toy: Toy, candidate: Candidate, rung: int, outcome: Outcome[int],
     if outcome.failure is not None:
         return replace(trial, measurement=None, failure=outcome.failure)
     if fault == "nan" and trial.measurement is not None:
-        return replace(trial, measurement=replace(trial.measurement, kl=float("nan")))
+        return replace(trial, measurement=replace(trial.measurement, accuracy=float("nan")))
     return trial
 
 
@@ -141,7 +141,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--storage")
     parser.add_argument("--wait", type=float)
     parser.add_argument("--faults", default="")
+    parser.add_argument("--grace", type=float, help="seconds that a cluster's head may be away")
     asked = parser.parse_args(arguments)
+    if asked.grace is not None:
+        ray_cluster.HEAD_GRACE_SECONDS = asked.grace
 
     def tell(text: str) -> None:
         print(f"{time.time():.1f} {text}", file=sys.stderr, flush=True)
