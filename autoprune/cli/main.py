@@ -87,7 +87,7 @@ def search(
         given = {name: value for name, value in given.items() if value not in (None, ())}
         if model is None:
             given = DEMO_DEFAULTS | given
-        given.setdefault("workers", len(os.sched_getaffinity(0)))
+        given.setdefault("workers", None)
         config = Config.of(model=model, **given)
         config = config.with_settings(storage=given_storage(config.search.storage))
         _search(config, output, dry_run, as_json, quiet)
@@ -106,7 +106,7 @@ def _search(config: Config, output: Path | None, dry_run: bool, as_json: bool, q
         return
     from autoprune.pipeline.start import open_workers
 
-    with open_workers(config) as pool:
+    with open_workers(config, Progress(quiet=quiet)) as pool:
         inputs = _plan(config)
         config = _settled(config, inputs)
         path = output or _free_folder(inputs.name, config.search.budget)
@@ -215,7 +215,7 @@ def resume(
             config = config.with_settings(trials=wanted, timeout_s=timeout_s, **given)
             from autoprune.pipeline.start import open_workers
 
-            with open_workers(config) as pool:
+            with open_workers(config, Progress(quiet=quiet)) as pool:
                 inputs = _plan(
                     config, folder, quiet=quiet
                 )  # a budget that cannot be met is refused before it is noted

@@ -68,14 +68,18 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--calibration-rows", type=click.IntRange(min=8),
                  help="Training rows that statistics are taken from.  [default: 512]"),
     click.option("--workers", type=click.IntRange(min=0),
-                 help="Ray workers; 0 runs trials in this process.  [default: one a core]"),
+                 help="Ray workers at most; 0 runs trials in this process.  [default: one a core; on a "
+                      "cluster as many as have room, also on nodes that join]"),
     click.option("--gpus-per-trial", type=click.FloatRange(min=0),
-                 help="GPUs of a worker.  [default: a share of this machine's]"),
+                 help="GPUs of a worker.  [default: a share of this machine's; 1 on a cluster with GPUs]"),
     click.option("--cpus-per-trial", type=click.FloatRange(min=0), help="CPUs of a worker.  [default: 1]"),
     click.option("--address", help="A running Ray cluster: auto (the one on this machine), HOST:PORT or "
                  "ray://HOST:PORT; local starts one for this search.  [default: RAY_ADDRESS, else local]"),
     click.option("--latency-node", metavar="LABEL",
                  help="Time on the cluster's node with this label: a value of latency-node, or NAME=VALUE."),
+    click.option("--wait", "wait_s", type=click.FloatRange(min=1), metavar="SECONDS",
+                 help="Wait so long for room on the cluster, or for a latency node that is away.  "
+                      "[default: 60 and 600]"),
     click.option("--storage", help="Database URL for the study, instead of study.db in the run folder; its "
                  "password is written to no file.  [default: AUTOPRUNE_STORAGE]"),
     click.option("--revision", help="Revision of a model from a hub."),

@@ -17,11 +17,15 @@ import click
 
 from autoprune.core.errors import AutopruneError, StoppedError
 from autoprune.core.files import full_disk
+from autoprune.core.memory import is_out_of_memory
 from autoprune.core.redaction import redacted
 from autoprune.run.status import resume_command, worth_resuming, write_ending
 from autoprune.workers.pool import describe
 
 log = logging.getLogger(__name__)
+
+_INSIST_SECONDS = 0.5
+"""How often it is seen whether a signal was heard."""
 
 _came: list[int] = []
 """Signals that came, in order. Handlers belong to the process, and so does this."""
@@ -38,6 +42,7 @@ def reported() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         named = _named(error)
         lost = _cannot_be_emptied(sys.stdout)
         if lost and isinstance(error, BrokenPipeError):  # as in `autoprune status RUN --json | head -1`
@@ -92,7 +97,7 @@ def _named(error: BaseException) -> BaseException:
         return StoppedError(f"the disk is full ({_line(cause)}{notes}): make room")
     if isinstance(error, AutopruneError):
         return error
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         return StoppedError(
             f"memory is used up ({_line(error)}): close other programs, or ask for fewer --workers"
         )
@@ -119,6 +124,14 @@ def _listen() -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         _came.append(number)
         if len(_came) == 1:  # a second one must not cut the saving short
+            signal.signal(signal.SIGALRM, insist)
+            signal.setitimer(signal.ITIMER_REAL, _INSIST_SECONDS, _INSIST_SECONDS)
+            raise KeyboardInterrupt
+
+    def insist(number: int, frame: FrameType | None) -> None:
+        # Python drops what is raised in a destructor or a callback of its garbage collector. While an error
+        # is dealt with anywhere, the signal was heard, and what has finished is being saved.
+        if sys.exc_info()[0] is None:
             raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from autoprune.core.processors import quota_line
+from autoprune.core.processors import quota_line, usable_processors
 from autoprune.run.config import Config
 from autoprune.run.remarks import Compared, Remarked, remarks
 from autoprune.run.text import size_text
@@ -47,8 +47,12 @@ def plan_lines(
 def _workers(config: Config) -> str:
     """How many workers there are, and where."""
     asked = config.workers
-    cluster = cluster_asked_for(asked.address) if asked.count else None
-    return f"{asked.count or 'no'} Ray workers" + (f" of the cluster at {cluster}" if cluster else "")
+    cluster = None if asked.count == 0 else cluster_asked_for(asked.address)
+    if cluster is None:
+        count = usable_processors() if asked.count is None else asked.count
+        return f"{count or 'no'} Ray workers"
+    most = "as many Ray workers as have room" if asked.count is None else f"{asked.count} Ray workers"
+    return f"{most} of the cluster at {cluster}"
 
 
 def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:

@@ -19,6 +19,16 @@ def give_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is used up: Python's, that of torch's CPU allocator, or CUDA's.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("CUDA out of memory. Tried to ..."))
+    (True, True)
+    """
+    text = str(error)
+    return isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text
+
+
 def available_bytes() -> int | None:
     """Bytes that may be taken without swapping, by the system and the limit of a container (cgroup v2).
 

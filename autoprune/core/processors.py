@@ -72,6 +72,24 @@ def unthrottled(take: Callable[[], _Taken], *, root: Path = Path("/")) -> _Taken
     return taken
 
 
+def idle_processors(seconds: float = 0.2, *, root: Path = Path("/")) -> int:
+    """Processors that this process may use and that others leave idle, at least one.
+
+    More threads than these wait for each other: two beside a busy neighbour took nine times as long as alone.
+    It sleeps for so many seconds and sees what runs meanwhile; without the kernel's word all are idle.
+    """
+    allowed, before = os.sched_getaffinity(0), _idle_ticks(root)
+    time.sleep(seconds)
+    after = _idle_ticks(root)
+    shares = [
+        (after[k][0] - before[k][0]) / max(1, after[k][1] - before[k][1])
+        for k in allowed
+        if k in before and k in after
+    ]
+    most = usable_processors(root)
+    return max(1, min(most, int(sum(shares) + 0.25))) if shares else most
+
+
 def quota_line(root: Path = Path("/")) -> str:
     """What a plan says of a quota that counts; "" where there is none, or affinity allows less."""
     quota, most = cpu_quota(root), len(os.sched_getaffinity(0))
@@ -128,6 +146,17 @@ def _quota_of(folder: Path, root: Path) -> Quota | None:
             place = f"/{(folder / limit).relative_to(root)}"
             return Quota(int(words[0]) / int(words[1]), f"{place}: {words[0]} of {words[1]} microseconds")
     return None
+
+
+def _idle_ticks(root: Path) -> dict[int, tuple[int, int]]:
+    """Ticks of each processor since the start: idle ones, and all."""
+    ticks: dict[int, tuple[int, int]] = {}
+    for line in _lines(root / "proc/stat"):
+        name, *fields = line.split()
+        if name.startswith("cpu") and name[3:].isdecimal() and len(fields) >= 8:
+            numbers = [int(field) for field in fields[:8]]  # guests are among the users already
+            ticks[int(name[3:])] = numbers[3] + numbers[4], sum(numbers)
+    return ticks
 
 
 def _number(path: Path, name: str) -> int:

@@ -87,6 +87,7 @@ def finetune(
     device: torch.device | None = None,
     again: Callable[[], Stitched] | None = None,
     teacher: nn.Module | None = None,
+    parts: int = 1,
 ) -> Stitched:
     """A stitched model reconstructed and trained, rounded as it will be stored.
 
@@ -99,6 +100,7 @@ def finetune(
         again: makes the stitched model once more. Where it is given, `stitched` itself is trained, and of no
             use afterwards, so that no second copy of it is in memory; else a copy is.
         teacher: on `device`, to reconstruct layers by; without it they are only trained.
+        parts: in how many a batch is trained on, one after another, for less memory.
 
     Raises:
         FloatingPointError: when the loss is no longer finite, or was not to begin with.
@@ -122,7 +124,7 @@ def finetune(
     first = student.state()
     least, is_better = before, False
     if teacher is None or before >= TRAINED_KL:
-        _train_(student, lesson, recipe, training, before, seed=seed, step_room=step_room)
+        _train_(student, lesson, recipe, training, before, seed=seed, step_room=step_room, parts=parts)
         least = float(_divergence_of(guard, student.model, lesson, step_room).mean())
         is_better = least < before
     if teacher is not None:
@@ -147,6 +149,7 @@ def _train_(
     *,
     seed: int,
     step_room: StepRoom,
+    parts: int,
 ) -> None:
     """Train in place. before: divergence before the fine-tune, nats a row."""
     optimizer = _optimizer(student, recipe.learning_rate * min(1.0, math.sqrt(before / REFERENCE_KL)))
@@ -155,7 +158,7 @@ def _train_(
     batches = lesson.task.random_rows(training, recipe.batch_size, recipe.steps, rng)
     for step, rows in enumerate(batches):
         with step_room():
-            _learn(student.model, lesson, rows, step)
+            _learn(student.model, lesson, rows, step, parts)
             nn.utils.clip_grad_norm_(student.parameters, 1.0)
             optimizer.step()
             scheduler.step()
@@ -174,11 +177,14 @@ def _optimizer(student: Student, rate: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
 
 
-def _learn(student: nn.Module, lesson: Lesson, rows: NDArray[np.int64], step: int) -> None:
-    """Add the gradients of a batch's loss to a student's; a vocabulary's logits of a few rows at a time."""
+def _learn(student: nn.Module, lesson: Lesson, rows: NDArray[np.int64], step: int, parts: int) -> None:
+    """Add the gradients of a batch's loss to a student's; a vocabulary's logits of a few rows at a time.
+
+    parts: in how many the batch is taken at least; gradients add up to those of the whole.
+    """
     task, data = lesson.task, lesson.data
     where = next(student.parameters()).device
-    size = task.evaluation_batch if task.kind.predicts_next_token else len(rows)
+    size = min(task.evaluation_batch if task.kind.predicts_next_token else len(rows), -(-len(rows) // parts))
     places = len(task.labels(data, rows))
     for start in range(0, len(rows), size):
         part = rows[start : start + size]

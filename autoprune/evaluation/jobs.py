@@ -6,7 +6,7 @@ Each job is typed by its result; `worker` does them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +115,7 @@ class Evaluate(Job[Evaluated]):
 
     sends_model: whether its model may come back to the driver. rivals [n 3]: bytes, milliseconds and negative
     accuracy of models; that of a candidate which one of them dominates does not come back.
+    parts: in how many a batch is taken, one after another; the gradients are those of the whole batch.
     """
 
     candidate: Candidate
@@ -123,6 +124,7 @@ class Evaluate(Job[Evaluated]):
     reference_ms: float
     sends_model: bool = True
     rivals: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
+    parts: int = 1
 
     def wants_model(self, m: Measurement) -> bool:
         """Whether the model of this measurement comes back."""
@@ -130,6 +132,10 @@ class Evaluate(Job[Evaluated]):
             return self.sends_model
         costs = np.array([float(m.size_bytes), m.latency_ms, -m.accuracy])
         return not ((self.rivals <= costs).all(1) & (self.rivals < costs).any(1)).any()
+
+    def lighter(self) -> Evaluate | None:
+        """The same with half a batch at a time; None where that is so already."""
+        return replace(self, parts=2) if self.parts == 1 else None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ what it trains, it copies.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -18,6 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from autoprune.compress.stitch import Stitched
+from autoprune.core.memory import give_memory_back, is_out_of_memory
 from autoprune.evaluation.finetune import Lesson, finetune
 from autoprune.evaluation.jobs import (
     BuildUnit,
@@ -45,6 +48,9 @@ from autoprune.targets import size_on_disk
 from autoprune.tasks.answers import divergence
 from autoprune.tasks.row_scores import row_scores, rows_as_text
 from autoprune.workers.latency_node import Elsewhere
+from autoprune.workers.pool import describe
+
+log = logging.getLogger(__name__)
 
 
 def make_worker(context: Mapping[str, object]) -> Worker:
@@ -108,16 +114,7 @@ class Worker:
             stitched = bench.stitched(job.candidate)
         clock.lap("stitch")
         if not is_untouched(job.candidate):
-            stitched = finetune(
-                stitched,
-                Lesson(task, task.train, setting.train_answers),
-                job.recipe,
-                seed=job.seed,
-                step_room=bench.room.busy,
-                device=best_device(),
-                again=lambda: bench.stitched(job.candidate),
-                teacher=bench.teacher_on(best_device()),
-            )
+            stitched = self._finetuned(stitched, job)
         clock.lap("finetune")
         with tempfile.TemporaryDirectory(prefix="autoprune-") as name:
             run = bench.loaded(stitched, Path(name))
@@ -132,6 +129,43 @@ class Worker:
             measurement = self._measurement(size, logits, timing, job.reference_ms)
             sent = packed if job.wants_model(measurement) else None
             return Evaluated(measurement, parts, sent, self._row_scores(logits))
+
+    def _finetuned(self, stitched: Stitched, job: Evaluate) -> Stitched:
+        """The candidate trained; where memory runs out once more, with half a batch at a time.
+
+        Raises:
+            MemoryError: where that does not fit either.
+        """
+        try:
+            return self._trained(stitched, job)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            first = describe(error)
+        del stitched
+        give_memory_back()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        lighter = job.lighter()
+        if lighter is None:
+            raise MemoryError(f"half a batch does not fit into memory either: {first}")
+        log.warning("memory ran out in a fine-tune (%s); it is tried with half a batch at a time", first)
+        return self._finetuned(self.workbench.stitched(job.candidate), lighter)
+
+    def _trained(self, stitched: Stitched, job: Evaluate) -> Stitched:
+        bench = self.workbench
+        setting, task = bench.setting, bench.task
+        return finetune(
+            stitched,
+            Lesson(task, task.train, setting.train_answers),
+            job.recipe,
+            seed=job.seed,
+            step_room=bench.room.busy,
+            device=best_device(),
+            again=lambda: bench.stitched(job.candidate),
+            teacher=bench.teacher_on(best_device()),
+            parts=job.parts,
+        )
 
     def _measurement(
         self, size: int, logits: NDArray[np.float32], timing: Timing, reference_ms: float

@@ -53,7 +53,9 @@ def search(
     """
     config = run.config()
     hold_to(run, inputs.identity, progress)
+    run.workers = lambda: pool.census().as_json()
     run.status("preparing")
+    pool.wait_for_room()
     prepared = prepare(config, inputs, progress)
     if not (run.path / FRONT).is_file():
         _hold_to_guessing(prepared)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from autoprune.compress.statistics import Statistics, calibrate
 from autoprune.core.cache import DiskCache, content_key
 from autoprune.core.files import write_json
-from autoprune.core.processors import usable_processors
+from autoprune.core.processors import idle_processors
 from autoprune.core.progress import Progress
 from autoprune.evaluation import teacher
 from autoprune.evaluation.finetune import Recipe, guarded
@@ -52,6 +53,9 @@ PLACED_ROWS, PLACED_CALIBRATION, PLACED_TRAINING = 32, 96, 160
 """The same where each row has an answer at many places; most rows to calibrate on there, and least to train
 on and to guard with. A language model has a hundred answers a row."""
 
+THREADS_SECONDS = 15.0
+"""How often it is seen, while a teacher is fitted, how many processors others leave idle."""
+
 VERSION = 4
 """Raised when a teacher's statistics or answers would come out differently."""
 
@@ -73,7 +77,7 @@ class Prepared:
 
 def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     """Fit the teacher if its head is missing, calibrate, and gather what workers need."""
-    torch.set_num_threads(usable_processors())
+    torch.set_num_threads(idle_processors())
     model, task = _teacher(config, inputs, progress)
     architecture, whole = _described(inputs.loaded.architecture, model), task.train
     model_hash = weights_hash(model.state_dict())
@@ -89,6 +93,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
         inputs.encoded_hash, _always_used(inputs.loaded), rows, config.training.calibration_rows,
         config.search.seed,
     )  # fmt: skip
+    torch.set_num_threads(idle_processors())
     statistics = _statistics(config, model, task, inputs.units, key, progress)
     uses = _uses(whole, task, inputs.loaded, config.search.seed)
     statistics = _with_counts(statistics, model, inputs.units, uses)
@@ -122,13 +127,16 @@ def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Mod
 
     def fitted() -> dict[str, Tensor]:
         with progress.bar("Fitting the teacher: the model has no trained head for this task", 1) as bar:
-            teacher.fit(
-                model,
-                task,
-                recipe,
-                seed=config.search.seed,
-                on_step=lambda step, steps, loss: bar(step, f"loss {loss:.3f}", steps),
-            )
+            looked = time.monotonic()
+
+            def on_step(step: int, steps: int, loss: float) -> None:
+                nonlocal looked
+                bar(step, f"loss {loss:.3f}", steps)
+                if time.monotonic() - looked > THREADS_SECONDS:
+                    torch.set_num_threads(idle_processors())
+                    looked = time.monotonic()
+
+            teacher.fit(model, task, recipe, seed=config.search.seed, on_step=on_step)
         return state_of(model)
 
     def save(state: dict[str, Tensor], folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from autoprune.compress.library_folder import limit_bytes
 from autoprune.core.cache import check_cache
+from autoprune.core.processors import usable_processors
 from autoprune.core.progress import Progress
 from autoprune.evaluation.worker import device_count, make_worker
 from autoprune.models.image_processor import earlier_pixels
@@ -47,21 +48,24 @@ def _was_fitted(run: RunFolder) -> bool:
     return before is not None and before.head is None
 
 
-def open_workers(config: Config) -> Pool:
+def open_workers(config: Config, progress: Progress) -> Pool:
     """The workers of a search; they import what they need while the driver reads its inputs.
 
-    Where the user does not say, the GPUs of this machine are shared out among them.
+    Where the user does not say, there are as many as this machine has processors, or the cluster room for,
+    and the GPUs of this machine are shared out among them. progress: hears of workers that die or wait.
     """
     asked = config.workers
-    gpus, address = asked.gpus_per_trial, cluster_asked_for(asked.address)
-    if gpus is None:
-        have = device_count() if address is None else 0
-        gpus = min(1.0, have / max(1, asked.count))
+    gpus, address, count = asked.gpus_per_trial, cluster_asked_for(asked.address), asked.count
+    if address is None:
+        count = usable_processors() if count is None else count
+        gpus = min(1.0, device_count() / max(1, count)) if gpus is None else gpus
     return open_pool(
         make_worker,
-        workers=asked.count,
+        workers=count,
         gpus_per_worker=gpus,
         cpus_per_worker=asked.cpus_per_trial,
         address=address,
         timer=None if asked.latency_node is None else parse_label(asked.latency_node),
+        tell=lambda text: progress.line(f"Workers   {text}"),
+        wait=asked.wait_s,
     )

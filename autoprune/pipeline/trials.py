@@ -17,6 +17,9 @@ from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial
 from autoprune.targets import get_target
 
+STATUS_SECONDS = 10.0
+"""How often `status.json` says what the workers do while no trial ends."""
+
 FEWEST_TRIALS = 6
 """Trials from which a search ends where more than half of them failed."""
 
@@ -36,7 +39,7 @@ def run_trials(search: OpenedSearch) -> None:
     )  # fmt: skip
     starts = list(dict.fromkeys([*answers, *ladders]))
     schedule = Schedule(study, _plan(search, frozenset(answers)), starts)
-    begun, waited = time.monotonic(), 0.0
+    begun, waited, told = time.monotonic(), 0.0, time.monotonic()
     with search.progress.bar("Search", search.wanted) as bar:
         while True:
             while pool.free and (work := schedule.next()) is not None:
@@ -47,11 +50,15 @@ def run_trials(search: OpenedSearch) -> None:
             outcome = pool.next(timeout=1.0)
             waited += time.monotonic() - pause
             if outcome is None:
+                if time.monotonic() - told > STATUS_SECONDS:  # it may be long until a trial ends
+                    search.run.status_again()
+                    told = time.monotonic()
                 continue
             work = study.history.in_flight[outcome.key]
             trial = study.tell(work.token, ledger.trial_of(work.candidate, work.rung, outcome))
             ledger.keep(trial, outcome.result)
             _say(search, trial, schedule.seconds_left(pool.size), bar)
+            told = time.monotonic()
     ledger.close_trials(schedule.stopped_by, time.monotonic() - begun, waited)
 
 

@@ -82,13 +82,18 @@ class TimingSettings:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """The processes that run trials. gpus_per_trial: None shares those of this machine out."""
+    """The processes that run trials.
 
-    count: int = 2
+    count: at most; None as many as have room. gpus_per_trial: None shares those of this machine out, and on a
+    cluster is 1 where it has any. wait_s: seconds to wait for room, or for a latency node that is away.
+    """
+
+    count: int | None = 2
     gpus_per_trial: float | None = None
     cpus_per_trial: float = 1.0
     address: str | None = None
     latency_node: str | None = None
+    wait_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ def _may_be(name: str, value: object) -> bool:
     return has_type(value, get_type_hints(type(getattr(Config(), part)))[attribute])
 
 
-_WRITTEN_IF_SET = {"new_head"}
+_WRITTEN_IF_SET = {"new_head", "wait_s"}
 """Settings that earlier versions do not know: files without them are read by these too."""
 
 _FLAT_NAMES = {("model", "name"): "model", ("task", "name"): "task", ("workers", "count"): "workers"}

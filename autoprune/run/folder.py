@@ -12,7 +12,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,12 +55,15 @@ class RunFolder:
     """One run on disk. The driver holds its lock from `open` to `close`.
 
     storage: address of the study's database with its secret, which no file has. is_new: made by this process.
+    workers: tells what the workers do, for `status.json`.
     """
 
     path: Path
     lock: filelock.FileLock = field(repr=False)
     storage: str | None = field(default=None, repr=False)
     is_new: bool = False
+    workers: Callable[[], Mapping[str, Any]] = field(default=dict, repr=False)
+    _last: tuple[str, dict[str, object]] = field(default=("", {}), repr=False)
 
     @classmethod
     def create(cls, path: Path, config: Config, command: str) -> Self:
@@ -119,7 +122,14 @@ class RunFolder:
     def status(self, state: str, **facts: object) -> None:
         """Say in `status.json` what the driver is doing, and who it is."""
         about = {"state": state, "pid": os.getpid(), "host": socket.gethostname()}
-        write_json(self.path / STATUS, about | {"updated": time.time()} | facts)
+        self._last = state, facts
+        workers = {"workers": told} if (told := dict(self.workers())) else {}
+        write_json(self.path / STATUS, about | {"updated": time.time()} | workers | facts)
+
+    def status_again(self) -> None:
+        """Say the same with what the workers do now."""
+        if self._last[0]:
+            self.status(self._last[0], **self._last[1])
 
     def artifact(self, number: int) -> Path:
         """Folder of a front member's model in the packed layout."""

@@ -101,10 +101,29 @@ class Identity(Record):
     run: AnyText = ""
 
 
+class WorkersRecord(Record):
+    """The workers of a search, as `workers/census.Census.as_json` writes them."""
+
+    training: int = 0
+    idle: int = 0
+    loading: int = 0
+    waiting: int = 0
+    dead: int = 0
+    replaced: int = 0
+    memory_bytes: int = 0
+    most_memory_bytes: int = 0
+    hosts: Mapping[str, Mapping[str, int]] = {}
+    each: tuple[Mapping[str, Any], ...] = ()
+    lost_nodes: tuple[AnyText, ...] = ()
+    avoided_nodes: Mapping[str, AnyText] = {}
+    latency_node: AnyText = ""
+
+
 class StatusRecord(Record):
     """All of `status.json`: what a run's driver does, or how it ended.
 
     updated: seconds since the epoch. points: numbers of trials by name; earlier versions wrote best and knee.
+    workers: None of earlier versions, and where the driver has none.
     """
 
     state: AnyText
@@ -122,6 +141,7 @@ class StatusRecord(Record):
     points: Mapping[str, int | None] | None = None
     best: int | None = None
     knee: int | None = None
+    workers: WorkersRecord | None = None
 
 
 class RunRecord(Record):

@@ -30,6 +30,7 @@ from autoprune.run.folder import (
     run_config,
 )
 from autoprune.space.point_names import also, by_trial
+from autoprune.workers.census import workers_line
 
 Driver = Literal["alive", "gone", "unknown"]
 BUSY = ("preparing", "running")
@@ -145,6 +146,8 @@ def status_line(run: Path, now: dict[str, Any]) -> str:
     code = f", exit code {now['exit_code']}" if now.get("exit_code") else ""
     told = f" ({reason}{code})" if reason else ""
     after = "".join(f"; {lost}" for lost in now.get("lost", ()))
+    if now["state"] in BUSY and (told := workers_line(now.get("workers") or {})):
+        after = f"; {told}{after}"
     after += f"; go on with: {now['next']}" if now.get("next") else ""
     trials, planned = now.get("trials", 0), "?" if now.get("planned") is None else now["planned"]
     count = f"{trials} of {planned}"

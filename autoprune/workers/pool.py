@@ -7,12 +7,15 @@ raises costs a failed Outcome.
 from __future__ import annotations
 
 import logging
+import socket
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar, cast
+
+from autoprune.workers.census import Census, State, WorkerState, own_memory_bytes
 
 Result = TypeVar("Result")
 Factory = Callable[[Mapping[str, object]], Callable[[object], object]]
@@ -22,6 +25,10 @@ log = logging.getLogger(__name__)
 
 class Job(Generic[Result]):
     """A message to a worker, typed by what the worker answers; plain data that can be pickled."""
+
+    def lighter(self) -> Job[Result] | None:
+        """The same for about half the memory, to be tried once where memory ran out; None: there is none."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Outcome(Generic[Result]):
 class Pool(Protocol):
     """Jobs go in with a key, Outcomes come out in the order they finish."""
 
-    size: int  # how many workers were asked for
+    size: int  # how many workers there are now; those that wait for room are none
 
     @property
     def free(self) -> int:
@@ -52,6 +59,14 @@ class Pool(Protocol):
 
     def start(self, context: Mapping[str, object]) -> None:
         """Give the workers what they need; for a pool that was made without. Before any job."""
+
+    def wait_for_room(self) -> None:
+        """Wait until a worker has found room, or raise AutopruneError: before anything heavy is begun."""
+        return
+
+    def census(self) -> Census:
+        """What the workers do now; empty where a pool does not tell."""
+        return Census()
 
     def submit(self, key: int, job: Job[Any]) -> None:
         """Hand in a job; it waits its turn when all workers are busy."""
@@ -87,6 +102,10 @@ class SerialPool(Pool):
     def free(self) -> int:
         return max(0, 1 - len(self._queue))
 
+    def census(self) -> Census:
+        state: State = "training" if self._queue else "idle"
+        return Census((WorkerState("serial", socket.gethostname(), state, own_memory_bytes()),))
+
     def submit(self, key: int, job: Job[Any]) -> None:
         self._queue.append(Queued(key, job))
 
@@ -103,9 +122,12 @@ class SerialPool(Pool):
 
 @dataclass
 class Queued:
+    """A job to do. tries: how often it was handed out. lost_nodes: those that were lost with its worker."""
+
     key: int
     job: Job[Any]
     tries: int = 0
+    lost_nodes: int = 0
 
 
 def run_each(

@@ -1,45 +1,35 @@
-"""Workers in processes of Ray, on this machine or a cluster.
+"""Workers in processes of Ray, on this machine or a cluster: jobs go out to them, and answers come in.
 
-A worker that dies is replaced and its job tried again, `TRIES` times in all.
+A worker that dies is replaced (`ray_staff`) and its job tried again, `TRIES` times in all.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from autoprune.core.errors import AutopruneError
-from autoprune.workers.carried_errors import CarriedError, received, sent
-from autoprune.workers.latency_node import Elsewhere, check_label, hire_timer
-from autoprune.workers.pool import (
-    Factory,
-    Job,
-    Outcome,
-    Pool,
-    Queued,
-    Report,
-    attempt,
-    describe,
-    outcome_of,
-    traced,
-)
+from autoprune.core.processors import usable_processors
+from autoprune.workers.carried_errors import received
+from autoprune.workers.census import Census
+from autoprune.workers.cluster_nodes import ClusterNodes, Share
+from autoprune.workers.latency_node import AWAY_SECONDS, TimerWatch, check_label, hire_timer
+from autoprune.workers.pool import Factory, Job, Outcome, Pool, Queued, Report, describe, outcome_of, traced
 from autoprune.workers.ray_cluster import Pulse, connect, nothing
+from autoprune.workers.ray_staff import TRIES, Staff
+from autoprune.workers.ray_worker import MEMORY_CURE, Death, Slot, death_of, lighter_of
 
-TRIES = 3  # of a job whose worker dies, and of a worker that dies while it starts
+MEMORY_TRIES = 2  # of a job whose worker's node runs low on memory
+ROOM_SECONDS = 60.0  # without room for any worker
 _LOOK_SECONDS = 1.0  # at most between two looks at whether any worker has found room
-_FIRST_WORD_SECONDS, _NEXT_WORD_SECONDS = 5.0, 10.0  # when on_wait hears that none has
+_JOIN_SECONDS = 2.0  # that the first worker's start waits for others to find room
+_FETCH_SECONDS = 120.0  # for a result that is ready to arrive
 
-_Message = tuple[Report, CarriedError | None]
 log = logging.getLogger(__name__)
 
 
@@ -55,11 +45,17 @@ class RayPool(Pool):
     of a running cluster that has autoprune installed; None starts a Ray that listens on 127.0.0.1
     only. A Ray that this process already runs is used as it is. `timer` (a label's name and value) asks
     for one more worker, on a node of the cluster with that label, which the others keep away from: the
-    context they get has it under "elsewhere", to do a job there and give its result. While no worker
-    finds room, `on_wait` hears of it, and `patience` is the limit in seconds; a factory takes what it needs.
+    context they get has it under "elsewhere", to do a job there and give its result.
 
-    Raises, here and from `next`: AutopruneError when Ray cannot be reached, no worker found room, or a
-    worker died 3 times while it started; StoppedError when Ray is lost; what the factory raised, as it is.
+    `workers` are the most; None are as many as have room, also on nodes that join later. `gpus_per_worker`
+    None is 1 where the cluster has any. `tell` hears in a line of workers that die or find no room, and of
+    nodes that are lost. `patience` is for how many seconds no worker may have room, from the beginning on,
+    `away_limit` for how many the latency node may be away. A worker that holds more than `memory_limit_bytes`
+    after a job is replaced; None: one whose memory grows.
+
+    Raises, here and from `next`: AutopruneError when Ray cannot be reached, no worker can have room, or
+    workers die while they start wherever they are; StoppedError when Ray is lost, none has room any more, or
+    the latency node is away; what the factory raised, as it is, where it fails on all nodes.
     """
 
     def __init__(
@@ -67,53 +63,85 @@ class RayPool(Pool):
         factory: Factory,
         context: Mapping[str, object] | None = None,
         *,
-        workers: int,
+        workers: int | None,
         cpus_per_worker: float = 1,
-        gpus_per_worker: float = 0,
+        gpus_per_worker: float | None = 0,
         address: str | None = None,
         timer: tuple[str, str] | None = None,
-        on_wait: Callable[[str], None] | None = None,
-        patience: float = 60,
+        tell: Callable[[str], None] | None = None,
+        patience: float = ROOM_SECONDS,
+        away_limit: float = AWAY_SECONDS,
+        memory_limit_bytes: int | None = None,
     ) -> None:
-        if workers < 1:
+        if workers is not None and workers < 1:
             raise AutopruneError(f"{workers} workers: a RayPool needs at least 1")
-        self.size = workers
-        self._factory, self._patience = factory, patience
-        self._cpus, self._gpus = cpus_per_worker, gpus_per_worker
-        self._on_wait, self._told = on_wait, -math.inf
+        is_local, told = address is None, tell or _unheard
+        if is_local and workers is None:
+            workers = usable_processors()
+        self._factory, self._patience, self._away_limit, self._tell = factory, patience, away_limit, told
+        self._memory_limit = memory_limit_bytes
         self._label, self._timer = timer, None
+        self._watch: TimerWatch | None = None
+        self._context: Any = None
         self._queue: deque[Queued] = deque()
         self._done: deque[Outcome[Any]] = deque()
-        self._slots: list[_Slot] = []
-        self._local = address is None
-        self._ray, self._disconnect = connect(address, math.ceil(workers * cpus_per_worker))
+        self._staff: Staff | None = None
+        self._nodes: ClusterNodes | None = None
+        self._ray, self._disconnect = connect(address, math.ceil((workers or 1) * cpus_per_worker))
         self._pulse = Pulse(self._ray, address)
         try:
             if timer is not None:
                 check_label(self._ray, timer)
-            self._slots = [self._hire() for _ in range(workers)]
-            for slot in self._slots:  # imports what the factory needs while the driver prepares
-                slot.actor.fetch.remote(self._factory)
+            nodes = self._nodes = ClusterNodes(self._ray, timer, told)
+            if gpus_per_worker is None:
+                gpus_per_worker = 1.0 if nodes.gpus() >= 1 else 0.0
+            self._staff = Staff(
+                self._ray, factory, nodes, Share(cpus_per_worker, gpus_per_worker),
+                most=workers, is_local=is_local, tell=told, patience=patience,
+            )  # fmt: skip
+            self._staff.fill()
             if context is not None:
                 self.start(context)
         except BaseException:
             self.close()
             raise
 
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        return 1 if self._staff is None else self._staff.size
+
+    @property
+    def _slots(self) -> list[Slot]:
+        return [] if self._staff is None else self._staff.slots
+
+    def wait_for_room(self) -> None:
+        while all(slot.stage == "hired" for slot in self._slots):
+            self._step(_LOOK_SECONDS)
+
     def start(self, context: Mapping[str, object]) -> None:
+        self.wait_for_room()
         with self._pulse.felt():
             self._context = self._ray.put(dict(context))
             if self._label is not None:
-                options = self._options(label_selector=dict([self._label]))
+                options = self._open_staff.options(label_selector=dict([self._label]))
                 self._timer = hire_timer(self._ray, options, self._factory, self._context, self._patience)
-        for slot in self._slots:  # until now nobody listened for room
-            slot.since = time.monotonic()
-        while not any(slot.stage == "idle" for slot in self._slots):
+                self._watch = TimerWatch(self._ray, self._timer, self._label, self._away_limit, self._tell)
+            for slot in self._slots:
+                if slot.stage == "imported":
+                    self._load(slot)
+        until = time.monotonic() + _JOIN_SECONDS
+        while not any(slot.stage == "idle" for slot in self._slots) or (
+            time.monotonic() < until and any(slot.stage == "hired" for slot in self._slots)
+        ):
             self._step(_LOOK_SECONDS)
 
     @property
     def free(self) -> int:
         return max(0, self.size - self._outstanding())
+
+    def census(self) -> Census:
+        trouble = "" if self._watch is None else self._watch.trouble
+        return self._open_staff.census(f"the latency node is away ({trouble})" if trouble else "")
 
     def submit(self, key: int, job: Job[Any]) -> None:
         if not self._slots:
@@ -133,39 +161,26 @@ class RayPool(Pool):
     def close(self) -> None:
         self._queue.clear()
         self._done.clear()
-        self._context = None
+        self._context = self._watch = None
         if self._timer is not None:
             with suppress(Exception):
                 self._ray.kill(self._timer)
             self._timer = None
         while self._slots:
-            with suppress(Exception):  # the cluster may be gone already
-                self._ray.kill(self._slots[-1].actor)
-            self._slots.pop()
+            self._open_staff.dismiss(self._slots[-1])
+        if self._nodes is not None:
+            self._nodes.close()
         self._disconnect()
         self._disconnect = nothing  # a second close must not end the Ray of a later pool
+
+    @property
+    def _open_staff(self) -> Staff:
+        assert self._staff is not None
+        return self._staff
 
     def _outstanding(self) -> int:
         busy = sum(slot.task is not None for slot in self._slots)
         return len(self._queue) + busy + len(self._done)
-
-    def _hire(self, losses: int = 0) -> _Slot:
-        away = {} if self._label is None else {"label_selector": {self._label[0]: f"!{self._label[1]}"}}
-        # No max_restarts: this pool replaces a worker, it knows what the worker was doing.
-        actor = self._ray.remote(_Worker).options(**self._options(**away)).remote()
-        return _Slot(actor, actor.hello.remote(), losses, since=time.monotonic())
-
-    def _options(self, **more: object) -> dict[str, Any]:
-        """What a worker's process asks of Ray."""
-        threads = str(max(1, int(self._cpus)))
-        variables = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}
-        if self._local:  # Ray hands on the working directory, but not all of sys.path
-            paths = (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", ""))
-            variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        if self._gpus == 0:
-            variables["CUDA_VISIBLE_DEVICES"] = ""
-        share = {"num_cpus": self._cpus, "num_gpus": self._gpus}
-        return {**share, "runtime_env": {"env_vars": variables}, **more}
 
     def _assign(self) -> None:
         idle = [slot for slot in self._slots if slot.stage == "idle"]
@@ -184,117 +199,81 @@ class RayPool(Pool):
         """Wait up to `timeout` seconds for an answer, and deal with all that have come."""
         slots = {slot.asked: slot for slot in self._slots if slot.asked is not None}
         with self._pulse.felt():
-            ready, _ = self._ray.wait(list(slots), timeout=timeout)
+            ready, _ = self._ray.wait(list(slots), timeout=timeout) if slots else ([], [])
             if ready:  # the rest too: the first of the list must not always go first
                 ready, _ = self._ray.wait(list(slots), num_returns=len(slots), timeout=0)
         for answer in ready:
-            self._hear(slots[answer])
+            if slots[answer] in self._slots:  # not dismissed meanwhile
+                self._hear(slots[answer])
         with self._pulse.felt():
+            self._open_staff.fill()
             self._assign()
-            self._check_patience()
+            if self._watch is not None:
+                self._watch.look()
 
-    def _hear(self, slot: _Slot) -> None:
+    def _hear(self, slot: Slot) -> None:
         try:
             with self._pulse.felt():
-                answer = self._ray.get(slot.asked)
+                answer = self._ray.get(slot.asked, timeout=_FETCH_SECONDS)
         except self._ray.exceptions.RayTaskError as error:
-            # No job can raise here: what it returned could not be pickled.
+            # No job can raise here: what it was given, or returned, could not be pickled.
             cause, seconds = traced(error.cause, str(error)), time.monotonic() - slot.since
-            report = Report(None, describe(cause), str(error), seconds, cause)
+            self._take(slot, Report(None, describe(cause), str(error), seconds, cause))
         except self._ray.exceptions.RayError as error:
-            self._bury(slot, error)
-            return
+            death, task = death_of(error), slot.task
+            self._open_staff.bury(slot, death)
+            if task is not None:
+                self._try_again(slot, task, death, str(error))
         else:
             if slot.stage == "hired":
-                slot.name, slot.stage = answer, "loading"
-                slot.asked = slot.actor.start.remote(self._factory, self._context, self._timer)
-                return
-            report = received(answer)
+                slot.name, slot.host, slot.node = answer
+                slot.stage, slot.asked = "importing", slot.actor.fetch.remote(self._factory)
+            elif slot.stage == "importing":
+                slot.stage, slot.asked = "imported", None
+                if self._context is not None:
+                    self._load(slot)
+            else:
+                if slot.task is not None:
+                    slot.note_memory(answer.memory_bytes)
+                self._take(slot, received(answer.message))
+
+    def _load(self, slot: Slot) -> None:
+        """Have a worker load what the context is."""
+        slot.stage, slot.asked = "loading", slot.actor.start.remote(self._factory, self._context, self._timer)
+
+    def _take(self, slot: Slot, report: Report) -> None:
+        """What a worker says of its job, or of its start."""
+        staff = self._open_staff
+        if slot.task is None and report.error is not None:
+            staff.dismiss(slot)
+            staff.cannot_start(slot.node, report.error)
+            return
         if slot.task is not None:
             self._done.append(outcome_of(slot.task, slot.name, report))
-        elif report.error is not None:
-            raise report.error
-        slot.stage, slot.asked, slot.task, slot.losses = "idle", None, None, 0
+        staff.note_ready(slot)
+        slot.stage, slot.asked, slot.task = "idle", None, None
+        if slot.holds_too_much(self._memory_limit):
+            staff.replace_leaking(slot)
 
-    def _bury(self, slot: _Slot, error: Exception) -> None:
-        """Replace a worker that died; its job goes to the head of the queue or is given up."""
-        with suppress(Exception):  # "unavailable" may mean alive but out of reach
-            self._ray.kill(slot.actor)
-        counts = 0 if getattr(error, "preempted", False) else 1
-        losses = 0 if slot.task else slot.losses + counts
-        self._slots[self._slots.index(slot)] = self._hire(losses)
-        reason = _reason(error)
-        log.debug("worker %s died: %s", slot.name, reason)
-        if losses >= TRIES:
-            raise AutopruneError(f"a worker died {losses} times while it started: {reason}")
-        if slot.task:
-            slot.task.tries -= 1 - counts
-            if slot.task.tries < TRIES:
-                self._queue.appendleft(slot.task)
-                return
-            failure = f"WorkerDied: {TRIES} workers died on this job, the last because {reason}"
-            seconds = time.monotonic() - slot.since
-            self._done.append(outcome_of(slot.task, slot.name, Report(None, failure, str(error), seconds)))
-
-    def _check_patience(self) -> None:
-        if any(slot.stage != "hired" for slot in self._slots):
+    def _try_again(self, slot: Slot, task: Queued, death: Death, trace: str) -> None:
+        """Queue a job again whose worker died, unless that happened too often."""
+        if death.kind in ("node", "preemption"):
+            task.tries -= 1
+            task.lost_nodes += death.kind == "node"
+        most = MEMORY_TRIES if death.kind == "memory" else TRIES
+        if task.tries < most and task.lost_nodes < 2 * TRIES:
+            if task.tries == most - 1:
+                task.job = lighter_of(task.job)
+            self._queue.appendleft(task)
             return
-        now = time.monotonic()
-        waited = now - max(slot.since for slot in self._slots)
-        silent = waited < _FIRST_WORD_SECONDS or now - self._told < _NEXT_WORD_SECONDS
-        if waited < self._patience and silent:
-            return
-        self._told = now
-        has, free = self._ray.cluster_resources(), self._ray.available_resources()
-        text = (
-            f"{self.size} workers ask for {self._cpus:g} CPU and {self._gpus:g} GPU each, and none "
-            f"found room in {waited:.0f} s. The cluster has {has.get('CPU', 0):g} CPU and "
-            f"{has.get('GPU', 0):g} GPU, of which {free.get('CPU', 0):g} and "
-            f"{free.get('GPU', 0):g} are free."
-        )
-        if waited >= self._patience:
-            raise AutopruneError(f"{text} Ask for less for each worker, or add a node.")
-        if self._on_wait is not None:
-            self._on_wait(text)
+        if death.kind == "memory":
+            failure = f"OutOfMemory: tried {task.tries} times, {death.reason}: {MEMORY_CURE}"
+        else:
+            times = max(task.tries, task.lost_nodes)
+            failure = f"WorkerDied: {times} workers died on this job, the last because {death.reason}"
+        seconds = time.monotonic() - slot.since
+        self._done.append(outcome_of(task, slot.name, Report(None, failure, trace, seconds)))
 
 
-class _Worker:
-    """The actor. `start` is not its constructor: slow loading must not look like a full cluster."""
-
-    def hello(self) -> str:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group
-        return f"{socket.gethostname()}:{os.getpid()}"
-
-    def fetch(self, factory: Factory) -> None:
-        """Ray has imported the factory's module to call this."""
-
-    def start(self, factory: Factory, context: Mapping[str, object], timer: Any) -> _Message:
-        given = context if timer is None else {**context, "elsewhere": Elsewhere(timer)}
-        report = attempt(lambda _: factory(given), None)
-        if report.error is None:
-            self._work = cast(Callable[[object], object], report.result)
-        return sent(report._replace(result=None))
-
-    def run(self, job: Job[Any]) -> _Message:
-        return sent(attempt(self._work, job))
-
-
-@dataclass(eq=False)
-class _Slot:
-    """A worker's place; `asked` is the answer it owes, `since` when it was last given work."""
-
-    actor: Any
-    asked: Any
-    losses: int  # workers that died here in a row before they were ready
-    since: float
-    stage: Literal["hired", "loading", "idle", "busy"] = "hired"
-    task: Queued | None = None
-    name: str = ""
-
-
-def _reason(error: Exception) -> str:
-    """Ray's account of a death, without its advice on possible causes."""
-    if "creation task" in str(error):  # a traceback: autoprune could not be imported there
-        return str(error).strip().splitlines()[-1]
-    text = describe(error).partition(" Some common causes")[0]
-    return text.rpartition("The actor is dead because ")[2]
+def _unheard(text: str) -> None:
+    log.debug("%s", text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from autoprune.core import processors
 from autoprune.core.processors import (
     TRIES,
     cpu_quota,
+    idle_processors,
     quota_line,
     throttled_periods,
     unthrottled,
@@ -144,3 +146,28 @@ def test_what_was_held_back_is_taken_again_and_said_at_last(
         assert unthrottled(take, root=root) == min(times, TRIES - 1)
     assert len(taken) == min(times + 1, TRIES)
     assert ("too high" in caplog.text) == (times >= TRIES)
+
+
+@pytest.mark.parametrize(("busy", "idle"), [(0.0, MOST), (0.4, max(1, MOST - 1)), (1.0, 1)])
+def test_processors_that_others_use_are_not_idle(
+    write: Callable[[dict[str, str]], Path], busy: float, idle: int
+) -> None:
+    """The first processor has a neighbour for a share of the time; with 1.0 all have one all the time."""
+    numbers = sorted(os.sched_getaffinity(0))
+
+    def ticks(more: int) -> str:
+        lines = []
+        for number in numbers:
+            used = round(more * (busy if number == numbers[0] or busy == 1.0 else 0.0))
+            lines.append(f"cpu{number} {1000 + used} 0 0 {5000 + more - used} 0 0 0 0 0 0")
+        return "\n".join(["cpu 1 2 3 4 5 6 7 8 9 10", *lines, "intr 5"]) + "\n"
+
+    root = write({"proc/stat": ticks(0)})
+    later = threading.Timer(0.1, lambda: write({"proc/stat": ticks(20)}))
+    later.start()
+    assert idle_processors(0.4, root=root) == idle
+    later.join()
+
+
+def test_without_a_word_of_the_kernel_all_processors_are_idle(tmp_path: Path) -> None:
+    assert idle_processors(0.0, root=tmp_path) == MOST

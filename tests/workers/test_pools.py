@@ -362,10 +362,10 @@ class TestRay:
         assert time.monotonic() - begun < 5
 
     def test_waiting_is_told(self, local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("autoprune.workers.ray_pool._FIRST_WORD_SECONDS", 0.5)
+        monkeypatch.setattr("autoprune.workers.ray_staff._FIRST_WORD_SECONDS", 0.5)
         heard: list[str] = []
         with pytest.raises(AutopruneError):
-            RayPool(make, {}, workers=1, cpus_per_worker=999, patience=3, on_wait=heard.append)
+            RayPool(make, {}, workers=1, cpus_per_worker=999, patience=3, tell=heard.append)
         assert len(heard) == 1
         assert "999 CPU" in heard[0]
 
