@@ -139,6 +139,7 @@ def _plan(submission: Submission, cluster: Cluster, id: str) -> list[str]:
     if submission.code.installed:
         lines.append(f"Modules   {', '.join(submission.code.installed)}: not sent, as they are installed "
                      "here; the cluster needs them too")  # fmt: skip
+    lines += [f"Note      {note}" for note in submission.notes]
     if not cluster.has_token:
         lines.append(
             f"Warning   {cluster.address} is used without a token: who reaches it can run code on it"

@@ -33,6 +33,7 @@ from autoprune.jobs.setup_hook import IMPORTS_VARIABLE
 from autoprune.jobs.storage_root import StorageRoot, remove_folder
 from autoprune.jobs.user_code import top_level
 from autoprune.run.folder import RUN
+from autoprune.run.status import resume_command
 from autoprune.run.whereabouts import SENT_INPUTS
 
 JOBS_VARIABLE = "AUTOPRUNE_JOBS"
@@ -126,9 +127,8 @@ class _Driver:
         reader.join(10)
         ended = self._process.returncode
         self._code = ended if ended >= 0 else 128 - ended
-        if self._code == 128 + signal.SIGTERM:
-            self._note("Stopped; the same `autoprune submit` goes on with it")
         self._copy_last()
+        self._note(f"Fetch     autoprune fetch {self._name}")
         return self._code
 
     def _restore(self) -> None:
@@ -182,8 +182,11 @@ class _Driver:
                 time.sleep(2)
 
     def _print(self, stream: IO[bytes]) -> None:
-        for line in stream:
-            self._note(line.decode("utf-8", "replace").rstrip("\n"))
+        resume = resume_command(self._path)
+        for raw in stream:
+            line = raw.decode("utf-8", "replace").rstrip("\n")
+            line = line.replace(resume, "the same autoprune submit")
+            self._note(line.replace(str(self._path), f"runs/{self._name}"))  # where it is once fetched
 
     def _note(self, line: str) -> None:
         """A line for whoever follows the job, and for the run's log."""
@@ -214,6 +217,7 @@ def _environment(code: Path | None, modules: list[str]) -> dict[str, str]:
     env["worker_process_setup_hook"] = "autoprune.jobs.setup_hook.import_named"
     env.setdefault("env_vars", {})[IMPORTS_VARIABLE] = ",".join(modules)
     variables["RAY_JOB_CONFIG_JSON_ENV_VAR"] = json.dumps(config)
+    variables["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"  # else Ray drops files that were sent
     return variables
 
 

@@ -16,8 +16,8 @@ from autoprune.jobs.lease import ENDED, Driver
 from autoprune.jobs.mirror import LOG, RUNS, bring_run
 from autoprune.jobs.request import REQUEST, Request
 from autoprune.jobs.storage_root import StorageRoot
-from autoprune.run.folder import STATUS, check_new_run
-from autoprune.run.status import BUSY
+from autoprune.run.folder import STATUS, check_new_run, read_record
+from autoprune.run.status import BUSY, resume_command
 
 KILLED = 137
 """Exit code of a driver that ended without a word."""
@@ -164,6 +164,9 @@ class RemoteRun:
         with written_whole(target) as temporary:
             temporary.mkdir()
             count = bring_run(self.root, self.name, temporary)
+            status = read_record(temporary / STATUS) if (temporary / STATUS).is_file() else {}
+            if status.get("next"):
+                write_json(temporary / STATUS, status | {"next": resume_command(target)})
             request = self._request()
             if request is not None:
                 write_json(temporary / "job.json", request.as_json())

@@ -116,8 +116,12 @@ class StorageRoot:
 
     def remove(self, place: str) -> None:
         """Take a file away; nothing where there is none."""
+        path = self._at(place)
         with contextlib.suppress(FileNotFoundError):
-            self._files.rm_file(self._at(place))
+            self._files.rm_file(path)
+        if self.is_folder:
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(path))
 
     def folders(self, place: str) -> list[str]:
         """Names of the folders in a folder, in order."""

@@ -37,7 +37,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Submission:
-    """A search as a job. is_new: whether the root has no such run yet, or one that never began."""
+    """A search as a job. is_new: whether the root has no such run yet, or one that never began.
+
+    notes: what else the user should know of it.
+    """
 
     name: str
     root: StorageRoot
@@ -45,6 +48,7 @@ class Submission:
     contents: tuple[Content, ...]
     code: UserCode
     is_new: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def entrypoint(self) -> str:
@@ -132,9 +136,13 @@ def make_submission(
         return submission
     where = f"{RUNS}/{name}/{REQUEST}"
     before = root.read_json(where)
+    notes: tuple[str, ...] = ()
     if before is not None:
-        check_same(name, Request.from_json(before, where=root.full(where)), request)
-    return replace(submission, is_new=False)
+        begun = Request.from_json(before, where=root.full(where))
+        check_same(name, begun, request)
+        if begun.code != request.code:
+            notes = ("the code of the modules that are named is not what the run began with",)
+    return replace(submission, is_new=False, notes=notes)
 
 
 def usual_name(config: Config) -> str:
