@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -16,12 +15,7 @@ from autoprune.cli.signals import reported
 from autoprune.core.errors import AutopruneError
 from autoprune.run.status import read_status, status_line
 
-if TYPE_CHECKING:
-    pass
-
 _STOP_SECONDS = 150.0
-
-# ---- runs that are there ------------------------------------------------------------------------
 
 
 @click.command()
@@ -82,13 +76,14 @@ def logs(
     autoprune logs my-bert-20MB -f --cluster http://head:8265
     """
     with reported():
+        from autoprune.jobs.local_run import local_exit_code, local_log
+
         remote = remote_run(context, run, cluster, storage_root)
-        if remote is None:
-            raise AutopruneError(f"run {run} is no run of a cluster")
-        for text in remote.log(follow=follow):
+        texts = local_log(Path(run), follow=follow) if remote is None else remote.log(follow=follow)
+        for text in texts:
             click.echo(text, nl=False)
         if follow:
-            sys.exit(remote.exit_code())
+            sys.exit(local_exit_code(Path(run)) if remote is None else remote.exit_code())
 
 
 @click.command()
@@ -104,7 +99,12 @@ def stop(context: click.Context, run: str, cluster: str | None, storage_root: st
     with reported():
         remote = remote_run(context, run, cluster, storage_root)
         if remote is None:
-            raise AutopruneError(f"run {run} is no run of a cluster")
+            from autoprune.jobs.local_run import stop_local
+
+            if not stop_local(Path(run), seconds=_STOP_SECONDS):
+                say(f"run {run} was not under way")
+            click.echo(status_line(Path(run), read_status(Path(run))))
+            return
         job = remote.stop(seconds=_STOP_SECONDS)
         if job is None:
             say(f"run {run} was not under way")

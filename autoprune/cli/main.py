@@ -22,11 +22,11 @@ from autoprune.cli.terminal import plan_lines, summary_lines
 from autoprune.core.database_address import given_storage
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import fields_of
-from autoprune.core.progress import Progress
+from autoprune.core.progress import Progress, add_line
 from autoprune.core.redaction import RedactingFormatter, cleaned, redacted, show_traceback, shown_command
 from autoprune.pipeline.places import check_places, check_taken_up
 from autoprune.run.config import DEMO_DEFAULTS, Config
-from autoprune.run.folder import FRONT, RunFolder, read_record
+from autoprune.run.folder import FRONT, LOG, RunFolder, read_record
 from autoprune.run.scrub import scrub_and_say
 from autoprune.run.status import read_front_file
 from autoprune.space.budget import parse_budget
@@ -144,14 +144,17 @@ def _go(
 
     try:
         with ending_recorded(run.path):
-            progress = Progress(quiet=quiet)
+            add_line(run.path / LOG, f"$ autoprune {shlex.join(shown_command(sys.argv[1:]))}")
+            progress = Progress(quiet=quiet, log=run.path / LOG)
             summary = run_search(run, inputs, pool, progress, trials=trials, new_budget=new_budget)
     finally:
         run.close()
     if as_json:
         click.echo((summary.run / FRONT).read_text(encoding="utf-8"))
     else:
-        click.echo("\n".join(summary_lines(summary, metric=inputs.task.metric)))
+        lines = "\n".join(summary_lines(summary, metric=inputs.task.metric))
+        click.echo(lines)
+        add_line(run.path / LOG, lines)
 
 
 def _free_folder(name: str, budget: tuple[str, ...]) -> Path:

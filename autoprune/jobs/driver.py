@@ -9,6 +9,7 @@ Ends with the search's exit code.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -145,7 +146,8 @@ class _Driver:
         log = fresh / LOG
         if log.is_file():
             os.replace(log, self._log)
-            log.parent.rmdir()
+            with contextlib.suppress(OSError):  # the search's own log is there too
+                log.parent.rmdir()
         if (fresh / RUN).is_file():  # else it was refused before it began
             os.replace(fresh, self._path)
         remove_folder(fresh)

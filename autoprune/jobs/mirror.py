@@ -30,7 +30,7 @@ LOG = "logs/job.log"
 """All that the drivers of a run printed, one after another."""
 
 _NEVER = (LOCK, HOLDER, f"{STUDY}-wal", f"{STUDY}-shm", f"{STUDY}-journal")
-_TRIES = 5
+_TRIES, _PAUSE_SECONDS = 5, 2.0
 
 
 class Mirror:
@@ -158,7 +158,7 @@ def bring_run(root: StorageRoot, name: str, target: Path) -> int:
     problem = ""
     for attempt in range(_TRIES):
         if attempt:
-            time.sleep(2.0)
+            time.sleep(_PAUSE_SECONDS)
         files = listed_files(root, name)
         if not files:
             raise AutopruneError(f"{root.full(f'{RUNS}/{name}')} holds no files of a run")
