@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from autoprune.cli.options import PLACE_OPTIONS, with_options
-from autoprune.cli.places import opened_cluster, opened_root, remote_run, say
+from autoprune.cli.places import opened_root, reached_cluster, remote_run, say
 from autoprune.cli.signals import reported
 from autoprune.core.errors import AutopruneError
 from autoprune.run.status import read_status, status_line
@@ -34,7 +34,8 @@ def jobs(cluster: str | None, storage_root: str | None) -> None:
         from autoprune.jobs.mirror import RUNS
         from autoprune.jobs.remote_run import RemoteRun
 
-        joined, root = opened_cluster(cluster), opened_root(storage_root)
+        root = opened_root(storage_root)
+        joined = reached_cluster(cluster, root)
         names = {job.run: None for job in (joined.jobs() if joined is not None else [])}
         names |= dict.fromkeys(root.folders(RUNS) if root is not None else [])
         for name in names:
@@ -135,7 +136,8 @@ def fetch(run: str, cluster: str | None, storage_root: str | None, output: Path 
             )
         from autoprune.jobs.remote_run import RemoteRun
 
-        remote = RemoteRun(run, opened_cluster(cluster), opened_root(storage_root))
+        root = opened_root(storage_root)
+        remote = RemoteRun(run, reached_cluster(cluster, root), root)
         target = output or Path("runs") / run
         begun = time.monotonic()
         count = remote.fetch(target)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from autoprune.core.errors import AutopruneError
+
 if TYPE_CHECKING:
     from autoprune.jobs.cluster import Cluster
     from autoprune.jobs.remote_run import RemoteRun
@@ -23,7 +25,8 @@ def remote_run(
         return None
     from autoprune.jobs.remote_run import RemoteRun
 
-    return RemoteRun(run, opened_cluster(cluster), opened_root(storage_root))
+    root = opened_root(storage_root)
+    return RemoteRun(run, reached_cluster(cluster, root), root)
 
 
 def opened_cluster(address: str | None) -> Cluster | None:
@@ -33,6 +36,17 @@ def opened_cluster(address: str | None) -> Cluster | None:
     from autoprune.jobs.cluster import Cluster
 
     return Cluster(address)
+
+
+def reached_cluster(address: str | None, root: StorageRoot | None) -> Cluster | None:
+    """As `opened_cluster`; where it does not answer and there is a root, that is said, and the root does."""
+    try:
+        return opened_cluster(address)
+    except AutopruneError as error:
+        if root is None:
+            raise
+        say(f"{error}; what follows is of the storage root {root.address} alone")
+        return None
 
 
 def opened_root(address: str | None) -> StorageRoot | None:

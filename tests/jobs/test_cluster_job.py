@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import threading
 import time
@@ -99,8 +101,6 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
 
 
 def status(laptop: Laptop, run: str) -> dict[str, Any]:
-    import json
-
     told: dict[str, Any] = json.loads(laptop.run("status", run, "--json"))
     return told
 
@@ -171,6 +171,8 @@ def test_a_run_is_stopped_gone_on_with_and_fetched_after_its_head_died(laptop: L
     )
 
     laptop.head.kill()
+    assert laptop.run("status", "model-300kB").startswith("model-300kB: finished; 5 of 5")
+    shutil.rmtree(laptop.folder.parent / "head-home")
     del laptop.variables["AUTOPRUNE_CLUSTER"]
     assert laptop.run("fetch", "model-300kB") == "runs/model-300kB\n"
     fetched = laptop.folder / "runs" / "model-300kB"

@@ -142,7 +142,8 @@ def test_what_cannot_be_meant_is_refused_before_the_cluster_is_asked(
 def test_a_cluster_that_is_none_is_told(cluster: str, told: str, tmp_path: Path) -> None:
     place = ["--cluster", cluster, "--storage-root", str(tmp_path / "root")]
     assert told in refused("submit", "search", "my-bert", "--dataset", "rows.csv", *place)
-    assert told in refused("status", "my-bert", *place)
+    assert told in refused("status", "my-bert", *place)  # which then looks into the root
+    assert told in refused("status", "my-bert", "--cluster", cluster)
     assert told in refused("jobs", "--cluster", cluster)
 
 
