@@ -14,19 +14,21 @@ import click
 
 from autoprune.cli.export import bench, export
 from autoprune.cli.inspect import inspect, spaces
+from autoprune.cli.jobs import fetch, jobs, logs, status, stop
 from autoprune.cli.options import SEARCH_OPTIONS, with_options
 from autoprune.cli.signals import ending_recorded, reported
+from autoprune.cli.submit import submit
 from autoprune.cli.terminal import plan_lines, summary_lines
 from autoprune.core.database_address import given_storage
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import fields_of
-from autoprune.core.progress import Progress
+from autoprune.core.progress import Progress, add_line
 from autoprune.core.redaction import RedactingFormatter, cleaned, redacted, show_traceback, shown_command
 from autoprune.pipeline.places import check_places, check_taken_up
 from autoprune.run.config import DEMO_DEFAULTS, Config
-from autoprune.run.folder import FRONT, RunFolder, read_record
+from autoprune.run.folder import FRONT, LOG, RunFolder, read_record
 from autoprune.run.scrub import scrub_and_say
-from autoprune.run.status import read_front_file, read_status, status_line
+from autoprune.run.status import read_front_file
 from autoprune.space.budget import parse_budget
 
 if TYPE_CHECKING:
@@ -142,14 +144,17 @@ def _go(
 
     try:
         with ending_recorded(run.path):
-            progress = Progress(quiet=quiet)
+            add_line(run.path / LOG, f"$ autoprune {shlex.join(shown_command(sys.argv[1:]))}")
+            progress = Progress(quiet=quiet, log=run.path / LOG)
             summary = run_search(run, inputs, pool, progress, trials=trials, new_budget=new_budget)
     finally:
         run.close()
     if as_json:
         click.echo((summary.run / FRONT).read_text(encoding="utf-8"))
     else:
-        click.echo("\n".join(summary_lines(summary, metric=inputs.task.metric)))
+        lines = "\n".join(summary_lines(summary, metric=inputs.task.metric))
+        click.echo(lines)
+        add_line(run.path / LOG, lines)
 
 
 def _free_folder(name: str, budget: tuple[str, ...]) -> Path:
@@ -253,20 +258,6 @@ def _tried(run: Path) -> int:
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print status.json, and whether its process is there.")
-def status(run: Path, as_json: bool) -> None:
-    """Say how far RUN is, or how it ended.
-
-    \b
-    autoprune status runs/demo-minilm-20MB
-    """
-    with reported():
-        now = read_status(run)
-        click.echo(json.dumps(now, indent=1) if as_json else status_line(run, now))
-
-
-@main.command()
-@click.argument("run", type=click.Path(path_type=Path))
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
 def report(run: Path, show: bool) -> None:
     """Write report.html and front.csv of RUN again; prints where.
@@ -286,7 +277,5 @@ def report(run: Path, show: bool) -> None:
             click.launch(str((run / "report.html").resolve()))
 
 
-main.add_command(export)
-main.add_command(bench)
-main.add_command(spaces)
-main.add_command(inspect)
+for command in (export, bench, spaces, inspect, submit, jobs, status, logs, stop, fetch):
+    main.add_command(command)

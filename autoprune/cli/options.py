@@ -90,6 +90,15 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--seed", type=int, help="Seed of splits, search and fine-tunes.  [default: 0]"),
 ]  # fmt: skip
 
+PLACE_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option("--cluster", metavar="URL", envvar=["AUTOPRUNE_CLUSTER", "RAY_API_SERVER_ADDRESS"],
+                 help="http://HOST:8265 of the dashboard on a Ray cluster's head.  [default: "
+                      "AUTOPRUNE_CLUSTER, else RAY_API_SERVER_ADDRESS]"),
+    click.option("--storage-root", metavar="ROOT", envvar="AUTOPRUNE_STORAGE_ROOT",
+                 help="What keeps inputs and runs: s3://..., gs://..., or a folder that this machine and the "
+                      "cluster's head share.  [default: AUTOPRUNE_STORAGE_ROOT]"),
+]  # fmt: skip
+
 
 def with_options(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     """A decorator that gives a command all the options, in their order."""

@@ -18,7 +18,9 @@ import click
 from autoprune.core.errors import AutopruneError, StoppedError
 from autoprune.core.files import full_disk
 from autoprune.core.memory import is_out_of_memory
+from autoprune.core.progress import add_line
 from autoprune.core.redaction import redacted
+from autoprune.run.folder import LOG
 from autoprune.run.status import resume_command, worth_resuming, write_ending
 from autoprune.workers.pool import describe
 
@@ -67,6 +69,7 @@ def ending_recorded(run: Path) -> Iterator[None]:
             write_ending(run, reason=_reason(named), exit_code=exit_code(named))
         except Exception as later:  # must not hide what ended the run
             log.debug("the status could not be written: %s", describe(later))
+        add_line(run / LOG, f"ended: {_reason(named)}")
         if _came:
             named.add_note("finished trials are saved")
         if not worth_resuming(run, exit_code(named)):

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 from tqdm import tqdm
@@ -20,14 +21,19 @@ class Update(Protocol):
 
 
 class Progress:
-    """Lines and bars. No bar where stderr is no terminal; nothing at all when quiet."""
+    """Lines and bars. No bar where stderr is no terminal; nothing at all when quiet.
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
+    log: a file that gets every line too, quiet or not; its folder is made.
+    """
+
+    def __init__(self, *, quiet: bool = False, log: Path | None = None) -> None:
+        self.quiet, self._log = quiet, log
         self.live = not quiet and sys.stderr.isatty()
 
     def line(self, text: str) -> None:
         """One line, above the bar when there is one."""
+        if self._log is not None:
+            add_line(self._log, text)
         if not self.quiet:
             with _unheard():
                 tqdm.write(redacted(text), file=sys.stderr)
@@ -53,6 +59,14 @@ class Progress:
             with _unheard():
                 bar.close()
             self.line(f"{label}: {time.monotonic() - start:.0f} s")
+
+
+def add_line(log: Path, text: str) -> None:
+    """Add a line to a log, without secrets; a full disk must not end what is told of."""
+    with _unheard():
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(redacted(text) + "\n")
 
 
 def _bar(label: str, total: int, *, live: bool) -> tqdm[NoReturn]:

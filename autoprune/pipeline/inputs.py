@@ -20,14 +20,14 @@ from autoprune.models.split_embedding import part_by_use_
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units, search_space, to_part
 from autoprune.pipeline.held_together import held_together
-from autoprune.run.config import Config, TimingSettings
+from autoprune.run.config import Config, TimingSettings, name_of
 from autoprune.run.identity import weights_hash
 from autoprune.run.run_record import Identity
 from autoprune.run.text import size_text
+from autoprune.run.whereabouts import paths_of
 from autoprune.space.budget import Budget, megabytes
 from autoprune.space.costs import Costs
 from autoprune.space.levels import SearchSpace
-from autoprune.space.shipped import spaces_folder
 from autoprune.space.space_file import SpaceFile
 from autoprune.targets import get_target
 from autoprune.targets.sizes import sizes_of
@@ -143,16 +143,6 @@ def _identity(config: Config, loaded: loading.Loaded, task: Task, fed: str) -> I
     )
 
 
-def paths_of(config: Config) -> dict[str, str]:
-    """Absolute paths of the settings that name a file or folder; hub ids and functions are none."""
-    given = config.as_json()
-    named = {name: given[name] for name in ("model", "dataset", "weights", "space")}
-    if named["space"] in ("auto", *(path.stem for path in spaces_folder().glob("*.yaml"))):
-        del named["space"]  # a shipped one, whatever lies here under its name
-    paths = {name: Path(text).expanduser() for name, text in named.items() if text and text.strip()}
-    return {name: str(path.absolute()) for name, path in paths.items() if path.exists()}
-
-
 def _part_(loaded: loading.Loaded, file: SpaceFile, task: Task) -> None:
     """Part the vocabularies that a space file has in two, by the training text, in place."""
     if not isinstance(task.train, Encoded) or loaded.tokenizer is None:
@@ -163,13 +153,6 @@ def _part_(loaded: loading.Loaded, file: SpaceFile, task: Task) -> None:
         uses[: len(counts)] = counts
         uses[[token for token in loaded.tokenizer.all_special_ids if token < len(uses)]] = np.inf
         part_by_use_(loaded.model, path, uses, share)
-
-
-def name_of(config: Config) -> str:
-    """What a run is called after."""
-    if config.model.name is None:
-        return "demo-minilm"
-    return Path(config.model.name.rstrip("/").rpartition(":")[2]).name or "model"
 
 
 def kind_asked_for(config: Config) -> TaskKind:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Self, get_type_hints
 
 from autoprune.core.errors import AutopruneError
@@ -159,6 +160,13 @@ class Config:
             )
         lists = {"text_columns", "budget", "limit_rows"}
         return cls.of(**{name: tuple(value) if name in lists else value for name, value in data.items()})
+
+
+def name_of(config: Config) -> str:
+    """What a run is called after."""
+    if config.model.name is None:
+        return "demo-minilm"
+    return Path(config.model.name.rstrip("/").rpartition(":")[2]).name or "model"
 
 
 def _may_be(name: str, value: object) -> bool:

@@ -15,6 +15,10 @@ from autoprune.core.references import import_from
 from autoprune.run.config import Config
 from autoprune.run.folder import read_run
 from autoprune.run.run_record import RunRecord
+from autoprune.space.shipped import spaces_folder
+
+SENT_INPUTS = "inputs"
+"""Folder of a fetched run with what was sent to the cluster, each in a folder named by its hash."""
 
 
 def located(config: Config, path: Path) -> Config:
@@ -29,7 +33,8 @@ def located(config: Config, path: Path) -> Config:
         return config
     named = (config.model.name, config.data.dataset, config.task.name)
     if about.inputs.folder and any(":" in str(name) for name in named):
-        import_from(about.inputs.folder)
+        sent = _place_sent(about.inputs.folder, path)
+        import_from(about.inputs.folder if os.path.isdir(about.inputs.folder) else sent)
     given = config.as_json()
     places = {
         name: _place(_candidates(str(given[name]), noted, about, path))
@@ -37,6 +42,16 @@ def located(config: Config, path: Path) -> Config:
         if given[name] is not None
     }
     return config.with_settings(**{name: place or about.inputs.paths[name] for name, place in places.items()})
+
+
+def paths_of(config: Config) -> dict[str, str]:
+    """Absolute paths of the settings that name a file or folder; hub ids and functions are none."""
+    given = config.as_json()
+    named = {name: given[name] for name in ("model", "dataset", "weights", "space")}
+    if named["space"] in ("auto", *(path.stem for path in spaces_folder().glob("*.yaml"))):
+        del named["space"]  # a shipped one, whatever lies here under its name
+    paths = {name: Path(text).expanduser() for name, text in named.items() if text and text.strip()}
+    return {name: str(path.absolute()) for name, path in paths.items() if path.exists()}
 
 
 def check_inputs(config: Config, path: Path) -> None:
@@ -69,6 +84,13 @@ def _candidates(given: str, noted: str, about: RunRecord, run: Path) -> Iterator
     yield str(Path(given).expanduser().absolute())
     if (before := place_at_start(about)) is not None:
         yield os.path.normpath(run.absolute() / os.path.relpath(noted, before))
+    yield _place_sent(noted, run)
+
+
+def _place_sent(noted: str, run: Path) -> str:
+    """Where an input of a job lies in its run, once that was fetched."""
+    place = Path(noted)
+    return str(run.absolute() / SENT_INPUTS / place.parent.name / place.name)
 
 
 def place_at_start(about: RunRecord) -> Path | None:
