@@ -1,0 +1,1 @@
+"""Searches as jobs of a cluster."""
