@@ -7,10 +7,12 @@ tried.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from autoprune.core.errors import AutopruneError
+from autoprune.core.files import is_inside
 from autoprune.core.references import import_from
 from autoprune.run.config import Config
 from autoprune.run.folder import read_run
@@ -18,7 +20,7 @@ from autoprune.run.run_record import RunRecord
 
 
 def located(config: Config, path: Path) -> Config:
-    """The settings of the run at `path` with the absolute paths that its inputs have now.
+    """The settings of the run at `path` with the absolute paths, and the hub's commits, of its inputs.
 
     An input that has gone from where it was is looked for as it was given, and where it would be if it had
     been moved with the run; one that is nowhere keeps its old path. Functions can be imported from the folder
@@ -29,6 +31,7 @@ def located(config: Config, path: Path) -> Config:
         return config
     named = (config.model.name, config.data.dataset, config.task.name)
     if about.inputs.folder and any(":" in str(name) for name in named):
+        _check_not_inside(about.inputs.folder, path)
         import_from(about.inputs.folder)
     given = config.as_json()
     places = {
@@ -36,7 +39,30 @@ def located(config: Config, path: Path) -> Config:
         for name, noted in about.inputs.paths.items()
         if given[name] is not None
     }
+    config = _at_commits(config, about.inputs.commits)
     return config.with_settings(**{name: place or about.inputs.paths[name] for name, place in places.items()})
+
+
+def _at_commits(config: Config, commits: Mapping[str, str]) -> Config:
+    """The settings with the commits of the hub that a run began with."""
+    if "model" in commits and not os.path.exists(str(config.model.name)):
+        config = replace(config, model=replace(config.model, revision=commits["model"]))
+    if "dataset" in commits and not os.path.exists(str(config.data.dataset)):
+        config = replace(config, data=replace(config.data, revision=commits["dataset"]))
+    return config
+
+
+def _check_not_inside(folder: str, path: Path) -> None:
+    """Raise `AutopruneError` where a run says that its code is to be imported from the run itself.
+
+    No search notes that: a run begins in a folder that is empty. Whoever gives a run away could.
+    """
+    if not os.path.isabs(folder) or is_inside(Path(folder), path):
+        raise AutopruneError(
+            f"run {path} says that its functions are imported from {folder!r}, "
+            + ("a folder of its own" if os.path.isabs(folder) else "which is no absolute path")
+            + ": no search writes that, and nothing is imported from there"
+        )
 
 
 def check_inputs(config: Config, path: Path) -> None:
