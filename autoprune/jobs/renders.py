@@ -161,20 +161,22 @@ def _cluster(plan: Plan) -> str:
         ],
         "worker_start_ray_commands": ["ray stop", join],
     }
-    told = (
+    search = shlex.join(["autoprune", *plan.words, "--address", "auto", "-o", plan.run])
+    example = f"ray exec FILE {shlex.quote(search)}" if search.isprintable() else "ray exec FILE COMMAND"
+    return _written(
+        data,
         "A cluster of machines of one's own, for `ray up FILE`: write their addresses over those here.\n"
         "Before that, `ray get-auth-token --generate` makes the token that all share. Then, for example:\n"
+        f"{example}",
     )
-    search = shlex.join(["autoprune", *plan.words, "--address", "auto", "-o", plan.run])
-    return _written(data, told + f"ray exec FILE {shlex.quote(search)}")
 
 
 # ---- writing ------------------------------------------------------------------------------------
 
 
 def _written(data: dict[str, Any], told: str) -> str:
-    """YAML below a comment. splitlines knows every break of lines that YAML does."""
-    comment = "".join(f"# {line}\n" for line in told.splitlines())
+    """YAML below a comment, which has printable characters alone."""
+    comment = "".join(f"# {line}\n" for line in told.split("\n"))
     return comment + yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=10**6)
 
 
