@@ -29,6 +29,9 @@ _FULL_TEXTS = (
 MOST_JSON_BYTES = 1 << 30
 """A file of JSON that is larger is not read: a front of 50,000 trials has a quarter of that."""
 
+MOST_JSON_LEVELS = 100
+"""Ours nest less than 10 deep; some of the libraries that JSON goes through end at 250."""
+
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 """What a file system says to who asks for a lock that it does not have."""
 
@@ -137,9 +140,21 @@ def _json_text(data: object) -> str:
 def read_json(path: Path) -> Any:
     """Read JSON; `OSError` or `ValueError` as `json` gives them, `ValueError` for what nests too deep."""
     try:
-        return json.loads(read_within(path, MOST_JSON_BYTES))
+        data = json.loads(read_within(path, MOST_JSON_BYTES))
     except RecursionError as error:
         raise ValueError("its values are nested too deep") from error
+    if _levels(data) > MOST_JSON_LEVELS:
+        raise ValueError(f"its values are nested more than {MOST_JSON_LEVELS} deep")
+    return data
+
+
+def _levels(data: Any) -> int:
+    """How deep plain data nest, counted up to one more than is read."""
+    level, count = [data], 0
+    while count <= MOST_JSON_LEVELS and (level := [group for group in level if type(group) in (dict, list)]):
+        level = [value for group in level for value in (group.values() if type(group) is dict else group)]
+        count += 1
+    return count
 
 
 def read_within(path: Path, most: int) -> str:

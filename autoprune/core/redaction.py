@@ -56,7 +56,9 @@ _ADDRESS = re.compile(
 """A database's URL alone, whose password may have any character."""
 
 
-_VARIABLE = re.compile(r"(?:\w*_)?(?:TOKEN|PASSWORD|PASSWD|SECRET|API_?KEY|ACCESS_?KEY|AUTH_?KEY)", re.I)
+_VARIABLE = re.compile(
+    r"(?:\w*_|PG)?(?:TOKEN|PASSWORD|PASSWD|SECRET|API_?KEY|ACCESS_?KEY|AUTH_?KEY)|MYSQL_PWD", re.I
+)
 """Names of environment variables that hold a secret."""
 
 _SHORTEST = 12

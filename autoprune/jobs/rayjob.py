@@ -56,7 +56,7 @@ def _pod(plan: Plan, name: str, *, cpus: int, gpus: int, memory_gb: int, is_driv
     room: dict[str, Any] = {"cpu": str(cpus), "memory": f"{memory_gb}Gi"}
     if gpus:
         room["nvidia.com/gpu"] = str(gpus)
-    mounts = [{"name": "cache", "mountPath": "/cache"}, {"name": "shared", "mountPath": "/dev/shm"}]
+    mounts = [{"name": "cache", "mountPath": "/cache"}, {"name": "shared", "mountPath": "/dev/shm"}]  # nosec B108 # of a pod
     volumes: list[dict[str, Any]] = [
         {"name": "cache", "emptyDir": {}},
         {"name": "shared", "emptyDir": {"medium": "Memory", "sizeLimit": f"{memory_gb // 2}Gi"}},

