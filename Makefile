@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 INSTALL := $(PIP) install --no-compile -c constraints.txt
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast lint audit clean
 
 demo: $(VENV)/.demo
 	$(BIN)/autoprune search --budget 20MB
@@ -28,6 +28,20 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/bandit -q -c pyproject.toml -r autoprune
+
+# Known holes of the versions in constraints.txt, from a database on the network: where pip-audit is not
+# installed, or that cannot be reached, this says so and goes on.
+AUDIT := $(or $(wildcard $(BIN)/pip-audit),$(shell command -v pip-audit))
+audit:
+ifeq ($(AUDIT),)
+	@echo "audit: skipped, since pip-audit is not installed"
+else
+	@$(AUDIT) --no-deps --disable-pip -r constraints.txt >.audit 2>&1; code=$$?; cat .audit; \
+	if [ $$code -ne 0 ] && grep -qiE "connection|resol|timed? ?out|proxy|unreachable" .audit; then \
+	  echo "audit: skipped, since its database cannot be reached from here"; code=0; fi; \
+	rm -f .audit; exit $$code
+endif
 
 $(VENV)/.package: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

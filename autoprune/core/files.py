@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,12 @@ _FULL_TEXTS = (
     "database or disk is full",
 )
 
+
+MOST_JSON_BYTES = 1 << 30
+"""A file of JSON that is larger is not read: a front of 50,000 trials has a quarter of that."""
+
+MOST_JSON_LEVELS = 100
+"""Ours nest less than 10 deep; some of the libraries that JSON goes through end at 250."""
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 """What a file system says to who asks for a lock that it does not have."""
@@ -132,8 +139,51 @@ def json_text(data: object) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; `OSError` or `ValueError` as `json` gives them."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read JSON; `OSError` or `ValueError` as `json` gives them, `ValueError` for what nests too deep."""
+    try:
+        data = json.loads(read_within(path, MOST_JSON_BYTES))
+    except RecursionError as error:
+        raise ValueError("its values are nested too deep") from error
+    if _levels(data) > MOST_JSON_LEVELS:
+        raise ValueError(f"its values are nested more than {MOST_JSON_LEVELS} deep")
+    return data
+
+
+def _levels(data: Any) -> int:
+    """How deep plain data nest, counted up to one more than is read."""
+    level, count = [data], 0
+    while count <= MOST_JSON_LEVELS and (level := [group for group in level if type(group) in (dict, list)]):
+        level = [value for group in level for value in (group.values() if type(group) is dict else group)]
+        count += 1
+    return count
+
+
+def read_within(path: Path, most: int) -> str:
+    """The UTF-8 text of a file that has no more than `most` bytes.
+
+    A pipe or a device, which may have no end, is not read.
+
+    Raises:
+        OSError: when it cannot be read.
+        ValueError: when it is no file, has more bytes, or is no UTF-8.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError("it is no regular file")
+        if about.st_size > most:
+            raise ValueError(f"it has {about.st_size} bytes, and at most {most} are read")
+        return file.read(most).decode("utf-8")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody writes to is open at once."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path lies in a folder, once links and `..` are followed."""
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 @contextlib.contextmanager

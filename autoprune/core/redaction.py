@@ -1,12 +1,15 @@
 """Secrets in addresses: what may be shown and written in the place of a password or a token.
 
 A secret is the password of a database's URL, whatever stands before the @ of a web address, the value of a
-query's parameter that is named as one (`?token=...`), and a token of the Hugging Face hub or of GitHub. Files
-of a run and of an export are written, and messages are shown, through `redacted` or `cleaned`.
+query's parameter that is named as one (`?token=...`), a token of the Hugging Face hub or of GitHub, and the
+value of an environment variable that is named as one (`HF_TOKEN`, `AWS_SECRET_ACCESS_KEY`), wherever it
+stands. Files of a run and of an export are written, and messages are shown, through `redacted` or `cleaned`.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import sys
 import traceback
@@ -53,14 +56,40 @@ _ADDRESS = re.compile(
 """A database's URL alone, whose password may have any character."""
 
 
+_VARIABLE = re.compile(
+    r"(?:\w*_|PG)?(?:TOKEN|PASSWORD|PASSWD|SECRET|API_?KEY|ACCESS_?KEY|AUTH_?KEY)|MYSQL_PWD", re.I
+)
+"""Names of environment variables that hold a secret."""
+
+_SHORTEST = 12
+"""Letters of the shortest value that is hidden wherever it stands: a shorter one may be a common word."""
+
+
+def secret_values() -> list[str]:
+    """Secrets of this process's environment, passwords in addresses among them; the longest first."""
+    values: set[str] = set()
+    for name, value in os.environ.items():
+        if _VARIABLE.fullmatch(name):
+            values.add(value)
+        elif "://" in value and (address := _ADDRESS.fullmatch(value)) is not None:
+            values |= {address["secret"], unquote(address["secret"])}
+    return sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)
+
+
 def redacted(text: str) -> str:
-    """A text without the secrets of the addresses in it.
+    """A text without the secrets of the addresses in it, and those of this process's environment.
 
     >>> redacted("postgresql://me:pa/ss@host/db and https://me:tok@host/a?x=1&access_token=abc")
     'postgresql://me:***@host/db and https://***@host/a?x=1&access_token=***'
     """
+    return _redacted(text, secret_values())
+
+
+def _redacted(text: str, values: Sequence[str]) -> str:
     for pattern in _PATTERNS:
         text = pattern.sub(_hidden, text)
+    for value in values:
+        text = text.replace(value, HIDDEN)
     return text
 
 
@@ -71,18 +100,26 @@ def holds_secret(text: str) -> bool:
 
 def cleaned(data: Any) -> Any:
     """Plain data with every text in it redacted."""
+    return _cleaned(data, secret_values())
+
+
+def _cleaned(data: Any, values: Sequence[str]) -> Any:
     if isinstance(data, str):
-        return redacted(data)
+        return _redacted(data, values)
     if isinstance(data, Mapping):
-        return {cleaned(name): cleaned(value) for name, value in data.items()}
+        return {_cleaned(name, values): _cleaned(value, values) for name, value in data.items()}
     if isinstance(data, list | tuple):
-        return [cleaned(value) for value in data]
+        return [_cleaned(value, values) for value in data]
     return data
 
 
 def may_hold_secret(text: str) -> bool:
     """Whether a long text may hold a secret: quick, and never false where there is one."""
-    return "://" in text or any(pattern.search(text) for pattern in _PATTERNS[3:])
+    return (
+        "://" in text
+        or any(pattern.search(text) for pattern in _PATTERNS[3:])
+        or any(form in text for value in secret_values() for form in (value, json.dumps(value)[1:-1]))
+    )
 
 
 def escaped(address: str) -> str:
@@ -123,6 +160,9 @@ def secrets_with_place(text: str) -> Iterator[tuple[str, str]]:
         for match in pattern.finditer(text):
             if match["secret"] != HIDDEN:
                 yield match[0], _hidden(match)
+    for value in secret_values():
+        if value in text:
+            yield value, HIDDEN
 
 
 def _hidden(match: re.Match[str]) -> str:

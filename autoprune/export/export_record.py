@@ -6,6 +6,7 @@ Every field but the target may be missing: versions before it was there wrote no
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from autoprune.core.record import AnyText, Record
@@ -28,12 +29,14 @@ class BaseRecord(Record):
 class DataRecord(Record):
     """The data that were searched with, and how their rows become the model's inputs.
 
-    dataset: as it was given; None is the demo's. on_disk: whether it was a file or folder. own: reference of
-    a task of one's own. metric: its name, or an object as `Metric.as_json` gives.
+    dataset: as it was given; None is the demo's. on_disk: whether it was a file or folder. revision: commit
+    of one on the hub. own: reference of a task of one's own. metric: its name, or an object as
+    `Metric.as_json` gives.
     """
 
     dataset: AnyText | None = None
     on_disk: bool | None = None
+    revision: AnyText | None = None
     text_columns: tuple[AnyText, ...] = ()
     label_column: AnyText | None = None
     group_by: AnyText | None = None
@@ -57,6 +60,7 @@ class DataRecord(Record):
         """How rows of a data set are read that is like the one recorded."""
         return DataSource(
             dataset,
+            revision=self.revision if dataset == self.dataset and not Path(dataset).exists() else None,
             text_columns=self.text_columns,
             image_column=self.image_column,
             label_column=self.label_column,

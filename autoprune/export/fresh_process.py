@@ -55,7 +55,8 @@ def in_fresh_process(request: Request) -> ExportMeasurements:
         write_json(question, asdict(request))
         # -P: a file named like a package, in whatever folder this is called from, must not be imported.
         command = [sys.executable, "-P", "-m", "autoprune.export.fresh_process", str(question), str(answer)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        # Words of our own, and no shell.
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # nosec B603
         if done.returncode != 0 or not answer.is_file():
             last = (done.stderr.strip().splitlines() or ["and said nothing"])[-1]
             raise AutopruneError(f"the process that measures it ended with {done.returncode}: {last}")

@@ -83,7 +83,9 @@ def export_record(
 
 def _data_record(facts: Run, config: Config, dataset: str | None) -> DataRecord:
     data = config.data
+    pinned = {} if data.revision is None else {"revision": data.revision}
     return DataRecord(
+        **pinned,
         dataset=dataset,
         on_disk=data.dataset is not None and Path(data.dataset).exists(),
         text_columns=data.text_columns,

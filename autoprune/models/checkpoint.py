@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import transformers
 
 from autoprune.core.errors import AutopruneError
+from autoprune.core.files import read_json
 
 ADAPTER, WEIGHTS, INDEX = "adapter_config.json", "model.safetensors", "model.safetensors.index.json"
 
@@ -142,11 +143,15 @@ def file_of(source: str, name: str, revision: str | None = None, *, must_know: b
     must_know: whether it matters that a repository was not asked; else its file is taken for none.
 
     Raises:
-        AutopruneError: where that is not known and must be.
+        AutopruneError: where that is not known and must be, and for a name that leads out of the model.
     """
     from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
     from transformers.utils.hub import cached_file
 
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise AutopruneError(
+            f"model {source!r} names a file {name!r} that lies outside of it: only its own are read"
+        )
     if Path(source).is_dir():
         path = Path(source) / name
         return path if path.is_file() else None
@@ -176,7 +181,7 @@ def json_of(source: str, name: str, revision: str | None = None, *, must_know: b
     """
     path = file_of(source, name, revision, must_know=must_know)
     try:
-        return None if path is None else json.loads(path.read_text(encoding="utf-8"))
+        return None if path is None else read_json(path)
     except (OSError, ValueError) as error:
         raise AutopruneError(f"{name} of {source!r} cannot be read: {error}") from error
 
@@ -221,7 +226,10 @@ def wrapper_of(names: Iterable[str]) -> str:
 def _tensors(source: str, revision: str | None) -> dict[str, str]:
     """Types of the tensors in a model's files, by name; none where the files are not found so."""
     index = json_of(source, INDEX, revision) if _may_have(source, INDEX) else None
-    names = [WEIGHTS] if index is None else sorted(set(index["weight_map"].values()))
+    try:
+        names = [WEIGHTS] if index is None else sorted({str(name) for name in index["weight_map"].values()})
+    except (LookupError, TypeError, AttributeError) as error:
+        raise AutopruneError(f"{INDEX} of {source!r} does not say which file has which tensor") from error
     out: dict[str, str] = {}
     for name in names:
         path = file_of(source, name, revision) if _may_have(source, name) else None
@@ -245,7 +253,7 @@ def header_of(path: Path) -> dict[str, str]:
             (size,) = struct.unpack("<Q", file.read(8))
             told = json.loads(file.read(min(size, 100_000_000)))
             return {name: about["dtype"] for name, about in told.items() if name != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise AutopruneError(f"{path} is no safetensors file: {error}") from error
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from autoprune.core.errors import AutopruneError
+from autoprune.core.files import read_json
 from autoprune.tasks.byte_images import ByteImages
 from autoprune.tasks.data.images import Images, StoredImage, mapped, pillow
 
@@ -154,7 +155,7 @@ class Pixels:
             AutopruneError: when the file is missing or damaged.
         """
         try:
-            told = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            told = read_json(folder / FILE)
             return cls.from_settings(told, in_floats="image_processor_type" not in told)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise AutopruneError(f"{folder / FILE} does not say how pictures are read: {error}") from error

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.core.errors import AutopruneError
+from autoprune.core.files import read_json
 from autoprune.core.references import named
 from autoprune.models.canonical import fold_norms_, straighten_
 from autoprune.models.outputs import outputs_of
@@ -122,7 +123,7 @@ class Architecture:
         """
         path = folder / CONFIG
         try:
-            described = json.loads(path.read_text(encoding="utf-8"))
+            described = read_json(path)
             return cls.from_config(described)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise AutopruneError(f"{path} describes no model: {error}") from error

@@ -129,7 +129,7 @@ def _unit(
     name = place.removeprefix(f"{prefix}.") if prefix else place
     name = name if name.rpartition(".")[2] == kind or not rule.cols else f"{name}.{kind}"
     size = rule.quantize.group_size
-    step = {"head": 1, "token": 1, "channel": CHANNEL_STEP}.get(by, size)
+    step = {"head": 1, "token": 1, "channel": CHANNEL_STEP}.get(by, size)  # nosec B105 # of a vocabulary
     unit = Unit(
         name=name,
         kind=kind,

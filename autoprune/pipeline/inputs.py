@@ -20,6 +20,7 @@ from autoprune.models.split_embedding import part_by_use_
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units, search_space, to_part
 from autoprune.pipeline.held_together import held_together
+from autoprune.pipeline.hub_commits import commits_of, with_commits
 from autoprune.run.config import Config, TimingSettings, name_of
 from autoprune.run.identity import weights_hash
 from autoprune.run.run_record import Identity
@@ -93,6 +94,7 @@ def read_inputs(config: Config, earlier: Pixels | None = None, *, was_fitted: bo
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     target = get_target(config.search.target)
+    config = with_commits(config)
     kind = kind_asked_for(config)
     metric = metric_of(config, kind)
     texts: splits.Splits | None = None
@@ -139,6 +141,7 @@ def _identity(config: Config, loaded: loading.Loaded, task: Task, fed: str) -> I
         head=weights_hash(head) if head and loaded.has_head else None,
         data=content_key(fed, task.label_names),
         paths=paths_of(config),
+        commits=commits_of(config),
         folder=str(Path.cwd()),
     )
 

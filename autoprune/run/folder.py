@@ -33,6 +33,7 @@ from autoprune.core.files import (
     written_whole,
 )
 from autoprune.run.config import Config
+from autoprune.run.links import check_links
 from autoprune.run.scrub import EXPORT, HASHES, scrub_and_say
 
 if TYPE_CHECKING:
@@ -204,7 +205,10 @@ def _first_record(path: Path, config: Config, command: str) -> RunRecord:
 
 
 def check_run_folder(path: Path) -> None:
-    """Raise `AutopruneError` where there is no folder, or none of a run: an exported model is none."""
+    """Raise `AutopruneError` where there is no folder, none of a run, or one with links that lead out of it.
+
+    An exported model is no run.
+    """
     if not path.is_dir():
         raise AutopruneError(
             f"run folder {str(path)!r} does not exist (looked in {Path.cwd()}): give the folder that a "
@@ -217,6 +221,7 @@ def check_run_folder(path: Path) -> None:
         )
     if not any((path / name).exists() for name in (RUN, STATUS, FRONT)):
         raise AutopruneError(f"{path} is no run folder: it has no {RUN}")
+    check_links(path)
 
 
 def read_run(path: Path) -> RunRecord:

@@ -60,8 +60,13 @@ def hold_to(run: RunFolder, now: Identity, progress: Progress) -> None:
             "Trials of one run must share weights and data. Put back what it began with, or start a new run: "
             "autoprune search ... -o OTHER"
         )
+    more: dict[str, object] = {}
+    if now.commits and not before.commits:  # the same weights and data, so these are theirs
+        more["commits"] = now.commits
     if not before.run and (place := place_at_start(run.about())) is not None:  # before it is written over
-        run.note(inputs=before.model_copy(update={"run": str(place)}))
+        more["run"] = str(place)
+    if more:
+        run.note(inputs=before.model_copy(update=more))
 
 
 def _where(given: str, path: str | None) -> str:

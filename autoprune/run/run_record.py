@@ -90,13 +90,15 @@ class Identity(Record):
 
     weights: of the model as loaded, without its head. head: of the head, None where none was trained.
     data: of what the model is fed, and the names of its classes. paths: absolute, of the settings that name
-    a file or folder. folder: the working directory, which functions are imported from. run: the run's folder.
+    a file or folder. commits: of the hub's repositories that `model` and `dataset` name. folder: the working
+    directory, which functions are imported from. run: the run's folder.
     """
 
     weights: AnyText
     head: AnyText | None
     data: AnyText
     paths: Mapping[str, AnyText] = {}
+    commits: Mapping[str, AnyText] = {}
     folder: AnyText = ""
     run: AnyText = ""
 

@@ -65,7 +65,7 @@ def _secrets(file: Path) -> Iterator[tuple[str, str]]:
         if may_hold_secret(file.read_text(encoding="utf-8")):
             for text in _texts(read_json(file)):
                 yield from secrets_with_place(text)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return
 
 

@@ -7,10 +7,13 @@ tried.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from autoprune.core.errors import AutopruneError
+from autoprune.core.files import is_inside
 from autoprune.core.references import import_from
 from autoprune.run.config import Config
 from autoprune.run.folder import read_run
@@ -22,7 +25,7 @@ SENT_INPUTS = "inputs"
 
 
 def located(config: Config, path: Path) -> Config:
-    """The settings of the run at `path` with the absolute paths that its inputs have now.
+    """The settings of the run at `path` with the absolute paths, and the hub's commits, of its inputs.
 
     An input that has gone from where it was is looked for as it was given, and where it would be if it had
     been moved with the run; one that is nowhere keeps its old path. Functions can be imported from the folder
@@ -33,14 +36,15 @@ def located(config: Config, path: Path) -> Config:
         return config
     named = (config.model.name, config.data.dataset, config.task.name)
     if about.inputs.folder and any(":" in str(name) for name in named):
-        sent = _place_sent(about.inputs.folder, path)
-        import_from(about.inputs.folder if os.path.isdir(about.inputs.folder) else sent)
+        _check_not_inside(about.inputs.folder, path)
+        _import_code(about.inputs.folder, path)
     given = config.as_json()
     places = {
         name: _place(_candidates(str(given[name]), noted, about, path))
         for name, noted in about.inputs.paths.items()
         if given[name] is not None
     }
+    config = _at_commits(config, about.inputs.commits)
     return config.with_settings(**{name: place or about.inputs.paths[name] for name, place in places.items()})
 
 
@@ -52,6 +56,28 @@ def paths_of(config: Config) -> dict[str, str]:
         del named["space"]  # a shipped one, whatever lies here under its name
     paths = {name: Path(text).expanduser() for name, text in named.items() if text and text.strip()}
     return {name: str(path.absolute()) for name, path in paths.items() if path.exists()}
+
+
+def _at_commits(config: Config, commits: Mapping[str, str]) -> Config:
+    """The settings with the commits of the hub that a run began with."""
+    if "model" in commits and not os.path.exists(str(config.model.name)):
+        config = replace(config, model=replace(config.model, revision=commits["model"]))
+    if "dataset" in commits and not os.path.exists(str(config.data.dataset)):
+        config = replace(config, data=replace(config.data, revision=commits["dataset"]))
+    return config
+
+
+def _check_not_inside(folder: str, path: Path) -> None:
+    """Raise `AutopruneError` where a run says that its code is to be imported from the run itself.
+
+    No search notes that: a run begins in a folder that is empty. Whoever gives a run away could.
+    """
+    if not os.path.isabs(folder) or is_inside(Path(folder), path):
+        raise AutopruneError(
+            f"run {path} says that its functions are imported from {folder!r}, "
+            + ("a folder of its own" if os.path.isabs(folder) else "which is no absolute path")
+            + ": no search writes that, and nothing is imported from there"
+        )
 
 
 def check_inputs(config: Config, path: Path) -> None:
@@ -85,6 +111,22 @@ def _candidates(given: str, noted: str, about: RunRecord, run: Path) -> Iterator
     if (before := place_at_start(about)) is not None:
         yield os.path.normpath(run.absolute() / os.path.relpath(noted, before))
     yield _place_sent(noted, run)
+
+
+def _import_code(folder: str, path: Path) -> None:
+    """Have the user's functions imported from where they were when a run began.
+
+    Raises:
+        AutopruneError: where they are in the run itself, fetched with it, and the user has not said so.
+    """
+    sent = _place_sent(folder, path)
+    if os.path.isdir(folder) or not os.path.isdir(sent) or sent in map(os.path.abspath, sys.path):
+        import_from(folder)
+        return
+    raise AutopruneError(
+        f"run {path} was fetched with the code of its functions, in {sent}. Nothing is imported from a "
+        f"run unasked: look it over, then run this again with PYTHONPATH={sent}"
+    )
 
 
 def _place_sent(noted: str, run: Path) -> str:

@@ -29,7 +29,7 @@ def repair(
     brought under the limit again, until it is new; then all candidates that fit are looked at in turn. Where
     none is new, a candidate that was seen is returned.
     """
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # nosec B311 # a search that can be repeated
     out = fitted(candidate, space, costs, limit_bytes)
     for _ in range(200):
         if out not in seen:

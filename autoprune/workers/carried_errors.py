@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import pickle  # nosec B403 # between the processes of one search; no file is read so
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ def received(message: tuple[Report, CarriedError | None]) -> Report:
         return report
     error: object = None
     with suppress(Exception):  # a class that is not on this machine, or cannot be made from its `args`
-        error = pickle.loads(carried.pickled)
+        error = pickle.loads(carried.pickled)  # nosec B301 # of a worker that this driver started
     kept = error if isinstance(error, Exception) else carried.plain
     return report._replace(error=traced(kept, report.trace))
 
@@ -52,7 +52,7 @@ def _pickled(error: Exception) -> bytes:
 
     with suppress(Exception):
         data: bytes = cloudpickle.dumps(error)
-        again = pickle.loads(data)
+        again = pickle.loads(data)  # nosec B301 # what was written the line before
         if type(again).__qualname__ == type(error).__qualname__ and str(again) == str(error):
             return data
     return b""

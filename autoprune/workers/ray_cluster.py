@@ -94,7 +94,7 @@ def connect(address: str | None, num_cpus: int) -> tuple[Any, Callable[[], None]
     options: dict[str, Any] = {"address": address}
     if address is None:
         # Not TMPDIR, which may be long: a path of a socket ends at 107 characters.
-        short = "/tmp" if os.access("/tmp", os.W_OK) else None
+        short = "/tmp" if os.access("/tmp", os.W_OK) else None  # nosec B108 # mkdtemp makes a folder of ours
         home = tempfile.mkdtemp(prefix=HOME_PREFIX, dir=short)
         cpus = max(usable_processors(), num_cpus)
         options = {"address": "local", "num_cpus": cpus, "include_dashboard": False}

@@ -6,7 +6,6 @@ that llama.cpp's loader asks for (`llama-arch.cpp`, `models/bert.cpp`), blocks a
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.core.errors import AutopruneError
+from autoprune.core.files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -186,7 +186,7 @@ def _with_space(token: str) -> str:
 def _wordpiece(path: Path, size: int) -> dict[str, Any] | None:
     """A `tokenizer.json` that llama.cpp tokenizes like; None for another, or where there is none."""
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = read_json(path)
         model, ids = data["model"], data["model"]["vocab"]
         is_bert = (model["type"], data["normalizer"]["type"]) == ("WordPiece", "BertNormalizer")
         fits = {"[CLS]", "[SEP]", "[UNK]", "[PAD]"} <= ids.keys() and max(ids.values()) < size
@@ -242,7 +242,9 @@ def _config(folder: Path) -> Any:
     import transformers
 
     try:
-        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return transformers.AutoConfig.from_pretrained(  # nosec B615 # a folder here: nothing is downloaded
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # transformers raises many kinds
         raise AutopruneError(f"{folder / 'config.json'} describes no model: {error}") from error
 

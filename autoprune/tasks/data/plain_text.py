@@ -15,6 +15,15 @@ from pathlib import Path
 OPENERS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
 """Modules that open what is compressed, by the last suffix."""
 
+PIECE_BYTES = 1 << 20
+"""Unpacked at a time."""
+
+FREE_BYTES = 64 << 20
+"""A file that unpacks to no more than this is read, however small it is packed."""
+
+MOST_TIMES = 200
+"""A larger one may have so many times its packed bytes: text has 3 to 20 times, logs up to 100."""
+
 _MARKS = (  # UTF-32's begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -50,14 +59,23 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of a file, unpacked.
 
     Raises:
+        ValueError: when it was made to unpack to far more than it has.
         Exception: whatever the file or its decompressor raises.
     """
     module = OPENERS.get(path.suffix.lower())
     if module is None:
         return path.read_bytes()
+    packed_size, pieces, size = path.stat().st_size, [], 0
     with importlib.import_module(module).open(path, "rb") as packed:
-        data: bytes = packed.read()
-    return data
+        while piece := packed.read(PIECE_BYTES):
+            size += len(piece)
+            if size > FREE_BYTES and size > MOST_TIMES * packed_size:
+                raise ValueError(
+                    f"its {packed_size} bytes unpack to more than {size}, over {MOST_TIMES} times as many, "
+                    "as those of no text do; if it is one, unpack it"
+                )
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 def decode(data: bytes, *, keep_damaged: bool = False) -> DecodedText:
