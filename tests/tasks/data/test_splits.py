@@ -510,7 +510,9 @@ def test_labels_that_are_no_classes(tmp_path: Path, labels: list[Any], expected:
 
 def test_texts_that_are_no_text_and_splits_that_are_empty(tmp_path: Path) -> None:
     rows = [{"text": i, "label": i % 2} for i in range(20)]
-    assert "a.json (train), row 0 (the first is 0): text holds 0; text is needed" in message(write(tmp_path / "a.json", rows))
+    assert "a.json (train), row 0 (the first is 0): text holds 0; text is needed" in message(
+        write(tmp_path / "a.json", rows)
+    )
     assert "train 2, validation 0, test 1 rows" in message(write(tmp_path / "b.csv", numbered(3)))
 
 
