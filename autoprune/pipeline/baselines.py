@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autoprune.evaluation.jobs import Evaluate, Evaluated
+from autoprune.pipeline.ledger import guessed_accuracy
 from autoprune.pipeline.opened import OpenedSearch
 from autoprune.search.baselines import baselines, rivals
+from autoprune.search.seen_loss import SeenLoss
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import ORIGINAL
 from autoprune.workers import Outcome
@@ -44,7 +46,9 @@ def train_rivals(search: OpenedSearch) -> None:
     is_late = search.deadline is not None and time.monotonic() > search.deadline
     if not search.prepared.recipe.steps or is_late:
         return
-    chosen = rivals(search.study.trials(), search.budget)
+    trials, task = search.study.trials(), search.prepared.setting.task
+    worth = SeenLoss.of(trials).worth_training(task.answer_count(task.validation), guessed_accuracy(task))
+    chosen = rivals(trials, search.budget, worth=worth)
     todo = [_Named(f"{trial.name}{LONGER}", trial.candidate, 2) for trial in chosen]
     _evaluate(search, todo, "Baselines, trained longer")
 

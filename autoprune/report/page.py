@@ -50,7 +50,11 @@ def render(front: Mapping[str, object]) -> str:
     numbers = shown_numbers(read)
     style, script = _asset("report.css"), "\n".join(_asset(name) for name in SCRIPTS)
     # Files of this package, and data that `embedded` has left nothing in that HTML would read.
-    texts = {"style": style, "script": script, "data": embedded(_data(with_shown(safe(front), numbers), read))}
+    texts = {
+        "style": style,
+        "script": script,
+        "data": embedded(_data(with_shown(safe(front), numbers), read)),
+    }
     unescaped = {name: markupsafe.Markup(text) for name, text in texts.items()}  # nosec B704
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -45,15 +45,16 @@ def uniform_name(storage: Storage) -> str:
     return f"uniform {storage.name}-bit" if storage.name.isdecimal() else f"uniform {storage.name}"
 
 
-def rivals(trials: Sequence[Trial], budget: Budget) -> list[Trial]:
+def rivals(trials: Sequence[Trial], budget: Budget, *, worth: float = WORTH_TRAINING_KL) -> list[Trial]:
     """The baselines to train now as long as finalists, which they are compared with.
 
     Those within the budget that training can mend, the most accurate first, as many as there are finalists.
+    worth: divergence of those that are trained, at least.
     """
     open_ = [
         (trial, m)
         for trial, m in finished(within(trials, budget))
-        if trial.is_baseline and trial.name != ORIGINAL and trial.rung < 2 and m.kl > WORTH_TRAINING_KL
+        if trial.is_baseline and trial.name != ORIGINAL and trial.rung < 2 and m.kl > worth
     ]
     open_.sort(key=lambda pair: (-pair[1].accuracy, pair[1].kl, pair[1].size_bytes))
     trained = {trial.candidate for trial in trials if trial.rung == 2}

@@ -114,6 +114,7 @@ class Ladder:
         first: AbstractSet[Candidate] = frozenset(),
         left: Callable[[], Mapping[Candidate, float]] = dict,
         resolved: float = KL_FLOOR,
+        worth: float = WORTH_TRAINING_KL,
     ) -> Candidate | None:
         """The candidate to train briefly now, or None; as `promotion`.
 
@@ -123,6 +124,7 @@ class Ladder:
             self._waiting.popleft()
         waiting = [(trial, m) for _, trial, m in self._waiting if (trial.candidate, 1) not in begun]
         at_once = next((trial.candidate for trial, _ in waiting if trial.candidate in first), None)
+        waiting = [(trial, m) for trial, m in waiting if m.kl > worth]
         if at_once is not None or not waiting:
             return at_once
         if promoted >= math.floor(SHARE * self._untried + 1e-9):
@@ -192,6 +194,7 @@ def promotion(
     first: AbstractSet[Candidate] = frozenset(),
     left: SharesLeft = lambda trials: {},
     resolved: float = KL_FLOOR,
+    worth: float = WORTH_TRAINING_KL,
 ) -> Candidate | None:
     """The untrained candidate to train briefly now, or None.
 
@@ -200,7 +203,7 @@ def promotion(
 
     begun: what was evaluated or is being evaluated. first: candidates that are trained as soon as they were
     tried, whatever that share. left: what of its divergence training is predicted to leave of each. resolved:
-    nats a row below which divergence counts little.
+    nats a row below which divergence counts little. worth: divergence of those that are trained, at least.
     """
     ladder = Ladder(budget, math.inf)
     for trial in sorted(trials, key=lambda trial: trial.rung):
@@ -212,6 +215,7 @@ def promotion(
         first=first,
         left=lambda: left(trials),
         resolved=resolved,
+        worth=worth,
     )
 
 
@@ -237,16 +241,18 @@ def finalist(
     *,
     answers: int,
     chance: float = 0.0,
+    worth: float = WORTH_TRAINING_KL,
 ) -> Candidate | None:
     """The candidate to train longer now, or None: of the first point with a name, else the next best.
 
     A uniform baseline that has a name is trained too: what is shipped should be trained as long as a trial.
+    worth: divergence of those that are trained, at least.
     """
     open_ = [
         trial
         for trial, m in finished(trials)
         if trial.name != ORIGINAL and trial.rung < 2
-        if (trial.candidate, 2) not in begun and m.kl > WORTH_TRAINING_KL
+        if (trial.candidate, 2) not in begun and m.kl > worth
     ]
     tried = [trial for trial in open_ if not trial.is_baseline]
     named = worth_training_longer(trials, budget, answers=answers, chance=chance)

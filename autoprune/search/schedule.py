@@ -22,6 +22,7 @@ from autoprune.search.promotion import (
     SharesLeft,
     finalist,
 )
+from autoprune.search.seen_loss import SeenLoss
 from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
@@ -69,7 +70,7 @@ class Schedule:
         # The finalists of these candidates; where more candidates are tried, there are new finalists.
         last = max((k for k, trial in enumerate(trials) if is_candidate(trial)), default=-1)
         self._finalists = sum(trial.rung == 2 for trial in trials[last + 1 :])
-        self._ladder, self._pace = Ladder(plan.budget), Pace(plan.steps)
+        self._ladder, self._pace, self._seen = Ladder(plan.budget), Pace(plan.steps), SeenLoss()
         self._patience = None if plan.patience is None else Patience(plan.patience, plan.byte_range)
         self._all_done = False
         self.stopped_by = "trials"
@@ -116,6 +117,7 @@ class Schedule:
         ladder, trials = self._ladder, history.finished
         for k in range(ladder.count, len(trials)):
             ladder.add(trials[k])
+            self._seen.add(trials[k])
         candidate = ladder.next(
             history.begun,
             [asked.candidate for asked in history.in_flight.values() if asked.rung == 1],
@@ -123,6 +125,7 @@ class Schedule:
             first=plan.first,
             left=lambda: plan.left(trials[-LATEST:]),
             resolved=resolved_kl(plan.answers),
+            worth=self._seen.worth_training(plan.answers, plan.chance),
         )
         return None if candidate is None else self._study.ask(candidate, rung=1)
 
@@ -145,7 +148,12 @@ class Schedule:
             return None
         plan = self._plan
         candidate = finalist(
-            history.finished, history.begun, plan.budget, answers=plan.answers, chance=plan.chance
+            history.finished,
+            history.begun,
+            plan.budget,
+            answers=plan.answers,
+            chance=plan.chance,
+            worth=self._seen.worth_training(plan.answers, plan.chance),
         )
         if candidate is None:
             return None

@@ -83,9 +83,7 @@ def test_what_does_not_fit_by_halves_fails_with_that_cause(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = memory_for(4, worker, monkeypatch)
-    with pytest.raises(
-        MemoryError, match=r"half a batch does not fit into memory.*CUDA out of memory"
-    ):
+    with pytest.raises(MemoryError, match=r"half a batch does not fit into memory.*CUDA out of memory"):
         worker(Evaluate(small(worker), RECIPE, 0, 1.0))
     assert sizes == [16, 8]
 
