@@ -126,8 +126,9 @@ def _room(nodes: list[Mapping[str, Any]], workers: WorkerSettings, *, asked: boo
             "ask for less for each worker, or add a node; --no-preflight where nodes are added by themselves"
         )
         return Check("Room", f"{has}: none for a worker of {each}", cure)
-    wanted = f" of {workers.count} asked for" if asked else ""
-    waits = "; the others wait for nodes that join" if asked and places < workers.count else ""
+    most = workers.count if asked else None
+    wanted = "" if most is None else f" of {most} asked for"
+    waits = "" if most is None or places >= most else "; the others wait for nodes that join"
     return Check("Room", f"{has}: {places} workers of {each}{wanted}{waits}")
 
 
