@@ -21,6 +21,7 @@ from torch import nn
 
 from autoprune.compress.stitch import Stitched
 from autoprune.core.memory import give_memory_back
+from autoprune.evaluation.devices import on_device
 from autoprune.evaluation.distillation import Targets, distance, distillation_loss
 from autoprune.evaluation.reconstruction import StepRoom, reconstruct_
 from autoprune.evaluation.student import Student
@@ -188,7 +189,7 @@ def _learn(student: nn.Module, lesson: Lesson, rows: NDArray[np.int64], step: in
     places = len(task.labels(data, rows))
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
-        inputs = {name: torch.from_numpy(x).to(where) for name, x in task.batch(data, part).items()}
+        inputs = {name: on_device(x, where) for name, x in task.batch(data, part).items()}
         with _mixed_precision(where):
             output = outputs_of(student, inputs, task.kind)
         answers = answered(output, task.answered(data, part)).float()

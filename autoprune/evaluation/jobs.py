@@ -139,6 +139,26 @@ class Evaluate(Job[Evaluated]):
 
 
 @dataclass(frozen=True)
+class Room:
+    """What a fine-tune takes of a worker's memory, how much is free (None: not known), and on which device.
+
+    parts: in how many a batch is trained on, for it to fit.
+    """
+
+    device: str
+    needed_bytes: int
+    free_bytes: int | None
+    parts: int
+
+
+@dataclass(frozen=True)
+class FindRoom(Job[Room]):
+    """Work out what a fine-tune on batches of so many rows takes of memory."""
+
+    batch_size: int
+
+
+@dataclass(frozen=True)
 class Score(Job[float]):
     """A model's score on test, 0 to 100."""
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoprune.core.errors import AutopruneError
+from autoprune.evaluation.devices import best_device, on_device
 from autoprune.evaluation.finetune import rate_share
 from autoprune.models.outputs import answered, outputs_of
 from autoprune.tasks.task import Task
@@ -49,7 +50,7 @@ def fit(
     rng = np.random.default_rng(seed)
     for step, rows in enumerate(task.random_rows(task.train, recipe.batch_size, steps, rng), 1):
         batch = task.batch(task.train, rows)
-        inputs = {name: torch.from_numpy(x).to(device) for name, x in batch.items()}
+        inputs = {name: on_device(x, device) for name, x in batch.items()}
         answers = answered(outputs_of(model, inputs, task.kind), task.answered(task.train, rows))
         loss = _label_loss(answers, torch.from_numpy(task.labels(task.train, rows)).to(device), task)
         if not torch.isfinite(loss):
@@ -71,11 +72,6 @@ def _label_loss(answers: Float[Tensor, "m k"], labels: Tensor, task: Task) -> Fl
     if task.is_probable:
         return nn.functional.cross_entropy(answers, labels)
     return nn.functional.mse_loss(answers.reshape(-1), labels.reshape(-1).to(answers))
-
-
-def best_device() -> torch.device:
-    """CUDA when there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def name_labels(model: nn.Module, label_names: tuple[str, ...]) -> None:

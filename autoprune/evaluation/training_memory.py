@@ -17,15 +17,13 @@ from torch import Tensor, nn
 from autoprune.core.memory import available_bytes
 from autoprune.models.outputs import outputs_of
 from autoprune.tasks.task import Data, Task
+from autoprune.workers.ray_staff import GPU_SHARE
 
 MARGIN = 1.5
 """What is needed, as a multiple of what autograd keeps: gradients of activations come to it."""
 
 ADAM_COPIES = 3
 """Tensors beside a trained weight: its gradient and two moments."""
-
-GPU_SHARE = "AUTOPRUNE_GPU_SHARE"
-"""The variable that tells a worker which part of a GPU is its own."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +40,15 @@ class TrainingMemory:
     def parts(self, batch_size: int, free_bytes: int | None) -> int:
         """In how many equal parts a batch fits into memory; 1 where nobody knows how much there is.
 
-        Raises:
-            MemoryError: where not one row does.
+        Where not one row fits each is a part: what is needed is rather too much than too little.
 
-        >>> TrainingMemory(100, 100).parts(16, 10**6), TrainingMemory(100, 100).parts(16, 1000)
-        (1, 4)
+        >>> [TrainingMemory(100, 100).parts(16, free) for free in (10**6, 1000, 10)]
+        [1, 4, 16]
         """
         if free_bytes is None or self.needed(batch_size) <= free_bytes:
             return 1
         rows = math.floor((free_bytes / MARGIN - self.fixed_bytes) / max(1, self.row_bytes))
-        if rows < 1:
-            raise MemoryError(
-                f"a fine-tune needs {self.needed(1) / 1e6:,.0f} MB for a single row, and "
-                f"{free_bytes / 1e6:,.0f} MB are free: give fewer --workers, or a shorter --max-length"
-            )
-        return math.ceil(batch_size / rows)
+        return math.ceil(batch_size / max(1, rows))
 
 
 def training_memory(model: nn.Module, task: Task, data: Data) -> TrainingMemory:

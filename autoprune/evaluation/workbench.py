@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from autoprune.compress.stitch import Stitched, stitch
 from autoprune.core.memory import give_memory_back
 from autoprune.evaluation.jobs import ModelRef, Original, PackedModel, Setting
 from autoprune.evaluation.packed_model import packed_bytes, unpacked
+from autoprune.evaluation.training_memory import TrainingMemory, training_memory
 from autoprune.models.split_embedding import whole
 from autoprune.models.state import load_state_
 from autoprune.space.levels import Candidate
@@ -64,6 +66,11 @@ class Workbench:
         if self._elsewhere is None:
             self._elsewhere = copy.deepcopy(self.teacher).to(device)
         return self._elsewhere
+
+    @functools.cached_property
+    def training_memory(self) -> TrainingMemory:
+        """What training the teacher would take: of a candidate it is no more."""
+        return training_memory(self.teacher, self.task, self.task.train)
 
     def stitched(self, candidate: Candidate) -> Stitched:
         """An untrained candidate, from the library."""

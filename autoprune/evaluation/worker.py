@@ -21,13 +21,16 @@ from numpy.typing import NDArray
 
 from autoprune.compress.stitch import Stitched
 from autoprune.core.memory import give_memory_back, is_out_of_memory
+from autoprune.evaluation.devices import best_device
 from autoprune.evaluation.finetune import Lesson, finetune
 from autoprune.evaluation.jobs import (
     BuildUnit,
     Evaluate,
     Evaluated,
+    FindRoom,
     ModelRef,
     PackedModel,
+    Room,
     Score,
     Sense,
     Setting,
@@ -39,8 +42,8 @@ from autoprune.evaluation.lines.line import FitLine, measure_line
 from autoprune.evaluation.measure import Timing, labels_watched, logits_of, teacher_answers
 from autoprune.evaluation.packed_model import packed_bytes
 from autoprune.evaluation.sensing import sense
-from autoprune.evaluation.teacher import best_device
 from autoprune.evaluation.timers import LocalTimer, NodeTimer, Timer
+from autoprune.evaluation.training_memory import free_bytes
 from autoprune.evaluation.workbench import Workbench
 from autoprune.space.levels import is_untouched
 from autoprune.space.trial import Measurement
@@ -49,6 +52,7 @@ from autoprune.tasks.answers import divergence
 from autoprune.tasks.row_scores import row_scores, rows_as_text
 from autoprune.workers.latency_node import Elsewhere
 from autoprune.workers.pool import describe
+from autoprune.workers.ray_staff import GPU_SHARE
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +65,8 @@ def make_worker(context: Mapping[str, object]) -> Worker:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     # Arrays from Ray are read-only; the tensors on them are only read, what is trained is a copy.
     warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+    if torch.cuda.is_available() and (share := float(os.environ.get(GPU_SHARE, "1"))) < 1:
+        torch.cuda.set_per_process_memory_fraction(share)
     setting = context["setting"]
     assert isinstance(setting, Setting)
     workbench = Workbench(setting)
@@ -98,6 +104,8 @@ class Worker:
                 return self._timer.machine()
             case Evaluate():
                 return self._evaluate(job)
+            case FindRoom(batch_size):
+                return self._room(batch_size)
             case Score(model):
                 return self._score(model)
             case FitLine():
@@ -152,9 +160,16 @@ class Worker:
         log.warning("memory ran out in a fine-tune (%s); it is tried with half a batch at a time", first)
         return self._finetuned(self.workbench.stitched(job.candidate), lighter)
 
+    def _room(self, batch_size: int) -> Room:
+        device, memory = best_device(), self.workbench.training_memory
+        free = free_bytes(device)
+        parts = memory.parts(batch_size, free)
+        return Room(device.type, memory.needed(-(-batch_size // parts)), free, parts)
+
     def _trained(self, stitched: Stitched, job: Evaluate) -> Stitched:
         bench = self.workbench
         setting, task = bench.setting, bench.task
+        fitting = self._room(job.recipe.batch_size).parts if job.recipe.steps else 1
         return finetune(
             stitched,
             Lesson(task, task.train, setting.train_answers),
@@ -164,7 +179,7 @@ class Worker:
             device=best_device(),
             again=lambda: bench.stitched(job.candidate),
             teacher=bench.teacher_on(best_device()),
-            parts=job.parts,
+            parts=max(job.parts, fitting),
         )
 
     def _measurement(

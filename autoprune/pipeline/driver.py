@@ -12,6 +12,7 @@ import time
 from autoprune.core.errors import BudgetError
 from autoprune.core.files import written_whole
 from autoprune.core.progress import Progress
+from autoprune.evaluation.jobs import FindRoom
 from autoprune.pipeline.answers import answer_budget
 from autoprune.pipeline.baselines import run_baselines, train_rivals
 from autoprune.pipeline.finalists import score_finalists, time_again
@@ -26,9 +27,10 @@ from autoprune.run.folder import FRONT, RunFolder
 from autoprune.run.identity import hold_to
 from autoprune.run.lines import recorded_lines
 from autoprune.run.standing import Summary
+from autoprune.run.text import size_text
 from autoprune.tasks.class_balance import check_original
 from autoprune.workers import Pool
-from autoprune.workers.pool import describe
+from autoprune.workers.pool import describe, run_one
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +65,22 @@ def search(
         with written_whole(run.path / "tokenizer") as temporary:
             inputs.loaded.save_inputs(temporary)
     pool.start({"setting": prepared.setting})
+    _say_room(prepared, pool, progress)
     limit = config.search.timeout_s
     deadline = None if limit is None else time.monotonic() + limit
     costed = measure_costs(run, prepared, pool, progress)
     opened = open_search(run, prepared, costed, pool, progress, wanted=trials, deadline=deadline)
     return drive(opened, new_budget=new_budget)
+
+
+def _say_room(prepared: Prepared, pool: Pool, progress: Progress) -> None:
+    """Say what a fine-tune takes of a worker's memory."""
+    if not prepared.recipe.steps:
+        return
+    room = run_one(pool, FindRoom(prepared.recipe.batch_size))
+    free = "" if room.free_bytes is None else f" of {size_text(room.free_bytes)} that are free"
+    whole = "" if room.parts == 1 else f"; a batch is trained on in {room.parts} parts, for it to fit"
+    progress.line(f"A fine-tune takes about {size_text(room.needed_bytes)}{free} ({room.device}){whole}")
 
 
 def _hold_to_guessing(prepared: Prepared) -> None:

@@ -20,6 +20,9 @@ from autoprune.workers.ray_worker import MEMORY_CURE, Death, RayWorker, Slot
 TRIES = 3  # of a job whose worker dies, and of a worker that dies while it starts
 BAD_NODES = 3  # that cannot start a worker, where none can: the fault is not the nodes'
 _FIRST_WORD_SECONDS, _NEXT_WORD_SECONDS = 15.0, 15.0  # when `tell` hears that no worker has found room
+GPU_SHARE = "AUTOPRUNE_GPU_SHARE"
+"""The variable that tells a worker which part of a GPU is its own."""
+
 _NOT_SENT = ("AUTOPRUNE_STORAGE",)  # a password may be in it, and Ray shows variables to who looks
 
 
@@ -103,6 +106,7 @@ class Staff:
             variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         if self._share.gpus == 0:
             variables["CUDA_VISIBLE_DEVICES"] = ""
+        variables[GPU_SHARE] = str(min(1.0, self._share.gpus) or 1.0)
         share = {"num_cpus": self._share.cpus, "num_gpus": self._share.gpus}
         return {**share, "runtime_env": {"env_vars": variables}, **more}
 

@@ -12,7 +12,7 @@ import torch
 from autoprune.compress.stitch import Stitched
 from autoprune.core.progress import Progress
 from autoprune.evaluation.finetune import Lesson, Recipe, finetune
-from autoprune.evaluation.jobs import Evaluate, Evaluated
+from autoprune.evaluation.jobs import Evaluate, Evaluated, FindRoom, Room
 from autoprune.evaluation.worker import Worker, make_worker
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.pipeline.prepare import prepare
@@ -113,3 +113,24 @@ def test_a_job_has_half_the_memory_once(worker: Worker) -> None:
     assert lighter is not None
     assert (lighter.parts, lighter.recipe, lighter.candidate) == (2, job.recipe, job.candidate)
     assert lighter.lighter() is None
+
+
+def test_what_fits_is_worked_out_before_a_trial_and_a_batch_is_taken_in_as_many_parts(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = worker(FindRoom(RECIPE.batch_size))
+    assert isinstance(whole, Room)
+    assert (whole.device, whole.parts) == ("cpu", 1)
+    assert whole.free_bytes is not None
+    assert 0 < whole.needed_bytes < whole.free_bytes
+    # A model trained on 5 rows at a time at most fits into this; a batch of 16 is then taken in 4 parts.
+    room = worker.workbench.training_memory.needed(5)
+    monkeypatch.setattr("autoprune.evaluation.training_memory.available_bytes", lambda: room)
+    told = worker(FindRoom(RECIPE.batch_size))
+    assert isinstance(told, Room)
+    assert told.parts == 4
+    assert told.needed_bytes <= room
+    sizes = memory_for(5, worker, monkeypatch)
+    done = worker(Evaluate(small(worker), RECIPE, 0, 1.0))
+    assert isinstance(done, Evaluated)
+    assert max(sizes) <= 5  # and none had to be tried twice

@@ -81,11 +81,10 @@ def test_what_a_step_takes_is_within_what_was_predicted(name: str, count: int, t
 )
 def test_each_part_of_a_batch_fits_and_fewer_would_not(fixed: int, row: int, rows: int, free: int) -> None:
     memory = TrainingMemory(fixed, row)
-    if memory.needed(1) > free:
-        with pytest.raises(MemoryError, match="fewer --workers"):
-            memory.parts(rows, free)
-        return
     parts = memory.parts(rows, free)
+    if memory.needed(1) > free:  # row by row, which takes less than was predicted
+        assert parts in (1, rows)
+        return
     assert 1 <= parts <= rows
     assert memory.needed(-(-rows // parts)) <= free * 1.001 + 2
     if parts > 1:
