@@ -18,7 +18,7 @@ import numpy as np
 
 from autoprune.search.acquisition import Acquisition, Scale, staircase
 from autoprune.search.hypervolume import KL_FLOOR, resolved_kl, unit_lattice
-from autoprune.search.records import Records
+from autoprune.search.records import Records, recorded
 from autoprune.search.solver.mckp import Axis, Problem, solve, sweep
 from autoprune.search.solver.planes import BYTES, DAMAGE, Choice, Floats
 from autoprune.search.surrogates.damage_model import Features, Posterior
@@ -183,11 +183,12 @@ class Aim:
 
     def shares_left(self, trials: Iterable[Trial]) -> dict[Candidate, float]:
         """Share of its divergence that training is predicted to leave of each untrained candidate."""
-        records = Records.of(self.problem, trials)
+        done = list(trials)
+        records = Records.of(self.problem, done)
         left = Recovery.of(self.sorts, records).left(records.chosen, records.kl)
         return {
-            self.problem.candidate(row): float(share)
-            for row, share in zip(records.chosen, left, strict=True)
+            candidate: share
+            for (candidate, *_), share in zip(recorded(done), left.tolist(), strict=True)
             if math.isfinite(share)
         }
 
