@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,7 +42,11 @@ class Records:
     @classmethod
     def of(cls, problem: Problem, trials: Iterable[Trial]) -> Records:
         """Those of the untrained trials, in order, then of the candidates that were trained at once."""
-        rows = recorded(trials)
+        return cls.of_rows(problem, recorded(trials))
+
+    @classmethod
+    def of_rows(cls, problem: Problem, rows: Sequence[Row]) -> Records:
+        """Those of `recorded`."""
         chosen = np.array([problem.chosen(candidate) for candidate, *_ in rows], np.intp)
         measured = np.array([numbers for _, *numbers in rows], np.float64).reshape(-1, 3)
         kl, latency_ms, trained_kl = (measured[:, k].copy() for k in range(3))
