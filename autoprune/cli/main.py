@@ -249,11 +249,11 @@ def _tried(run: Path) -> int:
         return 0
     with fields_of(run / FRONT):
         rows = read_record(run / FRONT)["trials"]
-        tried = sum(trial["name"] is None and trial["rung"] == 0 for trial in rows)
+        tried: int = sum(trial["name"] is None and trial["rung"] == 0 for trial in rows)
     # Of a search that was killed the front may be some minutes old, and the status is not.
     with contextlib.suppress(AutopruneError):
         told = read_record(run / STATUS).get("trials")
-        tried = max(tried, told) if isinstance(told, int) else tried
+        tried = max(tried, told if isinstance(told, int) else 0)
     return tried
 
 
