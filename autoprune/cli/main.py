@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ from autoprune.core.progress import Progress, add_line
 from autoprune.core.redaction import RedactingFormatter, cleaned, redacted, show_traceback, shown_command
 from autoprune.pipeline.places import check_places, check_taken_up
 from autoprune.run.config import DEMO_DEFAULTS, Config
-from autoprune.run.folder import FRONT, LOG, RunFolder, read_record
+from autoprune.run.folder import FRONT, LOG, STATUS, RunFolder, read_record
 from autoprune.run.scrub import scrub_and_say
 from autoprune.run.status import read_front_file
 from autoprune.space.budget import parse_budget
@@ -252,8 +253,13 @@ def _tried(run: Path) -> int:
     if not (run / FRONT).is_file():
         return 0
     with fields_of(run / FRONT):
-        tried = read_record(run / FRONT)["trials"]
-        return sum(trial["name"] is None and trial["rung"] == 0 for trial in tried)
+        rows = read_record(run / FRONT)["trials"]
+        tried: int = sum(trial["name"] is None and trial["rung"] == 0 for trial in rows)
+    # Of a search that was killed the front may be some minutes old, and the status is not.
+    with contextlib.suppress(AutopruneError):
+        told = read_record(run / STATUS).get("trials")
+        tried = max(tried, told if isinstance(told, int) else 0)
+    return tried
 
 
 @main.command()

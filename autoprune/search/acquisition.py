@@ -15,7 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprune.search.hypervolume import KL_FLOOR, ByteRange, added_area, covers, kl_scale, unit_scale
+from autoprune.search.hypervolume import (
+    KL_FLOOR,
+    ByteRange,
+    added_area,
+    covered,
+    covers,
+    kl_scale,
+    unit_scale,
+)
 from autoprune.search.records import Records
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.solver.planes import BYTES, DAMAGE, MS, Choice, Floats
@@ -122,7 +130,7 @@ class Acquisition:
         volume = volume and has_latency
         uncovered = lattice[:0]
         if volume:
-            is_open = ~covers(known, lattice).any(0)
+            is_open = ~covered(known, lattice)
             uncovered = lattice[is_open if records.covered is None else is_open & ~records.covered]
         return cls(problem, outlook, budget, scale, known, plane, front, volume, lattice, uncovered)
 

@@ -18,11 +18,11 @@ import numpy as np
 
 from autoprune.search.acquisition import Acquisition, Scale, staircase
 from autoprune.search.hypervolume import KL_FLOOR, resolved_kl, unit_lattice
-from autoprune.search.records import Records
+from autoprune.search.records import Records, recorded
 from autoprune.search.solver.mckp import Axis, Problem, solve, sweep
 from autoprune.search.solver.planes import BYTES, DAMAGE, Choice, Floats
 from autoprune.search.surrogates.damage_model import Features, Posterior
-from autoprune.search.surrogates.latency_model import with_corrected_latency
+from autoprune.search.surrogates.latency_model import TimeFeatures, with_corrected_latency
 from autoprune.search.surrogates.recovery_model import Outlook, Recovery, Sorts, Training
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
@@ -54,6 +54,7 @@ class Aim:
     budget: Budget
     scale: Scale
     lattice: Floats
+    time_features: TimeFeatures
 
     @classmethod
     def of(
@@ -72,7 +73,7 @@ class Aim:
         features = Features.of(problem)
         sorts = Sorts.of(problem, features, training)
         scale = Scale.of(problem, budget, resolved=KL_FLOOR if answers is None else resolved_kl(answers))
-        return cls(problem, features, sorts, budget, scale, unit_lattice())
+        return cls(problem, features, sorts, budget, scale, unit_lattice(), TimeFeatures.of(problem))
 
     def within(self, budget: Budget) -> Aim:
         """The same on the same scale, with candidates predicted to be within another budget."""
@@ -183,17 +184,18 @@ class Aim:
 
     def shares_left(self, trials: Iterable[Trial]) -> dict[Candidate, float]:
         """Share of its divergence that training is predicted to leave of each untrained candidate."""
-        records = Records.of(self.problem, trials)
+        rows = recorded(trials)
+        records = Records.of_rows(self.problem, rows)
         left = Recovery.of(self.sorts, records).left(records.chosen, records.kl)
         return {
-            self.problem.candidate(row): float(share)
-            for row, share in zip(records.chosen, left, strict=True)
+            candidate: share
+            for (candidate, *_), share in zip(rows, left.tolist(), strict=True)
             if math.isfinite(share)
         }
 
     def _corrected(self, records: Records) -> Problem:
         """The problem with milliseconds as the trials suggest."""
-        return with_corrected_latency(self.problem, records.chosen, records.latency_ms)
+        return with_corrected_latency(self.problem, records.chosen, records.latency_ms, self.time_features)
 
     def _starts(self, acquisition: Acquisition, records: Records, rng: np.random.Generator) -> Choice:
         """Candidates that the local search begins with [m u]: the solver's, and the measured front."""

@@ -121,6 +121,19 @@ def added_area(points: Floats, known: Floats) -> Floats:
     return out
 
 
+def covered(points: Floats, lattice: Floats) -> NDArray[np.bool_]:
+    """Whether any of many points dominates a point of the lattice [q].
+
+    The best are looked at first, so that few points of the lattice are left for the others.
+    """
+    out = np.zeros(len(lattice), bool)
+    order = np.argsort(points.sum(1), kind="stable")
+    for start in range(0, len(order), 64):
+        left = np.flatnonzero(~out)
+        out[left] = covers(points[order[start : start + 64]], lattice[left]).any(0)
+    return out
+
+
 def covers(points: Floats, lattice: Floats) -> NDArray[np.bool_]:
     """Whether a point dominates a point of the lattice [m q]."""
     out = np.ones((len(points), len(lattice)), bool)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autoprune.search.history import History
 from autoprune.search.solver.planes import Floats
@@ -30,7 +29,7 @@ class _Front:
         if (no_worse & (self.costs < new).any(1)).any():
             return False
         no_better = (self.costs >= new).all(1)
-        kept: NDArray[np.bool_] = np.logical_not(no_better & (self.costs > new).any(1))
+        kept = np.asarray(~(no_better & (self.costs > new).any(1)))
         self.trials = [old for old, stays in zip(self.trials, kept, strict=True) if stays] + [trial]
         self.costs = np.concatenate([self.costs[kept], new[None]])
         return True

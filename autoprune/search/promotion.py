@@ -21,6 +21,7 @@ from autoprune.search.history import Key
 from autoprune.search.hypervolume import (
     KL_FLOOR,
     added_area,
+    covered,
     covers,
     kl_scale,
     unit_lattice,
@@ -181,7 +182,7 @@ class Ladder:
         gain = added_area(place(new)[:, plane], known[:, plane])
         if self._low[MS] < self._high[MS]:
             lattice = unit_lattice()
-            open_ = lattice[~covers(known, lattice).any(0)]
+            open_ = lattice[~covered(known, lattice)]
             gain = gain + covers(place(new), open_).sum(1) / len(lattice)
         return gain
 

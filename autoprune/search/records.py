@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.solver.planes import Choice, Floats
+from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial, finished
 
 MOST_TRIALS = 256
@@ -41,20 +42,11 @@ class Records:
     @classmethod
     def of(cls, problem: Problem, trials: Iterable[Trial]) -> Records:
         """Those of the untrained trials, in order, then of the candidates that were trained at once."""
-        done = [(trial, m) for trial, m in finished(trials) if math.isfinite(m.kl)]
-        trained = {trial.candidate: m for trial, m in done if trial.rung == 1}
-        after = {candidate: max(m.kl, 0.0) for candidate, m in trained.items()}
-        rows = [
-            (trial.candidate, max(m.kl, 0.0), m.latency_ms, after.get(trial.candidate, math.nan))
-            for trial, m in done
-            if trial.rung == 0
-        ]
-        known = {candidate for candidate, *_ in rows}
-        rows += [
-            (candidate, math.nan, m.latency_ms, after[candidate])
-            for candidate, m in trained.items()
-            if candidate not in known
-        ]
+        return cls.of_rows(problem, recorded(trials))
+
+    @classmethod
+    def of_rows(cls, problem: Problem, rows: Sequence[Row]) -> Records:
+        """Those of `recorded`."""
         chosen = np.array([problem.chosen(candidate) for candidate, *_ in rows], np.intp)
         measured = np.array([numbers for _, *numbers in rows], np.float64).reshape(-1, 3)
         kl, latency_ms, trained_kl = (measured[:, k].copy() for k in range(3))
@@ -68,3 +60,26 @@ class Records:
             np.concatenate([self.latency_ms, more.latency_ms]),
             np.concatenate([self.trained_kl, more.trained_kl]),
         )
+
+
+Row = tuple[Candidate, float, float, float]
+"""A candidate, its divergence before training in nats, milliseconds, and its divergence after."""
+
+
+def recorded(trials: Iterable[Trial]) -> list[Row]:
+    """What was measured of each candidate: untrained ones in order, then those that were trained at once."""
+    done = [(trial, m) for trial, m in finished(trials) if math.isfinite(m.kl)]
+    trained = {trial.candidate: m for trial, m in done if trial.rung == 1}
+    after = {candidate: max(m.kl, 0.0) for candidate, m in trained.items()}
+    rows: list[Row] = [
+        (trial.candidate, max(m.kl, 0.0), m.latency_ms, after.get(trial.candidate, math.nan))
+        for trial, m in done
+        if trial.rung == 0
+    ]
+    known = {candidate for candidate, *_ in rows}
+    rows += [
+        (candidate, math.nan, m.latency_ms, after[candidate])
+        for candidate, m in trained.items()
+        if candidate not in known
+    ]
+    return rows

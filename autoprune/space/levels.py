@@ -52,11 +52,11 @@ class Candidate:
     items: tuple[tuple[str, Level], ...]
 
     def __hash__(self) -> int:
-        known = self.__dict__.get("_hash")
-        if known is None:
-            known = hash(self.items)
-            object.__setattr__(self, "_hash", known)
-        return int(known)
+        try:
+            return self.__dict__["_hash"]  # type: ignore[no-any-return]
+        except KeyError:
+            object.__setattr__(self, "_hash", hash(self.items))
+            return hash(self.items)
 
     def __reduce__(self) -> tuple[type[Candidate], tuple[object, ...]]:
         return Candidate, (self.items,)  # a hash of texts is another in each process

@@ -53,17 +53,17 @@ class SimulatedPool(Pool):
     """Workers whose time is virtual: a job takes `seconds`, more or less, of a clock that waits cost nothing.
 
     The clock runs with the process, but for what the simulation itself takes, and skips ahead where the
-    driver would wait. `busy` adds up the seconds of jobs that were handed out.
+    driver would wait. spans: when each job began and ended; last: when the last candidate was handed out.
     """
 
     toy: Toy
     size: int
     seconds: float
     model_bytes: int
-    busy: float = 0.0
+    spans: list[tuple[float, float]] = field(default_factory=list)
+    last: float = 0.0
     sent_models: int = 0
     offset: float = field(default_factory=lambda: -time.perf_counter())
-    last_begun: float = 0.0
     waiting: list[tuple[float, int, Job[Any], float]] = field(default_factory=list)
 
     def now(self) -> float:
@@ -80,7 +80,9 @@ class SimulatedPool(Pool):
         begun = self.now()
         seconds = self.seconds * random.Random(key).uniform(1 - SPREAD, 1 + SPREAD)
         heapq.heappush(self.waiting, (begun + seconds, key, job, seconds))
-        self.busy, self.last_begun = self.busy + seconds, begun
+        self.spans.append((begun, begun + seconds))
+        if not cast(Evaluate, job).recipe.steps:
+            self.last = begun
 
     def next(self, timeout: float | None = None) -> Outcome[Any] | None:
         if not self.waiting:
@@ -94,9 +96,12 @@ class SimulatedPool(Pool):
     def close(self) -> None: ...
 
     def busy_share(self) -> float:
-        """Share of the workers' time that they had work, up to when the last job was handed out."""
-        after = sum(end - self.last_begun for end, *_ in self.waiting)
-        return (self.busy - after) / max(self.size * self.last_begun, 1e-9)
+        """Share of the workers' time that they had work, from the first candidate to the last.
+
+        After that there is nothing new to try, and workers wait for the few that are trained longer.
+        """
+        busy = sum(min(end, self.last) - min(begun, self.last) for begun, end in self.spans)
+        return busy / max(self.size * (self.last - self.spans[0][0]), 1e-9)
 
     def evaluated(self, job: Evaluate) -> Evaluated:
         """What a candidate comes to: trained the longer, the less of its divergence is left."""

@@ -466,7 +466,7 @@ def test_a_damaged_database_is_one_error(tmp_path: Path) -> None:
     for name, content in damaged(whole):
         path = tmp_path / f"{name}.db"
         path.write_bytes(content)
-        with pytest.raises(AutopruneError, match=rf"{name}\.db cannot be opened: .*copy or move"):
+        with pytest.raises(AutopruneError, match=rf"{name}\.db cannot be opened: .*restore it from a copy"):
             open_study(path)
         assert path.read_bytes() == content
         assert not list(tmp_path.glob(f"{name}.db?*"))

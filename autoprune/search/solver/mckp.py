@@ -76,8 +76,7 @@ class Problem:
 
     def candidate(self, chosen: Ints) -> Candidate:
         """The candidate of one level index for each unit [u]."""
-        picked = (levels[k] for levels, k in zip(self.levels, chosen.tolist(), strict=True))
-        return Candidate(tuple(zip(self.units, picked, strict=True)))
+        return Candidate(tuple(pairs[k] for pairs, k in zip(self._pairs, chosen.tolist(), strict=True)))
 
     def chosen(self, candidate: Candidate) -> Ints:
         """Level indices [u] of a candidate (inverse of `candidate`); not to be written to."""
@@ -93,6 +92,12 @@ class Problem:
     def _rows(self) -> dict[Candidate, Ints]:
         """Level indices of the candidates that were asked for."""
         return {}
+
+    @cached_property
+    def _pairs(self) -> tuple[tuple[tuple[str, Level], ...], ...]:
+        """Each unit with its levels, which candidates share."""
+        named = zip(self.units, self.levels, strict=True)
+        return tuple(tuple((unit, level) for level in levels) for unit, levels in named)
 
     @cached_property
     def _places(self) -> tuple[dict[Level, int], ...]:

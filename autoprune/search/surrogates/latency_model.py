@@ -12,7 +12,7 @@ Letters: u units, l levels, n trials, p features.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,17 +29,38 @@ MS_NOISE = 0.05
 """Standard deviation of a measured time, in shares of it."""
 
 
-def with_corrected_latency(problem: Problem, chosen: Choice, measured_ms: Floats) -> Problem:
+@dataclass(frozen=True)
+class TimeFeatures:
+    """What may be learned of the times of a problem.
+
+    size [u l]: what a level adds to each of its features. slots [u l 3]: their numbers. scales [p]: all prior
+    deviations. Feature 0, the whole predicted time, belongs to no level.
+    """
+
+    size: Floats
+    slots: NDArray[np.intp]
+    scales: Floats
+
+    @classmethod
+    def of(cls, problem: Problem) -> TimeFeatures:
+        """Those of a problem's levels."""
+        return cls(*_features(problem))
+
+
+def with_corrected_latency(
+    problem: Problem, chosen: Choice, measured_ms: Floats, features: TimeFeatures | None = None
+) -> Problem:
     """The problem with milliseconds as candidates [n u] that took `measured_ms` [n] suggest.
 
-    Times that are not finite and above zero are left out; without any the problem is as it was. None falls
-    below zero.
+    features: those of the problem, where they are known. Times that are not finite and above zero are left
+    out; without any the problem is as it was. None falls below zero.
     """
     use = np.flatnonzero(np.isfinite(measured_ms) & (measured_ms > 0))[-MOST_TRIALS:]
     if len(use) == 0:
         return problem
     chosen, measured_ms = chosen[use], measured_ms[use]
-    size, slots, scales = _features(problem)
+    known_features = features or TimeFeatures.of(problem)
+    size, slots, scales = known_features.size, known_features.slots, known_features.scales
     predicted = problem.totals(chosen).latency_ms
     rows = _rows(size, slots, len(scales), chosen)
     rows[:, 0] = predicted
