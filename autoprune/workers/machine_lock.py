@@ -29,6 +29,10 @@ from autoprune.core.files import NO_LOCKS, reason_of
 _HANDOVER_SECONDS = 0.001
 
 
+ROOM_VARIABLE = "AUTOPRUNE_ROOM"
+"""Names the folder to meet in, where it is not the temporary folder."""
+
+
 class Room:
     """One file to meet at; all processes that give the same `path` share the room.
 
@@ -142,17 +146,22 @@ os.register_at_fork(after_in_child=_after_fork)
 
 @functools.cache
 def default_room() -> Room:
-    """This user's room on this machine, under the temporary folder; one a process.
+    """This user's room on this machine, under the temporary folder or `AUTOPRUNE_ROOM`; one a process.
+
+    Containers of one host meet in a folder of the host that all of them mount and name so. Nothing else is
+    common to them: each has its own /dev/shm, and abstract sockets belong to a network. Users do not meet.
 
     Raises:
         AutopruneError: the folder there is not ours alone.
     """
-    folder = Path(tempfile.gettempdir()) / f"autoprune-{os.getuid()}"
+    place = os.environ.get(ROOM_VARIABLE) or tempfile.gettempdir()
+    folder = Path(place) / f"autoprune-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise AutopruneError(
-            f"{folder} cannot be made ({reason_of(error)}): set TMPDIR to a folder of your own"
+            f"{folder} cannot be made ({reason_of(error)}): set TMPDIR, or {ROOM_VARIABLE}, to a folder of "
+            "your own"
         ) from error
     status = folder.lstat()
     private = stat.S_ISDIR(status.st_mode) and not stat.S_IMODE(status.st_mode) & 0o077

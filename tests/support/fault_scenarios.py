@@ -28,7 +28,7 @@ from tests.support.database_server import ENCODED, PASSWORD, postgresql
 from tests.support.paths import ROOT
 from tests.support.toy_cluster import toy_cluster
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 """How long is waited for anything that must happen."""
 
 

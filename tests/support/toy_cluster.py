@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +42,9 @@ def toy_cluster(nodes: int, *, head_cpus: int = 0) -> Iterator[ToyCluster]:
     )
     try:
         assert process.stdout
-        yield ToyCluster(process.stdout.readline().strip(), process)
+        address = process.stdout.readline().strip()
+        assert address, "the cluster did not start"
+        yield ToyCluster(address, process)
     finally:
         assert process.stdin
         process.stdin.close()
@@ -52,20 +54,29 @@ def toy_cluster(nodes: int, *, head_cpus: int = 0) -> Iterator[ToyCluster]:
             process.kill()
 
 
+def patiently(start: Callable[[], Any]) -> Any:
+    """What is started; a busy machine may take longer than the 30 s that Ray gives a node."""
+    for _ in range(5):
+        try:
+            return start()
+        except Exception as error:
+            print(error, file=sys.stderr)
+    return start()
+
+
 def main(nodes: int, head_cpus: int) -> None:
     from ray.cluster_utils import Cluster
 
     store = {"object_store_memory": STORE_BYTES}
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": head_cpus, "include_dashboard": False, **store}
-    )
-    added: list[Any] = [cluster.add_node(num_cpus=1, **store) for _ in range(nodes)]
+    head = {"num_cpus": head_cpus, "include_dashboard": False, **store}
+    cluster: Any = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
+    added = [patiently(lambda: cluster.add_node(num_cpus=1, **store)) for _ in range(nodes)]
     print(cluster.address, flush=True)
     for line in sys.stdin:
         verb, *rest = line.split()
         if verb == "add":
             labels = {"labels": {"latency-node": rest[0]}} if rest else {}
-            added.append(cluster.add_node(num_cpus=1, **store, **labels))
+            added.append(patiently(lambda chosen=labels: cluster.add_node(num_cpus=1, **store, **chosen)))
             print(len(added) - 1, flush=True)
         elif verb == "kill":
             cluster.remove_node(added[int(rest[0])], allow_graceful=False)

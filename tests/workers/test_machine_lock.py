@@ -180,6 +180,16 @@ def test_the_default_room_is_the_users_alone(temporary: Path) -> None:
     assert {stat.S_IMODE(file.stat().st_mode) for file in temporary.iterdir()} == {0o600}
 
 
+def test_containers_meet_in_a_folder_that_they_name(
+    temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setenv("AUTOPRUNE_ROOM", str(tmp_path / "shared"))
+    with default_room().alone():
+        assert not temporary.exists()
+        assert (tmp_path / "shared" / temporary.name / "room").exists()
+
+
 def test_a_folder_open_to_others_is_refused(temporary: Path) -> None:
     temporary.mkdir()
     temporary.chmod(0o777)
