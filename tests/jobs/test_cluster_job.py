@@ -67,7 +67,7 @@ class Follower:
         assert self.process.stdout is not None
         self.lines += (line.rstrip() for line in self.process.stdout)
 
-    def wait_for(self, start: str, seconds: float = 120) -> None:
+    def wait_for(self, start: str, seconds: float = 300) -> None:
         """Until a line begins so."""
         deadline = time.monotonic() + seconds
         while not any(line.startswith(start) for line in self.lines):
@@ -77,7 +77,7 @@ class Follower:
 
     def end(self) -> int:
         """The exit code, when it has ended."""
-        self.process.wait(120)
+        self.process.wait(400)
         self.reader.join()
         return self.process.returncode
 
