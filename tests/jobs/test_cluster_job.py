@@ -82,9 +82,9 @@ class Follower:
         return self.process.returncode
 
 
-def head_variables(folder: Path) -> dict[str, str]:
+def head_variables(folder: Path, home: str = "head-home") -> dict[str, str]:
     """Of the processes of Ray: another home than the laptop's."""
-    return {**environment(folder / "head-home"), "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
+    return {**environment(folder / home), "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
 
 
 @pytest.fixture(scope="module")
@@ -182,17 +182,17 @@ def test_a_run_is_stopped_gone_on_with_and_fetched_after_its_head_died(laptop: L
     assert "Checked in a fresh process" in laptop.run("export", fetched, "-o", "out")
 
 
-def test_a_run_whose_head_died_goes_on_at_another(laptop: Laptop, tmp_path: Path) -> None:
+def test_a_run_whose_head_died_goes_on_at_another(laptop: Laptop) -> None:
     """Another machine, which has nothing of the run: all of it comes from the storage root."""
-    variables = head_variables(tmp_path)
-    (tmp_path / "head-home").mkdir()
+    base = laptop.folder.parent
+    (base / "other-home").mkdir()
     laptop.head.kill()
-    other = start_head(variables, laptop.head.folder)
+    other = start_head(head_variables(base, "other-home"), laptop.head.folder)
     laptop.variables["AUTOPRUNE_CLUSTER"] = other.address
-    refused = [*SEARCH, "--no-preflight", "--name", "small", "--budget", "1kB"]
-    laptop.run(*refused)
+    smaller = ["1kB" if word == "300kB" else word for word in SEARCH]
+    laptop.run(*smaller, "--no-preflight", "--name", "small")
     follower = Follower(laptop, "small")
-    assert follower.end() == 3
+    assert follower.end() == 3, "\n".join(follower.lines)
     assert any("cannot be met" in line for line in follower.lines)
     assert status(laptop, "small")["exit_code"] == 3
     laptop.run(*SEARCH, "--trials", 6, "--no-preflight")
