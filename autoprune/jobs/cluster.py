@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import logging
@@ -127,56 +126,12 @@ class Cluster:
         with self._told():
             return str(self._client.get_job_logs(id))
 
-    def follow(self, id: str) -> Iterator[str]:
-        """What a job prints, as it comes, until it ends; a connection that breaks is made again.
-
-        Raises:
-            AutopruneError: where the cluster does not answer for two minutes.
-        """
-        printed, lost_since = 0, None
-        while True:
-            passed = 0
-            try:
-                for text in self._tail(id):
-                    new = text[max(0, printed - passed) :]
-                    passed += len(text)
-                    lost_since = None
-                    if new:
-                        printed += len(new)
-                        yield new
-                if self.job(id).is_over:
-                    return
-            except (AutopruneError, RuntimeError, OSError, ValueError) as error:
-                now = time.monotonic()
-                lost_since = lost_since or now
-                if now - lost_since > 120:
-                    raise AutopruneError(
-                        f"the cluster at {self.address} has not answered for two minutes ({reason_of(error)})"
-                    ) from error
-            time.sleep(1)
-
     def wait(self, id: str, seconds: float) -> Job:
         """A job when it has ended, or after so many seconds."""
         deadline = time.monotonic() + seconds
         while not (job := self.job(id)).is_over and time.monotonic() < deadline:
             time.sleep(0.5)
         return job
-
-    def _tail(self, id: str) -> Iterator[str]:
-        loop = asyncio.new_event_loop()
-        lines = self._client.tail_job_logs(id)
-        try:
-            while True:
-                try:
-                    yield loop.run_until_complete(anext(lines))
-                except StopAsyncIteration:
-                    return
-                except Exception as error:  # of aiohttp, whose errors have no common class with ours
-                    raise RuntimeError(str(error)) from error
-        finally:
-            with contextlib.suppress(Exception):
-                loop.run_until_complete(lines.aclose())
-            loop.close()
 
     def _knock(self) -> None:
         """Ray's client waits without a limit for a host that says nothing."""

@@ -97,8 +97,9 @@ class _Driver:
             code = error.exit_code if isinstance(error, AutopruneError) else 1
         if error is not None:
             self._note(f"autoprune: {redacted(str(error))}")
-        self._mirror.copy()
-        self._lease.end(code, self._last_line())
+        with contextlib.suppress(AutopruneError, OSError):  # it is said already, or the next driver says it
+            self._mirror.copy()
+            self._lease.end(code, self._last_line())
 
     def run(self, words: list[str], code: str | None, modules: list[str]) -> int:
         """Bring what is needed, run the search and copy its folder; the exit code."""
@@ -135,10 +136,14 @@ class _Driver:
     def _restore(self) -> None:
         """Have the run as its last driver left it: on this disk, or from the root."""
         last = self._lease.before
-        here = (self._path / RUN).is_file() and last is not None and last.home == self._lease.home
-        if here or self._root.read(f"{RUNS}/{self._name}/{FILES}") is None:
+        if last is not None and last.home == self._lease.home and (self._path / RUN).is_file():
             return
-        remove_folder(self._path)
+        if self._path.exists():  # of a run that the root does not know, or knows better: set aside
+            aside = self._path.with_name(f".{self._name}.aside")
+            remove_folder(aside)
+            os.replace(self._path, aside)
+        if self._root.read(f"{RUNS}/{self._name}/{FILES}") is None:
+            return
         fresh = self._path.with_name(f".{self._name}.fetched")
         remove_folder(fresh)
         fresh.mkdir(parents=True)

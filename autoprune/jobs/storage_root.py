@@ -110,10 +110,17 @@ class StorageRoot:
         """
         digest = hashlib.sha256()
         target.parent.mkdir(parents=True, exist_ok=True)
-        with self._files.open(self._at(place), "rb") as file, target.open("wb") as copy:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-                copy.write(chunk)
+        try:
+            with self._files.open(self._at(place), "rb") as file, target.open("wb") as copy:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+                    copy.write(chunk)
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # each driver of fsspec raises its own
+            if full_disk(error) is not None:
+                raise
+            raise self._cannot("read", place, error) from error
         return digest.hexdigest()
 
     def remove(self, place: str) -> None:

@@ -67,7 +67,7 @@ class Follower:
         assert self.process.stdout is not None
         self.lines += (line.rstrip() for line in self.process.stdout)
 
-    def wait_for(self, start: str, seconds: float = 120) -> None:
+    def wait_for(self, start: str, seconds: float = 300) -> None:
         """Until a line begins so."""
         deadline = time.monotonic() + seconds
         while not any(line.startswith(start) for line in self.lines):
@@ -77,14 +77,14 @@ class Follower:
 
     def end(self) -> int:
         """The exit code, when it has ended."""
-        self.process.wait(120)
+        self.process.wait(400)
         self.reader.join()
         return self.process.returncode
 
 
-def head_variables(folder: Path) -> dict[str, str]:
+def head_variables(folder: Path, home: str = "head-home") -> dict[str, str]:
     """Of the processes of Ray: another home than the laptop's."""
-    return {**environment(folder / "head-home"), "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
+    return {**environment(folder / home), "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
 
 
 @pytest.fixture(scope="module")
@@ -143,60 +143,59 @@ def test_what_the_cluster_lacks_is_told_before_anything_is_sent(
 
 def test_a_run_is_stopped_gone_on_with_and_fetched_after_its_head_died(laptop: Laptop) -> None:
     """With code of the user, which imports a module beside it, and an export from what was fetched."""
-    submit = [*SEARCH, "--trials", 5, "--no-preflight"]
+    submit = [*SEARCH, "--trials", 12, "--no-preflight"]
     assert laptop.run(*submit) == "model-300kB\n"
     follower = Follower(laptop, "model-300kB")
-    follower.wait_for("[1/5]")
-    assert laptop.run(*submit) == "model-300kB\n"  # it is under way: nothing is sent
-    assert "goes on" not in "\n".join(follower.lines)
+    assert "is under way as job model-300kB; nothing was sent" in laptop.done(*submit).stderr
+    follower.wait_for("[1/12]")
     assert laptop.run("stop", "model-300kB").startswith(
         "model-300kB: stopped (signal SIGTERM, exit code 143)"
     )
     assert follower.end() == 143
     before = status(laptop, "model-300kB")
     assert (before["state"], before["exit_code"], before["in_flight"]) == ("stopped", 143, 0)
-    assert 1 <= before["trials"] < 5
+    assert 1 <= before["trials"] < 12
     assert before["next"] == "the same autoprune submit"
 
     assert laptop.run(*submit) == "model-300kB\n"
     follower = Follower(laptop, "model-300kB")
-    follower.wait_for(f"[{before['trials'] + 1}/5]")
+    follower.wait_for(f"[{before['trials'] + 1}/12]")
     assert follower.end() == 0
-    assert sum(line.startswith("[1/5]") for line in follower.lines) == 1  # no trial was run again
+    assert sum(line.startswith("[1/12]") for line in follower.lines) == 1  # no trial was run again
     assert status(laptop, "model-300kB")["state"] == "finished"
-    assert laptop.run("jobs").startswith("model-300kB: finished; 5 of 5 trials")
+    assert laptop.run("jobs").startswith("model-300kB: finished; 12 of 12 trials")
     assert (
         "begun with other settings: --seed not given then, 1 now"
         in laptop.done(*submit, "--seed", 1, code=2).stderr
     )
 
     laptop.head.kill()
-    assert laptop.run("status", "model-300kB").startswith("model-300kB: finished; 5 of 5")
+    assert laptop.run("status", "model-300kB").startswith("model-300kB: finished; 12 of 12")
     shutil.rmtree(laptop.folder.parent / "head-home")
     del laptop.variables["AUTOPRUNE_CLUSTER"]
     assert laptop.run("fetch", "model-300kB") == "runs/model-300kB\n"
     fetched = laptop.folder / "runs" / "model-300kB"
-    assert read_json(fetched / "status.json")["trials"] == 5
+    assert read_json(fetched / "status.json")["trials"] == 12
     assert (fetched / "logs" / "job.log").read_text().count("$ autoprune ") == 2
     assert laptop.run("report", fetched) == f"{fetched / 'report.html'}\n"
     assert "Checked in a fresh process" in laptop.run("export", fetched, "-o", "out")
 
 
-def test_a_run_whose_head_died_goes_on_at_another(laptop: Laptop, tmp_path: Path) -> None:
+def test_a_run_whose_head_died_goes_on_at_another(laptop: Laptop) -> None:
     """Another machine, which has nothing of the run: all of it comes from the storage root."""
-    variables = head_variables(tmp_path)
-    (tmp_path / "head-home").mkdir()
+    base = laptop.folder.parent
+    (base / "other-home").mkdir()
     laptop.head.kill()
-    other = start_head(variables, laptop.head.folder)
+    other = start_head(head_variables(base, "other-home"), laptop.head.folder)
     laptop.variables["AUTOPRUNE_CLUSTER"] = other.address
-    refused = [*SEARCH, "--no-preflight", "--name", "small", "--budget", "1kB"]
-    laptop.run(*refused)
+    smaller = ["1kB" if word == "300kB" else word for word in SEARCH]
+    laptop.run(*smaller, "--no-preflight", "--name", "small")
     follower = Follower(laptop, "small")
-    assert follower.end() == 3
+    assert follower.end() == 3, "\n".join(follower.lines)
     assert any("cannot be met" in line for line in follower.lines)
     assert status(laptop, "small")["exit_code"] == 3
-    laptop.run(*SEARCH, "--trials", 6, "--no-preflight")
+    laptop.run(*SEARCH, "--trials", 13, "--no-preflight")
     follower = Follower(laptop, "model-300kB")
     assert follower.end() == 0
-    assert any(line.startswith("[6/6]") for line in follower.lines)
+    assert any(line.startswith("[13/13]") for line in follower.lines)
     assert sum(line.startswith("[1/") for line in follower.lines) == 1

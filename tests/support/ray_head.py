@@ -61,8 +61,8 @@ def start_head(
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
     done = subprocess.run(
         [str(Path(sys.executable).with_name("ray")), *map(str, words)],
-        env={**environment, "PATH": path}, cwd=folder, capture_output=True, text=True, timeout=120,
-        check=False,
+        env={**environment, "PATH": path, "RAY_raylet_start_wait_time_s": "240"}, cwd=folder,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     head = Head(f"http://127.0.0.1:{dashboard}", folder)
