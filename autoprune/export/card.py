@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.export.card_usage import with_autoprune, without_autoprune
-from autoprune.export.export_record import BaseRecord, ExportRecord, LatencyRecord, ValidatedRecord
+from autoprune.export.export_record import (
+    BaseRecord,
+    DataRecord,
+    ExportRecord,
+    LatencyRecord,
+    ValidatedRecord,
+)
 from autoprune.export.hub import is_hub_id
 from autoprune.export.markdown import code, fenced, figure, one_line, table, words
 from autoprune.space.storage import storage_of
@@ -228,7 +234,7 @@ def _origin(about: ExportRecord) -> list[str]:
         "base model": f"{code(base.hub_id or base.name)}, revision {code(revision)}, "
         f"SHA-256 of its tensors {code(base.tensors_sha256)}",
         "license of the base model": code(base.license or "not known"),
-        "data": f"{code(about.dataset)}, fingerprint {code(data.fingerprint)}; "
+        "data": f"{code(about.dataset)}{_at(data)}, fingerprint {code(data.fingerprint)}; "
         f"{data.validation_rows} validation rows{_cut(about)}",
         "classes": ", ".join(map(code, data.labels)),
         "brief fine-tune": f"{about.steps} steps under the original",
@@ -238,6 +244,10 @@ def _origin(about: ExportRecord) -> list[str]:
     if not data.labels:
         del facts["classes"]
     return ["## Where it comes from", "\n".join(f"- {name}: {fact}" for name, fact in facts.items())]
+
+
+def _at(data: DataRecord) -> str:
+    return "" if data.revision is None else f", revision {code(data.revision)}"
 
 
 def _cut(about: ExportRecord) -> str:

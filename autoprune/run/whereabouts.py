@@ -35,8 +35,7 @@ def located(config: Config, path: Path) -> Config:
     if about.inputs is None:
         return config
     named = (config.model.name, config.data.dataset, config.task.name)
-    if about.inputs.folder and any(":" in str(name) for name in named):
-        _check_not_inside(about.inputs.folder, path)
+    if _is_elsewhere(about.inputs.folder, path) and any(":" in str(name) for name in named):
         _import_code(about.inputs.folder, path)
     given = config.as_json()
     places = {
@@ -67,17 +66,13 @@ def _at_commits(config: Config, commits: Mapping[str, str]) -> Config:
     return config
 
 
-def _check_not_inside(folder: str, path: Path) -> None:
-    """Raise `AutopruneError` where a run says that its code is to be imported from the run itself.
+def _is_elsewhere(folder: str, path: Path) -> bool:
+    """Whether the folder that functions are imported from is none of the run's own.
 
-    No search notes that: a run begins in a folder that is empty. Whoever gives a run away could.
+    A search begins its run in a folder that is empty, so no code of the user's lies there; whoever gives a
+    run away could have put some.
     """
-    if not os.path.isabs(folder) or is_inside(Path(folder), path):
-        raise AutopruneError(
-            f"run {path} says that its functions are imported from {folder!r}, "
-            + ("a folder of its own" if os.path.isabs(folder) else "which is no absolute path")
-            + ": no search writes that, and nothing is imported from there"
-        )
+    return os.path.isabs(folder) and not is_inside(Path(folder), path)
 
 
 def check_inputs(config: Config, path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,19 +88,27 @@ def test_what_is_inside_is_told_by_where_a_path_ends(parts: list[str]) -> None:
     assert not is_inside(folder / ".." / "run2", folder)
 
 
-@pytest.mark.parametrize("folder", ["", ".", "run/code", "code"])
+@pytest.mark.parametrize("folder", ["", ".", "./run/code", "code"])
 def test_no_code_is_imported_from_the_run_itself(
     folder: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever gives a run away could put a module into it, and name that as its model."""
     about = json.loads((run / RUN).read_text())
-    place = str(run) if not folder else folder if folder == "." else str(run / folder)
+    place = str(run) if not folder else folder if folder[0] == "." else str(run / folder)
     about["config"]["model"] = "harmful:build"
     about["inputs"] = {"weights": "0", "head": None, "data": "0", "folder": place}
     (run / RUN).write_text(json.dumps(about))
-    monkeypatch.chdir(run)
-    with pytest.raises(AutopruneError, match="no search writes that, and nothing is imported from there"):
-        located(run_config(run), run)
+    monkeypatch.chdir(run.parent)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", "")
+    before = [*sys.path]
+    located(run_config(run), run)
+    assert sys.path == before
+    assert os.environ["PYTHONPATH"] == ""
+    about["inputs"]["folder"] = str(run.parent)
+    (run / RUN).write_text(json.dumps(about))
+    located(run_config(run), run)
+    assert sys.path == [str(run.parent), *before]  # where its user began it
 
 
 # ---- models -------------------------------------------------------------------------------------

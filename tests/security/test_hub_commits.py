@@ -53,7 +53,7 @@ def hubbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hubbed]:
         autoprune(["search", MODEL, "--dataset", DATA, *OPTIONS, "-o", "run"], cwd=base, env=env)
         change_weights(base / "made" / "model")
         model.commit(files_of(base / "made" / "model"))
-        data.commit({"train.csv": rows.replace(b",bad", b",good")})
+        data.commit({"train.csv": b"".join(rows.splitlines(keepends=True)[:-5])})
         yield Hubbed(base, hub, env, first)
 
 

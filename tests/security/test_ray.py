@@ -15,10 +15,10 @@ import pytest
 pytestmark = pytest.mark.ray
 
 OWN = """
-import ray._raylet
+import os
 from autoprune.workers.ray_cluster import connect
 ray, disconnect = connect(None, 1)
-print(ray.get_runtime_context().gcs_address, ray._raylet.get_authentication_mode().name, flush=True)
+print(ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"], flush=True)
 input()
 disconnect()
 """
@@ -29,6 +29,12 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 print(cluster.address, flush=True)
 input()
 cluster.shutdown()
+"""
+
+KNOCK = """
+import sys
+from ray._raylet import GcsClient
+print(len(GcsClient(address=sys.argv[1]).get_all_node_info(timeout=20)), "nodes")
 """
 
 JOIN = """
@@ -86,18 +92,28 @@ def listening(parent: int) -> set[str]:
 
 def test_a_ray_of_ones_own_listens_on_this_machine_alone_and_asks_for_its_token(tmp_path: Path) -> None:
     environment = without_tokens(tmp_path)
-    with running(OWN, environment) as ((address, mode), pid):
+    with running(OWN, environment) as ((address, token), pid):
         assert address.startswith("127.0.0.1:")
-        assert mode == "TOKEN"
         found = listening(pid)
         assert found
         assert found <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
         port = int(address.rpartition(":")[2])
         with pytest.raises(OSError):  # noqa: PT011  refused
             socket.create_connection((own_address(), port), timeout=2).close()
-        stranger = joined(address, {**environment, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64})
-        assert stranger.returncode != 0
-        assert not stranger.stdout
+        with_token = {**environment, "RAY_AUTH_MODE": "token"}
+        assert nodes_of(address, {**with_token, "RAY_AUTH_TOKEN": token}) == "1 nodes\n"
+        assert nodes_of(address, {**with_token, "RAY_AUTH_TOKEN": "0" * 64}) == ""
+        assert nodes_of(address, {**environment, "RAY_AUTH_MODE": "disabled"}) == ""
+
+
+def nodes_of(address: str, environment: dict[str, str]) -> str:
+    """What Ray tells of its nodes to who asks; nothing where it does not answer."""
+    words = [sys.executable, "-c", KNOCK, address]
+    try:
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    except subprocess.TimeoutExpired:
+        return ""
+    return done.stdout
 
 
 def own_address() -> str:
