@@ -24,8 +24,14 @@ def test_a_driver_whose_cluster_is_lost_ends_and_goes_on_on_another(tmp_path: Pa
     assert figures["next"].startswith("autoprune resume ")
 
 
-def test_a_latency_node_that_is_away_costs_no_trial_and_ends_the_search_after_a_while(tmp_path: Path) -> None:
-    figures = faults.latency_node_lost(tmp_path / "run", away=2, wait=8)
+def test_trials_wait_for_a_latency_node_that_is_away_and_go_on_once_it_is_back(tmp_path: Path) -> None:
+    figures = faults.latency_node_lost(tmp_path / "run", wait=120, away=1)
+    assert (figures["code"], figures["failed"]) == (143, 0), figures
+    assert (figures["lost"], figures["running"]) == (0, 0)
+
+
+def test_a_latency_node_that_stays_away_costs_no_trial_and_ends_the_search(tmp_path: Path) -> None:
+    figures = faults.latency_node_lost(tmp_path / "run", wait=5, away=None)
     assert (figures["code"], figures["state"], figures["failed"]) == (75, "stopped", 0), figures
     assert (figures["lost"], figures["running"]) == (0, 0)
     assert "the latency node (latency-node=edge) was away for" in figures["said"]
