@@ -28,7 +28,8 @@ from autoprune.report.sections.verdict import figures, has_budget, latency_title
 from autoprune.report.shown import shown_note, shown_numbers, with_shown
 from autoprune.report.text import printable, shell_word, standard_error, write_text
 from autoprune.report.trial_rows import FIELDS, Json, metric_column, pack
-from autoprune.run.front_schema import Front, LineRow, TrialRow, checked_front, safe
+from autoprune.run.front_schema import Front, LineRow, TrialRow, checked_front
+from autoprune.run.safe_front import safe
 from autoprune.tasks.metrics import ACCURACY
 
 SCRIPTS = ("dom.js", "metric.js", "chart.js", "heat.js", "scatter.js", "map.js", "report.js", "table.js")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import cast
 
 from autoprune.report.text import write_text
-from autoprune.run.front_schema import checked_front, safe
+from autoprune.run.front_schema import checked_front
+from autoprune.run.safe_front import safe
 from autoprune.run.short_rows import NUMBERS, level_rows
 from autoprune.tasks.metrics import ACCURACY, Metric
 

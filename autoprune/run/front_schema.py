@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, NamedTuple
 
 import pydantic
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.record import checked
-from autoprune.core.redaction import cleaned, may_hold_secret
 from autoprune.run.class_scores import ClassScores
 from autoprune.run.run_record import RunFacts
+from autoprune.run.safe_front import safe
 from autoprune.space.point_names import by_trial
 from autoprune.space.storage import STATIC8, Storage, storage_of
 from autoprune.space.trial import ORIGINAL
@@ -265,37 +263,6 @@ class Front(_Frozen):
         words = by_trial(self.points or {"best": self.best, "knee": self.knee})
         rows = {trial.number: trial for trial in self.trials if trial.measured}
         return [(rows[number], told) for number, told in words.items() if number in rows]
-
-
-def safe(front: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A parsed `front.json` as the report may show it: `clean`, and without passwords and tokens.
-
-    One that is so already, as those are that this version writes, is given back as it is: of many trials it
-    takes long to go through all values.
-    """
-    try:
-        text = json.dumps(front, allow_nan=False, ensure_ascii=False)
-        text.encode("utf-8")
-    except (TypeError, ValueError):
-        return cast(Mapping[str, Any], clean(cleaned(front)))
-    return cast(Mapping[str, Any], clean(cleaned(front))) if may_hold_secret(text) else front
-
-
-def clean(value: object) -> object:
-    """The same JSON with NaN and infinity as null, and text that can be written as UTF-8.
-
-    >>> clean({"kl": float("nan"), "sizes": [1, 2.5]})
-    {'kl': None, 'sizes': [1, 2.5]}
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, Mapping):
-        return {str(clean(str(key))): clean(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean(item) for item in value]
-    return value
 
 
 def checked_front(raw: Mapping[str, object]) -> Front:
