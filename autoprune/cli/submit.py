@@ -23,8 +23,19 @@ _OWN = {"cluster", "storage_root", "name", "dry_run", "preflight"}
 
 
 @click.group()
-def submit() -> None:
-    """Run a search as a job of a Ray cluster; this machine may be switched off meanwhile."""
+@click.option(
+    "--render", metavar="KIND",
+    help="Print the file that starts the search on a cluster of its own, and send nothing: rayjob (KubeRay), "
+         "slurm, skypilot or cluster (ray up).",
+)  # fmt: skip
+def submit(render: str | None) -> None:
+    """Run a search as a job of a Ray cluster; this machine may be switched off meanwhile.
+
+    \b
+    autoprune submit search ./my-bert --dataset reviews.csv --budget 20MB \\
+        --cluster http://head:8265 --storage-root s3://bucket/autoprune
+    autoprune submit --render slurm search ./my-bert --dataset reviews.csv --budget 20MB > job.sh
+    """
 
 
 @submit.command("search")
@@ -54,6 +65,13 @@ def submit_search(
         given = {key: value for key, value in given.items() if value not in (None, ())}
         defaults = DEMO_DEFAULTS if model is None else {}
         config = Config.of(model=model, **{**defaults, **given})
+        config.limits()
+        if (kind := _render_asked(context)) is not None:
+            from autoprune.jobs.renders import render
+
+            words = [word for option in _given(context) for word in option.words()]
+            click.echo(render(kind, ["search", *words], name=name or "autoprune"), nl=False)
+            return
         _check_search(config)
         if cluster is None:
             raise AutopruneError("name the cluster: --cluster http://HOST:8265, or AUTOPRUNE_CLUSTER")
@@ -84,6 +102,12 @@ def submit_search(
         joined.submit(id, submission.entrypoint, submission.metadata, submission.variables)
         say(f"Sent      {sent / 1e6:.1f} MB; follow it with: autoprune logs {submission.name} -f")
         click.echo(submission.name)
+
+
+def _render_asked(context: click.Context) -> str | None:
+    """The kind of file that is to be printed; None where the search is to be sent."""
+    asked: str | None = context.parent.params.get("render") if context.parent is not None else None
+    return asked
 
 
 def _check_search(config: Config) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from autoprune.core.cache import content_key
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import file_hash
-from autoprune.run.folder import LOCK, RUN, STATUS
+from autoprune.run.folder import RUN, STATUS
+from autoprune.run.run_lock import LOCK
 
 INPUTS = "inputs"
 """Folder of a storage root with what was sent, each in a folder named by its hash."""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from autoprune.core.errors import AutopruneError
 from autoprune.jobs.mirror import LOG as JOB_LOG
-from autoprune.run.folder import HOLDER, LOG, STATUS, check_run_folder, read_record
+from autoprune.run.folder import LOG, STATUS, check_run_folder, read_record
+from autoprune.run.run_lock import HOLDER
 from autoprune.run.status import driver_of
 
 _POLL_SECONDS = 0.5

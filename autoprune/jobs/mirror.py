@@ -20,7 +20,8 @@ from autoprune.core.errors import AutopruneError
 from autoprune.core.files import file_hash
 from autoprune.jobs.contents import check_relative
 from autoprune.jobs.storage_root import StorageRoot
-from autoprune.run.folder import HOLDER, LOCK, STUDY
+from autoprune.run.folder import STUDY
+from autoprune.run.run_lock import HOLDER, LOCK
 
 RUNS, JOB = "runs", ".job"
 """Folder of a storage root with its runs; folder of such a run with what is said of its jobs."""

@@ -6,7 +6,6 @@ Imports no torch, so that `report` and `status` answer at once.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -23,17 +22,15 @@ import filelock
 from autoprune.core.database_address import resumed_storage
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import (
-    NO_LOCKS,
     file_hash,
-    full_disk,
     read_json,
-    reason_of,
     why_unwritable,
     write_json,
     written_whole,
 )
 from autoprune.run.config import Config
 from autoprune.run.links import check_links
+from autoprune.run.run_lock import HOLDER, LOCK, locked
 from autoprune.run.scrub import EXPORT, HASHES, scrub_and_say
 
 if TYPE_CHECKING:
@@ -43,8 +40,6 @@ RUN, STATUS, FRONT, UNITS, STUDY = "run.json", "status.json", "front.json", "uni
 SENSITIVITY = "sensitivity.json"
 OWN_STUDY = "autoprune"
 """Name of the study in a run's own `study.db`."""
-LOCK, HOLDER = ".lock", ".holder.json"
-"""Who has the lock; `status.json` may be of the process before."""
 LOG = "logs/search.log"
 """What the searches of a run said, one after another."""
 MODEL = "model.safetensors"
@@ -76,7 +71,7 @@ class RunFolder:
         lock: filelock.FileLock | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = _locked(path)
+            lock = locked(path)
             write_json(path / RUN, _first_record(path, config, command).as_json())
         except BaseException:
             if lock is not None:
@@ -96,7 +91,7 @@ class RunFolder:
         if not (path / RUN).is_file():  # other commands do with less
             raise AutopruneError(f"{path} is no run folder: it has no {RUN}")
         noted = _settings(path).get("storage")
-        run = cls(path, _locked(path), resumed_storage(noted, storage, run=path))
+        run = cls(path, locked(path), resumed_storage(noted, storage, run=path))
         scrub_and_say(path)
         return run
 
@@ -248,50 +243,6 @@ def _settings(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise AutopruneError(f"{path / RUN} is damaged: it has no object `config`")
     return config
-
-
-def _check_locks(path: Path) -> None:
-    """Raise `AutopruneError` where a folder's file system has no locks, or does not let it be written."""
-    try:
-        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        if full_disk(error) is not None:
-            raise
-        raise AutopruneError(
-            f"run {path} cannot be written ({reason_of(error)}): set its mode right"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        raise AutopruneError(
-            f"{path} lies on a file system without locks ({reason_of(error)}), by which one driver keeps "
-            "another from a run: give an -o on a local disk, or move the run to one"
-        ) from error
-    finally:
-        os.close(descriptor)
-
-
-def _locked(path: Path) -> filelock.FileLock:
-    _check_locks(path)
-    lock = filelock.FileLock(path / LOCK)
-    try:
-        lock.acquire(timeout=1.0)
-    except filelock.Timeout as error:
-        holder = ""
-        with contextlib.suppress(AutopruneError):
-            about = read_record(path / HOLDER)
-            holder = f" by process {about.get('pid')} on {about.get('host')}"
-        raise AutopruneError(f"run {path} is being worked on{holder}; wait for it or stop it") from error
-    try:
-        write_json(path / HOLDER, {"pid": os.getpid(), "host": socket.gethostname()})
-    except BaseException:
-        lock.release()
-        raise
-    return lock
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from autoprune.core.errors import AutopruneError
 from autoprune.core.files import write_json_over
 from autoprune.run.folder import (
     FRONT,
-    LOCK,
     RUN,
     STATUS,
     STUDY,
@@ -29,6 +28,7 @@ from autoprune.run.folder import (
     read_run,
     run_config,
 )
+from autoprune.run.run_lock import LOCK
 from autoprune.space.point_names import also, by_trial
 from autoprune.workers.census import workers_line
 

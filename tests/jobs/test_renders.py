@@ -15,7 +15,9 @@ import hypothesis.strategies as some
 import jsonschema
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from autoprune.cli.main import main
 from autoprune.core.errors import AutopruneError
 from autoprune.jobs.renders import KINDS, render
 
@@ -308,3 +310,17 @@ def test_the_image_has_a_user_of_its_own_no_build_tools_and_the_versions_of_cons
     for step, what in steps[: starts[-1]]:
         if step == "COPY":
             assert all((ROOT / name).exists() for name in what.split()[:-1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_line_prints_the_file_and_sends_nothing(kind: str) -> None:
+    words = ["search", "my-org/my-bert", "--budget", "20MB", "--dataset", "a b.csv", "--workers", "16"]
+    done = CliRunner().invoke(main, ["submit", "--render", kind, *words, "--name", "night"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == render(kind, words, name="night")
+
+
+def test_a_kind_of_file_that_does_not_exist_is_refused() -> None:
+    done = CliRunner().invoke(main, ["submit", "--render", "pbs", "search", "m", "--budget", "20MB"])
+    assert done.exit_code == 2
+    assert "--render 'pbs' does not exist; there are rayjob, slurm, skypilot, cluster" in done.stderr

@@ -20,8 +20,9 @@ from autoprune.core.files import reason_of, why_unwritable
 from autoprune.core.progress import Progress
 from autoprune.pipeline.places import check_places, check_taken_up
 from autoprune.run.config import Config
-from autoprune.run.folder import HOLDER, LOCK, RUN, RunFolder, read_run
+from autoprune.run.folder import RUN, RunFolder, read_run
 from autoprune.run.identity import hold_to
+from autoprune.run.run_lock import HOLDER, LOCK
 from autoprune.run.run_record import Identity
 from autoprune.run.whereabouts import check_inputs, located
 from tests.support.paths import ROOT

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from autoprune.run.folder import HOLDER, RUN
+from autoprune.run.folder import RUN
+from autoprune.run.run_lock import HOLDER
 from tests.support.tiny_search import OPTIONS, autoprune, change_weights, environment, write_inputs
 
 FUNCTION = """
