@@ -113,7 +113,8 @@ class _Driver:
         self._note(f"$ autoprune {shlex.join(shown_command(command))}   # {socket.gethostname()}")
         if self._stopped:
             raise StoppedError("stopped before it began; the same submit goes on with it")
-        self._process = subprocess.Popen(
+        # This program's own command, with the words that the user gave it.
+        self._process = subprocess.Popen(  # nosec B603
             [sys.executable, "-c", _COMMAND, *command],
             cwd=code_folder or self._home,
             env=_environment(code_folder, modules),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autoprune.run.standing import Standing
 from autoprune.space.budget import megabytes
 from autoprune.space.storage import STATIC8
 from autoprune.space.trial import Trial
 from autoprune.tasks.metrics import ACCURACY, Metric
+
+if TYPE_CHECKING:
+    from autoprune.run.standing import Standing
 
 RUNGS = ("untrained", "brief", "longer")
 """How long a trial was fine-tuned, in a word."""

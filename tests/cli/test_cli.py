@@ -157,9 +157,9 @@ def test_an_output_folder_that_is_in_use_is_kept_as_it_is(tmp_path: Path) -> Non
 
 def test_a_folder_that_is_no_run_is_refused_by_every_command(tmp_path: Path) -> None:
     assert "no run folder" in refused(["resume", tmp_path])
-    assert "cannot be read" in refused(["report", tmp_path])
-    assert "cannot be read" in refused(["status", tmp_path])
-    assert "cannot be read" in refused(["export", tmp_path, "-o", tmp_path / "out"])
+    assert "no run folder" in refused(["report", tmp_path])
+    assert "no run folder" in refused(["status", tmp_path])
+    assert "no run folder" in refused(["export", tmp_path, "-o", tmp_path / "out"])
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
