@@ -31,6 +31,7 @@ from autoprune.run.folder import FRONT, LOG, STATUS, RunFolder, read_record
 from autoprune.run.scrub import scrub_and_say
 from autoprune.run.status import read_front_file
 from autoprune.space.budget import parse_budget
+from autoprune.workers import cluster_asked_for
 
 if TYPE_CHECKING:
     from autoprune.pipeline.inputs import Inputs
@@ -104,6 +105,11 @@ def _search(config: Config, output: Path | None, dry_run: bool, as_json: bool, q
     check_sampler(config.search.sampler)
     check_places(config, output)
     if dry_run:
+        if config.workers.count != 0 and cluster_asked_for(config.workers.address) is not None:
+            from autoprune.pipeline.start import open_workers
+
+            with open_workers(config, Progress(quiet=quiet)) as pool:  # a cluster that cannot be used is said
+                pool.wait_for_room()
         config = _settled(config, _plan(config))
         click.echo(json.dumps(cleaned(config.as_json()), indent=1))
         return

@@ -212,3 +212,9 @@ def test_a_run_that_was_refused_is_not_offered_for_resuming(tmp_path: Path) -> N
     write_ending(tmp_path / "run", reason="the original guesses", exit_code=2)
     with pytest.raises(AutopruneError, match="refused before it had any trial"):
         check_new_run(tmp_path / "run")
+
+
+def test_a_dry_run_tries_the_cluster_that_was_named() -> None:
+    """Before anything is loaded: there is no model and there are no rows here."""
+    said = refused("search", "model", "--dataset", "rows.csv", "--dry-run", "--address", "127.0.0.1:9")
+    assert "no Ray cluster answers at '127.0.0.1:9'" in said
