@@ -62,10 +62,22 @@ def measure_costs(run: RunFolder, prepared: Prepared, pool: Pool, progress: Prog
         known = time_original(pool)
         run.note(original_ms=known)
     reference_ms = float(known)
-    costs, table = measured_costs(prepared, pool, progress, reference_ms)
+    hosts = [] if run.config().workers.latency_node else timing_hosts(pool)
+    if hosts:
+        progress.line(
+            f"Milliseconds are timed on {len(hosts)} machines ({', '.join(hosts[:4])}): where they are "
+            "unlike, give --latency-node, so that one of them does it alone"
+        )
+    costs, table = measured_costs(prepared, pool, progress, reference_ms, hosts)
     run.note(latency_table_error=table.error)
     write_json(run.path / UNITS, costs.as_json())
     return Costed(reference_ms, costs)
+
+
+def timing_hosts(pool: Pool) -> list[str]:
+    """The machines of a pool's workers where there are several, which all time what they train."""
+    hosts = sorted({worker.host for worker in pool.census().workers if worker.host})
+    return hosts if len(hosts) > 1 else []
 
 
 def build_library(prepared: Prepared, pool: Pool, progress: Progress) -> None:
@@ -76,11 +88,14 @@ def build_library(prepared: Prepared, pool: Pool, progress: Progress) -> None:
 
 
 def measured_costs(
-    prepared: Prepared, pool: Pool, progress: Progress, reference_ms: float
+    prepared: Prepared, pool: Pool, progress: Progress, reference_ms: float, hosts: Sequence[str] = ()
 ) -> tuple[Costs, LatencyTable]:
-    """Bytes, predicted damage and milliseconds of every unit at every level, and the table of these last."""
+    """Bytes, predicted damage and milliseconds of every unit at every level, and the table of these last.
+
+    hosts: the machines that time, where they are several.
+    """
     sensitivity = _sensitivity(prepared, pool, progress)
-    table = _latency_table(prepared, pool, progress)
+    table = _latency_table(prepared, pool, progress, hosts)
     costs = prepared.inputs.sizes.with_damage(sensitivity.damage())
     return table.applied(costs, reference_ms), table
 
@@ -133,7 +148,9 @@ def _read(arrays: dict[str, Any]) -> Sensitivity:
 # ---- milliseconds -------------------------------------------------------------------------------
 
 
-def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> LatencyTable:
+def _latency_table(
+    prepared: Prepared, pool: Pool, progress: Progress, hosts: Sequence[str] = ()
+) -> LatencyTable:
     """Milliseconds of every unit at every level, from the cache of the machine that times, or measured."""
     setting, space = prepared.setting, prepared.inputs.space
     target = get_target(setting.target)
@@ -161,6 +178,7 @@ def _latency_table(prepared: Prepared, pool: Pool, progress: Progress) -> Latenc
         setting.architecture.identity(), setting.batch, setting.sequence,
         layout(setting.task.timing_batch(setting.batch, setting.sequence)),
         _described(setting.units), [[str(level) for _, level in probe.items] for probe in probes],
+        *([[*hosts]] if hosts else []),
     ]  # fmt: skip
     return design.fitted(probes, _LATENCIES.get(parts, make=ratios, save=save, load=_read_ratios))
 

@@ -29,6 +29,7 @@ from autoprune.space.storage import storages_of
 from autoprune.targets.latency_table import Design, LatencyTable
 from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION
 from autoprune.tasks.task import Arrays, Encoded, Task
+from autoprune.workers.census import Census, WorkerState
 from autoprune.workers.pool import SerialPool
 
 FAST = frozenset(storages_of((8, "w8a8")))
@@ -272,6 +273,28 @@ def test_what_changes_the_times_is_timed_anew(cache: Path, change: dict[str, Any
     measured()
     measured(**change)
     assert CALLS
+
+
+class OfHosts(SerialPool):
+    """A pool whose workers are on these machines."""
+
+    hosts = ("b", "a", "a")
+
+    def census(self) -> Census:
+        return Census(tuple(WorkerState(f"{host}:{k}", host, "idle") for k, host in enumerate(self.hosts)))
+
+
+def test_a_table_that_several_machines_timed_is_of_these_alone(cache: Path) -> None:
+    measured()
+    with OfHosts(clockwork, {}) as pool:
+        hosts = measured_costs.timing_hosts(pool)
+        assert hosts == ["a", "b"]
+        assert measured_costs.timing_hosts(SerialPool(clockwork, {})) == []
+        for _ in range(2):
+            CALLS.clear()
+            measured_costs._latency_table(prepared(), pool, Progress(quiet=True), hosts)
+    assert len([*(cache / "latency").iterdir()]) == 2
+    assert CALLS == []
 
 
 def test_pictures_of_another_size_are_timed_anew(cache: Path) -> None:
