@@ -6,6 +6,7 @@ tried.
 
 from __future__ import annotations
 
+import importlib.machinery
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,8 +36,9 @@ def located(config: Config, path: Path) -> Config:
     if about.inputs is None:
         return config
     named = (config.model.name, config.data.dataset, config.task.name)
-    if _is_elsewhere(about.inputs.folder, path) and any(":" in str(name) for name in named):
-        _import_code(about.inputs.folder, path)
+    functions = [str(name) for name in named if ":" in str(name)]
+    if functions and _is_elsewhere(about.inputs.folder, path):
+        _import_code(about.inputs.folder, path, functions)
     given = config.as_json()
     places = {
         name: _place(_candidates(str(given[name]), noted, about, path))
@@ -108,20 +110,26 @@ def _candidates(given: str, noted: str, about: RunRecord, run: Path) -> Iterator
     yield _place_sent(noted, run)
 
 
-def _import_code(folder: str, path: Path) -> None:
-    """Have the user's functions imported from where they were when a run began.
+def _import_code(folder: str, path: Path, functions: Iterable[str]) -> None:
+    """Have the user's functions imported from where they were when a run began, if that is here.
 
     Raises:
-        AutopruneError: where they are in the run itself, fetched with it, and the user has not said so.
+        AutopruneError: where they are in the run itself, fetched with it, and nowhere else that is looked at.
     """
     sent = _place_sent(folder, path)
-    if os.path.isdir(folder) or not os.path.isdir(sent) or sent in map(os.path.abspath, sys.path):
+    if os.path.isdir(folder) or not os.path.isdir(sent):
         import_from(folder)
-        return
-    raise AutopruneError(
-        f"run {path} was fetched with the code of its functions, in {sent}. Nothing is imported from a "
-        f"run unasked: look it over, then run this again with PYTHONPATH={sent}"
-    )
+    elif not all(map(_is_importable, functions)):
+        raise AutopruneError(
+            f"run {path} was fetched with the code of its functions, in {sent}. Nothing is imported from a "
+            f"run unasked: look it over, then run this again with PYTHONPATH={sent}, or where the code is"
+        )
+
+
+def _is_importable(function: str) -> bool:
+    """Whether the package of `package.module:function` is in this folder or among the installed ones."""
+    package = function.partition(":")[0].partition(".")[0]
+    return importlib.machinery.PathFinder.find_spec(package, [os.getcwd(), *sys.path]) is not None
 
 
 def _place_sent(noted: str, run: Path) -> str:
