@@ -28,7 +28,10 @@ def jobs(cluster: str | None, storage_root: str | None) -> None:
     """
     with reported():
         if cluster is None and storage_root is None:
-            for path in sorted(Path("runs").glob("*/status.json")):
+            paths = sorted(Path("runs").glob("*/status.json"))
+            if not paths:
+                say(f"no run below {Path('runs').absolute()}; of a cluster: --cluster or --storage-root")
+            for path in paths:
                 click.echo(status_line(path.parent, read_status(path.parent)))
             return
         from autoprune.jobs.mirror import RUNS
