@@ -173,7 +173,7 @@ def read_within(path: Path, most: int) -> str:
             raise ValueError("it is no regular file")
         if about.st_size > most:
             raise ValueError(f"it has {about.st_size} bytes, and at most {most} are read")
-        return file.read(most).decode("utf-8")
+        return file.read(about.st_size + 1).decode("utf-8")  # of a larger number as many are allocated
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from autoprune.compress.statistics import Statistics, calibrate
 from autoprune.core.cache import DiskCache, content_key
 from autoprune.core.files import write_json
-from autoprune.core.processors import idle_processors
+from autoprune.core.processors import idle_processors, usable_processors
 from autoprune.core.progress import Progress
 from autoprune.evaluation import teacher
 from autoprune.evaluation.finetune import Recipe, guarded
@@ -54,7 +54,8 @@ PLACED_ROWS, PLACED_CALIBRATION, PLACED_TRAINING = 32, 96, 160
 on and to guard with. A language model has a hundred answers a row."""
 
 THREADS_SECONDS = 15.0
-"""How often it is seen, while a teacher is fitted, how many processors others leave idle."""
+"""How often it is seen, while a teacher is fitted, how many processors others leave idle. A fit that takes less
+has as many threads as may be used, and gives the same bits each time."""
 
 VERSION = 4
 """Raised when a teacher's statistics or answers would come out differently."""
@@ -77,7 +78,7 @@ class Prepared:
 
 def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     """Fit the teacher if its head is missing, calibrate, and gather what workers need."""
-    torch.set_num_threads(idle_processors())
+    torch.set_num_threads(usable_processors())
     model, task = _teacher(config, inputs, progress)
     architecture, whole = _described(inputs.loaded.architecture, model), task.train
     model_hash = weights_hash(model.state_dict())
@@ -93,7 +94,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
         inputs.encoded_hash, _always_used(inputs.loaded), rows, config.training.calibration_rows,
         config.search.seed,
     )  # fmt: skip
-    torch.set_num_threads(idle_processors())
+    torch.set_num_threads(usable_processors())  # always as many: their number moves the last bits
     statistics = _statistics(config, model, task, inputs.units, key, progress)
     uses = _uses(whole, task, inputs.loaded, config.search.seed)
     statistics = _with_counts(statistics, model, inputs.units, uses)

@@ -433,7 +433,7 @@ def test_a_vocabularys_batch_in_parts_gives_the_gradients_of_the_whole(
     for size in (3, 16):
         monkeypatch.setattr(Task, "evaluation_batch", size)
         model.zero_grad(set_to_none=True)
-        _learn(model, Lesson(task, data, teacher), np.arange(10), 0)
+        _learn(model, Lesson(task, data, teacher), np.arange(10), 0, parts=1)
         found.append([parameter.grad for parameter in model.parameters()])
     for part, whole in zip(*found, strict=True):
         torch.testing.assert_close(part, whole, rtol=1e-4, atol=1e-6)

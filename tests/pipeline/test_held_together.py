@@ -226,6 +226,10 @@ def test_a_model_that_answers_no_numbers_is_refused(tmp_path: Path) -> None:
     state = load_file(path)
     state["classifier.bias"][0] = float("nan")
     save_file(state, path, metadata={"format": "pt"})
+    assert "is damaged: classifier.bias holds NaN or Inf" in refused(tmp_path)
+    state["classifier.bias"][0] = 0.0
+    state["classifier.weight"][0] = 3e38  # each a number, and their sum is none
+    save_file(state, path, metadata={"format": "pt"})
     assert "answers NaN" in refused(tmp_path)
 
 

@@ -85,7 +85,7 @@ def test_it_is_gone_on_with(base: Path, run: Path) -> None:
     assert after["original_ms"] == before["original_ms"]
     assert after["config"] == before["config"] | {"trials": 3}
     assert after["facts"].keys() >= before["facts"].keys()
-    assert set(after["inputs"]) == {"weights", "head", "data", "paths", "folder", "run"}
+    assert set(after["inputs"]) == {"weights", "head", "data", "paths", "folder", "run", "commits"}
     assert front["run"]["state"] == "finished"
     assert (front["points"]["best"], front["points"]["knee"]) == (front["best"], front["knee"])
     assert front["points"]["accurate"] in front["as_accurate"]

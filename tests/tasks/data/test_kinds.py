@@ -271,7 +271,10 @@ def test_rows_without_words_or_tags_are_dropped(
     with caplog.at_level(logging.WARNING):
         splits = tagged(given, rows=rows)
     assert sum(sizes(splits)) == 27
-    assert splits.notes[0] == "of 30 rows read 3 are left out: 2 without tokens, 1 without tags"
+    assert splits.notes == (
+        "tokens from tokens, tags from ner_tags; columns not read: by",
+        "of 30 rows read 3 are left out: 2 without tokens, 1 without tags",
+    )
     assert caplog.text == ""
 
 
