@@ -54,8 +54,8 @@ PLACED_ROWS, PLACED_CALIBRATION, PLACED_TRAINING = 32, 96, 160
 on and to guard with. A language model has a hundred answers a row."""
 
 THREADS_SECONDS = 15.0
-"""How often it is seen, while a teacher is fitted, how many processors others leave idle. A fit that takes less
-has as many threads as may be used, and gives the same bits each time."""
+"""How often it is seen, while a teacher is fitted, how many processors others leave idle. A shorter
+fit has as many threads as may be used, and gives the same bits each time."""
 
 VERSION = 4
 """Raised when a teacher's statistics or answers would come out differently."""
