@@ -91,6 +91,8 @@ class RunFolder:
         if not (path / RUN).is_file():  # other commands do with less
             raise AutopruneError(f"{path} is no run folder: it has no {RUN}")
         noted = _settings(path).get("storage")
+        if noted is not None and not isinstance(noted, str):
+            raise AutopruneError(f"{path / RUN} is damaged: its setting storage is {noted!r:.60}, no text")
         run = cls(path, locked(path), resumed_storage(noted, storage, run=path))
         scrub_and_say(path)
         return run

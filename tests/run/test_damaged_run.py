@@ -85,6 +85,7 @@ def test_a_trial_that_cannot_be_read_is_not_exported(
         ("budget", "20MB"),
         ("trials", "many"),
         ("storage", {}),
+        ("storage", True),
         ("seed", True),
         ("task", None),
     ],
