@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
@@ -89,3 +89,22 @@ class History:
 
 def _promoted(begun: AbstractSet[Key]) -> int:
     return sum(rung == 1 and (candidate, 0) in begun for candidate, rung in begun)
+
+
+@dataclass
+class Cursor:
+    """How far a history was read by whoever follows it trial by trial."""
+
+    count: int = 0
+    revisions: int = 0
+    last: Trial | None = None
+
+    def advance(self, history: History) -> tuple[bool, Sequence[Trial]]:
+        """Whether to begin anew, as records were revised, and the trials to take note of."""
+        trials = history.finished
+        is_same = self.count <= len(trials) and (not self.count or trials[self.count - 1] is self.last)
+        is_anew = history.revisions != self.revisions or not is_same
+        start = 0 if is_anew else self.count
+        self.count, self.revisions = len(trials), history.revisions
+        self.last = trials[-1] if trials else None
+        return is_anew, [trials[k] for k in range(start, len(trials))]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from autoprune.search.history import History
+from autoprune.search.history import Cursor, History
 from autoprune.search.solver.planes import Floats
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, is_candidate
 
@@ -51,20 +51,15 @@ class Leaders:
     baselines: list[Trial] = field(default_factory=list)
     _all: _Front = field(default_factory=_Front)
     _compressed: _Front = field(default_factory=_Front)
-    _count: int = 0
-    _revisions: int = 0
-    _last: Trial | None = None
+    _cursor: Cursor = field(default_factory=Cursor)
 
     def follow(self, history: History) -> None:
         """Take note of trials that finished since; of all of them where records were revised."""
-        trials = history.finished
-        is_same = self._count <= len(trials) and (not self._count or trials[self._count - 1] is self._last)
-        if history.revisions != self._revisions or not is_same:
-            vars(self).update(vars(Leaders(version=self.version + 1)))
-            self._revisions = history.revisions
-        for k in range(self._count, len(trials)):
-            self._add(trials[k])
-        self._count, self._last = len(trials), trials[-1] if trials else None
+        is_anew, trials = self._cursor.advance(history)
+        if is_anew:
+            vars(self).update(vars(Leaders(version=self.version + 1)) | {"_cursor": self._cursor})
+        for trial in trials:
+            self._add(trial)
 
     @property
     def trials(self) -> list[Trial]:

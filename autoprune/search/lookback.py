@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.search.acquisition import Scale, staircase
-from autoprune.search.history import History
+from autoprune.search.history import Cursor, History
 from autoprune.search.hypervolume import covers
 from autoprune.search.records import Records
 from autoprune.search.solver.mckp import Problem
@@ -52,20 +52,18 @@ class Lookback:
     _older: list[tuple[Choice, list[float]]] = field(default_factory=list)
     _kept: int = 0
     _covered: NDArray[np.bool_] | None = None
-    _count: int = 0
-    _revisions: int = 0
-    _last: Trial | None = None
+    _cursor: Cursor = field(default_factory=Cursor)
 
     def follow(self, history: History) -> None:
         """Take note of trials that finished since; of all of them where records were revised."""
-        trials = history.finished
-        is_same = self._count <= len(trials) and (not self._count or trials[self._count - 1] is self._last)
-        if history.revisions != self._revisions or not is_same:
-            vars(self).update(vars(Lookback(self.problem, self.scale, self.lattice, self.latest)))
-            self._revisions = history.revisions
-        for k in range(self._count, len(trials)):
-            self._add(trials[k])
-        self._count, self._last = len(trials), trials[-1] if trials else None
+        is_anew, trials = self._cursor.advance(history)
+        if is_anew:
+            vars(self).update(
+                vars(Lookback(self.problem, self.scale, self.lattice, self.latest))
+                | {"_cursor": self._cursor}
+            )
+        for trial in trials:
+            self._add(trial)
 
     def records(self) -> Records:
         """The older front, then the latest trials."""
