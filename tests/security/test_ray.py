@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ray_programs import CLUSTER
+
 pytestmark = pytest.mark.ray
 
 OWN = """
@@ -21,14 +23,6 @@ ray, disconnect = connect(None, 1)
 print(ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"], flush=True)
 input()
 disconnect()
-"""
-
-CLUSTER = """
-from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-print(cluster.address, flush=True)
-input()
-cluster.shutdown()
 """
 
 KNOCK = """

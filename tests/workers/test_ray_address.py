@@ -13,6 +13,7 @@ import pytest
 from autoprune.core.errors import AutopruneError
 from autoprune.workers.ray_address import cluster_asked_for, found_cluster
 from autoprune.workers.ray_cluster import connect
+from tests.support.ray_programs import CLUSTER
 
 PRIVATE = """
 from autoprune.workers.ray_cluster import connect
@@ -20,14 +21,6 @@ ray, disconnect = connect(None, 1)
 print(ray.get_runtime_context().gcs_address, flush=True)
 input()
 disconnect()
-"""
-
-CLUSTER = """
-from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-print(cluster.address, flush=True)
-input()
-cluster.shutdown()
 """
 
 
