@@ -126,9 +126,12 @@ def _order(path: str) -> tuple[int, str]:
 
 
 def _snapshot(source: Path, copy: Path) -> None:
-    """A copy of a database in use, of one moment (SQLite's online backup)."""
+    """A copy of a database in use, of one moment (SQLite's online backup).
+
+    Opened for writing: what a killed writer left half done is undone first, and a reader may not do that.
+    """
     with (
-        contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as before,
+        contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True)) as before,
         contextlib.closing(sqlite3.connect(copy)) as after,
     ):
         before.backup(after)

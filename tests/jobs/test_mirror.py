@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -99,6 +101,30 @@ def test_the_study_is_copied_whole_while_it_is_written(root: StorageRoot, run: P
     finally:
         done.set()
         writer.join()
+
+
+KILLED = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("pragma cache_size = 2")
+database.execute("begin")
+database.execute("update trials set number = -1")
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_study_whose_writer_was_killed_is_copied_without_the_half_done(
+    root: StorageRoot, run: Path, tmp_path: Path
+) -> None:
+    with sqlite3.connect(run / STUDY) as database:
+        database.executemany("insert into trials values (?)", [[number] for number in range(20_000)])
+    database.close()
+    subprocess.run([sys.executable, "-c", KILLED, str(run / STUDY)], check=False)
+    assert (run / f"{STUDY}-journal").exists()
+    Mirror(root, "made", run, tmp_path / "none.log").copy()
+    (tmp_path / "fetched").mkdir()
+    bring_run(root, "made", tmp_path / "fetched")
+    assert numbers(tmp_path / "fetched" / STUDY) == [*range(20_000)]
 
 
 def test_what_sums_up_a_study_is_never_newer_than_its_copy(

@@ -102,8 +102,8 @@ def status_of(run: Path) -> dict[str, Any]:
 
 
 def states(run: Path) -> dict[str, int]:
-    """Trials of `study.db` by state, as Optuna wrote them."""
-    with contextlib.closing(sqlite3.connect(f"file:{run / STUDY}?mode=ro", uri=True)) as database:
+    """Trials of `study.db` by state, as Optuna wrote them. A killed writer's half transaction is undone."""
+    with contextlib.closing(sqlite3.connect(f"file:{run / STUDY}?mode=rw", uri=True)) as database:
         rows = database.execute("SELECT state, COUNT(*) FROM trials GROUP BY state").fetchall()
     return {str(state): int(count) for state, count in rows}
 
