@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -13,29 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoprune.api.searches import begin, check_asked, planned, take_up
+from autoprune.api.terminal import summary_lines
 from autoprune.cli.export import bench, export
 from autoprune.cli.inspect import inspect, spaces
 from autoprune.cli.jobs import fetch, jobs, logs, status, stop
 from autoprune.cli.options import SEARCH_OPTIONS, with_options
-from autoprune.cli.signals import ending_recorded, reported
+from autoprune.cli.places import say
+from autoprune.cli.signals import reported
 from autoprune.cli.submit import submit
-from autoprune.cli.terminal import plan_lines, summary_lines
 from autoprune.core.database_address import given_storage
-from autoprune.core.errors import AutopruneError
-from autoprune.core.files import fields_of
 from autoprune.core.progress import Progress, add_line
 from autoprune.core.redaction import RedactingFormatter, cleaned, redacted, show_traceback, shown_command
-from autoprune.pipeline.places import check_places, check_taken_up
 from autoprune.run.config import DEMO_DEFAULTS, Config
-from autoprune.run.folder import FRONT, LOG, STATUS, RunFolder, read_record
+from autoprune.run.folder import FRONT, LOG
 from autoprune.run.scrub import scrub_and_say
 from autoprune.run.status import read_front_file
-from autoprune.space.budget import parse_budget
 from autoprune.workers import cluster_asked_for
 
 if TYPE_CHECKING:
-    from autoprune.pipeline.inputs import Inputs
-    from autoprune.workers.pool import Pool
+    from autoprune.run.standing import Summary
 
 
 class _Commands(click.Group):
@@ -94,84 +90,37 @@ def search(
         given.setdefault("workers", None)
         config = Config.of(model=model, **given)
         config = config.with_settings(storage=given_storage(config.search.storage))
-        _search(config, output, dry_run, as_json, quiet)
+        if dry_run:
+            _dry_run(config, output, quiet)
+        else:
+            _show(begin(config, output, command=_command(), say=say, quiet=quiet), as_json)
 
 
-def _search(config: Config, output: Path | None, dry_run: bool, as_json: bool, quiet: bool) -> None:
-    config.check_secrets()
-    config.limits()  # a budget or a sampler that is none is said before anything is loaded
-    from autoprune.search.samplers import check_sampler
+def _dry_run(config: Config, output: Path | None, quiet: bool) -> None:
+    """Check everything, and print the plan and the settings."""
+    check_asked(config, output)
+    if config.workers.count != 0 and cluster_asked_for(config.workers.address) is not None:
+        from autoprune.pipeline.start import open_workers
 
-    check_sampler(config.search.sampler)
-    check_places(config, output)
-    if dry_run:
-        if config.workers.count != 0 and cluster_asked_for(config.workers.address) is not None:
-            from autoprune.pipeline.start import open_workers
-
-            with open_workers(config, Progress(quiet=quiet)) as pool:  # a cluster that cannot be used is said
-                pool.wait_for_room()
-        config = _settled(config, _plan(config))
-        click.echo(json.dumps(cleaned(config.as_json()), indent=1))
-        return
-    from autoprune.pipeline.start import open_workers
-
-    with open_workers(config, Progress(quiet=quiet)) as pool:
-        inputs = _plan(config)
-        config = _settled(config, inputs)
-        path = output or _free_folder(inputs.name, config.search.budget)
-        run = RunFolder.create(path, config, f"autoprune {shlex.join(shown_command(sys.argv[1:]))}")
-        _go(run, inputs, pool, config.search.trials, as_json, quiet)
+        with open_workers(config, Progress(quiet=quiet)) as pool:  # a cluster that cannot be used is said
+            pool.wait_for_room()
+    config, _ = planned(config, say, Progress(quiet=quiet))
+    click.echo(json.dumps(cleaned(config.as_json()), indent=1))
 
 
-def _settled(config: Config, inputs: Inputs) -> Config:
-    """The settings as the plan has them: what the model does not take is less than was asked."""
-    return config.with_settings(sequence=inputs.sequence)
+def _command() -> str:
+    """What was typed, without passwords."""
+    return f"autoprune {shlex.join(shown_command(sys.argv[1:]))}"
 
 
-def _plan(config: Config, run: RunFolder | None = None, *, quiet: bool = False) -> Inputs:
-    """Load what was named, check it, and print what will be done."""
-    from autoprune.pipeline.start import plan
-
-    inputs, smallest = plan(config, run, Progress(quiet=quiet))
-    click.echo("\n".join(plan_lines(config, inputs, smallest, metric=inputs.task.metric)), err=True)
-    return inputs
-
-
-def _go(
-    run: RunFolder,
-    inputs: Inputs,
-    pool: Pool,
-    trials: int,
-    as_json: bool,
-    quiet: bool,
-    new_budget: bool = False,
-) -> None:
-    """Search in a run folder, print how it ended, and let the folder go."""
-    from autoprune.pipeline.driver import search as run_search
-
-    try:
-        with ending_recorded(run.path):
-            add_line(run.path / LOG, f"$ autoprune {shlex.join(shown_command(sys.argv[1:]))}")
-            progress = Progress(quiet=quiet, log=run.path / LOG)
-            summary = run_search(run, inputs, pool, progress, trials=trials, new_budget=new_budget)
-    finally:
-        run.close()
+def _show(summary: Summary, as_json: bool) -> None:
+    """Print how a search ended, and add it to the run's log."""
     if as_json:
         click.echo((summary.run / FRONT).read_text(encoding="utf-8"))
-    else:
-        lines = "\n".join(summary_lines(summary, metric=inputs.task.metric))
-        click.echo(lines)
-        add_line(run.path / LOG, lines)
-
-
-def _free_folder(name: str, budget: tuple[str, ...]) -> Path:
-    """runs/NAME-LIMIT, with a number where that is taken."""
-    stem = "-".join([name, *(text.replace(" ", "") for text in budget)])
-    path, k = Path("runs") / stem, 1
-    while path.exists():
-        k += 1
-        path = Path("runs") / f"{stem}-{k}"
-    return path
+        return
+    lines = "\n".join(summary_lines(summary, metric=summary.metric))
+    click.echo(lines)
+    add_line(summary.run / LOG, lines)
 
 
 @main.command()
@@ -213,59 +162,18 @@ def resume(
     autoprune resume runs/demo-minilm-20MB --trials +50
     """
     with reported():
-        folder = RunFolder.open(run, storage)
-        try:
-            config = folder.config()
-            wanted = _wanted(run, trials, config.search.trials)
-            check_taken_up(folder)
-            asked = {"workers": workers, "gpus_per_trial": gpus_per_trial, "address": address}
-            given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-            new_budget = bool(budget) and budget != config.search.budget
-            if new_budget:
-                parse_budget(budget)
-                given["budget"] = budget
-            config = config.with_settings(trials=wanted, timeout_s=timeout_s, **given)
-            from autoprune.pipeline.start import open_workers
-
-            with open_workers(config, Progress(quiet=quiet)) as pool:
-                inputs = _plan(
-                    config, folder, quiet=quiet
-                )  # a budget that cannot be met is refused before it is noted
-                config = _settled(config, inputs)
-                folder.note(config=config.as_json())
-                _go(folder, inputs, pool, wanted, as_json, quiet, new_budget)
-        finally:
-            folder.close()
-
-
-def _wanted(run: Path, trials: str | None, before: int) -> int:
-    """Trials in all: as before, a number, or +N on top of those finished."""
-    if trials is None:
-        return before
-    if not trials.removeprefix("+").isdecimal():
-        raise AutopruneError(f"--trials {trials!r}: give a number, or +N for N more")
-    have = _tried(run)
-    wanted = int(trials) + (have if trials.startswith("+") else 0)
-    if wanted < max(have, 1):
-        raise AutopruneError(
-            f"--trials {trials}: run {run} has tried {have} candidates already. Give {max(have, 1)} or "
-            "more in all, or +N for N more"
+        asked = {
+            "workers": workers,
+            "gpus_per_trial": gpus_per_trial,
+            "address": address,
+            "budget": budget or None,
+        }
+        settings: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        settings["timeout_s"] = timeout_s
+        summary = take_up(
+            run, trials=trials, settings=settings, storage=storage, command=_command(), say=say, quiet=quiet
         )
-    return wanted
-
-
-def _tried(run: Path) -> int:
-    """Candidates that a run has tried, baselines and longer training not counted."""
-    if not (run / FRONT).is_file():
-        return 0
-    with fields_of(run / FRONT):
-        rows = read_record(run / FRONT)["trials"]
-        tried: int = sum(trial["name"] is None and trial["rung"] == 0 for trial in rows)
-    # Of a search that was killed the front may be some minutes old, and the status is not.
-    with contextlib.suppress(AutopruneError):
-        told = read_record(run / STATUS).get("trials")
-        tried = max(tried, told if isinstance(told, int) else 0)
-    return tried
+        _show(summary, as_json)
 
 
 @main.command()

@@ -1,36 +1,24 @@
-"""The end of a command: one line, an exit code and, for a run, its last status."""
+"""The end of a command: one line and an exit code, whatever ends it, signals too."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import select
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
 import click
 
-from autoprune.core.errors import AutopruneError, StoppedError
-from autoprune.core.files import full_disk
-from autoprune.core.memory import is_out_of_memory
-from autoprune.core.progress import add_line
+from autoprune.api.ending import named_error, signals_came
+from autoprune.core.errors import AutopruneError
 from autoprune.core.redaction import redacted
-from autoprune.run.folder import LOG
-from autoprune.run.status import resume_command, worth_resuming, write_ending
-from autoprune.workers.pool import describe
-
-log = logging.getLogger(__name__)
 
 _INSIST_SECONDS = 0.5
 """How often it is seen whether a signal was heard."""
-
-_came: list[int] = []
-"""Signals that came, in order. Handlers belong to the process, and so does this."""
 
 
 @contextlib.contextmanager
@@ -45,88 +33,28 @@ def reported() -> Iterator[None]:
         yield
     except BaseException as error:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        named = _named(error)
+        named = named_error(error)
         lost = _cannot_be_emptied(sys.stdout)
         if lost and isinstance(error, BrokenPipeError):  # as in `autoprune status RUN --json | head -1`
             sys.exit(128 + signal.SIGPIPE)
-        if _came:
+        if signals_came:
             _say("; ".join(["stopped", *getattr(named, "__notes__", ())]))
-            sys.exit(128 + _came[0])
+            sys.exit(128 + signals_came[0])
         if isinstance(named, AutopruneError):
             _say("; ".join([str(named), *getattr(named, "__notes__", ())]))
             sys.exit(named.exit_code)
         raise
 
 
-@contextlib.contextmanager
-def ending_recorded(run: Path) -> Iterator[None]:
-    """Work on a run inside: whatever ends it, the run's status says so, and how to go on."""
-    try:
-        yield
-    except BaseException as error:
-        named = _named(error)
-        try:
-            write_ending(run, reason=_reason(named), exit_code=exit_code(named))
-        except Exception as later:  # must not hide what ended the run
-            log.debug("the status could not be written: %s", describe(later))
-        add_line(run / LOG, f"ended: {_reason(named)}")
-        if _came:
-            named.add_note("finished trials are saved")
-        if not worth_resuming(run, exit_code(named)):
-            named.add_note(f"{run} holds no trials and can be removed")
-        elif "autoprune resume" not in str(named):
-            named.add_note(f"go on with: {resume_command(run)}")
-        if named is error:
-            raise
-        raise named from error
-    write_ending(run, reason="", exit_code=0)
-
-
-def exit_code(error: BaseException) -> int:
-    """What a command ends with."""
-    if _came:
-        return 128 + _came[0]
-    named = _named(error)
-    return named.exit_code if isinstance(named, AutopruneError) else 1
-
-
-def _named(error: BaseException) -> BaseException:
-    """The error itself; one that tells what to do in the place of a full disk and of memory at its end."""
-    told = isinstance(error, AutopruneError) and error.exit_code != AutopruneError.exit_code
-    if told or not isinstance(error, Exception):
-        return error
-    notes = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
-    if (cause := full_disk(error)) is not None:
-        return StoppedError(f"the disk is full ({_line(cause)}{notes}): make room")
-    if isinstance(error, AutopruneError):
-        return error
-    if is_out_of_memory(error):
-        return StoppedError(
-            f"memory is used up ({_line(error)}): close other programs, or ask for fewer --workers"
-        )
-    return error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
-
-
-def _reason(error: BaseException) -> str:
-    """Why a run ended, in a line."""
-    if _came:
-        return f"signal {signal.Signals(_came[0]).name}"
-    return _line(error) if isinstance(error, AutopruneError) else f"an error of ours: {describe(error)}"
-
-
 # ---- signals and streams ------------------------------------------------------------------------
 
 
 def _listen() -> None:
-    _came.clear()
+    signals_came.clear()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        _came.append(number)
-        if len(_came) == 1:  # a second one must not cut the saving short
+        signals_came.append(number)
+        if len(signals_came) == 1:  # a second one must not cut the saving short
             signal.signal(signal.SIGALRM, insist)
             signal.setitimer(signal.ITIMER_REAL, _INSIST_SECONDS, _INSIST_SECONDS)
             raise KeyboardInterrupt

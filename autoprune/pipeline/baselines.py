@@ -76,3 +76,4 @@ def _record(search: OpenedSearch, baseline: _Named, outcome: Outcome[Evaluated])
     trial = search.study.add(told)
     if baseline.name != ORIGINAL:
         search.ledger.keep(trial, outcome.result)
+    search.tell(trial)

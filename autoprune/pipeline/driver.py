@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from autoprune.core.errors import BudgetError
 from autoprune.core.files import written_whole
@@ -28,6 +29,7 @@ from autoprune.run.identity import hold_to
 from autoprune.run.lines import recorded_lines
 from autoprune.run.standing import Summary
 from autoprune.run.text import size_text
+from autoprune.space.trial import Trial
 from autoprune.tasks.class_balance import check_original
 from autoprune.workers import Pool
 from autoprune.workers.pool import describe, run_one
@@ -43,10 +45,13 @@ def search(
     *,
     trials: int,
     new_budget: bool = False,
+    on_trial: Callable[[Trial], object] | None = None,
 ) -> Summary:
     """Run or go on with a search until `trials` trials are finished, baselines not counted.
 
     new_budget: whether the run was searched under another one; the solver answers it first.
+    on_trial: hears of each trial and baseline once the study has it; what it raises ends the search, which is
+    saved.
 
     Raises:
         BudgetError: when no finished trial is within the budget.
@@ -69,7 +74,9 @@ def search(
     limit = config.search.timeout_s
     deadline = None if limit is None else time.monotonic() + limit
     costed = measure_costs(run, prepared, pool, progress)
-    opened = open_search(run, prepared, costed, pool, progress, wanted=trials, deadline=deadline)
+    opened = open_search(
+        run, prepared, costed, pool, progress, wanted=trials, deadline=deadline, on_trial=on_trial
+    )
     return drive(opened, new_budget=new_budget)
 
 
@@ -126,4 +133,5 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
             f"go on with: autoprune resume {search.run.path} --trials +50"
         )
     lines = recorded_lines(search.run.path)
-    return Summary(search.run.path, "finished", now, search.budget, lines, search.ledger.classes)
+    metric = search.prepared.setting.task.metric
+    return Summary(search.run.path, "finished", now, search.budget, lines, search.ledger.classes, metric)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ from autoprune.search.study import Study
 from autoprune.search.surrogates.recovery_model import Training
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
+from autoprune.space.trial import Trial
 from autoprune.workers import Pool
 
 
@@ -32,6 +34,7 @@ class OpenedSearch:
     """One driver at work on one run.
 
     wanted: candidates to try. deadline: by `time.monotonic()`, after which no trial is begun.
+    on_trial: hears of each trial and baseline that the study has.
     """
 
     run: RunFolder
@@ -45,6 +48,12 @@ class OpenedSearch:
     progress: Progress
     wanted: int
     deadline: float | None
+    on_trial: Callable[[Trial], object] | None = None
+
+    def tell(self, trial: Trial) -> None:
+        """Tell whoever asked of a trial that the study has."""
+        if self.on_trial is not None:
+            self.on_trial(trial)
 
     @property
     def budget(self) -> Budget:
@@ -87,6 +96,7 @@ def open_search(
     *,
     wanted: int,
     deadline: float | None = None,
+    on_trial: Callable[[Trial], object] | None = None,
 ) -> OpenedSearch:
     """Open the run's study and ledger; whoever calls closes the study.
 
@@ -116,5 +126,7 @@ def open_search(
         expect=expected_study(run),
     )
     ledger = Ledger(run, prepared, study, costed, wanted=wanted, byte_range=aim.scale.byte_range)
-    search = OpenedSearch(run, config, prepared, costed, aim, study, ledger, pool, progress, wanted, deadline)
+    search = OpenedSearch(
+        run, config, prepared, costed, aim, study, ledger, pool, progress, wanted, deadline, on_trial
+    )
     return search

@@ -57,6 +57,7 @@ def run_trials(search: OpenedSearch) -> None:
             work = study.history.in_flight[outcome.key]
             trial = study.tell(work.token, ledger.trial_of(work.candidate, work.rung, outcome))
             ledger.keep(trial, outcome.result)
+            search.tell(trial)
             _say(search, trial, schedule.seconds_left(pool.size), bar)
             told = time.monotonic()
     ledger.close_trials(schedule.stopped_by, time.monotonic() - begun, waited)

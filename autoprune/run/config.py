@@ -169,10 +169,20 @@ def name_of(config: Config) -> str:
     return Path(config.model.name.rstrip("/").rpartition(":")[2]).name or "model"
 
 
+def setting_names() -> tuple[str, ...]:
+    """The flat names of all settings."""
+    return tuple(_PLACES)
+
+
+def setting_type(name: str) -> Any:
+    """The declared type of a setting, by its flat name."""
+    part, attribute = _PLACES[name]
+    return get_type_hints(type(getattr(Config(), part)))[attribute]
+
+
 def _may_be(name: str, value: object) -> bool:
     """Whether a value has the type of a setting."""
-    part, attribute = _PLACES[name]
-    return has_type(value, get_type_hints(type(getattr(Config(), part)))[attribute])
+    return has_type(value, setting_type(name))
 
 
 _WRITTEN_IF_SET = {"new_head", "wait_s"}

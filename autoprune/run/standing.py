@@ -11,6 +11,7 @@ from autoprune.search.pareto import front, hypervolume
 from autoprune.search.points import Points, points_of
 from autoprune.space.budget import Budget
 from autoprune.space.trial import ORIGINAL, Measurement, Trial
+from autoprune.tasks.metrics import ACCURACY, Metric
 
 if TYPE_CHECKING:
     from autoprune.run.front_schema import LineRow
@@ -67,6 +68,7 @@ class Summary:
     budget: Budget
     lines: Sequence[LineRow] = ()
     classes: ClassRows | None = None
+    metric: Metric = ACCURACY
 
 
 def class_scores(now: Standing, classes: ClassRows | None) -> dict[str, Any]:

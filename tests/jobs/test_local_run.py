@@ -19,7 +19,8 @@ from autoprune.run.folder import LOG, RunFolder
 DRIVER = """
 import sys, time
 from pathlib import Path
-from autoprune.cli.signals import ending_recorded, reported
+from autoprune.api.ending import ending_recorded
+from autoprune.cli.signals import reported
 from autoprune.core.progress import Progress
 from autoprune.run.folder import LOG, RunFolder
 run = RunFolder.open(Path(sys.argv[1]))

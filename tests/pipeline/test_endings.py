@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from autoprune.api.ending import ending_recorded, exit_code
 from autoprune.cli.main import main
-from autoprune.cli.signals import ending_recorded, exit_code
 from autoprune.core.errors import AutopruneError, BudgetError, StoppedError, ValidationError
 from autoprune.core.files import full_disk, write_json, write_json_over
 from autoprune.core.progress import Progress

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autoprune.cli.signals import ending_recorded, reported
+from autoprune.api.ending import ending_recorded
+from autoprune.cli.signals import reported
 from autoprune.core.files import write_json
 from autoprune.pipeline.places import expected_study
 from autoprune.run.config import Config

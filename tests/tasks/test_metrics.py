@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from autoprune.cli.terminal import plan_lines, summary_lines
+from autoprune.api.terminal import plan_lines, summary_lines
 from autoprune.core.errors import AutopruneError
 from autoprune.evaluation.measure import Timing
 from autoprune.export.card import model_card

@@ -1,0 +1,119 @@
+"""The settings of a search as keyword arguments: their types, and a check that says what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from autoprune.core.errors import AutopruneError
+from autoprune.core.value_types import has_type
+from autoprune.run.config import setting_names, setting_type
+
+
+class SearchOptions(TypedDict, total=False):
+    """The flags of `autoprune search` by their names in Python; `autoprune search --help` describes each.
+
+    What is left out is as the command line has it.
+    """
+
+    task: str
+    metric: str
+    weights: str | Path
+    image_size: int
+    image_column: str
+    limit_rows: tuple[int, int, int]
+    text_columns: str | Sequence[str]
+    label_column: str
+    group_by: str
+    space: str | Path
+    target: str
+    trials: int
+    timeout_s: float
+    patience: int
+    sampler: str
+    finetune_steps: int
+    teacher_epochs: float
+    teacher_rate: float
+    batch: int
+    sequence: int
+    max_length: int
+    calibration_rows: int
+    workers: int
+    gpus_per_trial: float
+    cpus_per_trial: float
+    address: str
+    latency_node: str
+    wait_s: float
+    storage: str
+    revision: str
+    new_head: bool
+    trust_remote_code: bool
+    seed: int
+
+
+class ResumeOptions(TypedDict, total=False):
+    """The flags of `autoprune resume` by their names in Python."""
+
+    workers: int
+    gpus_per_trial: float
+    address: str
+    timeout_s: float
+    storage: str
+
+
+LEAST: Mapping[str, float] = {
+    "image_size": 8, "trials": 1, "patience": 1, "finetune_steps": 0, "batch": 1, "sequence": 1,
+    "max_length": 4, "calibration_rows": 8, "workers": 0, "gpus_per_trial": 0,
+    "cpus_per_trial": 0, "wait_s": 1,
+}  # fmt: skip
+"""The least that a setting may be."""
+
+ABOVE_ZERO = frozenset({"timeout_s", "teacher_epochs", "teacher_rate"})
+"""Settings that are above 0."""
+
+
+def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their flat names as `Config.of` takes them; those that are None are left out.
+
+    Raises:
+        AutopruneError: for a name that is no setting, a value of another type, and one that is too small.
+    """
+    settings: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in setting_names():
+            near = difflib.get_close_matches(name, setting_names(), n=1)
+            meant = f"did you mean {near[0]!r}? " if near else ""
+            raise AutopruneError(
+                f"a search has no setting {name!r}: {meant}there are {', '.join(sorted(setting_names()))}"
+            )
+        if value is None:
+            continue
+        value = _plain(name, value)
+        declared = setting_type(name)
+        if not has_type(value, declared):
+            raise AutopruneError(
+                f"{name}={value!r:.60}: it is {_type_text(type(value))}, and {_type_text(declared)} is needed"
+            )
+        if name in ABOVE_ZERO and value <= 0:
+            raise AutopruneError(f"{name}={value!r}: give a number above 0")
+        if name in LEAST and value < LEAST[name]:
+            raise AutopruneError(f"{name}={value!r}: the least is {LEAST[name]:g}")
+        settings[name] = value
+    return settings
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A setting as files hold it: paths as text, one of several as a tuple."""
+    if isinstance(value, Path):
+        return str(value)
+    if name in ("text_columns", "budget"):
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+    if name == "limit_rows" and isinstance(value, list):
+        return tuple(value)
+    return value
+
+
+def _type_text(declared: Any) -> str:
+    return declared.__name__ if isinstance(declared, type) else str(declared)

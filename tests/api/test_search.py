@@ -1,0 +1,134 @@
+"""A search from Python: a model and rows in memory, a front of objects, and going on with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+import torch
+import transformers
+
+import autoprune
+from autoprune.run.status import read_status
+from tests.support.tiny_search import write_inputs
+
+SMALL: dict[str, Any] = {
+    "budget": "300kB", "target": "packed", "workers": 0, "trials": 2, "finetune_steps": 1, "max_length": 16,
+    "sequence": 16, "calibration_rows": 32, "limit_rows": (64, 20, 20), "quiet": True,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A finished search, what it told on the way, and its inputs."""
+    folder = tmp_path_factory.mktemp("api")
+    write_inputs(folder)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "model")
+    rows, told = pandas.read_csv(folder / "rows.csv"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTOPRUNE_CACHE", str(folder / "cache"))
+        front = autoprune.search(
+            model, processor=tokenizer, dataset=rows, output=folder / "run", on_trial=told.append, **SMALL
+        )
+        yield front, told, folder
+
+
+def test_every_trial_is_told_as_it_is_recorded(searched: Any) -> None:
+    front, told, _ = searched
+    assert sorted(trial.number for trial in told) == [point.number for point in front.trials]
+    for trial in told:
+        assert front[trial.number].size_bytes == trial.measurement.size_bytes
+        assert front[trial.number].levels == dict(trial.candidate.items)
+
+
+def test_the_front_is_walked_from_the_smallest(searched: Any) -> None:
+    front, _, folder = searched
+    sizes = [point.size_bytes for point in front]
+    assert len(sizes) == len(front) > 0
+    assert sizes == sorted(sizes)
+    assert all(point.on_front for point in front)
+    assert front.best.size_bytes <= 300_000
+    assert "best" in front.best.names
+    assert front.original.baseline == "original"
+    assert front.report.is_file()
+    with pytest.raises(autoprune.AutopruneError, match="has no trial 99: give 0 to"):
+        front[99]
+    again = autoprune.open_run(folder / "run")
+    assert [point.number for point in again] == [point.number for point in front]
+
+
+def test_a_table_has_every_trial(searched: Any) -> None:
+    front, _, _ = searched
+    table = front.to_pandas()
+    assert list(table.index) == [point.number for point in front.trials]
+    unit, level = next(iter(front.best.levels.items()))
+    assert table.loc[front.best.number, f"{unit}.storage"] == level.storage.name
+    assert f"#{front.best.number} " in front._repr_html_()
+
+
+def test_a_plot_names_the_points(searched: Any) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    front, _, _ = searched
+    words = [text.get_text() for text in front.plot().texts]
+    assert any(text.startswith(f"#{front.best.number} ") for text in words)
+
+
+def test_a_point_is_loaded_and_exported(searched: Any) -> None:
+    front, _, folder = searched
+    done = front.best.export(folder / "shipped")
+    assert done.measured.size_bytes == front.best.size_bytes
+    kept, shipped = front.best.load(), autoprune.load(folder / "shipped")
+    ids = {"input_ids": torch.tensor([[2, 7, 8, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
+    with torch.no_grad():
+        torch.testing.assert_close(kept(**ids).logits, shipped(**ids).logits)
+
+
+def test_what_a_callback_raises_ends_a_search_that_can_be_gone_on_with(searched: Any) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def enough(trial: autoprune.Trial) -> None:
+        if not trial.is_baseline:
+            raise EnoughError
+
+    _, _, folder = searched
+    run = folder / "stopped"
+    with pytest.raises(EnoughError):
+        autoprune.search(folder / "model", dataset=folder / "rows.csv", output=run, on_trial=enough, **SMALL)
+    assert read_status(run)["state"] == "stopped"
+    begun = len(autoprune.open_run(run).trials)
+    went_on = autoprune.resume(run, quiet=True)
+    assert len(went_on.trials) > begun
+    assert read_status(run)["state"] == "finished"
+    assert went_on.record.run.command.startswith("autoprune.search(")
+
+
+EXAMPLE = """
+import autoprune
+
+front = autoprune.search("model", dataset="rows.csv", budget="300kB", trials=2)
+for point in front:
+    size: int | None = point.size_bytes
+front.best.export("shipped", target="onnx").folder
+front.knee.load()
+autoprune.search("model", budget=20, trails=3)
+autoprune.resume("runs/x", trials="+50", workers="two")
+reveal = front[12].accuracy + "x"
+"""
+
+
+def test_the_types_are_seen_from_outside(tmp_path: Path) -> None:
+    """Right calls pass mypy's strict mode in a program of its own; each wrong one is found."""
+    (tmp_path / "program.py").write_text(EXAMPLE, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports", "silent", "program.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    lines = {int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line}
+    assert lines == {9, 10, 11}, done.stdout
