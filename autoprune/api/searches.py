@@ -15,12 +15,12 @@ from autoprune.core.progress import Progress, add_line
 from autoprune.pipeline.places import check_places, check_taken_up
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, LOG, STATUS, RunFolder, read_record
-from autoprune.run.standing import Summary
 from autoprune.space.budget import parse_budget
 from autoprune.space.trial import Trial
 
 if TYPE_CHECKING:
     from autoprune.pipeline.inputs import Inputs
+    from autoprune.run.standing import Summary
 
 OnTrial = Callable[[Trial], object]
 """Called in the driver after each trial and baseline, failed ones too, with its number and measurement."""
@@ -40,7 +40,7 @@ def check_asked(config: Config, output: Path | None) -> None:
     """
     config.check_secrets()
     config.limits()
-    from autoprune.search.samplers import check_sampler
+    from autoprune.strategy.samplers import check_sampler
 
     check_sampler(config.search.sampler)
     check_places(config, output)
