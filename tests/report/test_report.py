@@ -1104,6 +1104,37 @@ def test_axes_and_table(visit: Callable[[Json], Any], front: Json) -> None:
         assert rows_of(page, 3)[-2:] == [DASH, DASH]
 
 
+def test_the_view_is_kept_in_the_address(visit: Callable[[Json], Any], front: Json) -> None:
+    page = visit(front)
+    assert "#" not in page.url
+    page.select_option("#axis-x", "latency")
+    page.check("#zoom")
+    page.locator("#trials thead button[data-key=kl]").click()
+    picked = page.locator("#trials tbody tr button").nth(5).inner_text()
+    page.locator("#trials tbody tr button").nth(5).click()
+    number = picked.removeprefix("trial ")
+    assert page.url.partition("#")[2] == f"x=latency&sort=kl&zoom=1&trial={number}"
+    order = rows_of(page, 1)
+    page.reload()
+    assert page.locator("#card h3").inner_text() == picked.capitalize()
+    assert (page.input_value("#axis-x"), page.is_checked("#zoom")) == ("latency", True)
+    assert rows_of(page, 1) == order
+
+
+@pytest.mark.parametrize(
+    "view", ["x=nonsense&trial=9999", "x=size&y=size", "trial=<img>", "x=__proto__", "%00"]
+)
+def test_an_address_that_names_no_view_shows_the_first(
+    visit: Callable[[Json], Any], front: Json, view: str
+) -> None:
+    page = visit(front)
+    first = page.locator("#card h3").inner_text()
+    page.goto(page.url + "#" + view)
+    page.reload()
+    assert page.locator("#card h3").inner_text() == first
+    assert page.input_value("#axis-x") != page.input_value("#axis-y")
+
+
 def test_a_limit_of_milliseconds_alone_is_drawn_at_once(visit: Callable[[Json], Any], front: Json) -> None:
     for size, ms, axis in ((None, 5.0, "latency"), (20 * MB, 5.0, "size"), (None, None, "size")):
         budget = {"size_bytes": size, "latency_ms": ms}

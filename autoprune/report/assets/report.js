@@ -159,6 +159,7 @@ function select(trial) {
   markSelected();
   showCard(trial);
   showMap(trial);
+  keepView();
 }
 
 // ---- the selected trial -----------------------------------------------------------------------

@@ -1,4 +1,4 @@
-// The table of all trials, what can be saved, and the start of the page.
+// The table of all trials, and what can be set and saved.
 
 const COLUMNS = [
   { key: "number", name: "Trial", of: (t) => t.number, show: (t) => label(t) },
@@ -36,6 +36,7 @@ function headCell(column) {
     state.descending = on && !state.descending;
     state.sort = column.key;
     showTable();
+    keepView();
     byId("trials").querySelector(`button[data-key=${column.key}]`).focus();
   });
   return el("th", { scope: "col", class: TEXT_COLUMNS.includes(column.key) ? null : "number",
@@ -72,12 +73,14 @@ function startControls() {
       }
       state[side] = choice.value;
       showChart();
+      keepView();
     });
   }
   byId("axes").addEventListener("submit", (event) => event.preventDefault());
   byId("zoom").addEventListener("change", (event) => {
     state.zoom = event.target.checked;
     showChart();
+    keepView();
   });
   byId("scatter-all")?.addEventListener("change", showScatter);
   byId("save-csv").addEventListener("click", () =>
@@ -99,15 +102,3 @@ function redrawOnResize() {
     showScatter();
   }).observe(byId("chart"));
 }
-
-startControls();
-drawLegend();
-showTable();
-showChart();
-showSensitivity();
-showScatter();
-const firstShown = ["best", "knee", "front", "dominated", "baseline", "original", "failed"]
-  .map((role) => trials.find((t) => t.role === role)).find(Boolean);
-if (firstShown) select(firstShown);
-else byId("card").replaceChildren(el("p", { class: "hint" }, "Nothing has been measured yet."));
-redrawOnResize();

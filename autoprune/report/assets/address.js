@@ -1,0 +1,49 @@
+// The view is kept in the address, after `#`, so that it can be sent and outlives a reload: the axes, the zoom,
+// the order of the table, the selected trial. What the page would show by itself is left out.
+
+const SHOWN_FIRST = { x: state.x, y: state.y, sort: state.sort };
+const firstShown = ["best", "knee", "front", "dominated", "baseline", "original", "failed"]
+  .map((role) => trials.find((t) => t.role === role)).find(Boolean);
+
+function keepView() {
+  const view = new URLSearchParams();
+  for (const name of ["x", "y", "sort"]) if (state[name] !== SHOWN_FIRST[name]) view.set(name, state[name]);
+  if (state.zoom) view.set("zoom", "1");
+  if (state.descending) view.set("descending", "1");
+  const { selected } = state;
+  if (selected && selected !== firstShown) {
+    view.set(...(selected.role === "line" ? ["line", selected.name] : ["trial", selected.number]));
+  }
+  const text = view.toString();
+  if (text !== location.hash.slice(1)) history.replaceState(null, "", text ? "#" + text : location.pathname + location.search);
+}
+
+// What is no axis, column or trial of this page is passed over.
+function viewOfAddress() {
+  const view = new URLSearchParams(location.hash.slice(1));
+  const [x, y] = [view.get("x") ?? state.x, view.get("y") ?? state.y];
+  if (Object.hasOwn(AXES, x) && Object.hasOwn(AXES, y) && x !== y) Object.assign(state, { x, y });
+  if (COLUMNS.some((column) => column.key === view.get("sort"))) state.sort = view.get("sort");
+  state.zoom = view.get("zoom") === "1";
+  state.descending = view.get("descending") === "1";
+  return charted.find((t) => (t.role === "line" ? t.name === view.get("line")
+    : String(t.number) === view.get("trial"))) ?? firstShown;
+}
+
+function showView() {
+  const selected = viewOfAddress();
+  for (const side of ["x", "y"]) byId("axis-" + side).value = state[side];
+  byId("zoom").checked = state.zoom;
+  showTable();
+  showChart();
+  if (selected) select(selected);
+  else byId("card").replaceChildren(el("p", { class: "hint" }, "Nothing has been measured yet."));
+}
+
+startControls();
+drawLegend();
+showSensitivity();
+showScatter();
+showView();
+redrawOnResize();
+window.addEventListener("hashchange", showView);
