@@ -21,6 +21,7 @@ from autoprune.cli.options import SEARCH_OPTIONS, with_options
 from autoprune.cli.places import say
 from autoprune.cli.signals import reported
 from autoprune.cli.submit import submit
+from autoprune.cli.watch import watch
 from autoprune.core.database_address import given_storage
 from autoprune.core.progress import Progress, add_line
 from autoprune.core.redaction import RedactingFormatter, cleaned, redacted, show_traceback, shown_command
@@ -197,5 +198,5 @@ def report(run: Path, show: bool) -> None:
             click.launch(str((run / "report.html").resolve()))
 
 
-for command in (export, bench, spaces, inspect, submit, jobs, status, logs, stop, fetch):
+for command in (export, bench, spaces, inspect, submit, jobs, status, watch, logs, stop, fetch):
     main.add_command(command)

@@ -16,7 +16,7 @@ from autoprune.jobs.lease import ENDED, Driver
 from autoprune.jobs.mirror import LOG, RUNS, bring_run
 from autoprune.jobs.request import REQUEST, Request
 from autoprune.jobs.storage_root import StorageRoot
-from autoprune.run.folder import STATUS, check_new_run, read_record
+from autoprune.run.folder import FRONT, STATUS, check_new_run, read_record
 from autoprune.run.status import BUSY, resume_command
 
 KILLED = 137
@@ -75,6 +75,10 @@ class RemoteRun:
         elif job is None and now["state"] in (*BUSY, "submitted"):
             now["driver"] = "unknown"
         return now
+
+    def front(self) -> dict[str, Any] | None:
+        """`front.json` as the driver last copied it to the storage root; None where there is none."""
+        return None if self.root is None else self.root.read_json(f"{self._place}/{FRONT}")
 
     def _end(self, now: dict[str, Any], job: Job | None, driver: Driver | None) -> None:
         """Say how a run ended whose driver is no more."""

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import jinja2
 import markupsafe
@@ -32,8 +32,28 @@ from autoprune.run.front_schema import Front, LineRow, TrialRow, checked_front
 from autoprune.run.safe_front import safe
 from autoprune.tasks.metrics import ACCURACY
 
-SCRIPTS = ("dom.js", "metric.js", "chart.js", "heat.js", "scatter.js", "map.js", "report.js", "table.js", "address.js")
+SCRIPTS = (
+    "dom.js",
+    "metric.js",
+    "chart.js",
+    "heat.js",
+    "scatter.js",
+    "map.js",
+    "report.js",
+    "table.js",
+    "address.js",
+)
 """Inlined in this order."""
+
+LIVE_SCRIPT = "live.js"
+"""Inlined last where the page follows its run."""
+
+
+class Live(NamedTuple):
+    """What a page that follows its run begins with. version: changes with the front. line: its state."""
+
+    version: str
+    line: str
 
 
 def write_report(front: Mapping[str, object], path: Path) -> None:
@@ -45,11 +65,15 @@ def write_report(front: Mapping[str, object], path: Path) -> None:
     write_text(path, render(front))
 
 
-def render(front: Mapping[str, object]) -> str:
-    """The page as text."""
+def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
+    """The page as text.
+
+    live: of a page that follows its run (`watch/server`).
+    """
     read = checked_front(front)
     numbers = shown_numbers(read)
-    style, script = _asset("report.css"), "\n".join(_asset(name) for name in SCRIPTS)
+    style = _asset("report.css")
+    script = "\n".join(_asset(name) for name in (*SCRIPTS, *([] if live is None else [LIVE_SCRIPT])))
     # Files of this package, and data that `embedded` has left nothing in that HTML would read.
     texts = {
         "style": style,
@@ -57,10 +81,7 @@ def render(front: Mapping[str, object]) -> str:
         "data": embedded(_data(with_shown(safe(front), numbers), read)),
     }
     unescaped = {name: markupsafe.Markup(text) for name, text in texts.items()}  # nosec B704
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(_asset("report.html.j2")).render(
+    return _template("report.html.j2").render(
         run=read.run,
         has_budget=has_budget(read),
         verdict=verdict(read),
@@ -83,10 +104,29 @@ def render(front: Mapping[str, object]) -> str:
         prediction=prediction(read),
         bytes_alone=bytes_alone(read),
         command=printable(read.run.command),
-        policy=_policy(style, script),
+        policy=_policy(style, script, is_live=live is not None),
+        live=live,
         shown_note=shown_note(read, len(numbers)),
         **unescaped,
     )
+
+
+def render_waiting(name: str, line: str) -> str:
+    """The page of a run that is watched and has no front yet, as text."""
+    style, script = _asset("report.css"), "\n".join(_asset(name) for name in ("dom.js", LIVE_SCRIPT))
+    unescaped = {"style": markupsafe.Markup(style), "script": markupsafe.Markup(script)}  # nosec B704
+    policy = _policy(style, script, is_live=True)
+    return _template("waiting.html.j2").render(
+        name=printable(name), policy=policy, live=Live("", line), **unescaped
+    )
+
+
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template(name)
 
 
 def embedded(value: object) -> str:
@@ -144,10 +184,12 @@ def _asset(name: str) -> str:
     return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
+def _policy(style: str, script: str, *, is_live: bool = False) -> str:
+    """What the browser allows: this style and script alone; a page that is live may ask its own server."""
+    asks = "connect-src 'self'; " if is_live else ""
     return (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        f"img-src data:; base-uri 'none'; form-action 'none'"
+        f"{asks}img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 
