@@ -16,7 +16,7 @@ demo: $(VENV)/.demo
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The packages that do without torch, and neither Ray nor a browser: a minute.
-FAST := core space tasks workers search run report
+FAST := core space tasks workers strategy run report
 test-fast: $(VENV)/.dev
 	$(PYTEST) --fast -m "not (ray or browser or slow or demo or gpu)" $(FAST:%=autoprune/%) tests
 

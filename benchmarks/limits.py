@@ -31,8 +31,8 @@ from autoprune.pipeline.inputs import read_inputs
 from autoprune.pipeline.measured_costs import build_library, measured_costs, time_original
 from autoprune.pipeline.prepare import Prepared, prepare
 from autoprune.run.config import DEMO_DEFAULTS, Config
-from autoprune.search.solver.mckp import Problem, solve
 from autoprune.space.levels import Candidate, Level
+from autoprune.strategy.solver.mckp import Problem, solve
 from autoprune.targets import size_on_disk
 from autoprune.workers.pool import SerialPool
 from benchmarks.harness.claim import Claim

@@ -37,11 +37,11 @@ from autoprune.models.unit import Unit
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.pipeline.prepare import prepare
 from autoprune.run.config import DEMO_DEFAULTS, Config
-from autoprune.search.baselines import warm_starts
 from autoprune.sensitivity.fisher_scores import measure_sensitivity
 from autoprune.sensitivity.weight_changes import Lookup, weight_changes
 from autoprune.space.costs import Costs
 from autoprune.space.levels import UNTOUCHED, Candidate, Choices, Level, SearchSpace
+from autoprune.strategy.baselines import warm_starts
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.answers import divergence
 from autoprune.tasks.task import Encoded

@@ -48,7 +48,7 @@ MARKS = {"browser": "browser", "local_ray": "ray", "cluster": "ray"}
 """Markers of the tests that use a fixture."""
 
 LONGEST = (
-    "tests/search/test_shared_database.py",
+    "tests/strategy/test_shared_database.py",
     "tests/pipeline/test_resume.py",
     "tests/workers/",
     "tests/benchmarks/",

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoprune.api.terminal import plan_lines, summary_lines
 from autoprune.cli.export import bench, export
 from autoprune.cli.inspect import inspect, spaces
 from autoprune.cli.jobs import fetch, jobs, logs, status, stop
 from autoprune.cli.options import SEARCH_OPTIONS, with_options
 from autoprune.cli.signals import ending_recorded, reported
 from autoprune.cli.submit import submit
-from autoprune.cli.terminal import plan_lines, summary_lines
 from autoprune.core.database_address import given_storage
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import fields_of
@@ -100,7 +100,7 @@ def search(
 def _search(config: Config, output: Path | None, dry_run: bool, as_json: bool, quiet: bool) -> None:
     config.check_secrets()
     config.limits()  # a budget or a sampler that is none is said before anything is loaded
-    from autoprune.search.samplers import check_sampler
+    from autoprune.strategy.samplers import check_sampler
 
     check_sampler(config.search.sampler)
     check_places(config, output)

@@ -113,7 +113,7 @@ def _render_asked(context: click.Context) -> str | None:
 def _check_search(config: Config) -> None:
     config.check_secrets()
     config.limits()
-    from autoprune.search.samplers import check_sampler
+    from autoprune.strategy.samplers import check_sampler
 
     check_sampler(config.search.sampler)
     storage = config.search.storage

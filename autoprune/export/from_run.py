@@ -36,11 +36,11 @@ from autoprune.run.kept_models import kept_artifact
 from autoprune.run.scrub import scrub_and_say
 from autoprune.run.short_rows import level_rows, whole_row
 from autoprune.run.whereabouts import located
-from autoprune.search.points import best
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate, Level
 from autoprune.space.point_names import POINT_NAMES
 from autoprune.space.storage import GroupedIntegers
+from autoprune.strategy.points import best
 from autoprune.targets import NAMES, Target, get_target, kept_at
 from autoprune.targets.packed import PLAIN, read_packed
 from autoprune.targets.sizes import EMPTY, SIZES_VERSION
@@ -59,7 +59,7 @@ class Exported:
 
 
 def find_trial(record: dict[str, Any], which: str) -> dict[str, Any]:
-    """The trial named by its number, or by a name of `search/points`, from a `front.json`.
+    """The trial named by its number, or by a name of `strategy/points`, from a `front.json`.
 
     Raises:
         AutopruneError: when there is none, or it failed.

@@ -14,9 +14,9 @@ from autoprune.models.unit import Unit
 from autoprune.run.config import Config
 from autoprune.run.front_schema import Measured, Run
 from autoprune.run.run_record import RunRecord
-from autoprune.search.promotion import RUNG_STEPS
 from autoprune.space.budget import Budget
 from autoprune.space.levels import UNTOUCHED, Level
+from autoprune.strategy.promotion import RUNG_STEPS
 from autoprune.targets import Target, kept_at, size_on_disk
 from autoprune.targets.packed import PLAIN
 from autoprune.tasks.task import Batch

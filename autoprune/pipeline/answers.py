@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from autoprune.core.errors import BudgetError
 from autoprune.pipeline.opened import OpenedSearch
-from autoprune.search.records import Records
 from autoprune.space.budget import Budget
+from autoprune.strategy.records import Records
 from autoprune.workers.pool import run_each
 
 

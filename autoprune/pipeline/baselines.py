@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from autoprune.evaluation.jobs import Evaluate, Evaluated
 from autoprune.pipeline.ledger import guessed_accuracy
 from autoprune.pipeline.opened import OpenedSearch
-from autoprune.search.baselines import baselines, rivals
-from autoprune.search.seen_loss import SeenLoss
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import ORIGINAL
+from autoprune.strategy.baselines import baselines, rivals
+from autoprune.strategy.seen_loss import SeenLoss
 from autoprune.workers import Outcome
 from autoprune.workers.pool import run_each
 

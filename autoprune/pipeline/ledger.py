@@ -28,11 +28,11 @@ from autoprune.run.front_record import sensitivity_file
 from autoprune.run.lines import lines_field
 from autoprune.run.run_record import Limits, RecordedRecipe, RunFacts
 from autoprune.run.standing import Standing, class_scores, standing
-from autoprune.search.hypervolume import ByteRange
-from autoprune.search.leaders import Leaders
-from autoprune.search.study import Study
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Measurement, Trial
+from autoprune.strategy.hypervolume import ByteRange
+from autoprune.strategy.leaders import Leaders
+from autoprune.strategy.study import Study
 from autoprune.targets import get_target, is_fast
 from autoprune.targets.sizes import SIZES_VERSION
 from autoprune.tasks.metrics import ACCURACY

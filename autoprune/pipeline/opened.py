@@ -14,16 +14,16 @@ from autoprune.pipeline.places import expected_study
 from autoprune.pipeline.prepare import Prepared
 from autoprune.run.config import Config
 from autoprune.run.folder import STUDY, RunFolder
-from autoprune.search.aim import Aim
-from autoprune.search.file_room import FileRoom
-from autoprune.search.promotion import RUNG_STEPS
-from autoprune.search.repair import repair
-from autoprune.search.samplers import make_proposer
-from autoprune.search.solver.mckp import Problem
-from autoprune.search.study import Study
-from autoprune.search.surrogates.recovery_model import Training
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
+from autoprune.strategy.aim import Aim
+from autoprune.strategy.file_room import FileRoom
+from autoprune.strategy.promotion import RUNG_STEPS
+from autoprune.strategy.repair import repair
+from autoprune.strategy.samplers import make_proposer
+from autoprune.strategy.solver.mckp import Problem
+from autoprune.strategy.study import Study
+from autoprune.strategy.surrogates.recovery_model import Training
 from autoprune.workers import Pool
 
 

@@ -26,7 +26,7 @@ def check_places(config: Config, output: Path | None) -> None:
     check_new_run(output if output is not None else Path("runs") / "new")
     check_cache()
     if config.search.storage is not None:
-        from autoprune.search.study_database import check_database  # takes long: Optuna
+        from autoprune.strategy.study_database import check_database  # takes long: Optuna
 
         check_database(Path(STUDY), config.search.storage)
 
@@ -37,7 +37,7 @@ def check_taken_up(run: RunFolder) -> None:
     Raises:
         AutopruneError: as `check_places` raises.
     """
-    from autoprune.search.study_database import check_database
+    from autoprune.strategy.study_database import check_database
 
     check_cache()
     expected = expected_study(run)

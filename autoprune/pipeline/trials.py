@@ -10,11 +10,11 @@ from autoprune.pipeline.ledger import guessed_accuracy
 from autoprune.pipeline.opened import OpenedSearch
 from autoprune.run.folder import FRONT
 from autoprune.run.text import standing_note, trial_line
-from autoprune.search.baselines import first_candidates
-from autoprune.search.schedule import Plan, Schedule
-from autoprune.search.starts import solver_answers
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial
+from autoprune.strategy.baselines import first_candidates
+from autoprune.strategy.schedule import Plan, Schedule
+from autoprune.strategy.starts import solver_answers
 from autoprune.targets import get_target
 
 STATUS_SECONDS = 10.0

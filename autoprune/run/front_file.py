@@ -13,10 +13,10 @@ from autoprune.run.front_record import TrialRows, front_fields
 from autoprune.run.run_record import RunRecord
 from autoprune.run.short_rows import WHOLE_TRIALS
 from autoprune.run.standing import Standing
-from autoprune.search.hypervolume import ByteRange
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Costs
 from autoprune.space.trial import Trial
+from autoprune.strategy.hypervolume import ByteRange
 
 ALWAYS = 256
 """Trials up to which the file is written after each."""

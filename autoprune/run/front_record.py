@@ -13,13 +13,13 @@ from scipy.stats import spearmanr
 from autoprune.run.run_record import RunRecord
 from autoprune.run.short_rows import NUMBERS
 from autoprune.run.standing import Standing
-from autoprune.search.hypervolume import ByteRange
-from autoprune.search.promotion import RUNG_STEPS
-from autoprune.search.rung_agreement import agreement, kl_hypervolume
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import FEWEST_PAIRS, Trial, finished
+from autoprune.strategy.hypervolume import ByteRange
+from autoprune.strategy.promotion import RUNG_STEPS
+from autoprune.strategy.rung_agreement import agreement, kl_hypervolume
 
 T = TypeVar("T")
 

@@ -214,7 +214,7 @@ class Latency(_Frozen):
 class Front(_Frozen):
     """All of `front.json` that the report computes with.
 
-    points: numbers of trials by the names of `search/points`; empty in files of before there were more than
+    points: numbers of trials by the names of `strategy/points`; empty in files of before there were more than
     `best` and `knee`. as_accurate: those that are as accurate as the most accurate within the budget.
     """
 

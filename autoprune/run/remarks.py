@@ -74,7 +74,7 @@ def _uniform_wins(best: Remarked, beside: Compared) -> list[str]:
 
 def _guesses(trial: Remarked, words: str, beside: Compared) -> str:
     """That a point knows no more than which class is the commonest."""
-    from autoprune.search.paired import better_than_guessing  # takes long: numpy
+    from autoprune.strategy.paired import better_than_guessing  # takes long: numpy
 
     if beside.metric != ACCURACY or better_than_guessing(trial.accuracy, beside.chance, beside.answers):
         return ""

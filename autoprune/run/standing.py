@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoprune.search.pareto import front, hypervolume
-from autoprune.search.points import Points, points_of
 from autoprune.space.budget import Budget
 from autoprune.space.trial import ORIGINAL, Measurement, Trial
+from autoprune.strategy.pareto import front, hypervolume
+from autoprune.strategy.points import Points, points_of
 
 if TYPE_CHECKING:
     from autoprune.run.front_schema import LineRow

@@ -1,4 +1,4 @@
-"""The names of the points to choose from (`search/points`), in files and flags and in sentences."""
+"""The names of the points to choose from (`strategy/points`), in files and flags and in sentences."""
 
 from __future__ import annotations
 

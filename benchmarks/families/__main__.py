@@ -24,7 +24,7 @@ import yaml
 
 from autoprune.core.files import read_json, write_json
 from autoprune.run.config import Config
-from autoprune.search.promotion import RUNG_STEPS
+from autoprune.strategy.promotion import RUNG_STEPS
 from autoprune.tasks.data.demo import demo_model
 from benchmarks.families.again import agreement_of, times_of
 from benchmarks.families.claims import kept, loss, mb, score, within

@@ -22,8 +22,8 @@ from typing import Any
 
 from autoprune.core.files import write_json
 from autoprune.evaluation.finetune import Recipe
-from autoprune.search.solver.mckp import Problem, solve
 from autoprune.space.levels import Candidate, Level
+from autoprune.strategy.solver.mckp import Problem, solve
 from benchmarks.finetune.opened import Opened
 
 RESULTS = Path(__file__).parents[1] / "results" / "finetune.json"

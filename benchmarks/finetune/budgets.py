@@ -23,19 +23,19 @@ import numpy as np
 
 from autoprune.core.files import write_json
 from autoprune.evaluation.finetune import Recipe
-from autoprune.search.aim import Aim
-from autoprune.search.baselines import UNIFORM_PRUNING, uniform_name, uniform_pruning
-from autoprune.search.paired import told_apart
-from autoprune.search.records import Records
-from autoprune.search.repair import fits
-from autoprune.search.solver.mckp import Problem
-from autoprune.search.starts import answers_by_sort
-from autoprune.search.surrogates.recovery_model import Training
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Candidate, Level, SearchSpace
 from autoprune.space.storage import widest_first
 from autoprune.space.trial import Measurement, Trial
+from autoprune.strategy.aim import Aim
+from autoprune.strategy.baselines import UNIFORM_PRUNING, uniform_name, uniform_pruning
+from autoprune.strategy.paired import told_apart
+from autoprune.strategy.records import Records
+from autoprune.strategy.repair import fits
+from autoprune.strategy.solver.mckp import Problem
+from autoprune.strategy.starts import answers_by_sort
+from autoprune.strategy.surrogates.recovery_model import Training
 from autoprune.tasks.row_scores import rows_as_text
 from benchmarks.finetune.opened import Opened, Scored
 

@@ -162,7 +162,7 @@ def report_seconds(run: Path) -> float:
 
 def resume_seconds(search: Any) -> float:
     """Seconds that the study takes to be opened again."""
-    from autoprune.search.study import Study
+    from autoprune.strategy.study import Study
 
     begun = time.perf_counter()
     study = Study(

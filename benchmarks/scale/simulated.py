@@ -28,8 +28,8 @@ from autoprune.pipeline.opened import OpenedSearch, open_search
 from autoprune.pipeline.prepare import Prepared
 from autoprune.run.config import Config
 from autoprune.run.folder import RunFolder
-from autoprune.search.baselines import baselines
 from autoprune.space.trial import ORIGINAL, Measurement
+from autoprune.strategy.baselines import baselines
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION
 from autoprune.tasks.row_scores import rows_as_text
 from autoprune.tasks.task import Encoded, Task

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from autoprune.search.aim import Aim
-from autoprune.search.records import Records
-from autoprune.search.solver.mckp import Problem
 from autoprune.space.budget import Budget
 from autoprune.space.levels import SearchSpace
 from autoprune.space.storage import storages_of
 from autoprune.space.trial import Measurement, Trial
+from autoprune.strategy.aim import Aim
+from autoprune.strategy.records import Records
+from autoprune.strategy.solver.mckp import Problem
 from benchmarks.search.arena import Arena, candidate_named
 from benchmarks.search.methods import OURS
 from benchmarks.search.race import known_arena, search

@@ -9,14 +9,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from autoprune.search.aim import Aim
-from autoprune.search.repair import repair
-from autoprune.search.samplers import make_proposer
-from autoprune.search.solver.mckp import Problem, solve_front
-from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial
+from autoprune.strategy.aim import Aim
+from autoprune.strategy.repair import repair
+from autoprune.strategy.samplers import make_proposer
+from autoprune.strategy.solver.mckp import Problem, solve_front
+from autoprune.strategy.study import Study
 from benchmarks.search.arena import Arena
 from benchmarks.search.evolution import evolution, van_der_corput
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from autoprune.core.cache import cache_folder, content_key
 from autoprune.core.files import read_json, write_json
-from autoprune.search.solver.mckp import Problem, sweep
 from autoprune.space.trial import Measurement
+from autoprune.strategy.solver.mckp import Problem, sweep
 from benchmarks.search.arena import Arena, candidate_named, name_of
 from benchmarks.search.methods import spread
 from benchmarks.search.scores import MEASURES, Ruler

@@ -16,9 +16,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from autoprune.search.pareto import hypervolume
 from autoprune.space.levels import Candidate, Level
 from autoprune.space.trial import Measurement, Trial
+from autoprune.strategy.pareto import hypervolume
 from benchmarks.search.arena import Arena
 
 MEASURES = {"plane": "bytes, log KL", "speed": "bytes, ms, accuracy", "trade": "bytes, ms, log KL"}

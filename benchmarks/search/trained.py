@@ -29,16 +29,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import optuna
 
 from autoprune.core.files import write_json
-from autoprune.search.aim import Aim
-from autoprune.search.hypervolume import resolved_kl
-from autoprune.search.proposer import HypervolumeProposer
-from autoprune.search.schedule import Plan, Schedule
-from autoprune.search.solver.mckp import Problem
-from autoprune.search.starts import solver_answers
-from autoprune.search.study import Study
-from autoprune.search.surrogates.recovery_model import MEASURED_STEPS, Training
 from autoprune.space.budget import Budget
 from autoprune.space.trial import Measurement, Trial
+from autoprune.strategy.aim import Aim
+from autoprune.strategy.hypervolume import resolved_kl
+from autoprune.strategy.proposer import HypervolumeProposer
+from autoprune.strategy.schedule import Plan, Schedule
+from autoprune.strategy.solver.mckp import Problem
+from autoprune.strategy.starts import solver_answers
+from autoprune.strategy.study import Study
+from autoprune.strategy.surrogates.recovery_model import MEASURED_STEPS, Training
 from benchmarks.harness.claim import Claim
 from benchmarks.search import race
 from benchmarks.search.arena import Arena

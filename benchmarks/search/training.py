@@ -24,15 +24,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from autoprune.search.aim import Aim
-from autoprune.search.hypervolume import resolved_kl
-from autoprune.search.proposer import HypervolumeProposer
-from autoprune.search.records import Records
-from autoprune.search.schedule import Plan, Schedule
-from autoprune.search.solver.mckp import Problem
-from autoprune.search.starts import solver_answers
-from autoprune.search.study import Study
-from autoprune.search.surrogates.recovery_model import (
+from autoprune.space.budget import Budget
+from autoprune.space.levels import Candidate
+from autoprune.space.trial import Trial
+from autoprune.strategy.aim import Aim
+from autoprune.strategy.hypervolume import resolved_kl
+from autoprune.strategy.proposer import HypervolumeProposer
+from autoprune.strategy.records import Records
+from autoprune.strategy.schedule import Plan, Schedule
+from autoprune.strategy.solver.mckp import Problem
+from autoprune.strategy.starts import solver_answers
+from autoprune.strategy.study import Study
+from autoprune.strategy.surrogates.recovery_model import (
     LEFT_OF_REMOVAL,
     LEFT_OF_ROUNDING,
     MEASURED_STEPS,
@@ -40,9 +43,6 @@ from autoprune.search.surrogates.recovery_model import (
     Training,
     mendable,
 )
-from autoprune.space.budget import Budget
-from autoprune.space.levels import Candidate
-from autoprune.space.trial import Trial
 from benchmarks.search.arena import Arena, name_of
 from benchmarks.search.race import known_arena
 from benchmarks.search.scores import Ruler

@@ -31,8 +31,8 @@ from autoprune.core.redaction import (
 from autoprune.export.artifact import read_about
 from autoprune.run.config import Config
 from autoprune.run.folder import RUN, RunFolder
-from autoprune.search.study import Study
-from tests.search.test_study import SPACE, chance, repair
+from autoprune.strategy.study import Study
+from tests.strategy.test_study import SPACE, chance, repair
 from tests.support.tiny_search import command, environment
 
 TOKEN = "hf_" + "Ab1" * 11

@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 import transformers
+from autoprune.api.terminal import plan_lines, summary_lines
 from click.testing import CliRunner, Result
 from safetensors.numpy import save_file
 
 from autoprune.cli import main
-from autoprune.cli.terminal import plan_lines, summary_lines
 from autoprune.compress import library_folder
 from autoprune.compress.library import Library
 from autoprune.compress.stitch import Stitched

@@ -48,12 +48,12 @@ from autoprune.pipeline.trials import FEWEST_TRIALS, run_trials
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, STATUS, UNITS, RunFolder
 from autoprune.run.front_schema import checked_front
-from autoprune.search.baselines import baselines
-from autoprune.search.file_room import excess_bytes
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, failed_trials, tried_trials
+from autoprune.strategy.baselines import baselines
+from autoprune.strategy.file_room import excess_bytes
 from autoprune.tasks.data.splits import Rows, Splits
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION
 from autoprune.tasks.task import Encoded, Task

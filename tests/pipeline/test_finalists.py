@@ -16,16 +16,16 @@ from autoprune.pipeline import finalists as finalists_module
 from autoprune.pipeline.finalists import score_finalists, time_again, together
 from autoprune.run.folder import RunFolder
 from autoprune.run.standing import Standing, standing
-from autoprune.search.aim import Aim
-from autoprune.search.points import best
-from autoprune.search.proposer import HypervolumeProposer
-from autoprune.search.solver.mckp import Problem
-from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
 from autoprune.space.storage import storages_of
 from autoprune.space.trial import ORIGINAL, Measurement, Trial
+from autoprune.strategy.aim import Aim
+from autoprune.strategy.points import best
+from autoprune.strategy.proposer import HypervolumeProposer
+from autoprune.strategy.solver.mckp import Problem
+from autoprune.strategy.study import Study
 from autoprune.workers.pool import SerialPool
 
 SPACE = SearchSpace((Choices("layer", (0.0, 0.25, 0.5, 0.75), storages_of((2, 3, 4, 6, 8, 32))),))

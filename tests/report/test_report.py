@@ -40,11 +40,11 @@ from autoprune.run.front_record import front_record
 from autoprune.run.front_schema import checked_front
 from autoprune.run.run_record import RunFacts, RunRecord
 from autoprune.run.standing import standing
-from autoprune.search.hypervolume import ByteRange
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Level
 from autoprune.space.trial import Measurement, Trial
+from autoprune.strategy.hypervolume import ByteRange
 from autoprune.tasks.metrics import METRICS
 from autoprune.tasks.row_scores import FEWEST_OF_CLASS
 

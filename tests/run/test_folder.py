@@ -41,11 +41,11 @@ from autoprune.run.kept_models import kept_artifact
 from autoprune.run.run_record import RunFacts, RunRecord
 from autoprune.run.short_rows import NUMBERS
 from autoprune.run.standing import standing
-from autoprune.search.hypervolume import KL_FLOOR, ByteRange
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import UNTOUCHED, Candidate, Level
 from autoprune.space.trial import Measurement, Trial
+from autoprune.strategy.hypervolume import KL_FLOOR, ByteRange
 from autoprune.tasks.data.source import DataSource
 from autoprune.tasks.metrics import METRICS
 

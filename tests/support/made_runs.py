@@ -24,14 +24,14 @@ from autoprune.run.kept_models import kept_artifact
 from autoprune.run.run_record import Identity
 from autoprune.run.standing import standing
 from autoprune.run.whereabouts import check_inputs, located
-from autoprune.search.hypervolume import ByteRange
-from autoprune.search.samplers import make_proposer
-from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
 from autoprune.space.storage import storages_of
 from autoprune.space.trial import Measurement, Trial
+from autoprune.strategy.hypervolume import ByteRange
+from autoprune.strategy.samplers import make_proposer
+from autoprune.strategy.study import Study
 from tests.support.damage import OTHER_VALUES, check_message, damaged_bytes, damaged_json
 
 OLD = Path(__file__).parent / "old_run" / "run"

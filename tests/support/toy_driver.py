@@ -22,12 +22,12 @@ from autoprune.core.files import write_json
 from autoprune.pipeline.places import expected_study
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, RUN, STUDY, RunFolder
-from autoprune.search.samplers import make_proposer
-from autoprune.search.schedule import Plan, Schedule
-from autoprune.search.study import Study
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial, failed_trials, tried_trials
+from autoprune.strategy.samplers import make_proposer
+from autoprune.strategy.schedule import Plan, Schedule
+from autoprune.strategy.study import Study
 from autoprune.workers import Outcome, Pool, open_pool, ray_cluster
 from autoprune.workers.pool import Job
 from tests.support.toy_search import Toy

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprune.evaluation.seeds import candidate_text
-from autoprune.search.aim import Aim
-from autoprune.search.hypervolume import kl_area
-from autoprune.search.records import Records
-from autoprune.search.repair import repair as repaired
-from autoprune.search.solver.mckp import Problem
-from autoprune.search.surrogates.damage_model import Features
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Choices, SearchSpace
 from autoprune.space.storage import FLOAT_BITS, storages_of
 from autoprune.space.trial import Measurement, Trial
+from autoprune.strategy.aim import Aim
+from autoprune.strategy.hypervolume import kl_area
+from autoprune.strategy.records import Records
+from autoprune.strategy.repair import repair as repaired
+from autoprune.strategy.solver.mckp import Problem
+from autoprune.strategy.surrogates.damage_model import Features
 
 
 def space_of(units: int, ratios: Sequence[float] = (0.0, 0.25, 0.5, 0.75)) -> SearchSpace:

@@ -15,8 +15,8 @@ import hypothesis.strategies as some
 import numpy as np
 import pytest
 import yaml
+from autoprune.api.terminal import plan_lines, summary_lines
 
-from autoprune.cli.terminal import plan_lines, summary_lines
 from autoprune.core.errors import AutopruneError
 from autoprune.evaluation.measure import Timing
 from autoprune.export.card import model_card
