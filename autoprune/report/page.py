@@ -42,6 +42,7 @@ SCRIPTS = (
     "report.js",
     "table.js",
     "address.js",
+    "limit.js",
 )
 """Inlined in this order."""
 

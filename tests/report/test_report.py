@@ -1104,6 +1104,35 @@ def test_axes_and_table(visit: Callable[[Json], Any], front: Json) -> None:
         assert rows_of(page, 3)[-2:] == [DASH, DASH]
 
 
+@pytest.mark.parametrize("axis", ["size", "latency"])
+def test_the_slider_tells_the_most_accurate_trial_within_any_limit(
+    visit: Callable[[Json], Any], front: Json, axis: str
+) -> None:
+    page = visit(front)
+    page.select_option("#limit-axis", axis)
+    cost = {"size": "size_bytes", "latency": "latency_ms"}[axis]
+    rows = [t for t in front["trials"] if t["failure"] is None and t["name"] != "original"]
+    answers = set()
+    for share in (0.0, 0.2, 0.35, 0.5, 0.8, 1.0):
+        page.locator("#limit").fill(str(round(1000 * share)))
+        most = page.evaluate("limit.value")
+        within = [t for t in rows if t[cost] <= most]
+        told = page.locator("#limit-answer p").inner_text()
+        best = max(within, key=lambda t: (t["accuracy"], -t["kl"], -t["size_bytes"]))
+        name = best["name"] or f"trial {best['number']}"
+        assert f"with {name}: " in told
+        assert f"--trial {best['number']} " in page.locator("#limit-answer code").inner_text()
+        answers.add(best["number"])
+    assert len(answers) > 1
+    page.locator("#limit-answer button.pick").click()
+    assert page.locator("#card h3").inner_text().lower() == name
+
+
+def test_the_slider_begins_at_the_limit_of_the_run(visit: Callable[[Json], Any], front: Json) -> None:
+    page = visit(front)
+    assert page.evaluate("limit.value") == front["run"]["budget"]["size_bytes"]
+
+
 def test_the_view_is_kept_in_the_address(visit: Callable[[Json], Any], front: Json) -> None:
     page = visit(front)
     assert "#" not in page.url
