@@ -35,8 +35,8 @@ _LANE_BITS = 28.0
 _HEAD = struct.Struct("<IHHII")
 
 
-def encode(symbols: Symbols, contexts: Symbols) -> bytes:
-    """A stream of symbols [n] that `decode` reads with the same contexts [n]."""
+def code_symbols(symbols: Symbols, contexts: Symbols) -> bytes:
+    """A stream of symbols [n] that `read_symbols` reads with the same contexts [n]."""
     used, alphabet = _extent(contexts), _extent(symbols)
     counts = np.bincount(contexts.astype(np.int64) * alphabet + symbols, minlength=used * alphabet)
     frequencies = _frequencies(counts.reshape(used, alphabet))
@@ -60,20 +60,20 @@ def encode(symbols: Symbols, contexts: Symbols) -> bytes:
     return head + table + lengths + state.astype("<u4").tobytes() + written
 
 
-def decode(data: bytes, contexts: Symbols) -> Symbols:
+def read_symbols(data: bytes, contexts: Symbols) -> Symbols:
     """The symbols [n] of a stream, given their contexts [n].
 
     Raises:
         ValueError: when it is no such stream, or is of another number of symbols.
     """
-    return decode_many([(data, contexts)])[0]
+    return read_streams([(data, contexts)])[0]
 
 
-def decode_many(streams: Sequence[tuple[bytes, Symbols]]) -> list[Symbols]:
+def read_streams(streams: Sequence[tuple[bytes, Symbols]]) -> list[Symbols]:
     """The symbols of several streams, each with its contexts; all are read at once, which is quicker.
 
     Raises:
-        ValueError: as of `decode`.
+        ValueError: as of `read_symbols`.
     """
     parts = [_Stream.read(data, contexts) for data, contexts in streams]
     if not parts:
@@ -176,7 +176,7 @@ class _AllLanes:
 
 
 def bits_of(symbols: Symbols, contexts: Symbols) -> float:
-    """About how many bits `encode` takes, tables and states too: the entropy given the contexts."""
+    """About how many bits `code_symbols` takes, tables and states too: the entropy given the contexts."""
     used, alphabet = _extent(contexts), _extent(symbols)
     counts = np.bincount(contexts.astype(np.int64) * alphabet + symbols, minlength=used * alphabet)
     table = counts.reshape(used, alphabet).astype(np.float64)

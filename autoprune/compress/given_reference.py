@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from autoprune.compress import ans
 
 Codes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+WeightNumbers = NDArray[np.float32]
 
 DISTANCES = 8
 """Contexts of a guess's distance from the number, up to half a code; one more is of numbers out of range."""
@@ -40,7 +40,7 @@ class IntegerArrays:
     zero: Codes
     bits: int
 
-    def dequantize(self) -> Floats:
+    def dequantize(self) -> WeightNumbers:
         """The numbers [o i] that it stands for."""
         o, g = self.scale.shape
         centred = self.codes.reshape(o, g, -1).astype(np.float32) - self.zero[..., None].astype(np.float32)
@@ -65,18 +65,20 @@ class WrittenWeight:
     """A weight to read. like: the numbers [o i] it was given. groups: of a row."""
 
     streams: Streams
-    like: Floats | None
+    like: WeightNumbers | None
     shape: tuple[int, int]
     groups: int
     bits: int
 
 
-def write_given(weight: IntegerArrays, like: Floats | None) -> Streams:
+def write_given(weight: IntegerArrays, like: WeightNumbers | None) -> Streams:
     """A weight, given numbers [o i] that are like its own; None where there are none."""
-    return Streams(ans.encode(*_step_symbols(weight, like)), ans.encode(*_code_symbols(weight, like)))
+    return Streams(
+        ans.code_symbols(*_step_symbols(weight, like)), ans.code_symbols(*_code_symbols(weight, like))
+    )
 
 
-def bits_given(weight: IntegerArrays, like: Floats | None) -> float:
+def bits_given(weight: IntegerArrays, like: WeightNumbers | None) -> float:
     """About how many bits `write_given` takes, without writing."""
     return ans.bits_of(*_step_symbols(weight, like)) + ans.bits_of(*_code_symbols(weight, like))
 
@@ -93,7 +95,7 @@ def read_given(weights: Sequence[WrittenWeight]) -> list[IntegerArrays]:
                 f"no integers have {weight.bits} bits and {weight.groups} groups in {weight.shape[1]} columns"
             )
     counts = [weight.shape[0] * weight.groups for weight in weights]
-    steps = ans.decode_many(
+    steps = ans.read_streams(
         [(weight.streams.steps, _planes(count)) for weight, count in zip(weights, counts, strict=True)]
     )
     scales = [_scales(weight, symbols) for weight, symbols in zip(weights, steps, strict=True)]
@@ -101,7 +103,7 @@ def read_given(weights: Sequence[WrittenWeight]) -> list[IntegerArrays]:
         _guesses(weight.like, scale, zero, weight.shape[1], weight.bits)
         for weight, (scale, zero) in zip(weights, scales, strict=True)
     ]
-    off = ans.decode_many(
+    off = ans.read_streams(
         [(weight.streams.codes, context) for weight, (*_, context) in zip(weights, guesses, strict=True)]
     )
     out = []
@@ -123,7 +125,7 @@ def _scales(weight: WrittenWeight, symbols: Codes) -> tuple[NDArray[np.float16],
     return scale, zero.reshape(o, g)
 
 
-def rows_like(weight: Floats, other: Floats) -> NDArray[np.uint32] | None:
+def rows_like(weight: WeightNumbers, other: WeightNumbers) -> NDArray[np.uint32] | None:
     """For each row [o i] the number of the row of another weight [O i] that is most like it (cosine).
 
     None where that would take too long.
@@ -140,7 +142,7 @@ def rows_like(weight: Floats, other: Floats) -> NDArray[np.uint32] | None:
 # ---- what is expected ---------------------------------------------------------------------------
 
 
-def _code_symbols(weight: IntegerArrays, like: Floats | None) -> tuple[Codes, Codes]:
+def _code_symbols(weight: IntegerArrays, like: WeightNumbers | None) -> tuple[Codes, Codes]:
     """How far each guess of a code is off, modulo 2^bits, and the context it is coded in."""
     guess, sign, contexts = _guesses(like, weight.scale, weight.zero, weight.codes.shape[1], weight.bits)
     off = (weight.codes.astype(np.int16) - guess) * sign
@@ -148,7 +150,7 @@ def _code_symbols(weight: IntegerArrays, like: Floats | None) -> tuple[Codes, Co
 
 
 def _guesses(
-    like: Floats | None, scale: NDArray[np.float16], zero: Codes, columns: int, bits: int
+    like: WeightNumbers | None, scale: NDArray[np.float16], zero: Codes, columns: int, bits: int
 ) -> tuple[NDArray[np.int16], NDArray[np.int16], Codes]:
     """Guesses of the codes [o i], the side on which the number lies of each, and contexts, flat.
 
@@ -166,7 +168,7 @@ def _guesses(
     return guess, np.where(gap < 0, np.int16(-1), np.int16(1)), context.reshape(-1)
 
 
-def _step_symbols(weight: IntegerArrays, like: Floats | None) -> tuple[Codes, Codes]:
+def _step_symbols(weight: IntegerArrays, like: WeightNumbers | None) -> tuple[Codes, Codes]:
     """Steps of half floats from the expected scales, low bytes then high bytes, and of zero points.
 
     With them what each symbol is, which is its context.
@@ -184,7 +186,7 @@ def _planes(count: int) -> Codes:
     return np.repeat(np.array([0, 1, 2], np.uint8), count)
 
 
-def _expected_scale(like: Floats | None, rows: int, groups: int, bits: int) -> NDArray[np.float16]:
+def _expected_scale(like: WeightNumbers | None, rows: int, groups: int, bits: int) -> NDArray[np.float16]:
     """Scales [o g] with which each group's numbers have all codes."""
     if like is None:
         return np.zeros((rows, groups), np.float16)
@@ -193,7 +195,7 @@ def _expected_scale(like: Floats | None, rows: int, groups: int, bits: int) -> N
     return np.asarray(((high - low) / np.float32(2**bits - 1)).clip(0, 65504), np.float16)
 
 
-def _expected_zero(like: Floats | None, scale: NDArray[np.float16], bits: int) -> Codes:
+def _expected_zero(like: WeightNumbers | None, scale: NDArray[np.float16], bits: int) -> Codes:
     """Zero points [o g] with which each group's smallest number has the smallest code."""
     if like is None:
         return np.zeros(scale.shape, np.uint8)
@@ -202,7 +204,7 @@ def _expected_zero(like: Floats | None, scale: NDArray[np.float16], bits: int) -
     return np.asarray(exact.clip(0, 2**bits - 1), np.uint8)
 
 
-def _unit_rows(rows: Floats) -> Floats:
+def _unit_rows(rows: WeightNumbers) -> WeightNumbers:
     lengths = np.sqrt(np.einsum("ri,ri->r", rows, rows))[:, None]
-    scaled: Floats = (rows / np.maximum(lengths, np.float32(1e-12))).astype(np.float32)
+    scaled: WeightNumbers = (rows / np.maximum(lengths, np.float32(1e-12))).astype(np.float32)
     return scaled

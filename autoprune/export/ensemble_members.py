@@ -15,7 +15,7 @@ from autoprune.core.progress import Progress
 from autoprune.evaluation.measure import logits_of, teacher_answers
 from autoprune.export.averaged import averaged
 from autoprune.export.ensemble_selection import (
-    Model,
+    AnsweringModel,
     choose_members,
     choose_weights,
     equal_weights,
@@ -42,7 +42,7 @@ class SavedMember:
     folder: Path
     written: Written
     run: Runner
-    model: Model
+    model: AnsweringModel
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ def trials_to_try(run: RunToExport, count: int, limit: Budget, *, same_target: b
     return kept
 
 
-def _recorded(trial: dict[str, Any]) -> Model:
+def _recorded(trial: dict[str, Any]) -> AnsweringModel:
     """What a trial cost by its record."""
-    return Model(np.empty((0, 0), np.float32), trial["size_bytes"], trial["latency_ms"] or 0.0)
+    return AnsweringModel(np.empty((0, 0), np.float32), trial["size_bytes"], trial["latency_ms"] or 0.0)
 
 
-def _check_room(models: Sequence[Model], count: int, limit: Budget) -> None:
+def _check_room(models: Sequence[AnsweringModel], count: int, limit: Budget) -> None:
     """Raise `BudgetError` where the cheapest models together are over the limit."""
     size, ms = least_costs(models, count)
     if not limit.allows(size, ms):
@@ -128,7 +128,7 @@ def answered_members(
                 task = validation_and_test(run.reader, written.about, run.config.data.dataset)
                 teacher = _teacher(run, task, place, runtime, task.validation)
             answer = runtime.load(place)
-            model = Model(
+            model = AnsweringModel(
                 logits_of(answer, task, task.validation), written.size_bytes, trial["latency_ms"] or 0.0
             )
             if limit.allows(model.size_bytes, model.latency_ms):

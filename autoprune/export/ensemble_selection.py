@@ -25,26 +25,26 @@ MOST_SETS = 2000
 WEIGHT_STEPS = 10
 """Weights are tenths, each at least one: a finer grid would only fit the validation rows."""
 
-Answers = NDArray[np.float32]
+MemberAnswers = NDArray[np.float32]
 
-Mean = Callable[[Sequence[Answers], Sequence[float]], Answers]
+MeanOfAnswers = Callable[[Sequence[MemberAnswers], Sequence[float]], MemberAnswers]
 """Answers [m k] of several models, and a weight of each -> their average [m k]."""
 
-Score = Callable[[Answers], tuple[float, ...]]
+ScoreOfAnswers = Callable[[MemberAnswers], tuple[float, ...]]
 """Answers [m k] -> numbers of which more is better, the first first."""
 
 
 @dataclass(frozen=True)
-class Model:
+class AnsweringModel:
     """A model that may be a member. size_bytes, latency_ms: what it costs."""
 
-    answers: Answers
+    answers: MemberAnswers
     size_bytes: int
     latency_ms: float = 0.0
 
 
 def choose_members(
-    models: Sequence[Model], count: int, budget: Budget, mean: Mean, score: Score
+    models: Sequence[AnsweringModel], count: int, budget: Budget, mean: MeanOfAnswers, score: ScoreOfAnswers
 ) -> tuple[int, ...] | None:
     """Numbers of the `count` models whose simple average scores best within a budget for all together.
 
@@ -62,7 +62,9 @@ def choose_members(
     return _forward(models, count, budget, mean, score)
 
 
-def choose_weights(answers: Sequence[Answers], mean: Mean, score: Score) -> tuple[float, ...]:
+def choose_weights(
+    answers: Sequence[MemberAnswers], mean: MeanOfAnswers, score: ScoreOfAnswers
+) -> tuple[float, ...]:
     """The weights of members, in tenths that add up to 1, whose average scores best.
 
     Of those that score alike the most even.
@@ -80,7 +82,7 @@ def equal_weights(count: int) -> tuple[float, ...]:
     return (1.0 / count,) * count
 
 
-def least_costs(models: Sequence[Model], count: int) -> tuple[int, float]:
+def least_costs(models: Sequence[AnsweringModel], count: int) -> tuple[int, float]:
     """Bytes of the `count` smallest models together, and milliseconds of the `count` fastest."""
     return (
         sum(sorted(model.size_bytes for model in models)[:count]),
@@ -89,7 +91,7 @@ def least_costs(models: Sequence[Model], count: int) -> tuple[int, float]:
 
 
 def _forward(
-    models: Sequence[Model], count: int, budget: Budget, mean: Mean, score: Score
+    models: Sequence[AnsweringModel], count: int, budget: Budget, mean: MeanOfAnswers, score: ScoreOfAnswers
 ) -> tuple[int, ...] | None:
     """Add the model that helps most, as long as there is room for as many as are still needed."""
     chosen: tuple[int, ...] = ()
@@ -105,26 +107,30 @@ def _forward(
     return tuple(sorted(chosen))
 
 
-def _leaves_room(models: Sequence[Model], chosen: tuple[int, ...], count: int, budget: Budget) -> bool:
+def _leaves_room(
+    models: Sequence[AnsweringModel], chosen: tuple[int, ...], count: int, budget: Budget
+) -> bool:
     """Whether the cheapest others still fit beside those chosen."""
     rest = [model for k, model in enumerate(models) if k not in chosen]
     size, ms = least_costs(rest, count - len(chosen))
     return budget.allows(size + _size(models, chosen), ms + _ms(models, chosen))
 
 
-def _fits(models: Sequence[Model], chosen: tuple[int, ...], budget: Budget) -> bool:
+def _fits(models: Sequence[AnsweringModel], chosen: tuple[int, ...], budget: Budget) -> bool:
     return budget.allows(_size(models, chosen), _ms(models, chosen))
 
 
-def _value(models: Sequence[Model], chosen: tuple[int, ...], mean: Mean, score: Score) -> tuple[float, ...]:
+def _value(
+    models: Sequence[AnsweringModel], chosen: tuple[int, ...], mean: MeanOfAnswers, score: ScoreOfAnswers
+) -> tuple[float, ...]:
     """What is compared: the score of the simple average, then fewer bytes."""
     together = mean([models[k].answers for k in chosen], equal_weights(len(chosen)))
     return (*score(together), -_size(models, chosen))
 
 
-def _size(models: Sequence[Model], chosen: tuple[int, ...]) -> int:
+def _size(models: Sequence[AnsweringModel], chosen: tuple[int, ...]) -> int:
     return sum(models[k].size_bytes for k in chosen)
 
 
-def _ms(models: Sequence[Model], chosen: tuple[int, ...]) -> float:
+def _ms(models: Sequence[AnsweringModel], chosen: tuple[int, ...]) -> float:
     return sum(models[k].latency_ms for k in chosen)

@@ -28,7 +28,7 @@ FAMILY = "family.safetensors"
 MOST_EXPANSION = 100
 """Times the bytes of the file that a member may claim to have: more is no family but an attempt on memory."""
 
-Item = IntegerArrays | bytes
+FamilyItem = IntegerArrays | bytes
 
 _DAMAGE = (
     ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError, zlib.error, OSError,
@@ -113,12 +113,12 @@ class FamilyFile:
             body[begin:end] = data
         return len(header).to_bytes(8, "little") + header + bytes(body)
 
-    def _items(self, wanted: Sequence[int]) -> dict[int, Item]:
+    def _items(self, wanted: Sequence[int]) -> dict[int, FamilyItem]:
         """The contents of items, and of those they are given: at once all that need none of the others."""
         depths: dict[int, int] = {}
         for number in wanted:
             self._note_depths(number, depths)
-        known: dict[int, Item] = {}
+        known: dict[int, FamilyItem] = {}
         for depth in range(max(depths.values(), default=-1) + 1):
             level = [number for number in depths if depths[number] == depth]
             weights = [number for number in level if "bits" in self.described[number]]
@@ -143,7 +143,7 @@ class FamilyFile:
             like = self.described[item].get("like")
             depths[item] = 0 if like is None else depths[like] + 1
 
-    def _weight(self, number: int, known: Mapping[int, Item]) -> WrittenWeight:
+    def _weight(self, number: int, known: Mapping[int, FamilyItem]) -> WrittenWeight:
         entry = self.described[number]
         o, i = entry["shape"]
         if not 0 < o * i <= MOST_EXPANSION * self.path.stat().st_size * 8:
@@ -160,7 +160,7 @@ class FamilyFile:
         streams = Streams(self._bytes(*entry["steps"]), self._bytes(*entry["codes"]))
         return WrittenWeight(streams, floats, (o, i), entry["groups"], entry["bits"])
 
-    def _tensor(self, number: int, known: Mapping[int, Item]) -> bytes:
+    def _tensor(self, number: int, known: Mapping[int, FamilyItem]) -> bytes:
         entry = self.described[number]
         data = self._bytes(*entry["at"])
         if "places" not in entry:
@@ -221,7 +221,7 @@ def from_places(data: bytes, size: int, width: int, like: bytes | None) -> bytes
     return changed.tobytes()
 
 
-def tensors_of(header: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def tensor_entries(header: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """What a safetensors header says of each tensor."""
     return {name: entry for name, entry in header.items() if name != "__metadata__"}
 
@@ -236,14 +236,14 @@ def items_in_order(header: Mapping[str, Any]) -> list[tuple[str, str]]:
         raise ValueError("members are stored plainly before they are put together")
     weights = {f"{stem}.weight" for stem in about["integers"]}
     parts = {f"{name}.{part}" for name in weights for part in ("codes", "scale", "zero")}
-    rest = [name for name in tensors_of(header) if name not in parts]
+    rest = [name for name in tensor_entries(header) if name not in parts]
     return [(name, "weight") for name in sorted(weights)] + [(name, "") for name in sorted(rest)]
 
 
-def _placed(member: FamilyMember, items: Mapping[int, Item]) -> list[tuple[tuple[int, int], bytes]]:
+def _placed(member: FamilyMember, items: Mapping[int, FamilyItem]) -> list[tuple[tuple[int, int], bytes]]:
     """Where each tensor's bytes belong in a member's file."""
     header = json.loads(member.header)
-    entries = tensors_of(header)
+    entries = tensor_entries(header)
     names = items_in_order(header)
     if len(names) != len(member.items):
         raise ValueError(f"{len(names)} items are described and {len(member.items)} named")

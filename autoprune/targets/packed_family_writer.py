@@ -28,7 +28,7 @@ from autoprune.targets.packed_family import items_in_order, picked, to_places
 SAMPLED = 1 << 18
 """Numbers of a weight by which it is decided what it is written after."""
 
-MOST_STEPS = 3
+MOST_REFERENCES = 3
 """Weights one given another, at most, counted from one that is written by itself: each takes time to read."""
 
 LEAST_CODED = 2048
@@ -186,7 +186,9 @@ def _write_weights(writer: _Writer, name: str, owners: Mapping[str, _PackedFile]
     depth: dict[str, int] = {}
     for key in order:
         weight = weights[key]
-        reference = _best_reference(weight, {k: own for k, own in floats.items() if depth[k] < MOST_STEPS})
+        reference = _best_reference(
+            weight, {k: own for k, own in floats.items() if depth[k] < MOST_REFERENCES}
+        )
         depth[key] = 0 if reference is None else depth[reference.key] + 1
         entry: dict[str, Any] = {
             "shape": list(weight.codes.shape), "groups": weight.scale.shape[1], "bits": weight.bits,

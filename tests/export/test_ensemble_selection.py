@@ -14,8 +14,8 @@ from autoprune.core.errors import AutopruneError
 from autoprune.export import ensemble_selection
 from autoprune.export.averaged import averaged, check_can_be_averaged
 from autoprune.export.ensemble_selection import (
-    Answers,
-    Model,
+    AnsweringModel,
+    MemberAnswers,
     choose_members,
     choose_weights,
     equal_weights,
@@ -32,7 +32,7 @@ from autoprune.tasks.kinds import (
 )
 
 
-def mean(answers: list[Answers], weights: tuple[float, ...]) -> Answers:
+def mean(answers: list[MemberAnswers], weights: tuple[float, ...]) -> MemberAnswers:
     return averaged(answers, weights, TEXT_CLASSIFICATION)
 
 
@@ -40,11 +40,11 @@ def scoring(labels: NDArray[np.int64]):  # type: ignore[no-untyped-def]
     return lambda values: (float((values.argmax(-1) == labels).mean()), 0.0)
 
 
-def front(seed: int, count: int, rows: int = 12) -> tuple[list[Model], NDArray[np.int64]]:
+def front(seed: int, count: int, rows: int = 12) -> tuple[list[AnsweringModel], NDArray[np.int64]]:
     """Models of random answers and bytes."""
     rng = np.random.default_rng(seed)
     models = [
-        Model(
+        AnsweringModel(
             rng.normal(size=(rows, 3)).astype(np.float32),
             int(rng.integers(1, 20)),
             float(rng.integers(1, 20)),
