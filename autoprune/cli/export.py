@@ -5,52 +5,66 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
+from autoprune.cli.export_forms import (
+    check_form,
+    export_members,
+    export_one,
+    export_together,
+    trial_numbers,
+)
+from autoprune.cli.options import with_options
 from autoprune.cli.signals import reported
 from autoprune.core.errors import AutopruneError
 from autoprune.core.progress import Progress
 from autoprune.run.folder import run_config
 from autoprune.space.budget import parse_budget
 
+EXPORT_OPTIONS: list[Any] = [
+    click.option("--trial", "which", default="best", show_default=True,
+                 help="best; accurate: the most accurate; small, fast: the smallest, fastest that is as "
+                      "accurate; knee; or a trial's number."),
+    click.option("--budget", multiple=True, metavar="LIMIT",
+                 help="The best within this limit instead: the solver's answer is made and measured first. "
+                      "With --ensemble the limit of all members together."),
+    click.option("--ensemble", "count", type=click.IntRange(2, 8), metavar="N",
+                 help="N kept models of the front that answer together, within the budget for all of them."),
+    click.option("--average", type=click.Choice(["simple", "weighted"]),
+                 help="What an ensemble answers with.  [default: simple]"),
+    click.option("--family", is_flag=True,
+                 help="Several models of the front in one file, of which one answers at a time; target "
+                      "packed alone. With --budget the limit of each."),
+    click.option("--trials", "numbers", metavar="N,N,...",
+                 help="Members of a family.  [default: up to six of the front]"),
+    click.option("--target", metavar="NAME",
+                 help="openvino, onnx, packed, compressed-tensors, torch or gguf.  [default: the run's; of a "
+                      "family packed]"),
+    click.option("--storage", default="plain", show_default=True,
+                 help="plain, or entropy: target packed in fewer bytes on disk, the same model once loaded."),
+    click.option("-o", "--output", type=click.Path(path_type=Path), required=True,
+                 help="Folder to write; must not exist."),
+    click.option("--push-to-hub", "repo", metavar="OWNER/NAME",
+                 help="Upload it to a new, private repository."),
+    click.option("--public", is_flag=True,
+                 help="With --push-to-hub: open the repository to everybody."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress."),
+]  # fmt: skip
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--trial",
-    "which",
-    default="best",
-    show_default=True,
-    help="best; accurate: the most accurate; small, fast: the smallest, fastest that is as accurate; knee; "
-    "or a trial's number.",
-)
-@click.option(
-    "--budget",
-    multiple=True,
-    metavar="LIMIT",
-    help="The best within this limit instead: the solver's answer is made and measured first.",
-)
-@click.option(
-    "--target",
-    help="openvino, onnx, packed, compressed-tensors, torch or gguf.  [default: the run's]",
-)
-@click.option(
-    "--storage",
-    default="plain",
-    show_default=True,
-    help="plain, or entropy: target packed in fewer bytes on disk, the same model once loaded.",
-)
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write; must not exist."
-)
-@click.option("--push-to-hub", "repo", metavar="OWNER/NAME", help="Upload it to a new, private repository.")
-@click.option("--public", is_flag=True, help="With --push-to-hub: open the repository to everybody.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@with_options(EXPORT_OPTIONS)
 def export(
     run: Path,
     which: str,
     budget: tuple[str, ...],
+    count: int | None,
+    average: str | None,
+    family: bool,
+    numbers: str | None,
     target: str | None,
     storage: str,
     output: Path,
@@ -65,36 +79,34 @@ def export(
     \b
     autoprune export runs/demo-minilm-20MB --trial best -o minilm-20MB
     autoprune export runs/demo-minilm-20MB --budget 8MB -o minilm-8MB
+    autoprune export runs/demo-minilm-20MB --ensemble 3 -o minilm-three
+    autoprune export runs/demo-minilm-20MB --family --trials 13,20,27 -o minilm-family
     autoprune export runs/demo-minilm-20MB -o minilm --push-to-hub my-org/minilm
     """
     with reported():
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        chosen = target or run_config(run).search.target
-        if budget and which != "best":
-            raise AutopruneError(f"--budget chooses the trial itself: leave out --trial {which}")
+        searched = run_config(run).search.target
+        check_form(which, budget, count, average, family, numbers, target, storage)
         if public and repo is None:
             raise AutopruneError(
                 "--public says who may see what --push-to-hub uploads: give OWNER/NAME with it"
             )
         limit = parse_budget(budget) if budget else None
-        from autoprune.export.checks import lines
-        from autoprune.export.from_run import export as run_export
         from autoprune.export.hub import check_access, push
 
         if repo is not None:
             check_access(repo)
-        progress = Progress(quiet=quiet)
-        done = run_export(
-            run, which=which, budget=limit, target=chosen, storage=storage, folder=output, progress=progress
-        )
-        size = done.measured.size_bytes
-        click.echo(
-            f"{done.folder}: trial {done.trial['number']} for {chosen}, {size} bytes ({size / 1e6:.2f} MB)\n"
-            f"Checked in a fresh process\n" + "\n".join(lines(done.measured, done.checks)) + "\n"
-            f"Load it:  from autoprune import load; model = load({str(done.folder)!r})"
-        )
+        common: dict[str, Any] = {"budget": limit, "folder": output, "progress": Progress(quiet=quiet)}
+        of_target = {"target": target or searched, "storage": storage}
+        if family:
+            said = export_members(run, trials=trial_numbers(numbers), **common)
+        elif count is not None:
+            said = export_together(run, count=count, average=average or "simple", **of_target, **common)
+        else:
+            said = export_one(run, which=which, **of_target, **common)
+        click.echo(said)
         if repo is not None:
-            click.echo(f"Pushed:   {push(done.folder, repo, private=not public)}")
+            click.echo(f"Pushed:   {push(output, repo, private=not public)}")
 
 
 @click.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 
 from autoprune.compress.stitch import Stitched, with_whole_vocabulary
 from autoprune.core.errors import AutopruneError, ValidationError
-from autoprune.core.files import file_hash, read_json, reason_of, write_json, written_whole
+from autoprune.core.files import file_hash, is_inside, read_json, reason_of, write_json, written_whole
 from autoprune.core.record import checked
 from autoprune.core.redaction import redacted
+from autoprune.export.averaged import Average, Loadable
 from autoprune.export.export_record import ExportRecord, UnitRecord
+from autoprune.export.family_model import FamilyModel, ServedMember, choose_member, limits_of
+from autoprune.space.budget import Budget
 from autoprune.space.levels import Level
 from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk
 from autoprune.targets.packed import PLAIN, STORAGES, Packed
@@ -28,6 +31,8 @@ from autoprune.tasks.task import Batch
 
 ABOUT, CARD = "autoprune.json", "README.md"
 VERSION = 1
+OF_SEVERAL = 2
+"""Version of the record of an export that holds several models, which earlier versions cannot open."""
 
 
 @dataclass(frozen=True)
@@ -166,8 +171,10 @@ def read_export_record(folder: Path) -> ExportRecord:
         raise AutopruneError(
             f"{folder} is no exported model: {ABOUT} is missing or damaged ({reason_of(error)})"
         ) from error
-    if written.get("version") != VERSION:
-        raise AutopruneError(f"{folder} has version {written.get('version')}; {VERSION} can be read")
+    if written.get("version") not in (VERSION, OF_SEVERAL):
+        raise AutopruneError(
+            f"{folder} has version {written.get('version')}; {VERSION} and {OF_SEVERAL} can be read"
+        )
     return checked(ExportRecord, written, str(folder / ABOUT))
 
 
@@ -180,30 +187,70 @@ def read_about(folder: Path) -> ExportRecord:
     about = read_export_record(folder)
     for name, expected in about.sha256.items():
         file = folder / name
-        if Path(name).name != name or not file.is_file():
+        if not _is_of_export(name) or not is_inside(file, folder) or not file.is_file():
             raise ValidationError(f"{file} is missing; export the model again")
         if file_hash(file) != expected:
             raise ValidationError(f"{file} is not the file that was exported (its SHA-256 differs)")
     return about
 
 
-def load(folder: str | Path, *, threads: int = 1, builder: str | None = None) -> Any:
+def _is_of_export(name: str) -> bool:
+    """Whether a record may name a file so: in the folder itself, or in a member's."""
+    parts = PurePosixPath(name).parts
+    return 1 <= len(parts) <= 2 and "/".join(parts) == name and ".." not in parts and parts[0] != "/"
+
+
+def served_by(about: ExportRecord, *, member: str = "", builder: str | None = None) -> Loadable:
+    """What opens an exported folder: its target, all members of an ensemble as one, or a family's member.
+
+    member: its name; "" is the most accurate.
+    """
+    if about.family is not None:
+        name = member or choose_member(about.family.members, Budget()).name
+        return ServedMember(name, builder)
+    target = runtime_of(about.target, builder=builder)
+    if about.ensemble is None:
+        return target
+    folders = tuple(member.name for member in about.ensemble.members)
+    return Average(target, folders, about.ensemble.weights, about.data.kind)
+
+
+def load(
+    folder: str | Path,
+    *,
+    threads: int = 1,
+    builder: str | None = None,
+    budget: str | None = None,
+    latency: str | None = None,
+) -> Any:
     """Load an exported model, ready to call: `load(DIR)(**tokens).logits`.
 
-    A `packed` export gives a torch module, another target's a `CompiledModel`. Every file is
-    checked by hash first; no pickle and no code from the folder is used.
+    A `packed` export gives a torch module, another target's a `CompiledModel`, and so does an ensemble,
+    which answers with the average of its members; a family gives a `FamilyModel`. Every file is checked by
+    hash first; no pickle and no code from the folder is used.
 
     Args:
         builder: function that builds the empty model of a `packed` export that is not from transformers.
+        budget, latency: of a family, the limits, as `6MB` and `5ms`, within which the most accurate member
+            is loaded.
 
     Raises:
         AutopruneError: when a file is missing or changed, or does not fit the others.
+        BudgetError: when no member is within the limits.
     """
     path = Path(folder)
     about = read_about(path)
-    if about.target == "packed":
+    limits = limits_of(budget, latency)
+    if about.family is not None:
+        return FamilyModel(path, about.family, limits, builder)
+    if limits != Budget():
+        raise AutopruneError(
+            f"{path} holds no family of models: load it without budget and latency, or export one with "
+            "autoprune export RUN --family"
+        )
+    if about.target == "packed" and about.ensemble is None:
         from autoprune.targets.packed import read_packed
 
         return read_packed(path, builder=builder).model
-    runner = get_target(about.target).load(path, threads=threads)
+    runner = served_by(about, builder=builder).load(path, threads=threads)
     return CompiledModel(runner, read_json(path / "config.json"))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from autoprune.export.card_members import members_of, opening_of_several, sections_of_several, smallest_limit
 from autoprune.export.card_usage import with_autoprune, without_autoprune
 from autoprune.export.export_record import (
     BaseRecord,
@@ -59,15 +60,19 @@ def model_card(about: ExportRecord, name: str) -> str:
     validated = about.validated
     if validated is None:
         raise ValueError("a model is described once its folder was measured")
-    parts = [
-        f"# {code(name)}",
+    opening = opening_of_several(about) or (
         f"{code(base.name)}, compressed by autoprune for {code(target)}: {about.data.kind.removable} removed "
         f"and weights stored as integers, unit by unit, as a search found best within {about.budget}. "
-        f"This is trial {about.trial} of the run {code(about.run)}.",
+        f"This is trial {about.trial} of the run {code(about.run)}."
+    )
+    parts = [
+        f"# {code(name)}",
+        opening,
         _summary(validated, about.metric),
+        *sections_of_several(about),
         *_measurements(about, validated),
         *_loading(about, name),
-        *_units(about),
+        *([] if members_of(about) else _units(about)),
         "## Make it again",
         "The search, then the export:",
         fenced(f"{about.command}\n{about.export}", "bash"),
@@ -79,8 +84,9 @@ def model_card(about: ExportRecord, name: str) -> str:
 def _front_matter(about: ExportRecord, validated: ValidatedRecord, name: str) -> str:
     from huggingface_hub import ModelCardData
 
-    base, storages = about.base, [storage_of(unit.bits) for unit in about.units.values()]
-    is_pruned = any(unit.ratio > 0 for unit in about.units.values())
+    units = [*about.units.values(), *(u for m in members_of(about) for u in m.units.values())]
+    base, storages = about.base, [storage_of(unit.bits) for unit in units]
+    is_pruned = any(unit.ratio > 0 for unit in units)
     tags = ["autoprune", about.target, *(["pruned"] if is_pruned else [])]
     tags += ["quantized"] if any(not storage.is_float for storage in storages) else []
     dataset = _hub_dataset(about)
@@ -207,11 +213,15 @@ _MARKS = {True: "ok", False: "**failed**", None: "not checked"}
 
 def _loading(about: ExportRecord, name: str) -> list[str]:
     target, kind = about.target, about.data.kind
-    usage = with_autoprune(target, kind, name, has_sentence_head=about.has_sentence_head)
+    is_average = about.ensemble is not None
+    usage = with_autoprune(
+        target, kind, name, is_average=is_average, has_sentence_head=about.has_sentence_head,
+        limit=None if about.family is None else smallest_limit(about.family),
+    )  # fmt: skip
     parts = ["## Load it", fenced(usage, "python")]
     if about.pooling:
         parts.append(f"How a text's vector is made: {code(about.pooling)}.")
-    if alone := without_autoprune(target, kind, name):
+    if not members_of(about) and (alone := without_autoprune(target, kind, name)):
         parts += ["Without autoprune:", fenced(alone, "python")]
     return parts
 
@@ -237,13 +247,19 @@ def _origin(about: ExportRecord) -> list[str]:
         "data": f"{code(about.dataset)}{_at(data)}, fingerprint {code(data.fingerprint)}; "
         f"{data.validation_rows} validation rows{_cut(about)}",
         "classes": ", ".join(map(code, data.labels)),
-        "brief fine-tune": f"{about.steps} steps under the original",
+        "brief fine-tune": _trained(about),
         "seed": str(data.seed),
         "versions": code(versions),
     }
     if not data.labels:
         del facts["classes"]
     return ["## Where it comes from", "\n".join(f"- {name}: {fact}" for name, fact in facts.items())]
+
+
+def _trained(about: ExportRecord) -> str:
+    if members_of(about):
+        return "of each member as its trial was trained"
+    return f"{about.steps} steps under the original"
 
 
 def _at(data: DataRecord) -> str:

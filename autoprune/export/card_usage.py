@@ -5,14 +5,24 @@ from __future__ import annotations
 from autoprune.tasks.kinds import TaskKind
 
 
-def with_autoprune(target: str, kind: TaskKind, folder: str, *, has_sentence_head: bool = False) -> str:
+def with_autoprune(
+    target: str,
+    kind: TaskKind,
+    folder: str,
+    *,
+    is_average: bool = False,
+    has_sentence_head: bool = False,
+    limit: str | None = None,
+) -> str:
     """Code that loads a folder with autoprune and asks the model once.
 
-    has_sentence_head: whether a text's vector is more than the mean of its tokens'.
+    is_average: of several models, which takes arrays on every target. has_sentence_head: whether a text's
+    vector is more than the mean of its tokens'. limit: of a family, bytes that a member may have.
     """
-    is_torch = target == "packed"
+    is_torch = target == "packed" and not is_average
     packages = (*_packages(kind), "from autoprune import load")
-    load = f"model = load({folder!r})  # every file is checked by its SHA-256; nothing in it is run"
+    limited = "" if limit is None else f", budget={limit!r}"
+    load = f"model = load({folder!r}{limited})  # every file is checked by its SHA-256; nothing in it is run"
     ask = f"model(**{_name(kind)})"
     if kind.gives_vectors and is_torch and has_sentence_head:
         answer = [
@@ -26,6 +36,8 @@ def with_autoprune(target: str, kind: TaskKind, folder: str, *, has_sentence_hea
         ]
     else:
         answer = [f"{_answer(kind)} = {ask}.logits"]
+    if limit is not None:
+        answer.append("model.switch()  # the most accurate member answers from now on")
     return _joined(packages, [_inputs(kind, folder, "pt" if is_torch else "np"), load, *answer])
 
 

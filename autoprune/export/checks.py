@@ -132,7 +132,7 @@ def recorded(about: ExportRecord) -> dict[str, Any]:
 
 def bench_lines(measured: ExportMeasurements, checks: Sequence[Check], about: ExportRecord) -> list[str]:
     """What was measured now, and the latency that was recorded."""
-    said = f"{about.target}, trial {about.trial} of {about.run}"
+    said = f"{about.target}, {_which(about)} of {about.run}"
     out = [said, *lines(measured, checks)]
     if about.validated is None:
         return out
@@ -150,6 +150,16 @@ def bench_lines(measured: ExportMeasurements, checks: Sequence[Check], about: Ex
         f"  {name} {'recorded':12} {before.median_ms:.2f} ms ({before.low_ms:.2f} to "
         f"{before.high_ms:.2f}); the original {1 / before.ratio:.2f} times as long{other}",
     ]
+
+
+def _which(about: ExportRecord) -> str:
+    """The trial, or the trials, that an export holds."""
+    if about.family is not None:
+        return f"the most accurate of a family of {len(about.family.members)}"
+    if about.ensemble is None:
+        return f"trial {about.trial}"
+    numbers = ", ".join(str(member.trial) for member in about.ensemble.members)
+    return f"the {about.ensemble.average} average of trials {numbers}"
 
 
 def latency(measured: ExportMeasurements) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from autoprune.core.record import AnyText, Record
 from autoprune.run.front_schema import Measured
@@ -140,12 +140,77 @@ class ValidatedRecord(Record):
     defaults: DefaultsRecord | None = None
 
 
+class MemberRecord(Record):
+    """A trial's model that is one of several in an export.
+
+    name: its folder in an ensemble, its name in a family. accuracy and test_accuracy: its own. weight: of its
+    answers, in an ensemble.
+    """
+
+    name: AnyText
+    trial: int
+    size_bytes: int
+    latency_ms: float | None = None
+    accuracy: float | None = None
+    test_accuracy: float | None = None
+    weight: float | None = None
+    units: Mapping[str, UnitRecord] = {}
+
+
+class ScoresRecord(Record):
+    """Scores of an average: of the validation rows it was chosen by, and of the test rows."""
+
+    weights: tuple[float, ...] = ()
+    accuracy: float | None = None
+    test_accuracy: float | None = None
+
+
+class EnsembleRecord(Record):
+    """What an ensemble is made of.
+
+    average: which of the two averages it answers with. limit: of the members' bytes and milliseconds
+    together, in words. candidates: kept models of the front that were tried. single: the most accurate of
+    these that alone has no more bytes than all members.
+    """
+
+    average: Literal["simple", "weighted"]
+    members: tuple[MemberRecord, ...]
+    limit: AnyText = ""
+    candidates: int = 0
+    simple: ScoresRecord
+    weighted: ScoresRecord
+    single: MemberRecord | None = None
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the members, in their order."""
+        return (self.simple if self.average == "simple" else self.weighted).weights
+
+
+class FamilyRecord(Record):
+    """Members that are in one file, smallest first; size_bytes of each is that of its own file.
+
+    file_bytes: of the file. equal_bytes: of tensors that several members have, and that are stored once.
+    """
+
+    members: tuple[MemberRecord, ...]
+    file_bytes: int
+    equal_bytes: int = 0
+
+    @property
+    def sum_bytes(self) -> int:
+        """Bytes of the members' own files together."""
+        return sum(member.size_bytes for member in self.members)
+
+
 class ExportRecord(Record):
     """All of `autoprune.json`.
 
     measured_on: target of the search. steps: of the fine-tune. sha256: of every other file, by name.
     predicted_size_bytes: of its files, plainly stored; None where nothing was predicted, and why. pooling:
     what a text's vector is, in words; None of other kinds. has_sentence_head: whether that is not the mean.
+    ensemble: where the folder holds several models that answer together. family: where it holds several of
+    which one answers at a time.
     """
 
     version: int = 1
@@ -176,6 +241,8 @@ class ExportRecord(Record):
     has_sentence_head: bool = False
     sha256: Mapping[str, AnyText] = {}
     validated: ValidatedRecord | None = None
+    ensemble: EnsembleRecord | None = None
+    family: FamilyRecord | None = None
 
     @property
     def metric(self) -> Metric:

@@ -34,7 +34,7 @@ def with_defaults(measured: ExportMeasurements, request: Request) -> ExportMeasu
     if own is None:
         return measured
     try:
-        by_default = in_fresh_process(replace(request, against=None, defaults=True))
+        by_default = in_fresh_process(replace(request, against=None, against_members=(), defaults=True))
     except AutopruneError as error:
         return replace(measured, defaults=DefaultRun(own.words, failure=" ".join(str(error).split())))
     return replace(measured, defaults=DefaultRun(own.words, by_default.accuracy, by_default.latency))

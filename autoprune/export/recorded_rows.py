@@ -79,6 +79,18 @@ def other_rows(folder: Path, about: ExportRecord, dataset: str) -> tuple[Task, b
     return _encoded(splits, folder, data), splits.fingerprint == data.fingerprint
 
 
+def validation_and_test(folder: Path, about: ExportRecord, lies_at: str | None = None) -> Task:
+    """The rows that the search validated and tested on; the training split is a row of no meaning.
+
+    Args, errors: as of `recorded_rows`.
+    """
+    data = _described(about)
+    splits = _read(data, lies_at or data.dataset, folder)
+    if splits.fingerprint != data.fingerprint:
+        raise AutopruneError(f"{splits.name} is not what it was when the search read it")
+    return _encoded(splits, folder, data, with_test=True)
+
+
 def made_up_rows(
     inputs: Sequence[str], vocabulary: int, longest: int, *, kind: TaskKind = TEXT_CLASSIFICATION
 ) -> Task:
@@ -127,19 +139,22 @@ def _read(data: DataRecord, dataset: str | None, folder: Path) -> Splits:
     return read_splits(replace(data.source(dataset), by_pixels=by_pixels), data.kind, seed=data.seed)
 
 
-def _encoded(splits: Splits, folder: Path, data: DataRecord) -> Task:
-    """The validation rows alone as the model takes them, with labels as it numbers them."""
+def _encoded(splits: Splits, folder: Path, data: DataRecord, *, with_test: bool = False) -> Task:
+    """The validation rows as the model takes them, with labels as it numbers them; test rows if asked for."""
     kind = data.kind
     metric = Metric.from_json(data.metric) if data.metric else kind.usual_metric
-    few = replace(splits, train=_one_row(splits.validation), test=_one_row(splits.validation))
+    one = _one_row(splits.validation)
+    few = replace(splits, train=one, test=splits.test if with_test else one)
     if kind.reads_images:
         task = pictures(few, Pixels.read(folder), kind=kind, metric=metric)
     else:
         task = encode(few, tokenizer_of(folder), max_length=data.max_length, kind=kind, metric=metric)
-    rows, names = task.validation, data.labels
+    rows, test, names = task.validation, task.test, data.labels
     if names:
-        rows = with_label_order(rows, _order(splits.label_names, names, splits.name))
-    return replace(task, train=rows, validation=rows, test=rows, label_names=names)
+        order = _order(splits.label_names, names, splits.name)
+        rows, test = with_label_order(rows, order), with_label_order(test, order)
+    test = test if with_test else rows
+    return replace(task, train=rows, validation=rows, test=test, label_names=names)
 
 
 def _one_row(rows: Rows) -> Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,6 +115,19 @@ def export_command(run: str, number: int, budget: Budget | None, target: str, st
         which = [word for text in budget.texts() for word in ("--budget", text)]
     stored = [] if storage == PLAIN else ["--storage", storage]
     return shlex.join(["autoprune", "export", run, *which, "--target", target, *stored, "-o", name])
+
+
+def command_of_several(
+    run: str, what: Sequence[str], budget: Budget | None, target: str, storage: str, name: str
+) -> str:
+    """The command that exports several models of a run again; what: the flags that say how.
+
+    >>> command_of_several("runs/x", ["--ensemble", "3"], None, "packed", "plain", "three")
+    'autoprune export runs/x --ensemble 3 --target packed -o three'
+    """
+    limits = [] if budget is None else [word for text in budget.texts() for word in ("--budget", text)]
+    stored = [] if storage == PLAIN else ["--storage", storage]
+    return shlex.join(["autoprune", "export", run, *what, *limits, "--target", target, *stored, "-o", name])
 
 
 def predicted_bytes(

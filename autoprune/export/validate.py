@@ -28,7 +28,8 @@ from autoprune.evaluation.measure import (
     teacher_answers,
     time_interleaved,
 )
-from autoprune.export.artifact import read_about, runtime_of
+from autoprune.export.artifact import read_about, runtime_of, served_by
+from autoprune.export.averaged import Loadable, averaged_runner
 from autoprune.export.export_record import ExportRecord, TimedAt
 from autoprune.export.original import SEARCHED, original_folder
 from autoprune.export.recorded_rows import (
@@ -39,7 +40,7 @@ from autoprune.export.recorded_rows import (
     tokenizer_of,
 )
 from autoprune.models.spec import Architecture
-from autoprune.targets import Runner, Target, size_on_disk
+from autoprune.targets import Runner
 from autoprune.tasks.answers import Answers
 from autoprune.tasks.task import Data, Task
 from autoprune.workers.machine_lock import Room, default_room
@@ -67,12 +68,15 @@ class Request:
     against: folder of the same model in the packed layout, whose logits by torch are the truth. dataset:
     rows of this data set instead of the recorded one's. batch, sequence and threads: for latency; None as
     recorded. builder: of a model that is not from transformers, the function that may be called for it.
-    defaults: whether to give the runtime no settings, where it then answers otherwise than with ours.
-    recorded_at: where the recorded data set lies, if its record is relative to another folder.
+    against_members: the same of each member of an ensemble, of which the average is the truth. defaults:
+    whether to give the runtime no settings, where it then answers otherwise than with ours. recorded_at:
+    where the recorded data set lies, if its record is relative to another folder. member: of a family, the
+    one to measure; "" is the most accurate.
     """
 
     folder: str
     against: str | None = None
+    against_members: tuple[str, ...] = ()
     dataset: str | None = None
     batch: int | None = None
     sequence: int | None = None
@@ -80,6 +84,7 @@ class Request:
     builder: str | None = None
     defaults: bool = False
     recorded_at: str | None = None
+    member: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,22 +144,23 @@ def measure(request: Request) -> ExportMeasurements:
     folder = Path(request.folder)
     about = read_about(folder)
     target = runtime_of(about.target, builder=request.builder)
+    served = served_by(about, member=request.member, builder=request.builder)
     timed_at = _timed_at(request, about, folder)
-    load = _loader(target, timed_at["threads"], defaults=request.defaults)
+    load = _loader(served, timed_at["threads"], defaults=request.defaults)
     load(folder)  # once for the imports
     begun = time.perf_counter()
     run = load(folder)
     load_seconds = time.perf_counter() - begun
     room = default_room()
     task, is_recorded, missing = _rows(request, about, folder)
-    wanted = _wanted(request, task, room)
+    wanted = _wanted(request, about, task, room)
     watched = labels_watched(task, task.validation)
     logits = logits_of(run, task, task.validation, watched=watched, room=room.busy)
     if not np.isfinite(logits).all():
         raise AutopruneError(f"{folder} gives logits that are not finite")
     example = task.batch(task.validation, [0])
     path, which = original_folder(folder, target, example, key=about.library_key, builder=request.builder)
-    original = load(path)
+    original = _loader(target, timed_at["threads"], defaults=request.defaults)(path)
     teacher = None
     if not task.has_labels and not missing:
         if which != SEARCHED:
@@ -164,7 +170,7 @@ def measure(request: Request) -> ExportMeasurements:
     with room.alone():
         timing = time_interleaved(run, original, task.timing_batch(timed_at["batch"], timed_at["sequence"]))
     return ExportMeasurements(
-        size_bytes=size_on_disk(target, folder),
+        size_bytes=sum(file.stat().st_size for file in served.files(folder)),
         load_seconds=round(load_seconds, 3),
         rows=0 if missing else len(task.validation),
         accuracy=None if missing else task.score(task.validation, logits, teacher),
@@ -182,10 +188,10 @@ def measure(request: Request) -> ExportMeasurements:
     )
 
 
-def _loader(target: Target, threads: int, *, defaults: bool) -> Callable[[Path], Runner]:
+def _loader(served: Loadable, threads: int, *, defaults: bool) -> Callable[[Path], Runner]:
     """What loads a folder: with a number of threads, or as the runtime does with no settings."""
-    own = target.defaults() if defaults else None
-    return own.load if own is not None else lambda path: target.load(path, threads=threads)
+    own = served.defaults() if defaults else None
+    return own.load if own is not None else lambda path: served.load(path, threads=threads)
 
 
 def _timed_at(request: Request, about: ExportRecord, folder: Path) -> dict[str, int]:
@@ -215,15 +221,17 @@ def _rows(request: Request, about: ExportRecord, folder: Path) -> tuple[Task, bo
     return made_up_rows(names, int(config.get("vocab_size", 1)), longest, kind=kind), False, missing
 
 
-def _wanted(request: Request, task: Task, room: Room) -> Answers | None:
+def _wanted(request: Request, about: ExportRecord, task: Task, room: Room) -> Answers | None:
     """What the packed model answers, by torch, to the rows that are compared; None where there is none."""
-    if request.against is None:
+    folders = request.against_members or ((request.against,) if request.against else ())
+    if not folders:
         return None
     from autoprune.targets.packed import read_packed, torch_runner
 
-    stitched = read_packed(Path(request.against), builder=request.builder)
-    rows = _compared_rows(task)
-    return teacher_answers(torch_runner(stitched.model, task.kind), task, rows, room=room.busy)
+    models = [read_packed(Path(folder), builder=request.builder).model for folder in folders]
+    runs = [torch_runner(model, task.kind) for model in models]
+    run = runs[0] if about.ensemble is None else averaged_runner(runs, about.ensemble.weights, task.kind)
+    return teacher_answers(run, task, _compared_rows(task), room=room.busy)
 
 
 def _compared_rows(task: Task) -> Data:

@@ -12,7 +12,7 @@ from autoprune.core.errors import AutopruneError
 from autoprune.evaluation.finetune import Lesson, finetune
 from autoprune.evaluation.seeds import candidate_seed
 from autoprune.evaluation.workbench import Workbench
-from autoprune.export.from_run import find_trial
+from autoprune.export.run_trials import find_trial
 from autoprune.models.unit import Unit
 from autoprune.models.units import search_space
 from autoprune.pipeline.prepare import Prepared

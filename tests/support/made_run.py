@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,33 @@ def levels_of(inputs: Inputs) -> Candidate:
     return levels
 
 
+def levels_of_front(inputs: Inputs) -> dict[int, Candidate]:
+    """Seven candidates from hardly to hardly anything left, which share some variants."""
+    space = inputs.space
+    mixed = levels_of(inputs)
+    names = [unit.unit for unit in space.units]
+    levels = {
+        1: space.uniform(Level.of(0.0, 8)),
+        2: space.uniform(Level.of(0.0, 4)),
+        TRIAL: mixed,
+        4: space.uniform(Level.of(0.5, 8)),
+        5: space.uniform(Level.of(0.5, 3)),
+        6: space.uniform(Level.of(0.0, 2)),
+    }
+    return levels | {7: levels[2].with_level(names[0], levels[1][names[0]])}
+
+
 def make_run(folder: Path) -> Path:
     """A run for target packed with one trial, whose records say what is true of it."""
+    return _made(folder, lambda inputs: {TRIAL: levels_of(inputs)})
+
+
+def make_front_run(folder: Path) -> Path:
+    """A run for target packed that keeps the seven models of its front."""
+    return _made(folder, levels_of_front)
+
+
+def _made(folder: Path, candidates: Callable[[Inputs], dict[int, Candidate]]) -> Path:
     model, rows, run = folder / "model", folder / "rows.csv", folder / "run"
     model.mkdir(parents=True)
     write_model(model)
@@ -72,24 +98,27 @@ def make_run(folder: Path) -> Path:
         model=str(model), dataset=str(rows), target="packed", max_length=16, sequence=16, budget=("1MB",)
     )
     inputs = read_inputs(config)
-    levels, task = levels_of(inputs), inputs.task
+    task = inputs.task
     paths = [weight.path for unit in inputs.units for weight in unit.weights]
     statistics = calibrate(inputs.loaded.model, paths, task, task.train, rows=64, seed=0)
     library = Library(folder / "library", inputs.loaded.model, statistics, key="made")
-    stitched = stitch(inputs.loaded.model, inputs.units, levels, library)
-    artifact = run / "trials" / f"{TRIAL:04d}"
-    artifact.mkdir(parents=True)
-    write_packed(stitched, artifact / "model.safetensors")
-    (artifact / "config.json").write_text(inputs.loaded.model.config.to_json_string(use_diff=False))
+    trials = []
+    for number, levels in candidates(inputs).items():
+        stitched = stitch(inputs.loaded.model, inputs.units, levels, library)
+        artifact = run / "trials" / f"{number:04d}"
+        artifact.mkdir(parents=True)
+        write_packed(stitched, artifact / "model.safetensors")
+        (artifact / "config.json").write_text(inputs.loaded.model.config.to_json_string(use_diff=False))
+        score = accuracy(
+            logits_of(torch_runner(stitched.model), task, task.validation), task.validation.labels
+        )
+        size = (artifact / "model.safetensors").stat().st_size
+        trials.append(trial_of(levels, inputs.sizes.size_bytes(levels), size, score, number))
     inputs.loaded.tokenizer.save_pretrained(run / "tokenizer")
-    logits = logits_of(torch_runner(stitched.model), task, task.validation)
-    score = accuracy(logits, task.validation.labels)
-    size = (artifact / "model.safetensors").stat().st_size
     facts = facts_of(inputs, config)
-    trial = trial_of(levels, inputs.sizes.size_bytes(levels), size, score)
     write(run / "run.json", {"version": 1, "config": config.as_json(), "facts": facts, "library_key": "made",
                              "original_ms": 2.0})  # fmt: skip
-    write(run / "front.json", {"run": facts, "trials": [trial], "best": TRIAL, "knee": TRIAL})
+    write(run / "front.json", {"run": facts, "trials": trials, "best": TRIAL, "knee": TRIAL})
     return run
 
 
@@ -104,9 +133,11 @@ def facts_of(inputs: Inputs, config: Config) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def trial_of(levels: Candidate, predicted: int, size: int, score: float) -> dict[str, Any]:
+def trial_of(
+    levels: Candidate, predicted: int, size: int, score: float, number: int = TRIAL
+) -> dict[str, Any]:
     return {
-        "number": TRIAL, "name": None, "failure": None, "rung": 1, "size_bytes": size,
+        "number": number, "name": None, "failure": None, "rung": 1, "size_bytes": size,
         "levels": {u: {"ratio": lv.ratio, "bits": lv.storage.written} for u, lv in levels.items},
         "predicted_size_bytes": predicted, "latency_ms": 1.0, "latency_low_ms": 0.9, "latency_high_ms": 1.2,
         "accuracy": score, "kl": 0.1, "test_accuracy": 33.0,
