@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autoprune.core.errors import AutopruneError, StoppedError
-from autoprune.core.files import full_disk
+from autoprune.core.files import full_disk, read_only_disk
 from autoprune.core.memory import is_out_of_memory
 from autoprune.core.progress import add_line
 from autoprune.run.folder import LOG
@@ -60,7 +60,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def named_error(error: BaseException) -> BaseException:
-    """The error itself; one that tells what to do in the place of a full disk and of memory at its end."""
+    """The error itself; one that tells what to do for a disk that takes nothing and memory at its end."""
     told = isinstance(error, AutopruneError) and error.exit_code != AutopruneError.exit_code
     if told or not isinstance(error, Exception):
         return error
@@ -69,6 +69,8 @@ def named_error(error: BaseException) -> BaseException:
         return StoppedError(f"the disk is full ({_line(cause)}{notes}): make room")
     if isinstance(error, AutopruneError):
         return error
+    if (cause := read_only_disk(error)) is not None:
+        return StoppedError(f"the disk can only be read ({_line(cause)}{notes}): mount it for writing")
     if is_out_of_memory(error):
         return StoppedError(
             f"memory is used up ({_line(error)}): close other programs, or ask for fewer --workers"

@@ -31,6 +31,7 @@ class SearchOptions(TypedDict, total=False):
     target: str
     trials: int
     timeout_s: float
+    trial_timeout_s: float
     patience: int
     sampler: str
     finetune_steps: int
@@ -60,6 +61,7 @@ class ResumeOptions(TypedDict, total=False):
     gpus_per_trial: float
     address: str
     timeout_s: float
+    trial_timeout_s: float
     storage: str
 
 
@@ -67,6 +69,7 @@ LEAST: Mapping[str, float] = {
     "image_size": 8, "trials": 1, "patience": 1, "finetune_steps": 0, "batch": 1, "sequence": 1,
     "max_length": 4, "calibration_rows": 8, "workers": 0, "gpus_per_trial": 0,
     "cpus_per_trial": 0, "wait_s": 1,
+    "trial_timeout_s": 1,
 }  # fmt: skip
 """The least that a setting may be."""
 

@@ -17,12 +17,14 @@ from autoprune.api.terminal import summary_lines
 from autoprune.cli.export import bench, export
 from autoprune.cli.inspect import inspect, spaces
 from autoprune.cli.jobs import fetch, jobs, logs, status, stop
-from autoprune.cli.options import SEARCH_OPTIONS, with_options
+from autoprune.cli.options import RESUME_OPTIONS, SEARCH_OPTIONS, with_options
 from autoprune.cli.places import say
 from autoprune.cli.signals import reported
 from autoprune.cli.submit import submit
 from autoprune.cli.watch import watch
 from autoprune.core.database_address import given_storage
+from autoprune.core.errors import AutopruneError
+from autoprune.core.files import why_unwritable
 from autoprune.core.progress import Progress, add_line
 from autoprune.core.redaction import RedactingFormatter, cleaned, redacted, show_traceback, shown_command
 from autoprune.run.config import DEMO_DEFAULTS, Config
@@ -128,34 +130,18 @@ def _show(summary: Summary, as_json: bool) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--trials", help="Candidates in all, or +N for N more.  [default: what the run was asked for]")
 @click.option("--budget", multiple=True, metavar="LIMIT", help="Another limit; the solver answers it first.")
-@click.option("--workers", type=click.IntRange(min=0), help="Ray workers.  [default: as before]")
-@click.option(
-    "--gpus-per-trial", type=click.FloatRange(min=0), help="GPUs of a worker.  [default: as before]"
-)
-@click.option(
-    "--address", help="Another Ray cluster, or local for none, as for search.  [default: as before]"
-)
-@click.option(
-    "--timeout", "timeout_s", type=float, metavar="SECONDS", help="Start no trial after this many seconds."
-)
-@click.option(
-    "--storage",
-    metavar="URL",
-    help="The study's database, with the password that no file has.  [default: AUTOPRUNE_STORAGE]",
-)
+@with_options(RESUME_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def resume(
     run: Path,
     trials: str | None,
     budget: tuple[str, ...],
-    workers: int | None,
-    gpus_per_trial: float | None,
-    address: str | None,
     timeout_s: float | None,
     storage: str | None,
     as_json: bool,
     quiet: bool,
+    **again: Any,
 ) -> None:
     """Go on with RUN after Ctrl-C, a kill, to run more trials, or under another budget.
 
@@ -163,14 +149,10 @@ def resume(
     autoprune resume runs/demo-minilm-20MB --trials +50
     """
     with reported():
-        asked = {
-            "workers": workers,
-            "gpus_per_trial": gpus_per_trial,
-            "address": address,
-            "budget": budget or None,
-        }
-        settings: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        settings: dict[str, Any] = {name: value for name, value in again.items() if value is not None}
         settings["timeout_s"] = timeout_s
+        if budget:
+            settings["budget"] = budget
         summary = take_up(
             run, trials=trials, settings=settings, storage=storage, command=_command(), say=say, quiet=quiet
         )
@@ -179,9 +161,12 @@ def resume(
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write to.  [default: RUN]")
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
-def report(run: Path, show: bool) -> None:
+def report(run: Path, output: Path | None, show: bool) -> None:
     """Write report.html and front.csv of RUN again; prints where.
+
+    Of a RUN that can only be read it is the report that it has.
 
     \b
     autoprune report runs/demo-minilm-20MB --open
@@ -191,11 +176,19 @@ def report(run: Path, show: bool) -> None:
     with reported():
         scrub_and_say(run)
         record = read_front_file(run)
-        write_csv(record, run / "front.csv")
-        write_report(record, run / "report.html")
-        click.echo(run / "report.html")
+        folder = run if output is None else output
+        page = folder / "report.html"
+        why = why_unwritable(folder)
+        if why and (output is not None or not page.is_file()):
+            raise AutopruneError(f"{folder} cannot be written ({why}): give another folder with -o")
+        if why:
+            click.echo(f"{run} cannot be written ({why}): this is the report that it has", err=True)
+        else:
+            write_csv(record, folder / "front.csv")
+            write_report(record, page)
+        click.echo(page)
         if show:
-            click.launch(str((run / "report.html").resolve()))
+            click.launch(str(page.resolve()))
 
 
 for command in (export, bench, spaces, inspect, submit, jobs, status, watch, logs, stop, fetch):

@@ -51,6 +51,9 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                  help="Candidates to try, baselines not counted.  [default: 100; demo: 16]"),
     click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
                  help="Start no trial after this many seconds."),
+    click.option("--trial-timeout", "trial_timeout_s", type=click.FloatRange(min=1), metavar="SECONDS",
+                 help="End a trial that has worked for this many seconds, and its worker with it.  "
+                      "[default: ten times the longest so far, and at least 600]"),
     click.option("--patience", type=click.IntRange(min=1), metavar="N",
                  help="Stop when N candidates together brought under 0.1 % of hypervolume."),
     click.option("--sampler", help="autoprune, tpe, nsga2, random or gp.  [default: autoprune]"),
@@ -88,6 +91,21 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--trust-remote-code", is_flag=True, default=None,
                  help="Refused for a model that needs code it brings, which is never run; no effect else."),
     click.option("--seed", type=int, help="Seed of splits, search and fine-tunes.  [default: 0]"),
+]  # fmt: skip
+
+RESUME_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option("--workers", type=click.IntRange(min=0), help="Ray workers.  [default: as before]"),
+    click.option("--gpus-per-trial", type=click.FloatRange(min=0),
+                 help="GPUs of a worker.  [default: as before]"),
+    click.option("--address",
+                 help="Another Ray cluster, or local for none, as for search.  [default: as before]"),
+    click.option("--timeout", "timeout_s", type=float, metavar="SECONDS",
+                 help="Start no trial after this many seconds."),
+    click.option("--trial-timeout", "trial_timeout_s", type=click.FloatRange(min=1), metavar="SECONDS",
+                 help="End a trial that has worked for this many seconds.  [default: as before]"),
+    click.option("--storage", metavar="URL",
+                 help="The study's database, with the password that no file has.  [default: "
+                      "AUTOPRUNE_STORAGE]"),
 ]  # fmt: skip
 
 PLACE_OPTIONS: list[Callable[[Any], Any]] = [

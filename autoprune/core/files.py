@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,19 @@ def full_disk(error: BaseException | None) -> BaseException | None:
 
     A library in another language tells it in words alone.
     """
+    return _below(error, _FULL, _FULL_TEXTS)
+
+
+def read_only_disk(error: BaseException | None) -> BaseException | None:
+    """The error below another that says that a disk can only be read, if any does."""
+    return _below(error, (errno.EROFS,), (os.strerror(errno.EROFS),))
+
+
+def _below(error: BaseException | None, numbers: Sequence[int], texts: Sequence[str]) -> BaseException | None:
+    """The first of an error and those below it that has one of the numbers of `errno` or of the texts."""
     while error is not None:
-        told = isinstance(error, OSError) and error.errno in _FULL
-        if told or any(text in str(error) for text in _FULL_TEXTS):
+        told = isinstance(error, OSError) and error.errno in numbers
+        if told or any(text in str(error) for text in texts):
             return error
         error = error.__cause__ or error.__context__
     return None

@@ -116,6 +116,7 @@ class Evaluate(Job[Evaluated]):
     sends_model: whether its model may come back to the driver. rivals [n 3]: bytes, milliseconds and negative
     accuracy of models; that of a candidate which one of them dominates does not come back.
     parts: in how many a batch is taken, one after another; the gradients are those of the whole batch.
+    limit_s: seconds that it may work.
     """
 
     candidate: Candidate
@@ -125,6 +126,7 @@ class Evaluate(Job[Evaluated]):
     sends_model: bool = True
     rivals: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
     parts: int = 1
+    limit_s: float | None = field(default=None, compare=False)
 
     def wants_model(self, m: Measurement) -> bool:
         """Whether the model of this measurement comes back."""

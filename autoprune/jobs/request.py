@@ -10,7 +10,9 @@ from autoprune.core.errors import AutopruneError
 
 REQUEST = ".job/request.json"
 
-RESUMED = ("--trials", "--budget", "--timeout", "--workers", "--gpus-per-trial", "--storage")
+RESUMED = (
+    "--trials", "--budget", "--timeout", "--trial-timeout", "--workers", "--gpus-per-trial", "--storage",
+)  # fmt: skip
 """Options that a run may be gone on with: those of `autoprune resume`."""
 
 PLACED = ("--cpus-per-trial", "--latency-node")

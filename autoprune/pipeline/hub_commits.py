@@ -7,12 +7,15 @@ same.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import replace
 from pathlib import Path
 
+from autoprune.core.errors import AutopruneError
 from autoprune.core.references import is_reference
 from autoprune.run.config import Config
+from autoprune.workers.pool import describe
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -21,13 +24,29 @@ def with_commits(config: Config) -> Config:
     """The settings with a commit for the revision of a model and of a data set that lie on the hub.
 
     Where the hub cannot be asked, the commit is the one that this machine's cache has of that name. Where
-    that has none either, the revision stays as it is, and loading says why it fails.
+    that has none either, the revision of a data set stays as it is: it may be cached in another way.
+
+    Raises:
+        AutopruneError: for a model that is no folder here, where the hub cannot be reached and its cache has
+            none of that name. Loading would ask the hub again and again, for half a minute, and then fail.
     """
+    from huggingface_hub.errors import RevisionResolutionError
+
     model, data = config.model, config.data
-    if (commit := _commit(model.name, model.revision, "model")) is not None:
+    try:
+        commit = _commit(model.name, model.revision, "model")
+    except RevisionResolutionError as error:
+        cause = "" if error.__cause__ is None else f" ({describe(error.__cause__):.200})"
+        raise AutopruneError(
+            f"model {model.name!r} cannot be loaded: there is no folder of that name (looked in "
+            f"{Path.cwd()}), and the hub, of which it may be an id, cannot be reached{cause}, nor does its "
+            "cache have it. Give the path of a folder that is there, or go online"
+        ) from error
+    if commit is not None:
         config = replace(config, model=replace(model, revision=commit))
-    if (commit := _commit(data.dataset, data.revision, "dataset")) is not None:
-        config = replace(config, data=replace(data, revision=commit))
+    with contextlib.suppress(RevisionResolutionError):
+        if (commit := _commit(data.dataset, data.revision, "dataset")) is not None:
+            config = replace(config, data=replace(data, revision=commit))
     return config
 
 
@@ -38,9 +57,13 @@ def commits_of(config: Config) -> dict[str, str]:
 
 
 def _commit(name: str | None, revision: str | None, kind: str) -> str | None:
-    """The commit of a repository on the hub; None where it is not known, or the name is of none."""
+    """The commit of a repository on the hub; None where it is not known, or the name is of none.
+
+    Raises:
+        RevisionResolutionError: where the hub cannot be reached, and its cache has none of that name.
+    """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HFValidationError, RevisionResolutionError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     if name is None or not name.strip() or is_reference(name) or Path(name).expanduser().exists():
@@ -50,5 +73,7 @@ def _commit(name: str | None, revision: str | None, kind: str) -> str | None:
         return str(HfApi().resolve_revision(name, repo_type=kind, revision=revision).resolved)
     except HFValidationError:
         return None
+    except RevisionResolutionError:
+        raise
     except Exception:  # the client and its HTTP library raise many kinds; loading meets the cause again
         return None

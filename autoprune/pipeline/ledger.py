@@ -42,6 +42,9 @@ from autoprune.workers.pool import Outcome
 
 PACKAGES = ("autoprune", "torch", "transformers", "optuna", "ray", "datasets", "openvino")
 
+MOST_CAUSES = 10
+"""Causes of failures that `status.json` counts; `front.json` has all."""
+
 EVALUATION = ("finetune", "save", "accuracy", "latency")
 """Parts of a trial that train or measure it; size is measured by saving."""
 
@@ -161,6 +164,7 @@ class Ledger:
         self.run.status(
             state, trials=self.leaders.tried, planned=self.wanted, trained=self.leaders.trained,
             in_flight=in_flight, seconds=seconds, seconds_left=seconds_left, failed=self.leaders.failed,
+            causes=dict(self.leaders.causes.most_common(MOST_CAUSES)),
             front=[trial.number for trial in now.front], best=points["best"], knee=points["knee"],
             points=points, hypervolume=now.hypervolume,
         )  # fmt: skip

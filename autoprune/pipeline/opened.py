@@ -26,6 +26,7 @@ from autoprune.strategy.samplers import make_proposer
 from autoprune.strategy.solver.mckp import Problem
 from autoprune.strategy.study import Study
 from autoprune.strategy.surrogates.recovery_model import Training
+from autoprune.strategy.trial_limits import TrialLimits
 from autoprune.workers import Pool
 
 
@@ -33,8 +34,8 @@ from autoprune.workers import Pool
 class OpenedSearch:
     """One driver at work on one run.
 
-    wanted: candidates to try. deadline: by `time.monotonic()`, after which no trial is begun.
-    on_trial: hears of each trial and baseline that the study has.
+    wanted: candidates to try. deadline: by `time.monotonic()`, after which no trial is begun. limits: how
+    long a trial may work. on_trial: hears of each trial and baseline that the study has.
     """
 
     run: RunFolder
@@ -48,6 +49,7 @@ class OpenedSearch:
     progress: Progress
     wanted: int
     deadline: float | None
+    limits: TrialLimits
     on_trial: Callable[[Trial], object] | None = None
 
     def tell(self, trial: Trial) -> None:
@@ -65,7 +67,9 @@ class OpenedSearch:
         recipe = self.prepared.recipe
         steps = recipe.steps * RUNG_STEPS[rung]
         seed = candidate_seed(self.config.search.seed, candidate)
-        return Evaluate(candidate, replace(recipe, steps=steps), seed, self.costed.reference_ms)
+        limit_s = self.limits.seconds(self.study.history, rung)
+        reference_ms = self.costed.reference_ms
+        return Evaluate(candidate, replace(recipe, steps=steps), seed, reference_ms, limit_s=limit_s)
 
     def trial_job(self, candidate: Candidate, rung: int) -> Evaluate:
         """The same for a trial, whose model comes back only where it would be on the front.
@@ -126,7 +130,8 @@ def open_search(
         expect=expected_study(run),
     )
     ledger = Ledger(run, prepared, study, costed, wanted=wanted, byte_range=aim.scale.byte_range)
+    limits = TrialLimits(prepared.recipe.steps, asked.trial_timeout_s)
     search = OpenedSearch(
-        run, config, prepared, costed, aim, study, ledger, pool, progress, wanted, deadline, on_trial
+        run, config, prepared, costed, aim, study, ledger, pool, progress, wanted, deadline, limits, on_trial
     )
     return search

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from autoprune.core.cache import check_cache
-from autoprune.core.errors import AutopruneError
+from autoprune.core.errors import AutopruneError, StoppedError
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, STUDY, RunFolder, check_new_run
+from autoprune.run.status import resume_command
 
 
 def check_places(config: Config, output: Path | None) -> None:
@@ -36,6 +37,7 @@ def check_taken_up(run: RunFolder) -> None:
 
     Raises:
         AutopruneError: as `check_places` raises.
+        StoppedError: where its database is away; it says how to go on.
     """
     from autoprune.strategy.study_database import check_database
 
@@ -47,7 +49,11 @@ def check_taken_up(run: RunFolder) -> None:
             "search with another -o"
         )
     name = run.study_name() if expected == "present" else None
-    check_database(run.path / STUDY, run.storage, study=name)
+    try:
+        check_database(run.path / STUDY, run.storage, study=name, is_known=True)
+    except StoppedError as error:
+        error.add_note(f"go on with: {resume_command(run.path)}")
+        raise
 
 
 def expected_study(run: RunFolder) -> Literal["absent", "present", "either"]:

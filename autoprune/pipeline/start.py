@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from autoprune.compress.library_folder import limit_bytes
 from autoprune.core.cache import check_cache
+from autoprune.core.errors import AutopruneError
 from autoprune.core.processors import usable_processors
 from autoprune.core.progress import Progress
 from autoprune.evaluation.worker import device_count, make_worker
@@ -55,6 +56,11 @@ def open_workers(config: Config, progress: Progress) -> Pool:
     and the GPUs of this machine are shared out among them. progress: hears of workers that die or wait.
     """
     asked = config.workers
+    if asked.count == 0 and config.search.trial_timeout_s is not None:
+        raise AutopruneError(
+            "--trial-timeout needs workers: with --workers 0 trials run in this process, which cannot end "
+            "them. Give --workers 1 or more, or leave --trial-timeout out"
+        )
     gpus, address, count = asked.gpus_per_trial, cluster_asked_for(asked.address), asked.count
     if address is None:
         count = usable_processors() if count is None else count

@@ -49,7 +49,8 @@ class TaskSettings:
 class SearchSettings:
     """What is searched, for which target, how long and within which budget.
 
-    storage: address of the study's database; None is `study.db` of the run.
+    storage: address of the study's database; None is `study.db` of the run. trial_timeout_s: seconds that a
+    trial may work; None is worked out from those before.
     """
 
     budget: tuple[str, ...] = ()
@@ -57,6 +58,7 @@ class SearchSettings:
     target: str = "openvino"
     trials: int = 100
     timeout_s: float | None = None
+    trial_timeout_s: float | None = None
     patience: int | None = None
     sampler: str = "autoprune"
     seed: int = 0
@@ -185,7 +187,7 @@ def _may_be(name: str, value: object) -> bool:
     return has_type(value, setting_type(name))
 
 
-_WRITTEN_IF_SET = {"new_head", "wait_s"}
+_WRITTEN_IF_SET = {"new_head", "wait_s", "trial_timeout_s"}
 """Settings that earlier versions do not know: files without them are read by these too."""
 
 _FLAT_NAMES = {("model", "name"): "model", ("task", "name"): "task", ("workers", "count"): "workers"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -25,9 +26,7 @@ def _check_locks(path: Path) -> None:
     except OSError as error:
         if full_disk(error) is not None:
             raise
-        raise AutopruneError(
-            f"run {path} cannot be written ({reason_of(error)}): set its mode right"
-        ) from error
+        raise AutopruneError(f"run {path} cannot be written ({reason_of(error)}): {_cure(error)}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -41,6 +40,12 @@ def _check_locks(path: Path) -> None:
         ) from error
     finally:
         os.close(descriptor)
+
+
+def _cure(error: OSError) -> str:
+    if error.errno == errno.EROFS:
+        return "mount its disk for writing, or copy it to one that is and give that folder"
+    return "set its mode right"
 
 
 def locked(path: Path) -> filelock.FileLock:

@@ -112,6 +112,7 @@ class WorkersRecord(Record):
     waiting: int = 0
     dead: int = 0
     replaced: int = 0
+    overdue: int = 0
     memory_bytes: int = 0
     most_memory_bytes: int = 0
     hosts: Mapping[str, Mapping[str, int]] = {}
@@ -124,7 +125,8 @@ class WorkersRecord(Record):
 class StatusRecord(Record):
     """All of `status.json`: what a run's driver does, or how it ended.
 
-    updated: seconds since the epoch. points: numbers of trials by name; earlier versions wrote best and knee.
+    updated: seconds since the epoch. causes: how many failed of each, None of earlier versions. points:
+    numbers of trials by name; earlier versions wrote best and knee.
     workers: None of earlier versions, and where the driver has none.
     """
 
@@ -138,6 +140,7 @@ class StatusRecord(Record):
     trials: int = 0
     planned: int | None = None
     failed: int = 0
+    causes: Mapping[str, int] | None = None
     in_flight: int = 0
     hypervolume: float = 0.0
     points: Mapping[str, int | None] | None = None

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from autoprune.core.files import file_hash, read_json, write_json, written_whole
+from autoprune.core.files import file_hash, read_json, reason_of, write_json, written_whole
 from autoprune.core.redaction import may_hold_secret, secrets_with_place
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,15 @@ def scrub(folder: Path) -> list[Path]:
 
 
 def scrub_and_say(folder: Path) -> None:
-    """Hide the secrets of a run folder, and say in which files there were some."""
-    changed = scrub(folder)
+    """Hide the secrets of a run folder, where it can be written, and say in which files there were some."""
+    try:
+        changed = scrub(folder)
+    except OSError as error:
+        log.warning(
+            "%s holds a password or token, written by an older version, which cannot be hidden (%s)",
+            folder, reason_of(error),
+        )  # fmt: skip
+        return
     if changed:
         names = ", ".join(str(file.relative_to(folder)) for file in changed)
         log.warning(

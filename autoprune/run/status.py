@@ -33,6 +33,7 @@ from autoprune.space.point_names import also, by_trial
 from autoprune.workers.census import workers_line
 
 Driver = Literal["alive", "gone", "unknown"]
+_TOLD_CAUSES = 3
 BUSY = ("preparing", "running")
 """States that a driver leaves before it ends."""
 
@@ -155,9 +156,20 @@ def status_line(run: Path, now: dict[str, Any]) -> str:
         count = f"{trials}"
     return (
         f"{run}: {state}{told}; {count} trials, "
-        f"{now.get('failed', 0)} failed, {now.get('in_flight', 0)} in flight; "
+        f"{_failures(now)}, {now.get('in_flight', 0)} in flight; "
         f"{_points(now)}, hypervolume {now.get('hypervolume', 0):.3f}{after}"
     )
+
+
+def _failures(now: dict[str, Any]) -> str:
+    """How many trials failed, and the commonest causes; versions before wrote no causes.
+
+    >>> _failures({"failed": 3, "causes": {"TimedOut": 2, "OutOfMemory": 1}})
+    '3 failed (2 TimedOut, 1 OutOfMemory)'
+    """
+    causes = now.get("causes") or {}
+    told = ", ".join(f"{count} {cause}" for cause, count in list(causes.items())[:_TOLD_CAUSES])
+    return f"{now.get('failed', 0)} failed" + (f" ({told})" if told else "")
 
 
 def _points(now: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ Size and latency are better when less, accuracy (percent) when more."""
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -91,3 +92,12 @@ def tried_trials(trials: Iterable[Trial]) -> list[Trial]:
 def failed_trials(trials: Iterable[Trial]) -> list[Trial]:
     """Those of the search that failed: the one count for the terminal, the limit and the records."""
     return [trial for trial in searched_trials(trials) if trial.failure is not None]
+
+
+def cause_of(failure: str) -> str:
+    """What a failure begins with: the class of an error, or a sentence.
+
+    >>> cause_of("TimedOut: it worked for 612 s"), cause_of(" ")
+    ('TimedOut', 'no cause was recorded')
+    """
+    return re.split(r"[:\n]", failure.strip(), maxsplit=1)[0].strip() or "no cause was recorded"

@@ -6,11 +6,12 @@ only.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from autoprune.space.trial import ORIGINAL, Measurement, Trial, is_candidate
+from autoprune.space.trial import ORIGINAL, Measurement, Trial, cause_of, is_candidate
 from autoprune.strategy.history import Cursor, History
 from autoprune.strategy.solver.planes import Floats
 
@@ -39,14 +40,16 @@ class _Front:
 class Leaders:
     """What trials come to, followed one by one.
 
-    tried, trained, searched, failed: counts of the search's trials as `space/trial` has them. version: raised
-    whenever a leader comes or goes. baselines: those that gave a measurement.
+    tried, trained, searched, failed: counts of the search's trials as `space/trial` has them. causes: of
+    those that failed, by what their failure begins with. version: raised whenever a leader comes or goes.
+    baselines: those that gave a measurement.
     """
 
     tried: int = 0
     trained: int = 0
     searched: int = 0
     failed: int = 0
+    causes: Counter[str] = field(default_factory=Counter)
     version: int = 0
     baselines: list[Trial] = field(default_factory=list)
     _all: _Front = field(default_factory=_Front)
@@ -77,7 +80,9 @@ class Leaders:
         self.tried += is_candidate(trial)
         self.trained += trial.rung > 0 and not trial.is_baseline
         self.searched += not trial.is_baseline
-        self.failed += trial.failure is not None and not trial.is_baseline
+        if trial.failure is not None and not trial.is_baseline:
+            self.failed += 1
+            self.causes[cause_of(trial.failure)] += 1
         m = trial.measurement
         if m is None:
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,11 +20,12 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial
 
-from autoprune.core.errors import AutopruneError, ExhaustedError, StoppedError
+from autoprune.core.errors import AutopruneError, ExhaustedError
 from autoprune.space.levels import Candidate, SearchSpace
 from autoprune.space.trial import Trial
 from autoprune.strategy import optuna_trials
 from autoprune.strategy.asked_trials import asked_trials
+from autoprune.strategy.database_errors import GONE, opening_error, writing_error
 from autoprune.strategy.history import Asked, History
 from autoprune.strategy.proposer import Proposer
 from autoprune.strategy.stored_trials import StoredTrials
@@ -33,8 +35,6 @@ from autoprune.strategy.study_database import (
     database_url,
     open_storage,
     open_study,
-    unreadable,
-    unwritable,
 )
 
 
@@ -49,6 +49,7 @@ class Study:
         AutopruneError: for a database that is damaged, cannot be opened or is not Optuna's, a study that is
             there or absent against what is expected, or one of
             another search space.
+        StoppedError: for a database whose server is away; a run looks for it before it begins.
     """
 
     def __init__(
@@ -80,8 +81,9 @@ class Study:
             except AutopruneError:
                 raise
             except OPENING_ERRORS as error:
-                raise AutopruneError(unreadable(url, self._where, error)) from error
+                raise opening_error(url, self._where, error, is_known=True) from error
             undo.pop_all()
+        self._file = _identity(self._where) if url.get_backend_name() == "sqlite" else None
         self._history = History.of(tuple(trials))
 
     def _thawed(self, trials: list[Trial], later: Mapping[str, Any]) -> Iterator[FrozenTrial]:
@@ -125,7 +127,8 @@ class Study:
 
         Raises:
             AutopruneError: for a token that is not in flight, or another candidate than asked.
-            StoppedError: where the disk takes no more; the token stays in flight.
+            AutopruneError: where the file was damaged or moved away; the token stays in flight.
+            StoppedError: where the disk takes no more; so it does then.
         """
         in_flight = self._history.in_flight
         if token not in in_flight:
@@ -189,7 +192,7 @@ class Study:
             frozen = self._stored.persistently(lambda: self._stored.of_number(number))
             later = self._stored.persistently(lambda: self._durable.user_attrs)
         except StorageInternalError as error:
-            raise StoppedError(unwritable(self._where, error)) from error
+            raise writing_error(self._where, error) from error
         trial = optuna_trials.thaw(frozen, self._space, later)
         self._history = self._history.with_revised(trial)
 
@@ -204,7 +207,18 @@ class Study:
     def _write(self, stored: FrozenTrial) -> Trial:
         """Add a trial to the database; the trial with its number there, whoever else writes meanwhile."""
         try:
+            if self._file is not None and self._file != _identity(self._where):
+                raise StorageInternalError(GONE)
             written = self._stored.add(stored)
         except StorageInternalError as error:
-            raise StoppedError(unwritable(self._where, error)) from error
+            raise writing_error(self._where, error) from error
         return optuna_trials.thaw(written, self._space, {})
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """The disk and the number there of the file that has a name; None where none has it."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino

@@ -13,12 +13,12 @@ import optuna
 import sqlalchemy
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError
 
-from autoprune.core.database_address import VARIABLE
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import why_unwritable
 from autoprune.core.redaction import escaped, redacted
 from autoprune.space.levels import SearchSpace
 from autoprune.strategy import optuna_trials
+from autoprune.strategy.database_errors import opening_error
 
 LOCK_SECONDS = 30.0
 """How long a write waits for another program that reads `study.db`, such as a dashboard."""
@@ -96,14 +96,18 @@ def with_driver(url: sqlalchemy.URL) -> sqlalchemy.URL:
     )
 
 
-def check_database(path: Path, storage: str | None, *, study: str | None = None) -> None:
+def check_database(
+    path: Path, storage: str | None, *, study: str | None = None, is_known: bool = False
+) -> None:
     """Open a run's database and close it again, before anything else is done; nothing is written.
 
     Args:
         study: name of one that must be there; None where it may be absent.
+        is_known: whether a run was begun with it.
 
     Raises:
         AutopruneError: for a database that cannot be opened, is damaged or not Optuna's, or lacks the study.
+        StoppedError: where it is known, and its server is away.
     """
     url, where = database_url(path, storage)
     is_file = url.get_backend_name() == "sqlite"
@@ -123,7 +127,7 @@ def check_database(path: Path, storage: str | None, *, study: str | None = None)
     except AutopruneError:
         raise
     except OPENING_ERRORS as error:
-        raise AutopruneError(unreadable(url, where, error)) from error
+        raise opening_error(url, where, error, is_known=is_known) from error
     if not is_there:
         raise AutopruneError(_no_study(study, where))
 
@@ -251,29 +255,3 @@ def _difference(before: str | None, now: str) -> str:
         return "the units are in another order"
     more = "" if len(differ) <= 3 else f" and {len(differ) - 3} more"
     return f"units or levels differ ({', '.join(differ[:3])}{more})"
-
-
-def unreadable(url: sqlalchemy.URL, where: str, error: Exception) -> str:
-    if url.get_backend_name() != "sqlite":
-        return (
-            f"{where} cannot be opened: {_reason(error)}. Nothing in it was changed. Check the address, its "
-            f"password and that the server runs; the password is taken from --storage, from {VARIABLE}, or "
-            "where PostgreSQL's own client looks for it (PGPASSWORD, ~/.pgpass)"
-        )
-    return (
-        f"{where} cannot be opened: {_reason(error)}. Nothing in it was changed. If it is damaged, "
-        "restore it from a copy, or begin a new search with another -o"
-    )
-
-
-def unwritable(where: str, error: Exception) -> str:
-    return (
-        f"{where} cannot be written: {_reason(error)}. All trials before are saved: make room or "
-        "set its permissions right, then resume"
-    )
-
-
-def _reason(error: BaseException) -> str:
-    """What the database itself said, below the layers that wrapped it."""
-    below = getattr(error, "orig", None) or error.__cause__
-    return _reason(below) if isinstance(below, BaseException) else redacted(" ".join(str(error).split()))

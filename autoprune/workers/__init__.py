@@ -3,6 +3,7 @@
 `SerialPool` runs jobs in this process, `RayPool` in processes of a local Ray or of a cluster, whose workers
 `ray_staff` hires and replaces. `census` says what they do.
 `machine_lock` lets one worker time alone while the others wait, `latency_node` times on another machine.
+`work_clock` tells work from waiting, and `job_limits` which job has worked for too long.
 The only package that touches Ray, and it imports Ray when a pool is opened. Imports `core`. Begin with
 `pool`.
 """

@@ -31,13 +31,15 @@ class WorkerState:
 class Census:
     """All workers of a pool.
 
-    dead: workers that died since it was opened. replaced: those that held too much memory. lost_nodes: in
-    words. avoided_nodes: why no worker is started on them, by node. latency_node: what is wrong with it.
+    dead: workers that died since it was opened. replaced: those that held too much memory. overdue: those
+    that were ended since their job did not end. lost_nodes: in words. avoided_nodes: why no worker is started
+    on them, by node. latency_node: what is wrong with it.
     """
 
     workers: tuple[WorkerState, ...] = ()
     dead: int = 0
     replaced: int = 0
+    overdue: int = 0
     lost_nodes: tuple[str, ...] = ()
     avoided_nodes: Mapping[str, str] = field(default_factory=dict)
     latency_node: str = ""
@@ -49,6 +51,7 @@ class Census:
             **{state: counted[state] for state in STATES},
             "dead": self.dead,
             "replaced": self.replaced,
+            "overdue": self.overdue,
             "memory_bytes": sum(worker.memory_bytes for worker in self.workers),
             "most_memory_bytes": max((worker.memory_bytes for worker in self.workers), default=0),
             "hosts": _by_host(self.workers),
@@ -81,10 +84,12 @@ def workers_line(told: Mapping[str, Any]) -> str:
     ...               "most_memory_bytes": 2_100_000_000, "lost_nodes": ["10.0.0.3 (b)"]})
     'workers 2 training, 1 waiting for room, 3 died; on a, b; 2.1 GB at most; lost 10.0.0.3 (b)'
     """
-    words = {"waiting": "waiting for room", "dead": "died", "replaced": "replaced for their memory"}
-    counts = [
-        f"{told[name]} {words.get(name, name)}" for name in (*STATES, "dead", "replaced") if told.get(name)
-    ]
+    words = {
+        "waiting": "waiting for room", "dead": "died", "replaced": "replaced for their memory",
+        "overdue": "ended as their trial did not",
+    }  # fmt: skip
+    names = dict.fromkeys([*STATES, *words])
+    counts = [f"{told[name]} {words.get(name, name)}" for name in names if told.get(name)]
     if not counts:
         return ""
     hosts = sorted(told.get("hosts", ()))

@@ -16,6 +16,7 @@ from typing import Any, cast
 from autoprune.core.errors import AutopruneError, StoppedError
 from autoprune.workers.carried_errors import CarriedError, received, sent
 from autoprune.workers.pool import Factory, Job, Report, Result, attempt, describe
+from autoprune.workers.work_clock import CLOCK
 
 log = logging.getLogger(__name__)
 
@@ -108,14 +109,21 @@ class Elsewhere:
         self._process: tuple[str, int] | None = None
 
     def __call__(self, job: Job[Result]) -> Result:
+        with CLOCK.waiting():
+            report = self._report(job)
+        if report.error is not None:
+            raise noted(report.error)
+        return cast(Result, report.result)
+
+    def _report(self, job: Job[Any]) -> Report:
+        """What the process that times says of a job."""
         import ray
 
         deaths = 0
         while True:
             before = self._process = self._process or self._who()
             try:
-                report = received(ray.get(self._timer.run.remote(job)))
-                break
+                return received(ray.get(self._timer.run.remote(job)))
             except ray.exceptions.RayTaskError:
                 raise  # what could not be pickled
             except ray.exceptions.RayError as error:
@@ -125,9 +133,6 @@ class Elsewhere:
                 if deaths == DEATHS:
                     text = f"the process that times died {DEATHS} times of this model: {describe(error)}"
                     raise noted(RuntimeError(text)) from None
-        if report.error is not None:
-            raise noted(report.error)
-        return cast(Result, report.result)
 
     def _who(self) -> tuple[str, int]:
         """The node and the process that time, once they are there: the pool sees to it that this ends."""

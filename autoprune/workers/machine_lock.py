@@ -24,6 +24,7 @@ from pathlib import Path
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import NO_LOCKS, reason_of
+from autoprune.workers.work_clock import CLOCK
 
 # A freed flock is not handed over: who frees it could take it again before those who wait wake up.
 _HANDOVER_SECONDS = 0.001
@@ -102,7 +103,8 @@ class Room:
 
     def _lock(self, descriptor: int, how: int) -> None:
         try:
-            fcntl.flock(descriptor, how)
+            with CLOCK.waiting():
+                fcntl.flock(descriptor, how)
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise

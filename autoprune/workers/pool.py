@@ -24,7 +24,13 @@ log = logging.getLogger(__name__)
 
 
 class Job(Generic[Result]):
-    """A message to a worker, typed by what the worker answers; plain data that can be pickled."""
+    """A message to a worker, typed by what the worker answers; plain data that can be pickled.
+
+    limit_s: seconds that it may work, what it waits for other processes not counted; None for as long as it
+    takes. A pool in this process knows no limit.
+    """
+
+    limit_s: float | None = None
 
     def lighter(self) -> Job[Result] | None:
         """The same for about half the memory, to be tried once where memory ran out; None: there is none."""
@@ -35,9 +41,10 @@ class Job(Generic[Result]):
 class Outcome(Generic[Result]):
     """What came of one job: `failure` is None exactly when it returned, with `result`.
 
-    Else it is "ClassName: message" on one line, "WorkerDied: ..." after the last try. `seconds` is
-    the time of the job itself or, if its worker died, since the last try was handed out. `error` is
-    what the job raised, of its own class, with the worker's traceback as its cause.
+    Else it is "ClassName: message" on one line, "WorkerDied: ..." after the last try, "TimedOut: ..." of a
+    job that worked for longer than its limit. `seconds` is the time of the job itself or, if its worker died
+    or was ended, since the last try was handed out. `error` is what the job raised, of its own class, with
+    the worker's traceback as its cause.
     """
 
     key: int

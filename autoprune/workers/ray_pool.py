@@ -18,6 +18,7 @@ from autoprune.core.processors import usable_processors
 from autoprune.workers.carried_errors import received
 from autoprune.workers.census import Census
 from autoprune.workers.cluster_nodes import ClusterNodes, Share
+from autoprune.workers.job_limits import JobLimits, Overdue
 from autoprune.workers.latency_node import AWAY_SECONDS, TimerWatch, check_label, hire_timer
 from autoprune.workers.pool import Factory, Job, Outcome, Pool, Queued, Report, describe, outcome_of, traced
 from autoprune.workers.ray_cluster import Pulse, connect, nothing
@@ -51,7 +52,8 @@ class RayPool(Pool):
     None is 1 where the cluster has any. `tell` hears in a line of workers that die or find no room, and of
     nodes that are lost. `patience` is for how many seconds no worker may have room, from the beginning on,
     `away_limit` for how many the latency node may be away. A worker that holds more than `memory_limit_bytes`
-    after a job is replaced; None: one whose memory grows.
+    after a job is replaced; None: one whose memory grows. So is one whose job works for longer than its
+    `limit_s`, and the job fails.
 
     Raises, here and from `next`: AutopruneError when Ray cannot be reached, no worker can have room, or
     workers die while they start wherever they are; StoppedError when Ray is lost, none has room any more, or
@@ -88,7 +90,7 @@ class RayPool(Pool):
         self._staff: Staff | None = None
         self._nodes: ClusterNodes | None = None
         self._ray, self._disconnect = connect(address, math.ceil((workers or 1) * cpus_per_worker))
-        self._pulse = Pulse(self._ray, address)
+        self._pulse, self._limits = Pulse(self._ray, address), JobLimits(self._ray)
         try:
             if timer is not None:
                 check_label(self._ray, timer)
@@ -206,6 +208,8 @@ class RayPool(Pool):
             if slots[answer] in self._slots:  # not dismissed meanwhile
                 self._hear(slots[answer])
         with self._pulse.felt():
+            for overdue in self._limits.overdue(self._slots):
+                self._give_up(overdue)
             self._open_staff.fill()
             self._assign()
             if self._watch is not None:
@@ -254,6 +258,14 @@ class RayPool(Pool):
         slot.stage, slot.asked, slot.task = "idle", None, None
         if slot.holds_too_much(self._memory_limit):
             staff.replace_leaking(slot)
+
+    def _give_up(self, overdue: Overdue) -> None:
+        """End a worker whose job does not end; the job fails."""
+        slot, seconds = overdue.slot, time.monotonic() - overdue.slot.since
+        assert slot.task is not None
+        report = Report(None, f"TimedOut: {overdue.reason}", overdue.trace, seconds)
+        self._done.append(outcome_of(slot.task, slot.name, report))
+        self._open_staff.replace_overdue(slot, overdue.reason)
 
     def _try_again(self, slot: Slot, task: Queued, death: Death, trace: str) -> None:
         """Queue a job again whose worker died, unless that happened too often."""

@@ -15,7 +15,7 @@ from autoprune.core.errors import AutopruneError, StoppedError
 from autoprune.workers.census import Census
 from autoprune.workers.cluster_nodes import ClusterNodes, Share
 from autoprune.workers.pool import Factory, describe
-from autoprune.workers.ray_worker import MEMORY_CURE, Death, RayWorker, Slot
+from autoprune.workers.ray_worker import CLOCK_GROUP, MEMORY_CURE, Death, RayWorker, Slot
 
 TRIES = 3  # of a job whose worker dies, and of a worker that dies while it starts
 BAD_NODES = 3  # that cannot start a worker, where none can: the fault is not the nodes'
@@ -47,9 +47,10 @@ class Staff:
     ) -> None:
         self._ray, self._factory, self._nodes, self._share = ray, factory, nodes, share
         self._most, self._is_local, self._tell, self._patience = most, is_local, tell, patience
-        self._class = ray.remote(RayWorker)  # once: a head that is lost would be waited for
+        # once: a head that is lost would be waited for
+        self._class = ray.remote(concurrency_groups={CLOCK_GROUP: 1})(RayWorker)
         self.slots: list[Slot] = []
-        self._dead = self._replaced = 0
+        self._dead = self._replaced = self._overdue = 0
         self._is_proven = False  # whether any worker was ever ready
         self._losses: Counter[str] = Counter()  # of workers in a row, by node
         self._had_room, self._told = (
@@ -67,7 +68,7 @@ class Staff:
         states = tuple(slot.state() for slot in self.slots)
         lost = tuple(self._nodes.lost.values())
         avoided = {self._nodes.name(node): why for node, why in self._nodes.avoided.items()}
-        return Census(states, self._dead, self._replaced, lost, avoided, latency_node)
+        return Census(states, self._dead, self._replaced, self._overdue, lost, avoided, latency_node)
 
     # ---- workers come ----------------------------------------------------------------------------
 
@@ -128,6 +129,12 @@ class Staff:
         grown = f"{slot.memory_bytes / 1e9:.1f} GB, {slot.first_bytes / 1e9:.1f} after its first jobs"
         self._tell(f"worker {slot.name} is replaced: it held {grown}")
         self._replaced += 1
+        self.dismiss(slot)
+
+    def replace_overdue(self, slot: Slot, reason: str) -> None:
+        """End a worker whose job does not end."""
+        self._tell(f"worker {slot.name} is replaced: {reason}")
+        self._overdue += 1
         self.dismiss(slot)
 
     def bury(self, slot: Slot, death: Death) -> None:

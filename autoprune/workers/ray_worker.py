@@ -13,12 +13,16 @@ from autoprune.workers.carried_errors import CarriedError, sent
 from autoprune.workers.census import State, WorkerState, own_memory_bytes
 from autoprune.workers.latency_node import Elsewhere
 from autoprune.workers.pool import Factory, Job, Queued, Report, attempt, describe
+from autoprune.workers.work_clock import CLOCK, Worked
 
 LEAK_BYTES = 10**9
 """A worker that holds so much more than after its first jobs, and twice as much, is replaced."""
 
 FIRST_JOBS = 2
 """Jobs after which a worker has all loaded that it keeps."""
+
+CLOCK_GROUP = "clock"
+"""Ray answers what is asked in this group in a thread of its own, whatever the worker does."""
 
 MEMORY_CURE = "ask for fewer workers on a node (a larger --cpus-per-trial) or for nodes with more memory"
 
@@ -39,12 +43,18 @@ class Answer(NamedTuple):
 
 
 class RayWorker:
-    """The actor. `start` is not its constructor: slow loading must not look like a full cluster."""
+    """The actor. `start` is not its constructor: slow loading must not look like a full cluster.
+
+    Its constructor runs in the process's main thread, all else in one other thread, so that Ray can ask it
+    how long it has worked.
+    """
+
+    def __init__(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group
 
     def hello(self) -> Greeting:
         import ray
 
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group
         host = socket.gethostname()
         return Greeting(f"{host}:{os.getpid()}", host, ray.get_runtime_context().get_node_id())
 
@@ -59,8 +69,13 @@ class RayWorker:
         return Answer(sent(report._replace(result=None)), own_memory_bytes())
 
     def run(self, job: Job[Any]) -> Answer:
-        message = sent(attempt(self._work, job))
+        with CLOCK.job():
+            message = sent(attempt(self._work, job))
         return Answer(message, own_memory_bytes())
+
+    def worked(self) -> Worked:
+        """How long it has worked on its job; to be asked in `CLOCK_GROUP`."""
+        return CLOCK.worked()
 
 
 @dataclass(eq=False)

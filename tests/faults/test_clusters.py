@@ -50,6 +50,13 @@ def test_a_worker_that_is_killed_costs_one_attempt(tmp_path: Path) -> None:
     assert figures["attempts_lost"] <= 1
 
 
+def test_trials_that_never_end_fail_with_that_cause_and_others_go_on(tmp_path: Path) -> None:
+    figures = faults.trials_hang(tmp_path / "run", "loop,,lock,", trials=8)
+    assert (figures["code"], figures["causes"]) == (0, ["TimedOut"]), figures
+    assert (figures["states"], figures["failed"]) == ({"COMPLETE": 4, "FAIL": 4}, 4)
+    assert (figures["overdue"], figures["dead"]) == (4, 0)
+
+
 def test_memory_that_is_used_up_is_tried_with_half_and_then_told(tmp_path: Path) -> None:
     figures = faults.memory_used_up(tmp_path / "run")
     assert figures["code"] == 0, figures

@@ -54,6 +54,7 @@ from autoprune.space.levels import Candidate
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, failed_trials, tried_trials
 from autoprune.strategy.baselines import baselines
 from autoprune.strategy.file_room import excess_bytes
+from autoprune.strategy.trial_limits import FIRST_SECONDS, FLOOR_SECONDS
 from autoprune.tasks.data.splits import Rows, Splits
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION
 from autoprune.tasks.task import Encoded, Task
@@ -389,6 +390,17 @@ def test_trials_are_asked_told_and_kept_until_there_are_enough(bench: Bench) -> 
     assert search.run.about().stopped_by == "trials"
     status = read(search, STATUS)
     assert (status["trials"], status["planned"], status["failed"]) == (5, 5, 0)
+
+
+def test_a_trial_may_work_for_as_long_as_those_before_tell_or_as_the_user_says(bench: Bench) -> None:
+    drive(bench.open(wanted=3))
+    limits = [job.limit_s for job in bench.worker.asked(Evaluate)]
+    assert limits[: len(NAMES)] == [FIRST_SECONDS] * len(NAMES)
+    assert set(limits[len(NAMES) :]) == {FLOOR_SECONDS}
+    bench.close()
+    shutil.rmtree(bench.folder)
+    drive(bench.open(wanted=3, trial_timeout_s=7.0))
+    assert {job.limit_s for job in bench.worker.asked(Evaluate)} == {7.0}
 
 
 def test_promising_trials_are_trained_and_do_not_count_as_tried(bench: Bench) -> None:

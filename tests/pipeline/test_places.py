@@ -14,17 +14,21 @@ from pathlib import Path
 import hypothesis
 import hypothesis.strategies as some
 import pytest
+from click.testing import CliRunner
 
+from autoprune.cli.main import main
+from autoprune.core.database_address import VARIABLE
 from autoprune.core.errors import AutopruneError
-from autoprune.core.files import reason_of, why_unwritable
+from autoprune.core.files import reason_of, why_unwritable, write_json
 from autoprune.core.progress import Progress
 from autoprune.pipeline.places import check_places, check_taken_up
 from autoprune.run.config import Config
-from autoprune.run.folder import RUN, RunFolder, read_run
+from autoprune.run.folder import FRONT, RUN, RunFolder, read_run
 from autoprune.run.identity import hold_to
 from autoprune.run.run_lock import HOLDER, LOCK
 from autoprune.run.run_record import Identity
 from autoprune.run.whereabouts import check_inputs, located
+from tests.support.database_server import ENCODED, PASSWORD, postgresql
 from tests.support.paths import ROOT
 
 NOWHERE = Path("/proc/autoprune")
@@ -259,6 +263,34 @@ def test_a_damaged_study_is_told_before_anything_is_loaded(tmp_path: Path, conte
         check_taken_up(run)
     assert (run.path / "study.db").read_bytes() == content
     run.close()
+
+
+def test_a_resume_while_the_database_is_away_ends_with_75_and_says_how_to_go_on(tmp_path: Path) -> None:
+    """A real server, as it was when the run began, and is no more."""
+    with postgresql() as address:
+        url = f"postgresql+psycopg://me:{ENCODED}@{address}"
+        run = RunFolder.create(tmp_path / "run", Config.of(storage=url), "")
+        check_taken_up(run)
+        write_json(run.path / FRONT, {"run": {}, "trials": []})
+        run.status("stopped", reason="before")
+        run.close()
+        before = {file: file.read_bytes() for file in run.path.iterdir() if file.name not in (LOCK, HOLDER)}
+        said = resumed(run.path, url, code=2)
+        assert f"has no study '{run.study_name()}'" in said
+    said = resumed(run.path, url, code=75)
+    hidden = url.replace(ENCODED, "***")
+    assert f"autoprune: {hidden} does not answer: " in said
+    assert f"go on with: autoprune resume {run.path}" in said
+    assert PASSWORD not in said
+    assert ENCODED not in said
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def resumed(run: Path, url: str, *, code: int) -> str:
+    """What a resume says that ends with a code."""
+    result = CliRunner().invoke(main, ["resume", str(run)], env={VARIABLE: url})
+    assert result.exit_code == code, result.output
+    return result.stderr
 
 
 @hypothesis.settings(max_examples=200, deadline=None)

@@ -5,7 +5,10 @@ Against a server that gives out files as the hub does, by the hub's own client, 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ import pytest
 
 from autoprune.run.folder import RUN
 from tests.support.hub_files import FileHub, Repository, files_of, serving_files
+from tests.support.made_runs import new_run
 from tests.support.tiny_search import OPTIONS, autoprune, change_weights, environment, write_inputs
 
 pytestmark = pytest.mark.slow
@@ -86,3 +90,40 @@ def test_a_new_search_reads_the_newest(hubbed: Hubbed) -> None:
     autoprune(words, cwd=hubbed.base, env=hubbed.environment)
     newest = list(hubbed.hub.repositories[f"models/{MODEL}"].commits)[-1]
     assert any(f"{MODEL}/resolve/{newest}/" in call for call in hubbed.hub.calls[asked:])
+
+
+@contextlib.contextmanager
+def deaf_hub() -> Iterator[tuple[str, list[int]]]:
+    """The address of a hub that hangs up on everybody, and a list that grows with each who asked."""
+    door, asked = socket.create_server(("127.0.0.1", 0)), list[int]()
+
+    def let_in() -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                asked.append(door.accept()[0].detach())
+                socket.close(asked[-1])
+
+    threading.Thread(target=let_in, daemon=True).start()
+    with door:
+        yield f"http://127.0.0.1:{door.getsockname()[1]}", asked
+
+
+@pytest.mark.parametrize("command", ["search", "resume"])
+def test_a_model_that_is_nowhere_is_named_at_once_where_the_hub_is_away(tmp_path: Path, command: str) -> None:
+    """Of the run `run.json` has lost where its model lay, so that its name may be of the hub."""
+    words = ["search", "absent/model", "--dataset", "rows.csv", *OPTIONS, "-o", "new"]
+    if command == "resume":
+        new_run(tmp_path / "run")
+        about = json.loads((tmp_path / "run" / RUN).read_text(encoding="utf-8"))
+        about["inputs"]["paths"] = {}
+        (tmp_path / "run" / RUN).write_text(json.dumps(about), encoding="utf-8")
+        words = ["resume", "run"]
+    with deaf_hub() as (url, asked):
+        env = environment(tmp_path / "cache", HF_ENDPOINT=url, HF_HOME=str(tmp_path / "home"))
+        env["HF_HUB_OFFLINE"] = "0"
+        done = autoprune(words, cwd=tmp_path, env=env, code=2)
+    told = [line for line in done.stderr.splitlines() if line.startswith("autoprune: ")]
+    assert len(told) == 1, done.stderr
+    assert "model 'absent/model' cannot be loaded: there is no folder of that name" in told[0]
+    assert "the hub, of which it may be an id, cannot be reached" in told[0]
+    assert len(asked) <= 2  # its client tries a connection that was dropped once more

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import hypothesis
 import hypothesis.strategies as some
 import pytest
 
 from autoprune.space.budget import Budget
-from autoprune.space.trial import Measurement, Trial, failed_trials, finished, searched_trials, tried_trials
+from autoprune.space.trial import (
+    Measurement,
+    Trial,
+    cause_of,
+    failed_trials,
+    finished,
+    searched_trials,
+    tried_trials,
+)
 from autoprune.strategy.history import History
 from autoprune.strategy.leaders import Leaders
 from autoprune.strategy.pareto import dominates, front, hypervolume
@@ -34,6 +44,7 @@ def test_leaders_are_all_that_front_and_points_depend_on(trials: list[Trial], bu
         assert volumes[0] == pytest.approx(volumes[1], abs=1e-12)
         counts = [len(counted(done)) for counted in (tried_trials, searched_trials, failed_trials)]
         assert [leaders.tried, leaders.searched, leaders.failed] == counts
+        assert leaders.causes == Counter(cause_of(str(trial.failure)) for trial in failed_trials(done))
 
 
 @quick

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import sqlalchemy
 import sqlalchemy.event
 
 from autoprune.core.database_address import given_storage
-from autoprune.core.errors import AutopruneError
+from autoprune.core.errors import AutopruneError, StoppedError
 from autoprune.strategy.samplers import make_proposer
 from autoprune.strategy.study import Study
 from autoprune.strategy.study_database import check_database, database_url, with_driver
@@ -110,6 +111,21 @@ def test_what_cannot_be_opened_is_told_with_what_to_check(server: str, tmp_path:
     (tmp_path / "a.db").write_text("no database")
     with pytest.raises(AutopruneError, match="restore it from a copy"):
         check_database(UNUSED, f"sqlite:///{tmp_path}/a.db")
+
+
+def test_a_server_that_is_away_is_no_mistake_of_the_user_where_it_is_known(server: str) -> None:
+    """And a refusal is one: the server answers."""
+    away = f"postgres://me:{ENCODED}@127.0.0.1:9/db"
+    with pytest.raises(StoppedError, match=r"does not answer: .*refused.*Nothing is lost"):
+        check_database(UNUSED, away, is_known=True)
+    with pytest.raises(StoppedError, match=r"does not answer: .*refused"):
+        opened(away, "any")
+    for wrong in (server.replace(ENCODED, "wrong"), f"{server.rpartition('/')[0]}/nowhere"):
+        for attempt in (partial(check_database, UNUSED, is_known=True), partial(opened, name="any")):
+            with pytest.raises(AutopruneError, match="Check the address, its password") as caught:
+                attempt(f"postgres://{wrong}")
+            assert not isinstance(caught.value, StoppedError)
+            assert PASSWORD not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "sqlite"])

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,15 @@ class Driver:
     begun: float
 
     @classmethod
-    def start(cls, run: Path, *more: object, environment: dict[str, str] | None = None) -> Driver:
-        command = [sys.executable, "-m", "tests.support.toy_driver", str(run), *map(str, more)]
+    def start(
+        cls,
+        run: Path,
+        *more: object,
+        environment: dict[str, str] | None = None,
+        before: Sequence[str] = (),
+    ) -> Driver:
+        """Start one. before: a command that runs it."""
+        command = [*before, sys.executable, "-m", "tests.support.toy_driver", str(run), *map(str, more)]
         log = open(f"{run}.log", "a", encoding="utf-8")  # noqa: SIM115 (the child's)
         begun = time.monotonic()
         variables = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(environment or {})}
@@ -140,11 +147,11 @@ def ended_again_and_again(
         number = rng.choice(signals)
         _end(driver, number, out)
         out.ends += 1
-        _check_study(run, out)
+        check_study(run, out)
     driver = Driver.start(run, "--trials", len(told(run)) + 5, *more)
     if driver.end() != 0:
         out.wrong.append(f"the last driver ended with {driver.process.returncode}")
-    _check_study(run, out)
+    check_study(run, out)
     return out
 
 
@@ -165,7 +172,8 @@ def _end(driver: Driver, number: int, out: Ends) -> None:
         out.wrong.append(f"code {code}, state {now['state']} after signal {number}")
 
 
-def _check_study(run: Path, out: Ends) -> None:
+def check_study(run: Path, out: Ends) -> None:
+    """Count what the study of a run has and lacks."""
     found = states(run)
     out.told, out.in_study = len(told(run)), found.get("COMPLETE", 0) + found.get("FAIL", 0)
     out.lost += len(set(told(run)) - set(range(out.in_study)))
@@ -188,7 +196,7 @@ def workers_killed(run: Path, *, seconds: float, every: float, workers: int = 2)
     driver.process.send_signal(signal.SIGTERM)
     code, dead = driver.end(), status_of(run)["workers"]["dead"]
     out = Ends(kills)
-    _check_study(run, out)
+    check_study(run, out)
     lost = len(tried(run)) - len(told(run)) - workers  # those in flight at the end are no loss
     counts = {"kills": kills, "attempts": len(tried(run)), "attempts_lost": max(0, lost)}
     return out.as_json() | counts | {"dead": dead, "code": code}
@@ -211,7 +219,7 @@ def nodes_killed(run: Path, *, seconds: float, every: float) -> dict[str, Any]:
         driver.process.send_signal(signal.SIGTERM)
         code, now = driver.end(), status_of(run)["workers"]
     out = Ends(kills)
-    _check_study(run, out)
+    check_study(run, out)
     lost = len(tried(run)) - len(told(run)) - 3
     return out.as_json() | {
         "kills": kills, "attempts": len(tried(run)), "attempts_lost": max(0, lost),
@@ -234,7 +242,7 @@ def cluster_lost(run: Path, what: str, *more: object) -> dict[str, Any]:
         driver = Driver.start(run, "--any-workers", "--address", cluster.address, "--trials", wanted)
         resumed = driver.end()
     out = Ends(1)
-    _check_study(run, out)
+    check_study(run, out)
     return out.as_json() | {
         "code": code, "seconds": round(seconds, 1), "state": now["state"], "next": now["next"],
         "resumed_code": resumed, "said": line,
@@ -284,7 +292,7 @@ def disk_filled(folder: Path) -> dict[str, Any]:
         driver = Driver.start(run, "--trials", found.get("COMPLETE", 0) + 5)
         resumed = driver.end()
         out = Ends(1)
-        _check_study(run, out)
+        check_study(run, out)
     return out.as_json() | {
         "code": code, "state": before["state"], "resumed_code": resumed, "said": before["reason"],
     }  # fmt: skip
@@ -324,7 +332,7 @@ def latency_node_lost(run: Path, *, wait: float, away: float | None) -> dict[str
         code, now = driver.end(wait + PATIENCE_S), status_of(run)
         seconds = time.monotonic() - begun
     out = Ends(1)
-    _check_study(run, out)
+    check_study(run, out)
     return out.as_json() | {
         "code": code, "state": now["state"], "failed": now["failed"], "seconds": round(seconds, 1),
         "said": now["reason"],
@@ -394,6 +402,18 @@ def database_away(run: Path, away: float) -> dict[str, Any]:
         "resumed_code": resumed, "told": len(numbers), "lost": len(set(range(before)) - set(numbers)),
         "said": now["reason"], "is_secret_kept": PASSWORD not in said(run) and ENCODED not in said(run),
     }  # fmt: skip
+
+
+def trials_hang(run: Path, faults: str, *, trials: int) -> dict[str, Any]:
+    """A search on a Ray of its own of whose trials some never end."""
+    more = ("--workers", 2, "--trials", trials, "--faults", faults, "--trial-timeout", 2)
+    figures = faulty_trials(run, *more, trials=trials)
+    now = status_of(run)
+    return figures | {
+        "failed": now["failed"],
+        "overdue": now["workers"]["overdue"],
+        "dead": now["workers"]["dead"],
+    }
 
 
 def memory_used_up(run: Path) -> dict[str, Any]:

@@ -10,8 +10,10 @@ one for each time that a worker began one.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +22,7 @@ from pathlib import Path
 from autoprune.api.ending import ending_recorded
 from autoprune.cli.signals import reported
 from autoprune.core.files import write_json
-from autoprune.pipeline.places import expected_study
+from autoprune.pipeline.places import check_taken_up, expected_study
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, RUN, STUDY, RunFolder
 from autoprune.space.budget import Budget
@@ -33,7 +35,7 @@ from autoprune.workers import Outcome, Pool, open_pool, ray_cluster
 from autoprune.workers.pool import Job
 from tests.support.toy_search import Toy
 
-FAULTS = ("nan", "raise", "exit", "bomb", "leak", "time")
+FAULTS = ("nan", "raise", "exit", "bomb", "leak", "time", "loop", "lock", "hold")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class ToyJob(Job[int]):
     seconds: float
     fault: str = ""
     is_light: bool = False
+    limit_s: float | None = None
 
     def lighter(self) -> ToyJob | None:
         return None if self.is_light else replace(self, is_light=True)
@@ -62,6 +65,14 @@ def make_toy(context: Mapping[str, object]) -> Callable[[object], object]:
             os._exit(1)
         if job.fault == "leak":
             kept.append(os.urandom(40_000_000))
+        while job.fault == "loop":
+            pass
+        if job.fault == "lock":  # as threads that wait for each other
+            lock = threading.Lock()
+            for _ in range(2):
+                lock.acquire()
+        if job.fault == "hold":  # as a library that never gives Python its turn back
+            ctypes.PyDLL(None).pause()
         if job.fault == "time":
             return context["elsewhere"](ToyJob(0.0))  # type: ignore[operator]
         while job.fault == "bomb":
@@ -103,7 +114,9 @@ def drive(folder: RunFolder, pool: Pool, asked: argparse.Namespace) -> None:
         while True:
             while pool.free and (work := schedule.next()) is not None:
                 faults[work.token] = kinds[work.token % len(kinds)] if kinds else ""
-                pool.submit(work.token, ToyJob(asked.seconds, faults[work.token]))
+                pool.submit(
+                    work.token, ToyJob(asked.seconds, faults[work.token], limit_s=asked.trial_timeout)
+                )
             if not study.history.in_flight:
                 break
             outcome = pool.next(timeout=1.0)
@@ -141,6 +154,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--label")
     parser.add_argument("--storage")
     parser.add_argument("--wait", type=float)
+    parser.add_argument("--trial-timeout", type=float)
     parser.add_argument("--faults", default="")
     parser.add_argument("--grace", type=float, help="seconds that a cluster's head may be away")
     asked = parser.parse_args(arguments)
@@ -153,6 +167,11 @@ def main(arguments: Sequence[str]) -> None:
     with reported():
         if (asked.run / RUN).exists():
             folder = RunFolder.open(asked.run, asked.storage)
+            try:
+                check_taken_up(folder)
+            except BaseException:
+                folder.close()
+                raise
         else:
             config = Config.of(trials=asked.trials, storage=asked.storage)
             folder = RunFolder.create(asked.run, config, "toy")

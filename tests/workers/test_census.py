@@ -18,6 +18,7 @@ CENSUS = Census(
         WorkerState("", "", "waiting"),
     ),
     dead=2,
+    overdue=3,
     lost_nodes=("10.0.0.3 (c)",),
     avoided_nodes={"10.0.0.4 (d)": "ModuleNotFoundError: No module named 'mine'"},
     latency_node="the latency node is away (its process does not answer)",
@@ -26,8 +27,10 @@ CENSUS = Census(
 
 def test_workers_are_counted_by_state_and_host() -> None:
     told = CENSUS.as_json()
-    counts = [told[name] for name in ("training", "idle", "loading", "waiting", "dead", "replaced")]
-    assert counts == [2, 0, 1, 1, 2, 0]
+    counts = [
+        told[name] for name in ("training", "idle", "loading", "waiting", "dead", "replaced", "overdue")
+    ]
+    assert counts == [2, 0, 1, 1, 2, 0, 3]
     assert told["hosts"]["a"] == {
         "training": 1, "idle": 0, "loading": 1, "waiting": 0, "memory_bytes": 2_000_000_000
     }  # fmt: skip
@@ -58,7 +61,8 @@ def test_a_status_tells_what_the_workers_do_while_it_runs(tmp_path: Path) -> Non
     finally:
         run.close()
     assert now["workers"] == CENSUS.as_json()
-    assert "; workers 2 training, 1 loading, 1 waiting for room, 2 died; on a, b; 2.0 GB at most; " in line
+    assert "; workers 2 training, 1 loading, 1 waiting for room, 2 died, 3 ended as their trial " in line
+    assert " as their trial did not; on a, b; 2.0 GB at most; " in line
     for words in ("lost 10.0.0.3 (c)", "avoided 10.0.0.4 (d) (ModuleNotFoundError", "latency node is away"):
         assert words in line
     assert (again["trials"], again["workers"]["idle"], again["workers"]["training"]) == (3, 1, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from autoprune.report.sections.verdict import accuracy_on, budget_text, split_of
 from autoprune.report.text import duration, milliseconds, named_score, score_text, share
 from autoprune.run.front_schema import Front, LineRow, TrialRow
 from autoprune.space.budget import megabytes
-from autoprune.space.trial import ORIGINAL
+from autoprune.space.trial import ORIGINAL, cause_of
 from autoprune.tasks.metrics import ACCURACY
 
 MOST_LISTED = 100
@@ -118,8 +117,7 @@ def causes(front: Front) -> list[Cause]:
     groups: dict[str, list[TrialRow]] = {}
     for trial in front.trials:
         if trial.state == "FAIL":
-            text = (trial.failure or "").strip() or "no cause was recorded"
-            groups.setdefault(re.split(r"[:\n]", text, maxsplit=1)[0].strip(), []).append(trial)
+            groups.setdefault(cause_of(trial.failure or ""), []).append(trial)
     ordered = sorted(groups.items(), key=lambda pair: -len(pair[1]))
     return [
         Cause(
