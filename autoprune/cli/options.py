@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
+from autoprune.api.config_file import read_settings
+from autoprune.run.config import DEMO_DEFAULTS
 from autoprune.tasks.kinds import KINDS
 from autoprune.tasks.metrics import METRICS
 
@@ -90,6 +93,12 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--seed", type=int, help="Seed of splits, search and fine-tunes.  [default: 0]"),
 ]  # fmt: skip
 
+CONFIG_OPTION = click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE",
+    help="YAML or JSON of these settings by their names in --dry-run, whose output can be given here. Flags "
+         "and MODEL win; relative paths are from the working directory.",
+)  # fmt: skip
+
 PLACE_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--cluster", metavar="URL", envvar=["AUTOPRUNE_CLUSTER", "RAY_API_SERVER_ADDRESS"],
                  help="http://HOST:8265 of the dashboard on a Ray cluster's head.  [default: "
@@ -98,6 +107,29 @@ PLACE_OPTIONS: list[Callable[[Any], Any]] = [
                  help="What keeps inputs and runs: s3://..., gs://..., or a folder that this machine and the "
                       "cluster's head share.  [default: AUTOPRUNE_STORAGE_ROOT]"),
 ]  # fmt: skip
+
+
+def asked_settings(
+    model: str | None, given: Mapping[str, Any], config_file: Path | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a search is asked for, and of that what was said.
+
+    Args:
+        model: MODEL of the command line.
+        given: the flags by their names; those that are None or () are not given.
+        config_file: whose settings hold where no flag does.
+
+    Returns:
+        All settings by their flat names, those of the built-in demo where no model is named; and the ones
+        among them that the file or a flag gives.
+
+    Raises:
+        AutopruneError: naming the file and what is wrong in it.
+    """
+    said = {} if config_file is None else read_settings(config_file)
+    flags = {**given, "model": model}
+    said |= {name: value for name, value in flags.items() if value not in (None, ())}
+    return {**(DEMO_DEFAULTS if "model" not in said else {}), **said}, said
 
 
 def with_options(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
