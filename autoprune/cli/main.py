@@ -15,7 +15,7 @@ import click
 from autoprune.api.searches import begin, check_asked, planned, take_up
 from autoprune.api.terminal import summary_lines
 from autoprune.cli.export import bench, export
-from autoprune.cli.inspect import inspect, spaces
+from autoprune.cli.inspect import doctor, inspect, spaces
 from autoprune.cli.jobs import fetch, jobs, logs, status, stop
 from autoprune.cli.options import CONFIG_OPTION, SEARCH_OPTIONS, asked_settings, with_options
 from autoprune.cli.places import say
@@ -201,5 +201,7 @@ def report(run: Path, show: bool) -> None:
             click.launch(str((run / "report.html").resolve()))
 
 
-for command in (export, bench, spaces, inspect, submit, jobs, status, watch, logs, stop, fetch):
+for command in (
+    export, bench, spaces, inspect, doctor, submit, jobs, status, watch, logs, stop, fetch,
+):  # fmt: skip
     main.add_command(command)
