@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from autoprune.cli.completion import OF_FOLDERS, OF_SPACES, OF_TARGETS
 from autoprune.cli.signals import reported
 from autoprune.core.errors import AutopruneError
 
@@ -25,9 +26,17 @@ def spaces() -> None:
 
 
 @click.command()
-@click.argument("what", required=False)
-@click.option("--space", help="Search space: auto, a shipped name, or a YAML file.  [default: auto]")
-@click.option("--target", help="What the model will run on, as in `search`.  [default: openvino]")
+@click.argument("what", required=False, shell_complete=OF_FOLDERS)
+@click.option(
+    "--space",
+    shell_complete=OF_SPACES,
+    help="Search space: auto, a shipped name, or a YAML file.  [default: auto]",
+)
+@click.option(
+    "--target",
+    shell_complete=OF_TARGETS,
+    help="What the model will run on, as in `search`.  [default: openvino]",
+)
 @click.option(
     "--write-space",
     type=click.Path(path_type=Path),

@@ -14,6 +14,7 @@ import click
 
 from autoprune.api.searches import begin, check_asked, planned, take_up
 from autoprune.api.terminal import summary_lines
+from autoprune.cli.completion import OF_FOLDERS, completion
 from autoprune.cli.export import bench, export
 from autoprune.cli.inspect import doctor, inspect, spaces
 from autoprune.cli.jobs import fetch, jobs, logs, status, stop
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=OF_FOLDERS)
 @with_options(SEARCH_OPTIONS)
 @CONFIG_OPTION
 @click.option(
@@ -128,7 +129,7 @@ def _show(summary: Summary, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=OF_FOLDERS)
 @click.option("--trials", help="Candidates in all, or +N for N more.  [default: what the run was asked for]")
 @click.option("--budget", multiple=True, metavar="LIMIT", help="Another limit; the solver answers it first.")
 @click.option("--workers", type=click.IntRange(min=0), help="Ray workers.  [default: as before]")
@@ -181,7 +182,7 @@ def resume(
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=OF_FOLDERS)
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
 def report(run: Path, show: bool) -> None:
     """Write report.html and front.csv of RUN again; prints where.
@@ -202,6 +203,6 @@ def report(run: Path, show: bool) -> None:
 
 
 for command in (
-    export, bench, spaces, inspect, doctor, submit, jobs, status, watch, logs, stop, fetch,
+    export, bench, spaces, inspect, doctor, completion, submit, jobs, status, watch, logs, stop, fetch,
 ):  # fmt: skip
     main.add_command(command)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from autoprune.api.config_file import read_settings
+from autoprune.cli.completion import OF_FILES, OF_SAMPLERS, OF_SPACES, OF_TARGETS, offering
 from autoprune.run.config import DEMO_DEFAULTS
 from autoprune.tasks.kinds import KINDS
 from autoprune.tasks.metrics import METRICS
@@ -27,15 +28,15 @@ def _either(names: Iterable[str]) -> str:
 SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--budget", multiple=True, metavar="LIMIT",
                  help="Size (20MB, 8MiB) or latency (5ms) not to exceed; repeat for both."),
-    click.option("--task", metavar="KIND",
+    click.option("--task", metavar="KIND", shell_complete=offering([*map(str, KINDS)]),
                  help=f"{', '.join(map(str, KINDS))}, or module:function for one's own.  [default: auto, "
                       "as the model's config tells]"),
-    click.option("--metric", metavar="NAME",
+    click.option("--metric", metavar="NAME", shell_complete=offering(METRICS),
                  help=f"{_either(METRICS)}.  [default: as is usual]"),
-    click.option("--dataset",
+    click.option("--dataset", shell_complete=OF_FILES,
                  help="A csv/tsv/json/jsonl/parquet/txt file, a folder (of pictures: a sub-folder a class), "
                       "a hub id, or module:function."),
-    click.option("--weights", metavar="FILE",
+    click.option("--weights", metavar="FILE", shell_complete=OF_FILES,
                  help="Weights (.safetensors) of a MODEL that a function builds, module:function."),
     click.option("--image-size", type=click.IntRange(min=8),
                  help="Height and width that pictures are made.  [default: as the model says, or 224]"),
@@ -46,8 +47,9 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                  help="Column of text; give twice for pairs. Found by convention if not given."),
     click.option("--label-column", help="Column of labels. Found by convention if not given."),
     click.option("--group-by", help="Column whose rows stay together when splits are made."),
-    click.option("--space", help="Search space: auto, a shipped name, or a YAML file.  [default: auto]"),
-    click.option("--target", metavar="NAME",
+    click.option("--space", shell_complete=OF_SPACES,
+                 help="Search space: auto, a shipped name, or a YAML file.  [default: auto]"),
+    click.option("--target", metavar="NAME", shell_complete=OF_TARGETS,
                  help="What the model will run on: openvino, onnx, packed, compressed-tensors, torch or "
                       "gguf.  [default: openvino]"),
     click.option("--trials", type=click.IntRange(min=1),
@@ -56,7 +58,8 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                  help="Start no trial after this many seconds."),
     click.option("--patience", type=click.IntRange(min=1), metavar="N",
                  help="Stop when N candidates together brought under 0.1 % of hypervolume."),
-    click.option("--sampler", help="autoprune, tpe, nsga2, random or gp.  [default: autoprune]"),
+    click.option("--sampler", shell_complete=OF_SAMPLERS,
+                 help="autoprune, tpe, nsga2, random or gp.  [default: autoprune]"),
     click.option("--finetune-steps", type=click.IntRange(min=0),
                  help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 12]"),
     click.option("--teacher-epochs", type=click.FloatRange(min=0, min_open=True),

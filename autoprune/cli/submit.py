@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoprune.cli.completion import OF_FOLDERS, OF_RENDERS
 from autoprune.cli.options import CONFIG_OPTION, PLACE_OPTIONS, SEARCH_OPTIONS, asked_settings, with_options
 from autoprune.cli.places import opened_root, say
 from autoprune.cli.signals import reported
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.group()
 @click.option(
-    "--render", metavar="KIND",
+    "--render", metavar="KIND", shell_complete=OF_RENDERS,
     help="Print the file that starts the search on a cluster of its own, and send nothing: rayjob (KubeRay), "
          "slurm, skypilot or cluster (ray up).",
 )  # fmt: skip
@@ -38,7 +39,7 @@ def submit(render: str | None) -> None:
 
 
 @submit.command("search")
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=OF_FOLDERS)
 @with_options(SEARCH_OPTIONS)
 @CONFIG_OPTION
 @with_options(PLACE_OPTIONS)
