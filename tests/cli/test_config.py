@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from autoprune.cli.main import main
+from autoprune.core.database_address import given_storage
+from autoprune.core.errors import AutopruneError
 from tests.support.tiny_search import OPTIONS, write_inputs
 
 
@@ -65,9 +67,7 @@ def test_an_address_whose_secret_is_hidden_is_refused(
     result = run("search", "--config", "run.yaml", "--dry-run", "--workers", 0, code=2)
     assert "whose secret is hidden: set the environment variable AUTOPRUNE_STORAGE" in result.stderr
     monkeypatch.setenv("AUTOPRUNE_STORAGE", "postgresql://me:pa55word@127.0.0.1:9/d")
-    result = run("search", "--config", "run.yaml", "--dry-run", "--workers", 0, code=2)
-    assert "hidden" not in result.stderr  # nobody listens there
-    assert "pa55word" not in result.output
+    assert given_storage("postgresql://me:***@127.0.0.1:9/d") == "postgresql://me:pa55word@127.0.0.1:9/d"
 
 
 SENT: Sequence[tuple[str, tuple[str, ...]]] = [
@@ -87,3 +87,13 @@ def test_a_submitted_file_is_the_same_as_its_flags(text: str, words: tuple[str, 
     sent = run(*render, "--config", "run.yaml", "--trials", 7).stdout
     assert sent == run(*render, *words, "--trials", 7).stdout
     assert "run.yaml" not in sent
+
+
+def test_a_hidden_password_that_libpq_finds_itself_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "pa55word")
+    address = given_storage("postgresql://me:***@127.0.0.1:9/d")
+    assert address is not None
+    assert "***" not in address
+    assert "pa55word" not in address
+    with pytest.raises(AutopruneError, match="whose secret is hidden"):
+        given_storage("mysql://me:***@127.0.0.1:9/d")  # which knows nothing of PGPASSWORD
