@@ -156,11 +156,9 @@ def test_the_commands_answer(installed: Installed) -> None:
 
 
 def test_a_search_its_report_an_export_and_the_model(installed: Installed) -> None:
-    """All of a user's way, by the words of a dry run's settings."""
+    """All of a user's way."""
     write_inputs(installed.base)
-    given = ["search", "model", "--dataset", "rows.csv", *OPTIONS]
-    (installed.base / "run.yaml").write_text(installed.autoprune(*given, "--dry-run"))
-    installed.autoprune("search", "--config", "run.yaml", "-o", "run", "-q")
+    installed.autoprune("search", "model", "--dataset", "rows.csv", *OPTIONS, "-o", "run", "-q")
     page = installed.base / "run" / "report.html"
     page.unlink()
     assert installed.autoprune("report", "run").strip() == "run/report.html"
