@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -10,6 +11,7 @@ from typing import Any, TypedDict
 from autoprune.core.errors import AutopruneError
 from autoprune.core.value_types import has_type
 from autoprune.run.config import setting_names, setting_type
+from autoprune.tasks.data.source import SPLITS
 
 
 class SearchOptions(TypedDict, total=False):
@@ -77,11 +79,16 @@ ABOVE_ZERO = frozenset({"timeout_s", "teacher_epochs", "teacher_rate"})
 """Settings that are above 0."""
 
 
+_TOO_LARGE = 1 << 63
+"""A whole number of more bits is none that anything here takes."""
+
+
 def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by their flat names as `Config.of` takes them; those that are None are left out.
 
     Raises:
-        AutopruneError: for a name that is no setting, a value of another type, and one that is too small.
+        AutopruneError: for a name that is no setting, a value of another type, and one that is no finite
+            number or too small.
     """
     settings: dict[str, Any] = {}
     for name, value in given.items():
@@ -98,6 +105,14 @@ def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         if not has_type(value, declared):
             raise AutopruneError(
                 f"{name}={value!r:.60}: it is {_type_text(type(value))}, and {_type_text(declared)} is needed"
+            )
+        if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+            raise AutopruneError(f"{name}: its number has more than 63 bits")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise AutopruneError(f"{name}={value!r}: give a finite number")
+        if name == "limit_rows" and len(value) not in (0, len(SPLITS)):
+            raise AutopruneError(
+                f"{name}={value!r}: give three numbers, the most rows of {', '.join(SPLITS)}"
             )
         if name in ABOVE_ZERO and value <= 0:
             raise AutopruneError(f"{name}={value!r}: give a number above 0")

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from autoprune.cli.completion import OF_FOLDERS, OF_POINTS, OF_TARGETS, offering
 from autoprune.cli.export_forms import (
     check_form,
     export_members,
@@ -24,7 +25,7 @@ from autoprune.run.folder import run_config
 from autoprune.space.budget import parse_budget
 
 EXPORT_OPTIONS: list[Any] = [
-    click.option("--trial", "which", default="best", show_default=True,
+    click.option("--trial", "which", default="best", show_default=True, shell_complete=OF_POINTS,
                  help="best; accurate: the most accurate; small, fast: the smallest, fastest that is as "
                       "accurate; knee; or a trial's number."),
     click.option("--budget", multiple=True, metavar="LIMIT",
@@ -39,10 +40,11 @@ EXPORT_OPTIONS: list[Any] = [
                       "packed alone. With --budget the limit of each."),
     click.option("--trials", "numbers", metavar="N,N,...",
                  help="Members of a family.  [default: up to six of the front]"),
-    click.option("--target", metavar="NAME",
+    click.option("--target", metavar="NAME", shell_complete=OF_TARGETS,
                  help="openvino, onnx, packed, compressed-tensors, torch or gguf.  [default: the run's; of a "
                       "family packed]"),
     click.option("--storage", default="plain", show_default=True,
+                 shell_complete=offering(("plain", "entropy")),
                  help="plain, or entropy: target packed in fewer bytes on disk, the same model once loaded."),
     click.option("-o", "--output", type=click.Path(path_type=Path), required=True,
                  help="Folder to write; must not exist."),
@@ -55,7 +57,7 @@ EXPORT_OPTIONS: list[Any] = [
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=OF_FOLDERS)
 @with_options(EXPORT_OPTIONS)
 def export(
     run: Path,
@@ -110,7 +112,7 @@ def export(
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), shell_complete=OF_FOLDERS)
 @click.option("--dataset", help="Rows of this data set instead of the recorded one's.")
 @click.option("--batch", type=click.IntRange(min=1), help="Batch of the latency.  [default: as recorded]")
 @click.option("--sequence", type=click.IntRange(min=1), help="Its tokens.  [default: as recorded]")

@@ -1,12 +1,15 @@
-"""The commands of the command line that search nothing: `inspect` and `spaces`."""
+"""The commands of the command line that search nothing: `inspect`, `spaces` and `doctor`."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import click
 
+from autoprune.cli.completion import OF_FOLDERS, OF_SPACES, OF_TARGETS
 from autoprune.cli.signals import reported
 from autoprune.core.errors import AutopruneError
 
@@ -23,9 +26,17 @@ def spaces() -> None:
 
 
 @click.command()
-@click.argument("what", required=False)
-@click.option("--space", help="Search space: auto, a shipped name, or a YAML file.  [default: auto]")
-@click.option("--target", help="What the model will run on, as in `search`.  [default: openvino]")
+@click.argument("what", required=False, shell_complete=OF_FOLDERS)
+@click.option(
+    "--space",
+    shell_complete=OF_SPACES,
+    help="Search space: auto, a shipped name, or a YAML file.  [default: auto]",
+)
+@click.option(
+    "--target",
+    shell_complete=OF_TARGETS,
+    help="What the model will run on, as in `search`.  [default: openvino]",
+)
 @click.option(
     "--write-space",
     type=click.Path(path_type=Path),
@@ -70,3 +81,21 @@ def inspect(
             record = record_of(what, space=space, target=target)
             lines = lines_of(record)
         click.echo(json.dumps(record, indent=1) if as_json else "\n".join(lines))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def doctor(as_json: bool) -> None:
+    """Say what autoprune can do on this machine, and what is in its way, each with its cure.
+
+    Nothing is fetched or started. Exit code 1 where something that a search needs is broken.
+
+    \b
+    autoprune doctor
+    """
+    with reported():
+        from autoprune.inspection.doctor import doctor_lines, doctor_record
+
+        record = doctor_record(os.environ)
+        click.echo(json.dumps(record, indent=1) if as_json else "\n".join(doctor_lines(record)))
+    sys.exit(0 if record["works"] else 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from autoprune.cli.completion import OF_FOLDERS
 from autoprune.cli.options import PLACE_OPTIONS, with_options
 from autoprune.cli.places import opened_root, reached_cluster, remote_run, say
 from autoprune.cli.signals import reported
@@ -47,7 +48,7 @@ def jobs(cluster: str | None, storage_root: str | None) -> None:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=OF_FOLDERS)
 @with_options(PLACE_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="Print status.json, and whether its process is there.")
 @click.pass_context
@@ -67,7 +68,7 @@ def status(
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=OF_FOLDERS)
 @with_options(PLACE_OPTIONS)
 @click.option("-f", "--follow", is_flag=True, help="Until the run ends; the exit code is the run's then.")
 @click.pass_context
@@ -91,7 +92,7 @@ def logs(
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=OF_FOLDERS)
 @with_options(PLACE_OPTIONS)
 @click.pass_context
 def stop(context: click.Context, run: str, cluster: str | None, storage_root: str | None) -> None:
@@ -120,7 +121,7 @@ def stop(context: click.Context, run: str, cluster: str | None, storage_root: st
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=OF_FOLDERS)
 @with_options(PLACE_OPTIONS)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write.  [default: runs/RUN]")
 def fetch(run: str, cluster: str | None, storage_root: str | None, output: Path | None) -> None:

@@ -14,10 +14,17 @@ import click
 
 from autoprune.api.searches import begin, check_asked, planned, take_up
 from autoprune.api.terminal import summary_lines
+from autoprune.cli.completion import OF_FOLDERS, completion
 from autoprune.cli.export import bench, export
-from autoprune.cli.inspect import inspect, spaces
+from autoprune.cli.inspect import doctor, inspect, spaces
 from autoprune.cli.jobs import fetch, jobs, logs, status, stop
-from autoprune.cli.options import RESUME_OPTIONS, SEARCH_OPTIONS, with_options
+from autoprune.cli.options import (
+    CONFIG_OPTION,
+    RESUME_OPTIONS,
+    SEARCH_OPTIONS,
+    asked_settings,
+    with_options,
+)
 from autoprune.cli.places import say
 from autoprune.cli.signals import reported
 from autoprune.cli.submit import submit
@@ -27,7 +34,7 @@ from autoprune.core.errors import AutopruneError
 from autoprune.core.files import why_unwritable
 from autoprune.core.progress import Progress, add_line
 from autoprune.core.redaction import RedactingFormatter, cleaned, redacted, show_traceback, shown_command
-from autoprune.run.config import DEMO_DEFAULTS, Config
+from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, LOG
 from autoprune.run.scrub import scrub_and_say
 from autoprune.run.status import read_front_file
@@ -68,30 +75,33 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=OF_FOLDERS)
 @with_options(SEARCH_OPTIONS)
+@CONFIG_OPTION
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME-LIMIT]"
 )
-@click.option("--dry-run", is_flag=True, help="Check everything, print the plan, run nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check everything, print the plan and the settings, run nothing."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def search(
-    model: str | None, output: Path | None, dry_run: bool, as_json: bool, quiet: bool, **given: Any
-) -> None:
+    model: str | None, config_file: Path | None, output: Path | None, dry_run: bool, as_json: bool,
+    quiet: bool, **given: Any,
+) -> None:  # fmt: skip
     """Search for the best MODEL under a budget.
 
     MODEL is a local folder or a hub id; without it, the built-in demo runs.
 
     \b
     autoprune search ./my-bert --dataset reviews.csv --budget 20MB
+    autoprune search ./my-bert --dataset reviews.csv --budget 20MB --dry-run > run.yaml
+    autoprune search --config run.yaml --budget 10MB
     """
     with reported():
-        given = {name: value for name, value in given.items() if value not in (None, ())}
-        if model is None:
-            given = DEMO_DEFAULTS | given
-        given.setdefault("workers", None)
-        config = Config.of(model=model, **given)
+        settings, _ = asked_settings(model, given, config_file)
+        config = Config.of(**{"workers": None, **settings})
         config = config.with_settings(storage=given_storage(config.search.storage))
         if dry_run:
             _dry_run(config, output, quiet)
@@ -127,7 +137,7 @@ def _show(summary: Summary, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=OF_FOLDERS)
 @click.option("--trials", help="Candidates in all, or +N for N more.  [default: what the run was asked for]")
 @click.option("--budget", multiple=True, metavar="LIMIT", help="Another limit; the solver answers it first.")
 @with_options(RESUME_OPTIONS)
@@ -160,7 +170,7 @@ def resume(
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=OF_FOLDERS)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write to.  [default: RUN]")
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
 def report(run: Path, output: Path | None, show: bool) -> None:
@@ -191,5 +201,7 @@ def report(run: Path, output: Path | None, show: bool) -> None:
             click.launch(str(page.resolve()))
 
 
-for command in (export, bench, spaces, inspect, submit, jobs, status, watch, logs, stop, fetch):
+for command in (
+    export, bench, spaces, inspect, doctor, completion, submit, jobs, status, watch, logs, stop, fetch,
+):  # fmt: skip
     main.add_command(command)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
+from autoprune.api.config_file import read_settings
+from autoprune.cli.completion import OF_FILES, OF_SAMPLERS, OF_SPACES, OF_TARGETS, offering
+from autoprune.run.config import DEMO_DEFAULTS
 from autoprune.tasks.kinds import KINDS
 from autoprune.tasks.metrics import METRICS
 
@@ -24,15 +28,15 @@ def _either(names: Iterable[str]) -> str:
 SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--budget", multiple=True, metavar="LIMIT",
                  help="Size (20MB, 8MiB) or latency (5ms) not to exceed; repeat for both."),
-    click.option("--task", metavar="KIND",
+    click.option("--task", metavar="KIND", shell_complete=offering([*map(str, KINDS)]),
                  help=f"{', '.join(map(str, KINDS))}, or module:function for one's own.  [default: auto, "
                       "as the model's config tells]"),
-    click.option("--metric", metavar="NAME",
+    click.option("--metric", metavar="NAME", shell_complete=offering(METRICS),
                  help=f"{_either(METRICS)}.  [default: as is usual]"),
-    click.option("--dataset",
+    click.option("--dataset", shell_complete=OF_FILES,
                  help="A csv/tsv/json/jsonl/parquet/txt file, a folder (of pictures: a sub-folder a class), "
                       "a hub id, or module:function."),
-    click.option("--weights", metavar="FILE",
+    click.option("--weights", metavar="FILE", shell_complete=OF_FILES,
                  help="Weights (.safetensors) of a MODEL that a function builds, module:function."),
     click.option("--image-size", type=click.IntRange(min=8),
                  help="Height and width that pictures are made.  [default: as the model says, or 224]"),
@@ -43,8 +47,9 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                  help="Column of text; give twice for pairs. Found by convention if not given."),
     click.option("--label-column", help="Column of labels. Found by convention if not given."),
     click.option("--group-by", help="Column whose rows stay together when splits are made."),
-    click.option("--space", help="Search space: auto, a shipped name, or a YAML file.  [default: auto]"),
-    click.option("--target", metavar="NAME",
+    click.option("--space", shell_complete=OF_SPACES,
+                 help="Search space: auto, a shipped name, or a YAML file.  [default: auto]"),
+    click.option("--target", metavar="NAME", shell_complete=OF_TARGETS,
                  help="What the model will run on: openvino, onnx, packed, compressed-tensors, torch or "
                       "gguf.  [default: openvino]"),
     click.option("--trials", type=click.IntRange(min=1),
@@ -56,7 +61,8 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                       "[default: ten times the longest so far, and at least 600]"),
     click.option("--patience", type=click.IntRange(min=1), metavar="N",
                  help="Stop when N candidates together brought under 0.1 % of hypervolume."),
-    click.option("--sampler", help="autoprune, tpe, nsga2, random or gp.  [default: autoprune]"),
+    click.option("--sampler", shell_complete=OF_SAMPLERS,
+                 help="autoprune, tpe, nsga2, random or gp.  [default: autoprune]"),
     click.option("--finetune-steps", type=click.IntRange(min=0),
                  help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 12]"),
     click.option("--teacher-epochs", type=click.FloatRange(min=0, min_open=True),
@@ -108,6 +114,12 @@ RESUME_OPTIONS: list[Callable[[Any], Any]] = [
                       "AUTOPRUNE_STORAGE]"),
 ]  # fmt: skip
 
+CONFIG_OPTION = click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE",
+    help="YAML or JSON of these settings by their names in --dry-run, whose output can be given here. Flags "
+         "and MODEL win; relative paths are from the working directory.",
+)  # fmt: skip
+
 PLACE_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--cluster", metavar="URL", envvar=["AUTOPRUNE_CLUSTER", "RAY_API_SERVER_ADDRESS"],
                  help="http://HOST:8265 of the dashboard on a Ray cluster's head.  [default: "
@@ -116,6 +128,29 @@ PLACE_OPTIONS: list[Callable[[Any], Any]] = [
                  help="What keeps inputs and runs: s3://..., gs://..., or a folder that this machine and the "
                       "cluster's head share.  [default: AUTOPRUNE_STORAGE_ROOT]"),
 ]  # fmt: skip
+
+
+def asked_settings(
+    model: str | None, given: Mapping[str, Any], config_file: Path | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a search is asked for, and of that what was said.
+
+    Args:
+        model: MODEL of the command line.
+        given: the flags by their names; those that are None or () are not given.
+        config_file: whose settings hold where no flag does.
+
+    Returns:
+        All settings by their flat names, those of the built-in demo where no model is named; and the ones
+        among them that the file or a flag gives.
+
+    Raises:
+        AutopruneError: naming the file and what is wrong in it.
+    """
+    said = {} if config_file is None else read_settings(config_file)
+    flags = {**given, "model": model}
+    said |= {name: value for name, value in flags.items() if value not in (None, ())}
+    return {**(DEMO_DEFAULTS if "model" not in said else {}), **said}, said
 
 
 def with_options(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoprune.cli.options import PLACE_OPTIONS, SEARCH_OPTIONS, with_options
+from autoprune.cli.completion import OF_FOLDERS, OF_RENDERS
+from autoprune.cli.options import CONFIG_OPTION, PLACE_OPTIONS, SEARCH_OPTIONS, asked_settings, with_options
 from autoprune.cli.places import opened_root, say
 from autoprune.cli.signals import reported
 from autoprune.core.errors import AutopruneError
 from autoprune.core.redaction import holds_secret, redacted
-from autoprune.run.config import DEMO_DEFAULTS, Config
+from autoprune.run.config import Config
 
 if TYPE_CHECKING:
     from autoprune.jobs.cluster import Cluster
     from autoprune.jobs.request import Given
     from autoprune.jobs.submission import Submission
 
-_OWN = {"cluster", "storage_root", "name", "dry_run", "preflight"}
-"""Parameters of `submit search` that are no settings of the search."""
-
 
 @click.group()
 @click.option(
-    "--render", metavar="KIND",
+    "--render", metavar="KIND", shell_complete=OF_RENDERS,
     help="Print the file that starts the search on a cluster of its own, and send nothing: rayjob (KubeRay), "
          "slurm, skypilot or cluster (ray up).",
 )  # fmt: skip
@@ -39,8 +39,9 @@ def submit(render: str | None) -> None:
 
 
 @submit.command("search")
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=OF_FOLDERS)
 @with_options(SEARCH_OPTIONS)
+@CONFIG_OPTION
 @with_options(PLACE_OPTIONS)
 @click.option("--name", help="Name of the run and of its job.  [default: NAME-LIMIT]")
 @click.option("--no-preflight", "preflight", is_flag=True, flag_value=False, default=True,
@@ -50,8 +51,8 @@ def submit(render: str | None) -> None:
 )
 @click.pass_context
 def submit_search(
-    context: click.Context, /, model: str | None, cluster: str | None, storage_root: str | None,
-    name: str | None, preflight: bool, dry_run: bool, **given: Any,
+    context: click.Context, /, model: str | None, config_file: Path | None, cluster: str | None,
+    storage_root: str | None, name: str | None, preflight: bool, dry_run: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Search for the best MODEL under a budget, on a cluster; prints the run's name and returns.
 
@@ -62,14 +63,13 @@ def submit_search(
         --cluster http://head:8265 --storage-root s3://bucket/autoprune
     """
     with reported():
-        given = {key: value for key, value in given.items() if value not in (None, ())}
-        defaults = DEMO_DEFAULTS if model is None else {}
-        config = Config.of(model=model, **{**defaults, **given})
+        settings, said = asked_settings(model, given, config_file)
+        config = Config.of(**settings)
         config.limits()
         if (kind := _render_asked(context)) is not None:
             from autoprune.jobs.renders import render
 
-            words = [word for option in _given(context) for word in option.words()]
+            words = [word for option in _given(context, said) for word in option.words()]
             click.echo(render(kind, ["search", *words], name=name or "autoprune"), nl=False)
             return
         _check_search(config)
@@ -84,7 +84,7 @@ def submit_search(
                 "name what keeps the run: --storage-root s3://BUCKET/PATH, gs://BUCKET/PATH, or a folder "
                 "that this machine and the cluster's head share (AUTOPRUNE_STORAGE_ROOT)"
             )
-        submission = make_submission(config, _given(context), root, name)
+        submission = make_submission(config, _given(context, said), root, name)
         joined = Cluster(cluster)
         if (job := running(joined.jobs(submission.name))) is not None:
             say(f"run {submission.name} is under way as job {job.id}; nothing was sent. Follow it with: "
@@ -94,7 +94,7 @@ def submit_search(
         id = job_id(submission.name, joined.ids())
         say("\n".join(_plan(submission, joined, id)))
         if preflight:
-            _preflight(submission, joined, config, asked="workers" in given)
+            _preflight(submission, joined, config, asked="workers" in said)
         if dry_run:
             click.echo(submission.ray_command(joined.address, id))
             return
@@ -125,19 +125,15 @@ def _check_search(config: Config) -> None:
         )
 
 
-def _given(context: click.Context) -> list[Given]:
-    """The options of the search as they stand on the command line."""
+def _given(context: click.Context, said: Mapping[str, Any]) -> list[Given]:
+    """What was said, by flag or in a file, as options of the command line in their order."""
     from autoprune.jobs.request import Given
 
     given = []
     for parameter in context.command.params:
-        assert parameter.name is not None
-        source = context.get_parameter_source(parameter.name)
-        if parameter.name in _OWN or source is not click.core.ParameterSource.COMMANDLINE:
+        if parameter.name not in said:
             continue
-        value = context.params[parameter.name]
-        if value is None:
-            continue
+        value = said[parameter.name]
         option = "" if isinstance(parameter, click.Argument) else parameter.opts[0]
         if isinstance(parameter, click.Option) and parameter.is_flag:
             given += [Given(option)] if value else []
@@ -145,7 +141,7 @@ def _given(context: click.Context) -> list[Given]:
             given += [Given(option, (str(item),)) for item in value]
         else:
             values = value if isinstance(value, tuple) else (value,)
-            given.append(Given(option, tuple(str(item) for item in values)))
+            given += [Given(option, tuple(str(item) for item in values))] if values else []
     return given
 
 

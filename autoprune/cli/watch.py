@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from autoprune.cli.completion import OF_FOLDERS
 from autoprune.cli.options import PLACE_OPTIONS, with_options
 from autoprune.cli.places import remote_run, say
 from autoprune.cli.signals import reported
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=OF_FOLDERS)
 @with_options(PLACE_OPTIONS)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port of the page.  [default: any that is free]"

@@ -19,11 +19,23 @@ def given_storage(given: str | None) -> str | None:
     """The address for a new search: the one given, with its secret from the environment where it has none.
 
     None where neither the command line nor the environment names a database.
+
+    Raises:
+        AutopruneError: for an address as it is shown, with its secret hidden, where nothing gives it.
     """
     variable = os.environ.get(VARIABLE) or None
     if given is None or (not holds_secret(given) and _same(given, variable)):
         given = variable or given
-    return None if given is None else escaped(given)
+    if given is None:
+        return None
+    if HIDDEN in given and not holds_secret(given):
+        if given.startswith("postgres") and _libpq_may_know():
+            return without_secrets(given)
+        raise AutopruneError(
+            f"storage {given} is an address whose secret is hidden: set the environment variable {VARIABLE} "
+            "to the whole one"
+        )
+    return escaped(given)
 
 
 def resumed_storage(noted: str | None, given: str | None, *, run: Path) -> str | None:

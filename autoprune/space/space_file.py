@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import read_within
+from autoprune.core.yaml_text import MOST_YAML_BYTES, NO_YAML, parse_yaml
 from autoprune.space.storage import FLOAT_BITS, STATIC8, Storage, storage_of, storages_of
-
-_NO_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
-"""What PyYAML raises for a text that is none."""
 
 
 class _Strict(pydantic.BaseModel):
@@ -139,12 +136,6 @@ class SpaceFile(_Strict):
     finetune: Finetune = Finetune()
 
 
-MOST_BYTES = 1_000_000
-"""Of a space file: the longest that is shipped has a five-hundredth."""
-
-MOST_NODES = 100_000
-"""Values of a space file, each counted as often as an alias (`*name`) repeats it."""
-
 _MOST_LINES = 30
 """Errors that one message tells."""
 
@@ -156,12 +147,12 @@ def read_space(path: Path) -> SpaceFile:
         AutopruneError: naming the file and every error in it at once.
     """
     try:
-        text = read_within(path, MOST_BYTES)
+        text = read_within(path, MOST_YAML_BYTES)
     except (OSError, ValueError) as error:
         raise AutopruneError(f"space file {path} cannot be read: {error}") from error
     try:
-        data, lines = _loaded(text)
-    except _NO_YAML as error:
+        data, lines = parse_yaml(text)
+    except NO_YAML as error:
         raise AutopruneError(f"space file {path} is not YAML: {error}") from error
     cause: pydantic.ValidationError | None = None
     try:
@@ -177,59 +168,6 @@ def read_space(path: Path) -> SpaceFile:
             f"space file {path} has {len(lines)} {plural}:\n  " + "\n  ".join(told)
         ) from cause
     return space
-
-
-class _Loader(yaml.SafeLoader):
-    """Notes the keys that a mapping has twice, of which YAML would heed the last alone."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.errors: list[str] = []
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        lines: dict[tuple[str, str], int] = {}
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                line = key.start_mark.line + 1
-                if (key.tag, key.value) in lines:
-                    first = lines[key.tag, key.value]
-                    self.errors.append(f"{key.value}: is there twice, in line {first} and in line {line}")
-                lines[key.tag, key.value] = line
-        return node
-
-
-def _loaded(text: str) -> tuple[Any, list[str]]:
-    """What a text says, and what in it would not be heeded."""
-    loader = _Loader(text)
-    try:
-        root = loader.get_single_node()
-        if root is None:
-            return None, loader.errors
-        if (count := _count(root, {})) > MOST_NODES:
-            raise ValueError(f"its aliases stand for {count} values, and at most {MOST_NODES} are read")
-        return loader.construct_document(root), loader.errors
-    finally:
-        loader.dispose()
-
-
-def _count(node: yaml.Node, counts: dict[int, int]) -> int:
-    """How many values a node stands for once its aliases are written out.
-
-    counts: of the nodes that were counted, by id; 0 while one is.
-
-    Raises:
-        ValueError: where an alias stands inside of what it names.
-    """
-    if id(node) in counts:
-        if counts[id(node)] == 0:
-            raise ValueError(f"line {node.start_mark.line + 1} holds an alias of itself")
-        return counts[id(node)]
-    counts[id(node)] = 0
-    inside = node.value if isinstance(node, yaml.CollectionNode) else []
-    parts = [part for entry in inside for part in (entry if isinstance(entry, tuple) else (entry,))]
-    counts[id(node)] = 1 + sum(_count(part, counts) for part in parts)
-    return counts[id(node)]
 
 
 def _follows(error: Mapping[str, object]) -> bool:

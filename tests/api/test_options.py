@@ -22,7 +22,7 @@ def test_every_setting_is_an_option() -> None:
 
 
 def test_every_option_is_a_flag_and_the_reverse() -> None:
-    of_terminal = {"output", "dry_run", "as_json", "quiet"}
+    of_terminal = {"config_file", "output", "dry_run", "as_json", "quiet"}
     of_call = {"model", "dataset", "budget"}
     assert set(flags(search)) - of_terminal - of_call == set(typing.get_type_hints(SearchOptions))
     of_call = {"run", "trials", "budget"}
@@ -45,6 +45,9 @@ def test_the_least_values_are_those_of_the_flags() -> None:
         ("trials", True, "it is bool"),
         ("timeout_s", 0.0, "give a number above 0"),
         ("limit_rows", 5, "limit_rows=5: it is int"),
+        ("limit_rows", [5, 5], "give three numbers, the most rows of train, validation, test"),
+        ("timeout_s", float("nan"), "timeout_s=nan: give a finite number"),
+        ("teacher_rate", float("inf"), "give a finite number"),
         ("budget", 20, "budget=20: it is int"),
     ],
 )

@@ -20,9 +20,10 @@ from click.testing import CliRunner
 from autoprune.cli.main import main
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import MOST_JSON_BYTES, read_json, read_within
+from autoprune.core.yaml_text import MOST_YAML_BYTES
 from autoprune.models.checkpoint import header_of
 from autoprune.run.folder import FRONT, RUN, STATUS
-from autoprune.space.space_file import MOST_BYTES, read_space
+from autoprune.space.space_file import read_space
 from autoprune.tasks.data.images import decoded
 from autoprune.tasks.data.plain_text import FREE_BYTES, MOST_TIMES, read_bytes
 from autoprune.tasks.data.source import DataSource
@@ -76,8 +77,8 @@ def test_aliases_in_measure_are_read(tmp_path: Path) -> None:
 
 
 def test_a_space_file_of_megabytes_and_a_pipe_are_refused(tmp_path: Path) -> None:
-    told = refused_space(SPACE + "#" * MOST_BYTES, tmp_path / "a.yaml")
-    assert f"and at most {MOST_BYTES} are read" in told
+    told = refused_space(SPACE + "#" * MOST_YAML_BYTES, tmp_path / "a.yaml")
+    assert f"and at most {MOST_YAML_BYTES} are read" in told
     os.mkfifo(tmp_path / "pipe.yaml")
     with pytest.raises(AutopruneError, match=r"pipe\.yaml cannot be read: it is no regular file"):
         read_space(tmp_path / "pipe.yaml")
