@@ -238,7 +238,7 @@ class RayPool(Pool):
                     self._load(slot)
             else:
                 if slot.task is not None:
-                    slot.note_memory(answer.memory_bytes)
+                    slot.note_memory(answer.memory_bytes, answer.free_bytes)
                 self._take(slot, received(answer.message))
 
     def _load(self, slot: Slot) -> None:

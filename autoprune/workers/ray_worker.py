@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
+from autoprune.core.memory import available_bytes
 from autoprune.workers.carried_errors import CarriedError, sent
 from autoprune.workers.census import State, WorkerState, own_memory_bytes
 from autoprune.workers.latency_node import Elsewhere
@@ -16,7 +17,12 @@ from autoprune.workers.pool import Factory, Job, Queued, Report, attempt, descri
 from autoprune.workers.work_clock import CLOCK, Worked
 
 LEAK_BYTES = 10**9
-"""A worker that holds so much more than after its first jobs, and twice as much, is replaced."""
+"""A worker that holds so much more than after its first jobs, and twice as much, may leak."""
+
+SHORT_OF = 2
+"""One that may leak is replaced once its node has less memory free than so many times what it holds.
+
+A fine-tune takes more than the jobs before it: where there is room, a new worker would cost its loading alone."""
 
 FIRST_JOBS = 2
 """Jobs after which a worker has all loaded that it keeps."""
@@ -36,10 +42,11 @@ class Greeting(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a worker says of a job, and the memory that it held afterwards."""
+    """What a worker says of a job, the memory that it held afterwards, and what its node had free then."""
 
     message: tuple[Report, CarriedError | None]
     memory_bytes: int
+    free_bytes: int | None = None
 
 
 class RayWorker:
@@ -71,7 +78,7 @@ class RayWorker:
     def run(self, job: Job[Any]) -> Answer:
         with CLOCK.job():
             message = sent(attempt(self._work, job))
-        return Answer(message, own_memory_bytes())
+        return Answer(message, own_memory_bytes(), available_bytes())
 
     def worked(self) -> Worked:
         """How long it has worked on its job; to be asked in `CLOCK_GROUP`."""
@@ -96,15 +103,16 @@ class Slot:
     jobs: int = 0
     memory_bytes: int = 0
     first_bytes: int = 0
+    free_bytes: int | None = None
 
     def state(self) -> WorkerState:
         words: dict[str, State] = {"hired": "waiting", "idle": "idle", "busy": "training"}
         return WorkerState(self.name, self.host, words.get(self.stage, "loading"), self.memory_bytes)
 
-    def note_memory(self, held: int) -> None:
-        """Note the memory that is held after a job."""
+    def note_memory(self, held: int, free: int | None) -> None:
+        """Note the memory that is held after a job, and what the node has free."""
         self.jobs += 1
-        self.memory_bytes = held
+        self.memory_bytes, self.free_bytes = held, free
         if self.jobs <= FIRST_JOBS:
             self.first_bytes = max(self.first_bytes, held)
 
@@ -112,8 +120,10 @@ class Slot:
         """Whether the memory that it held after its last job is more than it needs, or than the limit."""
         if self.jobs <= FIRST_JOBS:
             return False
-        limit = self.first_bytes + max(LEAK_BYTES, self.first_bytes) if limit_bytes is None else limit_bytes
-        return self.memory_bytes > limit
+        if limit_bytes is not None:
+            return self.memory_bytes > limit_bytes
+        may_leak = self.memory_bytes > self.first_bytes + max(LEAK_BYTES, self.first_bytes)
+        return may_leak and (self.free_bytes is None or self.free_bytes < SHORT_OF * self.memory_bytes)
 
 
 class Death(NamedTuple):
