@@ -22,7 +22,7 @@ LEAK_BYTES = 10**9
 SHORT_OF = 2
 """One that may leak is replaced once its node has less memory free than so many times what it holds.
 
-A fine-tune takes more than the jobs before it: where there is room, a new worker would cost its loading alone."""
+A fine-tune takes more than the jobs before it: where there is room, a new worker would cost its loading."""
 
 FIRST_JOBS = 2
 """Jobs after which a worker has all loaded that it keeps."""
