@@ -65,12 +65,17 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How long is trained, and from how many rows statistics are. finetune_steps: None as the space says."""
+    """How long is trained, and on which rows. finetune_steps: None as the space says.
+
+    calibration_rows: that statistics are of. clean_data: whether rows that come twice, or whose labels are
+    doubted, are left out of training.
+    """
 
     finetune_steps: int | None = None
     teacher_epochs: float = 1.0
     teacher_rate: float = 1e-4
     calibration_rows: int = 512
+    clean_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ def _may_be(name: str, value: object) -> bool:
     return has_type(value, get_type_hints(type(getattr(Config(), part)))[attribute])
 
 
-_WRITTEN_IF_SET = {"new_head", "wait_s"}
+_WRITTEN_IF_SET = {"new_head", "wait_s", "clean_data"}
 """Settings that earlier versions do not know: files without them are read by these too."""
 
 _FLAT_NAMES = {("model", "name"): "model", ("task", "name"): "task", ("workers", "count"): "workers"}

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from autoprune.core.cache import content_key
 from autoprune.core.errors import AutopruneError
 from autoprune.core.memory import available_bytes
-from autoprune.tasks.data.splits import Rows, Splits
+from autoprune.tasks.data.rows import Rows
+from autoprune.tasks.data.splits import Splits
 from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TaskKind
 from autoprune.tasks.metrics import Metric
 from autoprune.tasks.task import NO_LABEL, Arrays, Encoded, Task
