@@ -67,6 +67,9 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                  help="Tokens a row is cut at.  [default: 128; demo: 64]"),
     click.option("--calibration-rows", type=click.IntRange(min=8),
                  help="Training rows that statistics are taken from.  [default: 512]"),
+    click.option("--robustness", is_flag=True, default=None,
+                 help="Score the original and the points to ship on altered test rows too: with typos and in "
+                      "other case, or with noise, blurred and brighter."),
     click.option("--clean-data", is_flag=True, default=None,
                  help="Leave training rows out that come twice, nearly twice, in validation or test too, or "
                       "whose labels are doubted; `autoprune data` shows them."),

@@ -10,7 +10,7 @@ import numpy as np
 import transformers
 
 from autoprune.core.cache import content_key
-from autoprune.core.errors import BudgetError
+from autoprune.core.errors import AutopruneError, BudgetError
 from autoprune.core.progress import Progress
 from autoprune.models import loading
 from autoprune.models.find_space import find_space
@@ -33,6 +33,7 @@ from autoprune.space.levels import SearchSpace
 from autoprune.space.space_file import SpaceFile
 from autoprune.targets import get_target
 from autoprune.targets.sizes import sizes_of
+from autoprune.tasks.alterations import check_alterable
 from autoprune.tasks.class_balance import balance_notes
 from autoprune.tasks.custom import own_task, task_hash
 from autoprune.tasks.data import splits
@@ -100,9 +101,16 @@ def read_inputs(
     config = with_commits(config)
     kind = kind_asked_for(config)
     metric = metric_of(config, kind)
+    if config.search.robustness:
+        check_alterable(kind)
     texts: splits.Splits | None = None
     notes: tuple[str, ...] = ()
+    left_out = left_out if config.training.clean_data else None
     if kind.is_own:
+        if config.training.clean_data:
+            raise AutopruneError(
+                "--clean-data: rows of a task of your own are arrays; clean them in its function"
+            )
         task = own_task(str(config.task.name))
         loaded, name, data_hash = load_named(config, kind, task=task), str(config.task.name), task_hash(task)
     else:

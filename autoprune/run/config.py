@@ -49,7 +49,8 @@ class TaskSettings:
 class SearchSettings:
     """What is searched, for which target, how long and within which budget.
 
-    storage: address of the study's database; None is `study.db` of the run.
+    storage: address of the study's database; None is `study.db` of the run. robustness: whether the points
+    to ship are scored on altered test rows too.
     """
 
     budget: tuple[str, ...] = ()
@@ -61,6 +62,7 @@ class SearchSettings:
     sampler: str = "autoprune"
     seed: int = 0
     storage: str | None = field(default=None, repr=False)
+    robustness: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def _may_be(name: str, value: object) -> bool:
     return has_type(value, get_type_hints(type(getattr(Config(), part)))[attribute])
 
 
-_WRITTEN_IF_SET = {"new_head", "wait_s", "clean_data"}
+_WRITTEN_IF_SET = {"new_head", "wait_s", "clean_data", "robustness"}
 """Settings that earlier versions do not know: files without them are read by these too."""
 
 _FLAT_NAMES = {("model", "name"): "model", ("task", "name"): "task", ("workers", "count"): "workers"}
