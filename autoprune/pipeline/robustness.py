@@ -36,8 +36,8 @@ def examine_finalists(search: OpenedSearch) -> None:
     have = set() if before is None else {*before.scores}
     now = search.ledger.standing()
     original = [trial for trial in now.trials if trial.name == ORIGINAL]
-    todo = [trial for trial in [*original, *now.points_to_ship] if str(trial.number) not in have]
-    todo = [trial for trial in dict.fromkeys(todo) if trial.measurement]
+    wanted = {str(trial.number): trial for trial in [*original, *now.points_to_ship] if trial.measurement}
+    todo = [trial for number, trial in wanted.items() if number not in have]
     if not todo:
         return
     rows = altered_rows(inputs, search.config.task.max_length, seed=seed)
