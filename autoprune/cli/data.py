@@ -42,7 +42,7 @@ def data(data: str | None, model: str | None, shown: int, as_json: bool, quiet: 
     """Say what of DATA may not be meant: rows that come twice or nearly, leaks, outliers, doubted labels.
 
     DATA is what --dataset of `search` takes; without it, the built-in demo's reviews. Rows are told by their
-    number in the source. Nothing is changed: `search --clean-data` leaves such rows out of training.
+    number in the source. Nothing is changed: `search --clean-data repeats` leaves rows out.
 
     \b
     autoprune data reviews.csv

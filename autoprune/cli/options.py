@@ -70,9 +70,11 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--robustness", is_flag=True, default=None,
                  help="Score the original and the points to ship on altered test rows too: with typos and in "
                       "other case, or with noise, blurred and brighter."),
-    click.option("--clean-data", is_flag=True, default=None,
-                 help="Leave training rows out that come twice, nearly twice, in validation or test too, or "
-                      "whose labels are doubted; `autoprune data` shows them."),
+    click.option("--augment", is_flag=True, default=None,
+                 help="Train on changed rows: pictures mirrored and shifted, tokens of texts hidden."),
+    click.option("--clean-data", type=click.Choice(["repeats", "labels"]),
+                 help="Leave training rows out that come twice, nearly twice, or in validation or test too "
+                      "(repeats); labels: those with a doubted label as well. `autoprune data` shows them."),
     click.option("--workers", type=click.IntRange(min=0),
                  help="Ray workers at most; 0 runs trials in this process.  [default: one a core; on a "
                       "cluster as many as have room, also on nodes that join]"),

@@ -87,11 +87,15 @@ def _kind(config: Config) -> TaskKind:
 
 def _with_model(config: Config, progress: Progress) -> tuple[Splits, TaskKind, NDArray[np.float32] | None]:
     """Rows, the kind of task, and the model's vectors [n d] of all rows; None of text to be continued."""
+    import transformers
+
     from autoprune.pipeline.data_doubts import embedding
     from autoprune.pipeline.held_together import held_together
     from autoprune.pipeline.hub_commits import with_commits
     from autoprune.pipeline.named import kind_asked_for, metric_of, read_named
 
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     config = with_commits(config)
     kind = kind_asked_for(config)
     if kind.is_own:

@@ -12,6 +12,7 @@ import transformers
 from autoprune.core.cache import content_key
 from autoprune.core.errors import AutopruneError, BudgetError
 from autoprune.core.progress import Progress
+from autoprune.evaluation.augmentation import check_augmentable
 from autoprune.models import loading
 from autoprune.models.find_space import find_space
 from autoprune.models.image_processor import Pixels
@@ -103,6 +104,8 @@ def read_inputs(
     metric = metric_of(config, kind)
     if config.search.robustness:
         check_alterable(kind)
+    if config.training.augment:
+        check_augmentable(kind)
     texts: splits.Splits | None = None
     notes: tuple[str, ...] = ()
     left_out = left_out if config.training.clean_data else None
@@ -120,7 +123,9 @@ def read_inputs(
             if left_out is None:
                 held_together(config, loaded, task)  # it is seen before that the model takes the rows
                 said, seed = progress or Progress(), config.search.seed
-                left_out = clean(rows, loaded, task, seed=seed, progress=said)
+                left_out = clean(
+                    rows, loaded, task, what=config.training.clean_data, seed=seed, progress=said
+                )
             again = partial(
                 encoded, loaded=loaded, max_length=config.task.max_length, kind=kind, metric=metric
             )

@@ -69,15 +69,17 @@ class SearchSettings:
 class TrainingSettings:
     """How long is trained, and on which rows. finetune_steps: None as the space says.
 
-    calibration_rows: that statistics are of. clean_data: whether rows that come twice, or whose labels are
-    doubted, are left out of training.
+    calibration_rows: that statistics are of. augment: whether rows of brief fine-tunes are changed.
+    clean_data: "repeats" where rows that come twice are left out of training, "labels" where those whose
+    labels are doubted are too.
     """
 
     finetune_steps: int | None = None
     teacher_epochs: float = 1.0
     teacher_rate: float = 1e-4
     calibration_rows: int = 512
-    clean_data: bool = False
+    clean_data: str | None = None
+    augment: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def _may_be(name: str, value: object) -> bool:
     return has_type(value, get_type_hints(type(getattr(Config(), part)))[attribute])
 
 
-_WRITTEN_IF_SET = {"new_head", "wait_s", "clean_data", "robustness"}
+_WRITTEN_IF_SET = {"new_head", "wait_s", "clean_data", "robustness", "augment"}
 """Settings that earlier versions do not know: files without them are read by these too."""
 
 _FLAT_NAMES = {("model", "name"): "model", ("task", "name"): "task", ("workers", "count"): "workers"}

@@ -15,7 +15,7 @@ from autoprune.pipeline.data_doubts import embedding
 from autoprune.pipeline.inputs import Inputs, read_inputs
 from autoprune.run.cleaning import CLEANING
 from autoprune.run.config import Config
-from autoprune.tasks.data.cleaning import REPEATED
+from autoprune.tasks.data.cleaning import DOUBTED, REPEATED
 from tests.support.tiny_search import OPTIONS, autoprune, environment, write_inputs
 
 TWICE = 30
@@ -38,7 +38,7 @@ def read(folder: Path, **settings: Any) -> Inputs:
 
 def test_only_training_rows_are_left_out_and_the_plan_says_how_many(tmp_path: Path) -> None:
     write_twice(tmp_path)
-    plain, clean = read(tmp_path), read(tmp_path, clean_data=True)
+    plain, clean = read(tmp_path), read(tmp_path, clean_data="labels")
     assert clean.cleaned is not None
     left_out = len(clean.cleaned.left_out)
     assert len(clean.task.train) == len(plain.task.train) - left_out == len(clean.cleaned.kept)
@@ -56,27 +56,27 @@ def test_only_training_rows_are_left_out_and_the_plan_says_how_many(tmp_path: Pa
 
 def test_what_was_left_out_is_part_of_what_tells_two_runs_apart(tmp_path: Path) -> None:
     write_twice(tmp_path)
-    plain, clean = read(tmp_path), read(tmp_path, clean_data=True)
+    plain, clean = read(tmp_path), read(tmp_path, clean_data="labels")
     assert clean.cleaned is not None
     assert clean.identity.data != plain.identity.data
     assert clean.encoded_hash != plain.encoded_hash
     assert clean.data_hash == plain.data_hash  # of the rows as they were read, which exports read again
-    again = read(tmp_path, clean_data=True)
+    again = read(tmp_path, clean_data="labels")
     assert again.identity == clean.identity
 
 
 def test_a_recorded_choice_is_taken_as_it_is(tmp_path: Path) -> None:
     """Another machine's embedding may doubt another row: a run goes on with what it began with."""
     write_twice(tmp_path)
-    clean = read(tmp_path, clean_data=True)
+    clean = read(tmp_path, clean_data="labels")
     assert clean.cleaned is not None
     fewer = type(clean.cleaned)(clean.cleaned.left_out[:5], clean.cleaned.rows)
     config = Config.of(
         model=str(tmp_path / "model"), dataset=str(tmp_path / "rows.csv"), target="packed", max_length=16,
-        sequence=16, clean_data=True,
+        sequence=16, clean_data="labels",
     )  # fmt: skip
     assert len(read_inputs(config, left_out=fewer).task.train) == fewer.rows - 5
-    plain = config.with_settings(clean_data=False)
+    plain = config.with_settings(clean_data=None)
     assert read_inputs(plain, left_out=fewer).cleaned is None
 
 
@@ -92,9 +92,21 @@ def test_embeddings_are_of_each_row_whatever_its_batch(tmp_path: Path) -> None:
     assert np.ptp(vectors, axis=0).max() > 0.01
 
 
+def test_without_labels_only_rows_that_come_again_are_left_out(tmp_path: Path) -> None:
+    write_twice(tmp_path)
+    repeats, labels = (read(tmp_path, clean_data=what).cleaned for what in ("repeats", "labels"))
+    assert repeats is not None
+    assert labels is not None
+    assert DOUBTED in labels.counts
+    assert DOUBTED not in repeats.counts
+    assert {row.number for row in repeats.left_out} <= {row.number for row in labels.left_out}
+    with pytest.raises(AutopruneError, match="'outliers' does not exist; there are repeats and labels"):
+        read(tmp_path, clean_data="outliers")
+
+
 def test_a_task_of_ones_own_is_refused() -> None:
     with pytest.raises(AutopruneError, match="--clean-data"):
-        read_inputs(Config.of(model="a:b", task="tests.support.networks:task", clean_data=True))
+        read_inputs(Config.of(model="a:b", task="tests.support.networks:task", clean_data="labels"))
 
 
 @pytest.mark.slow
@@ -102,7 +114,9 @@ def test_a_search_records_what_it_left_out_and_is_taken_up_with_it(tmp_path: Pat
     write_twice(tmp_path)
     env = environment(tmp_path / "cache")
     words = [*OPTIONS, "--dataset", "rows.csv", "--limit-rows", 200, 20, 20]
-    done = autoprune(["search", "model", *words, "--clean-data", "-o", "run"], cwd=tmp_path, env=env)
+    done = autoprune(
+        ["search", "model", *words, "--clean-data", "labels", "-o", "run"], cwd=tmp_path, env=env
+    )
     assert "left out by --clean-data" in done.stderr
     recorded = (tmp_path / "run" / CLEANING).read_text(encoding="utf-8")
     assert "Left out of training" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
