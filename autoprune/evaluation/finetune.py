@@ -206,7 +206,7 @@ def _learn(
     step: int,
     *,
     parts: int,
-    augmenter: Augmenter | None,
+    augmenter: Augmenter | None = None,
 ) -> None:
     """Add the gradients of a batch's loss to a student's; a vocabulary's logits of a few rows at a time.
 

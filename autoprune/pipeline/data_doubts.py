@@ -25,9 +25,8 @@ from autoprune.tasks.label_doubts import doubted_of, standardised
 from autoprune.tasks.task import Task
 
 REPEATS, LABELS = CLEANINGS = ("repeats", "labels")
-"""What --clean-data may name. With labels a row is lost for each that is doubted, rightly or not: of 8,923
-reviews judged by their words, with no, a tenth and a fifth of the labels made wrong, a classifier that was
-fitted without the doubted rows was right in 1.3, 1.4 and 1.1 points less of the test rows. So it is apart."""
+"""What --clean-data may name. A doubted row may be a hard one and no wrong one: to leave it out may cost more
+than it mends (docs/decisions/035-rows-with-doubted-labels.md)."""
 
 _EMBEDDINGS = DiskCache("embeddings", 1, ".npy")
 
