@@ -15,7 +15,7 @@ from autoprune.evaluation.measure import logits_of
 from autoprune.evaluation.workbench import Workbench
 from autoprune.tasks.alterations import altered_pictures
 from autoprune.tasks.byte_images import ByteImages
-from autoprune.tasks.task import Arrays, Data, Encoded
+from autoprune.tasks.task import Arrays, Data, Encoded, Task
 from autoprune.workers.pool import Job
 
 
@@ -58,7 +58,7 @@ def examine(job: Examine, bench: Workbench) -> Examined:
     flips: list[float | None] = []
     with bench.runners(job.model) as [run]:
         for rows in job.rows:
-            data = _data(rows, bench)
+            data = altered_data(rows, bench.task)
             theirs = bench.original_answers.get(rows.name)
             if theirs is None:
                 theirs = logits_of(bench.original(), bench.task, data, room=bench.room.busy)
@@ -79,10 +79,11 @@ def flipped(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
     return 100.0 * float((ours.argmax(1) != theirs.argmax(1)).mean())
 
 
-def _data(rows: AlteredRows, bench: Workbench) -> Data:
+def altered_data(rows: AlteredRows, task: Task) -> Data:
+    """Test rows of a task with an alteration; what came is left as it is."""
     if rows.tokens is not None:
         return rows.tokens
-    data = bench.task.test.pick(rows.numbers)
+    data = task.test.pick(rows.numbers)
     if not rows.name:
         return data
     assert isinstance(data, Arrays)

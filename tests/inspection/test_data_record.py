@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,14 @@ from click.testing import CliRunner
 
 from autoprune.cli.main import main
 from autoprune.core.errors import AutopruneError
+from autoprune.core.progress import Progress
 from autoprune.inspection.data_lines import data_lines
 from autoprune.inspection.data_record import data_record
 from autoprune.run.config import Config
+from autoprune.tasks.outliers import LEAST_SCORE
 from tests.support.made_pictures import photograph
+from tests.support.paths import ROOT
+from tests.support.tiny_search import write_inputs
 
 GOOD = ["lovely", "bright", "moving", "funny", "tender", "sharp", "warm", "clever"]
 BAD = ["dull", "stale", "clumsy", "noisy", "flat", "bleak", "lazy", "hollow"]
@@ -136,3 +142,25 @@ def test_what_cannot_be_looked_at_is_refused(tmp_path: Path) -> None:
         data_record(Config.of(dataset=str(tmp_path), task="my.module:task"), has_model=False)
     with pytest.raises(AutopruneError, match="does not exist"):
         record_of_data(tmp_path / "no.csv")
+
+
+def test_without_a_model_the_answer_needs_no_torch(tmp_path: Path) -> None:
+    path = written(tmp_path / "all.csv", reviews(60, 8))
+    code = (
+        "import sys; from autoprune.cli.main import main\n"
+        f"main(['data', {str(path)!r}], standalone_mode=False)\n"
+        "assert not {'torch', 'transformers', 'ray'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_model_tells_outliers_and_judges_labels(tmp_path: Path) -> None:
+    write_inputs(tmp_path)
+    config = Config.of(model=str(tmp_path / "model"), dataset=str(tmp_path / "rows.csv"), max_length=16)
+    record = data_record(config, has_model=True, progress=Progress(quiet=True))
+    assert record["judged_by"] == "the model's embedding"
+    assert sum(record["rows"].values()) == 200
+    assert all(row["score"] > LEAST_SCORE for row in record["outliers"])
+    assert {row["likelier"] for row in record["doubted_labels"]} <= {"bad", "fair", "good"}
+    assert any("in the model's embedding" in line for line in data_lines(record, shown=3))
