@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autoprune.api.terminal import plan_lines, summary_lines
+from autoprune.cli.data import data
 from autoprune.cli.export import bench, export
 from autoprune.cli.inspect import inspect, spaces
 from autoprune.cli.jobs import fetch, jobs, logs, status, stop
@@ -289,5 +290,5 @@ def report(run: Path, show: bool) -> None:
             click.launch(str((run / "report.html").resolve()))
 
 
-for command in (export, bench, spaces, inspect, submit, jobs, status, logs, stop, fetch):
+for command in (export, bench, spaces, inspect, data, submit, jobs, status, logs, stop, fetch):
     main.add_command(command)

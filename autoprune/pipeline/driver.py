@@ -22,10 +22,13 @@ from autoprune.pipeline.lines import run_lines
 from autoprune.pipeline.measured_costs import measure_costs
 from autoprune.pipeline.opened import OpenedSearch, open_search
 from autoprune.pipeline.prepare import Prepared, prepare
+from autoprune.pipeline.robustness import examine_finalists
 from autoprune.pipeline.trials import run_trials
+from autoprune.run.cleaning import record_cleaning
 from autoprune.run.folder import FRONT, RunFolder
 from autoprune.run.identity import hold_to
 from autoprune.run.lines import recorded_lines
+from autoprune.run.robustness import recorded_robustness
 from autoprune.run.standing import Summary
 from autoprune.run.text import size_text
 from autoprune.tasks.class_balance import check_original
@@ -55,6 +58,8 @@ def search(
     """
     config = run.config()
     hold_to(run, inputs.identity, progress)
+    if inputs.cleaned is not None:
+        record_cleaning(run.path, inputs.cleaned)
     run.workers = lambda: pool.census().as_json()
     run.status("preparing")
     pool.wait_for_room()
@@ -111,6 +116,7 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
         train_rivals(search)
         time_again(search)
         score_finalists(search)
+        examine_finalists(search)
         now = search.ledger.sum_up(state="finished")
     except BaseException:
         try:
@@ -125,5 +131,13 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
             f"no trial of {len(now.trials)} is within {search.budget}; "
             f"go on with: autoprune resume {search.run.path} --trials +50"
         )
-    lines = recorded_lines(search.run.path)
-    return Summary(search.run.path, "finished", now, search.budget, lines, search.ledger.classes)
+    path = search.run.path
+    return Summary(
+        path,
+        "finished",
+        now,
+        search.budget,
+        recorded_lines(path),
+        search.ledger.classes,
+        recorded_robustness(path),
+    )

@@ -14,6 +14,7 @@ from autoprune.strategy.points import Points, points_of
 
 if TYPE_CHECKING:
     from autoprune.run.front_schema import LineRow
+    from autoprune.run.robustness import Robustness
     from autoprune.tasks.row_scores import ClassRows
 
 
@@ -58,7 +59,8 @@ def standing(trials: Sequence[Trial], budget: Budget, reference: Measurement, *,
 class Summary:
     """How a search ended, and the simple models that it is compared with.
 
-    classes: of the validation rows, where each has one.
+    classes: of the validation rows, where each has one. robustness: scores on altered test rows, where these
+    were asked for.
     """
 
     run: Path
@@ -67,6 +69,7 @@ class Summary:
     budget: Budget
     lines: Sequence[LineRow] = ()
     classes: ClassRows | None = None
+    robustness: Robustness | None = None
 
 
 def class_scores(now: Standing, classes: ClassRows | None) -> dict[str, Any]:
