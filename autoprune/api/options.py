@@ -37,6 +37,9 @@ class SearchOptions(TypedDict, total=False):
     patience: int
     sampler: str
     finetune_steps: int
+    robustness: bool
+    clean_data: str
+    augment: bool
     teacher_epochs: float
     teacher_rate: float
     batch: int

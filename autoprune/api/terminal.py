@@ -76,6 +76,7 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
     ]
     lines += [f"  {sentence}" for sentence in remarks_on_points(now, metric=metric)]
     lines += [f"  {sentence}" for sentence in _class_losses(summary)]
+    lines += [f"  {sentence}" for sentence in _robustness_lines(summary)]
     tried = [trial for trial in now.trials if not trial.is_baseline]
     done = sum(trial.rung == 0 for trial in tried)
     reference = now.reference
@@ -121,6 +122,25 @@ def _class_losses(summary: Summary) -> list[str]:
         for number, loss in losses
         if loss is not None and loss[2] - loss[1] >= CLASS_LOSS
     ]
+
+
+def _robustness_lines(summary: Summary) -> list[str]:
+    """What the original and each point to ship lose on altered test rows, and how often answers flip."""
+    what, original = summary.robustness, next((t for t in summary.now.trials if t.name == ORIGINAL), None)
+    if what is None or original is None or (before := what.drops(original.number)) is None:
+        return []
+    lines = []
+    for trial in summary.now.points_to_ship:
+        if (after := what.drops(trial.number)) is None:
+            continue
+        told = ", ".join(
+            f"{row.name} {ours:.1f} ({theirs:.1f})"
+            for row, ours, theirs in zip(what.alterations, after, before, strict=True)
+        )
+        flips = what.flips[str(trial.number)][0]
+        agreed = "" if flips is None else f"; {flips:.1f} % of its answers to them as they are differ"
+        lines.append(f"#{trial.number} loses on altered test rows (the original): {told}{agreed}.")
+    return lines
 
 
 def _remarked(trial: Trial, m: Measurement) -> Remarked:

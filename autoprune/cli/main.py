@@ -15,6 +15,7 @@ import click
 from autoprune.api.searches import begin, check_asked, planned, take_up
 from autoprune.api.terminal import summary_lines
 from autoprune.cli.completion import OF_FOLDERS, completion
+from autoprune.cli.data import data
 from autoprune.cli.export import bench, export
 from autoprune.cli.inspect import doctor, inspect, spaces
 from autoprune.cli.jobs import fetch, jobs, logs, status, stop
@@ -202,6 +203,6 @@ def report(run: Path, output: Path | None, show: bool) -> None:
 
 
 for command in (
-    export, bench, spaces, inspect, doctor, completion, submit, jobs, status, watch, logs, stop, fetch,
+    export, bench, spaces, inspect, data, doctor, completion, submit, jobs, status, watch, logs, stop, fetch,
 ):  # fmt: skip
     main.add_command(command)

@@ -76,6 +76,14 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                  help="Tokens a row is cut at.  [default: 128; demo: 64]"),
     click.option("--calibration-rows", type=click.IntRange(min=8),
                  help="Training rows that statistics are taken from.  [default: 512]"),
+    click.option("--robustness", is_flag=True, default=None,
+                 help="Score the original and the points to ship on altered test rows too: with typos and in "
+                      "other case, or with noise, blurred and brighter."),
+    click.option("--augment", is_flag=True, default=None,
+                 help="Train on changed rows: pictures mirrored and shifted, tokens of texts hidden."),
+    click.option("--clean-data", type=click.Choice(["repeats", "labels"]),
+                 help="Leave training rows out that come twice, nearly twice, or in validation or test too "
+                      "(repeats); labels: those with a doubted label as well. `autoprune data` shows them."),
     click.option("--workers", type=click.IntRange(min=0),
                  help="Ray workers at most; 0 runs trials in this process.  [default: one a core; on a "
                       "cluster as many as have room, also on nodes that join]"),
@@ -151,6 +159,17 @@ def asked_settings(
     flags = {**given, "model": model}
     said |= {name: value for name, value in flags.items() if value not in (None, ())}
     return {**(DEMO_DEFAULTS if "model" not in said else {}), **said}, said
+
+
+def named_options(options: list[Callable[[Any], Any]], names: Iterable[str]) -> list[Callable[[Any], Any]]:
+    """Those of some options whose parameters have the names, in their order."""
+    wanted = set(names)
+
+    @with_options(options)
+    def probe() -> None: ...
+
+    params = reversed(probe.__click_params__)
+    return [option for option, param in zip(options, params, strict=True) if param.name in wanted]
 
 
 def with_options(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:

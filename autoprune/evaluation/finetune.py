@@ -13,6 +13,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch import nn
 
 from autoprune.compress.stitch import Stitched
 from autoprune.core.memory import give_memory_back
+from autoprune.evaluation.augmentation import Augmenter
 from autoprune.evaluation.devices import on_device
 from autoprune.evaluation.distillation import Targets, distance, distillation_loss
 from autoprune.evaluation.reconstruction import StepRoom, reconstruct_
@@ -61,12 +63,14 @@ as multiples of the recipe's: 0.001, 0.001 and 0.0003 at 3e-5."""
 class Recipe:
     """How a trial is fine-tuned: in so many steps at most.
 
-    learning_rate: of matrices that stay floats; others have multiples of it (`CODE_RATE`).
+    learning_rate: of matrices that stay floats; others have multiples of it (`CODE_RATE`). augment: whether
+    the rows of each step are changed (see `augmentation`).
     """
 
     steps: int
     batch_size: int
     learning_rate: float
+    augment: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,14 +104,17 @@ def finetune(
         device: where to train; the result comes back on the CPU.
         again: makes the stitched model once more. Where it is given, `stitched` itself is trained, and of no
             use afterwards, so that no second copy of it is in memory; else a copy is.
-        teacher: on `device`, to reconstruct layers by; without it they are only trained.
+        teacher: on `device`, to reconstruct layers by, and to answer augmented rows; without it layers are
+            only trained.
         parts: in how many a batch is trained on, one after another, for less memory.
 
     Raises:
         FloatingPointError: when the loss is no longer finite, or was not to begin with.
+        ValueError: for a recipe that augments without a teacher.
     """
     if recipe.steps == 0:
         return stitched
+    augmenter = _augmenter(recipe, lesson, teacher, seed)
     where = device or torch.device("cpu")
     guard, training = guarded(lesson.task, lesson.data)
     before_by_row = _divergence_of(guard, stitched.model, lesson, step_room)
@@ -125,7 +132,8 @@ def finetune(
     first = student.state()
     least, is_better = before, False
     if teacher is None or before >= TRAINED_KL:
-        _train_(student, lesson, recipe, training, before, seed=seed, step_room=step_room, parts=parts)
+        learn = partial(_learn, student.model, lesson, parts=parts, augmenter=augmenter)
+        _train_(student, lesson, recipe, training, before, seed=seed, step_room=step_room, learn=learn)
         least = float(_divergence_of(guard, student.model, lesson, step_room).mean())
         is_better = least < before
     if teacher is not None:
@@ -150,16 +158,20 @@ def _train_(
     *,
     seed: int,
     step_room: StepRoom,
-    parts: int,
+    learn: Callable[[NDArray[np.int64], int], None],
 ) -> None:
-    """Train in place. before: divergence before the fine-tune, nats a row."""
+    """Train in place.
+
+    before: divergence before the fine-tune, nats a row. learn: adds the gradients of the loss of rows at a
+    step.
+    """
     optimizer = _optimizer(student, recipe.learning_rate * min(1.0, math.sqrt(before / REFERENCE_KL)))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, recipe.steps))
     rng = np.random.default_rng(seed)
     batches = lesson.task.random_rows(training, recipe.batch_size, recipe.steps, rng)
     for step, rows in enumerate(batches):
         with step_room():
-            _learn(student.model, lesson, rows, step, parts)
+            learn(rows, step)
             nn.utils.clip_grad_norm_(student.parameters, 1.0)
             optimizer.step()
             scheduler.step()
@@ -178,7 +190,24 @@ def _optimizer(student: Student, rate: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
 
 
-def _learn(student: nn.Module, lesson: Lesson, rows: NDArray[np.int64], step: int, parts: int) -> None:
+def _augmenter(recipe: Recipe, lesson: Lesson, teacher: nn.Module | None, seed: int) -> Augmenter | None:
+    """What changes rows, where the recipe asks for it; its randomness is apart from that of the batches."""
+    if not recipe.augment:
+        return None
+    if teacher is None:
+        raise ValueError("a recipe that augments rows needs the teacher, to answer them")
+    return Augmenter(teacher, lesson.task, np.random.default_rng([seed, 1]))
+
+
+def _learn(
+    student: nn.Module,
+    lesson: Lesson,
+    rows: NDArray[np.int64],
+    step: int,
+    *,
+    parts: int,
+    augmenter: Augmenter | None = None,
+) -> None:
     """Add the gradients of a batch's loss to a student's; a vocabulary's logits of a few rows at a time.
 
     parts: in how many the batch is taken at least; gradients add up to those of the whole.
@@ -186,18 +215,24 @@ def _learn(student: nn.Module, lesson: Lesson, rows: NDArray[np.int64], step: in
     task, data = lesson.task, lesson.data
     where = next(student.parameters()).device
     size = min(task.evaluation_batch if task.kind.predicts_next_token else len(rows), -(-len(rows) // parts))
-    places = len(task.labels(data, rows))
+    count = len(task.labels(data, rows))
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
-        inputs = {name: on_device(x, where) for name, x in task.batch(data, part).items()}
+        batch, wanted = task.batch(data, part), Targets.of(lesson.answers, part, where)
+        if augmenter is not None:
+            batch = augmenter.changed(batch)
+        inputs = {name: on_device(x, where) for name, x in batch.items()}
         with _mixed_precision(where):
             output = outputs_of(student, inputs, task.kind)
-        answers = answered(output, task.answered(data, part)).float()
+        places = task.answered(data, part)
+        if augmenter is not None:
+            wanted = augmenter.targets(inputs, places, wanted)
+        answers = answered(output, places).float()
         labels = torch.from_numpy(task.labels(data, part)).to(where)
-        loss = distillation_loss(answers, Targets.of(lesson.answers, part, where), labels, task)
+        loss = distillation_loss(answers, wanted, labels, task)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss became {loss.item()} at fine-tune step {step}")
-        (loss * (len(labels) / max(places, 1))).backward()  # type: ignore[no-untyped-call]
+        (loss * (len(labels) / max(count, 1))).backward()  # type: ignore[no-untyped-call]
 
 
 def guarded(task: Task, data: Data) -> tuple[NDArray[np.int64], Data]:

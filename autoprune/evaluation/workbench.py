@@ -9,7 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from autoprune.compress.library import Library
@@ -41,6 +43,8 @@ class Workbench:
         self.library = Library(library_path(), self.teacher, statistics, key=setting.key)
         self.example = self.task.batch(self.task.validation, self.task.example_rows)
         self.timing_batch = self.task.timing_batch(setting.batch, setting.sequence)
+        self.original_answers: dict[str, NDArray[np.float32]] = {}
+        """The original's answers to rows that are asked of several models, by what they are called."""
         self._original: Runner | None = None
         self._elsewhere: nn.Module | None = None
 

@@ -41,6 +41,7 @@ from autoprune.evaluation.jobs import (
 from autoprune.evaluation.lines.line import FitLine, measure_line
 from autoprune.evaluation.measure import Timing, labels_watched, logits_of, teacher_answers
 from autoprune.evaluation.packed_model import packed_bytes
+from autoprune.evaluation.robustness import Examine, examine
 from autoprune.evaluation.sensing import sense
 from autoprune.evaluation.timers import LocalTimer, NodeTimer, Timer
 from autoprune.evaluation.training_memory import free_bytes
@@ -108,6 +109,8 @@ class Worker:
                 return self._room(batch_size)
             case Score(model):
                 return self._score(model)
+            case Examine():
+                return examine(job, self.workbench)
             case FitLine():
                 return measure_line(job, self.workbench, self._timer)
         raise TypeError(f"no such job: {job!r}")

@@ -23,7 +23,8 @@ from autoprune.export.export_record import DataRecord, ExportRecord
 from autoprune.models.image_processor import Pixels, earlier_pixels
 from autoprune.targets import versions_of
 from autoprune.tasks.custom import own_task, task_hash
-from autoprune.tasks.data.splits import Rows, Splits, demo_splits, read_splits
+from autoprune.tasks.data.rows import Rows
+from autoprune.tasks.data.splits import Splits, demo_splits, read_splits
 from autoprune.tasks.encoding import encode, pictures
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind, task_kind
 from autoprune.tasks.metrics import Metric

@@ -24,7 +24,7 @@ from autoprune.models.split_embedding import part_anyhow_
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units
 from autoprune.pipeline.after_search import remake
-from autoprune.pipeline.inputs import names_builder
+from autoprune.pipeline.named import names_builder
 from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, RunFolder, read_record, read_run, run_config
 from autoprune.run.front_schema import Run

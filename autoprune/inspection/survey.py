@@ -16,13 +16,15 @@ from autoprune.models.checkpoint import config_of
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units, search_space
 from autoprune.pipeline import inputs
+from autoprune.pipeline.named import kind_asked_for
 from autoprune.run.config import DEMO_DEFAULTS, Config
 from autoprune.space.costs import Costs
 from autoprune.space.levels import SearchSpace
 from autoprune.targets import get_target
 from autoprune.targets.sizes import sizes_of
 from autoprune.tasks.data.images import Images, StoredImage
-from autoprune.tasks.data.splits import Rows, Splits
+from autoprune.tasks.data.rows import Rows
+from autoprune.tasks.data.splits import Splits
 from autoprune.tasks.encoding import encode, pictures
 from autoprune.tasks.task import Task
 
@@ -62,7 +64,7 @@ def survey(source: str | None, *, space: str, target: str, task: str = "auto") -
         transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         runtime, labels = get_target(target), _labels(source)
-        kind = inputs.kind_asked_for(Config.of(model=source, task=task))
+        kind = kind_asked_for(Config.of(model=source, task=task))
         loaded = loading.load_pretrained(source, labels=labels, kind=kind)
         file, space_name = find_space.find_space(space, loaded.model)
         units = find_units(loaded.model, file, source=space_name)

@@ -23,10 +23,13 @@ from autoprune.pipeline.lines import run_lines
 from autoprune.pipeline.measured_costs import measure_costs
 from autoprune.pipeline.opened import OpenedSearch, open_search
 from autoprune.pipeline.prepare import Prepared, prepare
+from autoprune.pipeline.robustness import examine_finalists
 from autoprune.pipeline.trials import run_trials
+from autoprune.run.cleaning import record_cleaning
 from autoprune.run.folder import FRONT, RunFolder
 from autoprune.run.identity import hold_to
 from autoprune.run.lines import recorded_lines
+from autoprune.run.robustness import recorded_robustness
 from autoprune.run.standing import Summary
 from autoprune.run.text import size_text
 from autoprune.space.trial import Trial
@@ -60,6 +63,8 @@ def search(
     """
     config = run.config()
     hold_to(run, inputs.identity, progress)
+    if inputs.cleaned is not None:
+        record_cleaning(run.path, inputs.cleaned)
     run.workers = lambda: pool.census().as_json()
     run.status("preparing")
     pool.wait_for_room()
@@ -118,6 +123,7 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
         train_rivals(search)
         time_again(search)
         score_finalists(search)
+        examine_finalists(search)
         now = search.ledger.sum_up(state="finished")
     except BaseException:
         try:
@@ -132,6 +138,14 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
             f"no trial of {len(now.trials)} is within {search.budget}; "
             f"go on with: autoprune resume {search.run.path} --trials +50"
         )
-    lines = recorded_lines(search.run.path)
-    metric = search.prepared.setting.task.metric
-    return Summary(search.run.path, "finished", now, search.budget, lines, search.ledger.classes, metric)
+    path = search.run.path
+    return Summary(
+        path,
+        "finished",
+        now,
+        search.budget,
+        lines=recorded_lines(path),
+        classes=search.ledger.classes,
+        robustness=recorded_robustness(path),
+        metric=search.prepared.setting.task.metric,
+    )

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 import transformers
 
 from autoprune.core.cache import content_key
 from autoprune.core.errors import AutopruneError, BudgetError
+from autoprune.core.progress import Progress
+from autoprune.evaluation.augmentation import check_augmentable
 from autoprune.models import loading
 from autoprune.models.find_space import find_space
 from autoprune.models.image_processor import Pixels
-from autoprune.models.model_kind import kind_of
-from autoprune.models.own_processor import pixels_beside
 from autoprune.models.split_embedding import part_by_use_
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units, search_space, to_part
+from autoprune.pipeline.data_doubts import clean, without
 from autoprune.pipeline.held_together import held_together
 from autoprune.pipeline.hub_commits import commits_of, with_commits
+from autoprune.pipeline.named import encoded, kind_asked_for, load_named, metric_of, read_named
 from autoprune.run.config import Config, TimingSettings, name_of
 from autoprune.run.identity import weights_hash
 from autoprune.run.run_record import Identity
@@ -32,18 +34,12 @@ from autoprune.space.levels import SearchSpace
 from autoprune.space.space_file import SpaceFile
 from autoprune.targets import get_target
 from autoprune.targets.sizes import sizes_of
+from autoprune.tasks.alterations import check_alterable
 from autoprune.tasks.class_balance import balance_notes
 from autoprune.tasks.custom import own_task, task_hash
-from autoprune.tasks.data import demo, splits
-from autoprune.tasks.encoding import encode, encoded_hash, pictures
-from autoprune.tasks.kinds import (
-    IMAGE_CLASSIFICATION,
-    KINDS,
-    OWN,
-    TEXT_CLASSIFICATION,
-    TaskKind,
-)
-from autoprune.tasks.metrics import Metric
+from autoprune.tasks.data import splits
+from autoprune.tasks.data.cleaning import Cleaned
+from autoprune.tasks.encoding import encoded_hash
 from autoprune.tasks.task import Encoded, Task
 
 
@@ -55,7 +51,7 @@ class Inputs:
     tokenizer too, or on how pictures are made inputs (`encoding.encoded_hash`). identity: what a run is
     held to. texts: the rows as they were read, of a task whose rows are texts with an answer each. sequence:
     tokens that latency is timed at. notes: lines for the plan: what of the data was left out or may not be
-    meant, and what is done otherwise than was asked.
+    meant, and what is done otherwise than was asked. cleaned: training rows that --clean-data left out.
     """
 
     name: str
@@ -73,6 +69,7 @@ class Inputs:
     texts: splits.Splits | None = None
     sequence: int = TimingSettings.sequence
     notes: tuple[str, ...] = ()
+    cleaned: Cleaned | None = None
 
     @property
     def original_bytes(self) -> int:
@@ -80,13 +77,21 @@ class Inputs:
         return self.sizes.size_bytes(self.space.untouched())
 
 
-def read_inputs(config: Config, earlier: Pixels | None = None, *, was_fitted: bool = False) -> Inputs:
+def read_inputs(
+    config: Config,
+    earlier: Pixels | None = None,
+    *,
+    was_fitted: bool = False,
+    left_out: Cleaned | None = None,
+    progress: Progress | None = None,
+) -> Inputs:
     """Load model, data and space file, and settle what each unit weighs on the target.
 
     Args:
         earlier: how a run of an earlier version makes pictures inputs, which it goes on with.
         was_fitted: whether the run that is taken up began with a head of its own fitting, whatever the model
             has.
+        left_out: training rows that the run that is taken up left out by --clean-data.
 
     Raises:
         AutopruneError: for whatever the user named that is not there or does not fit.
@@ -97,25 +102,39 @@ def read_inputs(config: Config, earlier: Pixels | None = None, *, was_fitted: bo
     config = with_commits(config)
     kind = kind_asked_for(config)
     metric = metric_of(config, kind)
+    if config.search.robustness:
+        check_alterable(kind)
+    if config.training.augment:
+        check_augmentable(kind)
     texts: splits.Splits | None = None
     notes: tuple[str, ...] = ()
+    left_out = left_out if config.training.clean_data else None
     if kind.is_own:
+        if config.training.clean_data:
+            raise AutopruneError(
+                "--clean-data: rows of a task of your own are arrays; clean them in its function"
+            )
         task = own_task(str(config.task.name))
-        loaded, name, data_hash = _loaded(config, kind, task=task), str(config.task.name), task_hash(task)
+        loaded, name, data_hash = load_named(config, kind, task=task), str(config.task.name), task_hash(task)
     else:
-        if earlier is not None:
-            config = replace(config, data=replace(config.data, by_pixels=True))
-        rows = _splits(config, kind)
-        loaded = _loaded(config, kind, len(rows.label_names), was_fitted=was_fitted)
-        if earlier is not None:
-            loaded = loaded.with_pixels(earlier)
-        if loaded.processor is not None and loaded.pixels is not None:
-            loaded.processor.check(rows.train.images, loaded.pixels)
-        task = encoded(rows, loaded, config.task.max_length, kind, metric)
-        name, data_hash = rows.name, rows.fingerprint
-        notes = (*rows.notes, *balance_notes(task))
+        rows, loaded, task = read_named(config, kind, metric, earlier, was_fitted=was_fitted)
+        name, data_hash, notes = rows.name, rows.fingerprint, rows.notes
+        if config.training.clean_data:
+            if left_out is None:
+                held_together(config, loaded, task)  # it is seen before that the model takes the rows
+                said, seed = progress or Progress(), config.search.seed
+                left_out = clean(
+                    rows, loaded, task, what=config.training.clean_data, seed=seed, progress=said
+                )
+            again = partial(
+                encoded, loaded=loaded, max_length=config.task.max_length, kind=kind, metric=metric
+            )
+            rows, task = without(rows, task, left_out, again)
+            notes = (*notes, left_out.line())
+        notes = (*notes, *balance_notes(task))
         texts = rows if kind.labels_texts else None
-    fed = encoded_hash(task, data_hash=data_hash, pixels=loaded.pixels)
+    read = data_hash if left_out is None else content_key(data_hash, left_out.kept)
+    fed = encoded_hash(task, data_hash=read, pixels=loaded.pixels)
     identity = _identity(config, loaded, task, fed)  # before embeddings are parted by the data
     task, sequence, told = held_together(config, loaded, task)
     file, space_name = find_space(config.search.space, loaded.model)
@@ -126,7 +145,7 @@ def read_inputs(config: Config, earlier: Pixels | None = None, *, was_fitted: bo
     sizes = sizes_of(loaded, units, space, target, task)
     return Inputs(
         name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed,
-        identity, texts, sequence, (*notes, *told),
+        identity, texts, sequence, (*notes, *told), left_out,
     )  # fmt: skip
 
 
@@ -156,98 +175,6 @@ def _part_(loaded: loading.Loaded, file: SpaceFile, task: Task) -> None:
         uses[: len(counts)] = counts
         uses[[token for token in loaded.tokenizer.all_special_ids if token < len(uses)]] = np.inf
         part_by_use_(loaded.model, path, uses, share)
-
-
-def kind_asked_for(config: Config) -> TaskKind:
-    """The kind of task that is asked for, or that a model's own config tells.
-
-    Raises:
-        AutopruneError: for a kind that does not exist.
-    """
-    if ":" in config.task.name:
-        return OWN
-    if config.task.name != "auto":
-        known = {kind.name: kind for kind in KINDS}
-        if config.task.name in known:
-            return known[config.task.name]
-        raise AutopruneError(
-            f"--task {config.task.name!r} does not exist; there are auto, {', '.join(known)}, and "
-            "module:function for one of your own"
-        )
-    if config.model.name is None:
-        return TEXT_CLASSIFICATION
-    if names_builder(config.model.name):
-        return IMAGE_CLASSIFICATION
-    return kind_of(config.model.name, config.model.revision)
-
-
-def metric_of(config: Config, kind: TaskKind) -> Metric:
-    """The metric that is asked for, or the usual one.
-
-    Raises:
-        AutopruneError: for one that the kind of task does not have.
-    """
-    if config.task.metric is None:
-        return kind.usual_metric
-    known = {metric.name: metric for metric in kind.metrics}
-    if config.task.metric not in known:
-        has = f"; there are {', '.join(known)}" if known else ", which brings its own"
-        raise AutopruneError(f"--metric {config.task.metric!r} is not one of task {kind}{has}")
-    return known[config.task.metric]
-
-
-def _splits(config: Config, kind: TaskKind) -> splits.Splits:
-    is_demo = config.model.name is None
-    if config.data.dataset is None and not is_demo:
-        raise AutopruneError(
-            "MODEL needs data: give --dataset (a file, folder, hub id or package.module:function)"
-        )
-    if is_demo and config.data.dataset is None:
-        return splits.demo_splits()
-    return splits.read_splits(config.data, kind, seed=config.search.seed)
-
-
-def _loaded(
-    config: Config, kind: TaskKind, labels: int = 0, *, task: Task | None = None, was_fitted: bool = False
-) -> loading.Loaded:
-    """The model that was named, for the kind of task."""
-    torch.manual_seed(config.search.seed)  # a head that is missing is drawn from the global generator
-    model = config.model
-    source = str(demo.demo_model()) if model.name is None else model.name
-    if model.new_head and (names_builder(source) or kind.gives_vectors or kind.predicts_next_token):
-        what = "a function" if names_builder(source) else f"task {kind}"
-        raise AutopruneError(
-            f"--new-head: the model of {what} has no head that would be fitted; leave it out"
-        )
-    if names_builder(source):
-        pixels, processor = pixels_beside(model.weights, model.image_size)
-        return loading.load_built(source, model.weights, pixels, kind=kind, task=task, processor=processor)
-    if model.weights is not None:
-        raise AutopruneError(
-            "--weights goes with a MODEL that a function builds, module:function; a folder has its own"
-        )
-    return loading.load_pretrained(
-        source,
-        labels=labels,
-        kind=kind,
-        revision=model.revision,
-        image_size=model.image_size,
-        new_head=model.new_head or was_fitted,
-    )
-
-
-def names_builder(source: str) -> bool:
-    """Whether a model is named by a function that builds it."""
-    return ":" in source and not Path(source).exists()
-
-
-def encoded(
-    splits: splits.Splits, loaded: loading.Loaded, max_length: int, kind: TaskKind, metric: Metric
-) -> Task:
-    """The splits as a model takes them."""
-    if loaded.pixels is not None:
-        return pictures(splits, loaded.pixels, kind=kind, metric=metric)
-    return encode(splits, loaded.tokenizer, max_length=max_length, kind=kind, metric=metric)
 
 
 def check_budget(inputs: Inputs, budget: Budget) -> int:

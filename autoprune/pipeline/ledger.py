@@ -26,6 +26,7 @@ from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder, read_record
 from autoprune.run.front_file import FrontFile
 from autoprune.run.front_record import sensitivity_file
 from autoprune.run.lines import lines_field
+from autoprune.run.robustness import robustness_field
 from autoprune.run.run_record import Limits, RecordedRecipe, RunFacts
 from autoprune.run.standing import Standing, class_scores, standing
 from autoprune.space.levels import Candidate
@@ -178,7 +179,8 @@ class Ledger:
     def _write_front(self, now: Standing, state: str, seconds: float) -> None:
         """Write `front.json`, and `sensitivity.json` where it is absent or the search ends."""
         about = self.run.about().model_copy(update={"seconds": seconds})
-        more = lines_field(self.run.path) | class_scores(now, self.classes)
+        path = self.run.path
+        more = lines_field(path) | class_scores(now, self.classes) | robustness_field(path)
         fields = self._front.write(about, now, state=state, more=more)
         if state != "running" or not (self.run.path / SENSITIVITY).exists():
             write_json(self.run.path / SENSITIVITY, sensitivity_file(fields))
@@ -246,6 +248,7 @@ class Ledger:
             labels=task.label_names,
             parts=parts_of(self.prepared.model),
             sizes_version=SIZES_VERSION,
+            cleaned={} if inputs.cleaned is None else inputs.cleaned.counts,
         )
         kinds = {unit.name: unit.kind for unit in self.prepared.setting.units}
         self.run.note(facts=facts, kinds=kinds, library_key=self.prepared.setting.key)

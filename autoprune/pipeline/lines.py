@@ -14,7 +14,7 @@ from autoprune.pipeline.opened import OpenedSearch
 from autoprune.pipeline.prepare import Prepared
 from autoprune.run.front_schema import LineRow
 from autoprune.run.lines import record_line, recorded_lines
-from autoprune.tasks.data.splits import Rows
+from autoprune.tasks.data.rows import Rows
 from autoprune.workers.pool import run_each
 
 log = logging.getLogger(__name__)

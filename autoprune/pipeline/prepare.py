@@ -84,7 +84,8 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     model_hash = weights_hash(model.state_dict())
     asked = config.training.finetune_steps
     steps = inputs.file.finetune.steps if asked is None else asked
-    recipe = Recipe(steps, inputs.file.finetune.batch_size, inputs.file.finetune.learning_rate)
+    finetune = inputs.file.finetune
+    recipe = Recipe(steps, finetune.batch_size, finetune.learning_rate, config.training.augment)
     least = PLACED_TRAINING if task.kind.answers_each_token else TRAINING_ROWS
     rows = min(len(task.train), max(least, recipe.steps * recipe.batch_size))
     task = replace(task, train=_head(task.train, rows, config.search.seed))

@@ -10,6 +10,7 @@ from autoprune.core.progress import Progress
 from autoprune.evaluation.worker import device_count, make_worker
 from autoprune.models.image_processor import earlier_pixels
 from autoprune.pipeline.inputs import Inputs, check_budget, read_inputs
+from autoprune.run.cleaning import recorded_cleaning
 from autoprune.run.config import Config
 from autoprune.run.folder import RunFolder
 from autoprune.run.identity import hold_to
@@ -34,11 +35,17 @@ def plan(
     limit_bytes()  # a limit of the library that is none is said now, not by every worker
     check_cache()
     if run is None:
-        inputs = read_inputs(config)
+        inputs = read_inputs(config, progress=progress)
     else:
         check_inputs(config, run.path)
         earlier = earlier_pixels(run.path / "tokenizer")
-        inputs = read_inputs(located(config, run.path), earlier, was_fitted=_was_fitted(run))
+        inputs = read_inputs(
+            located(config, run.path),
+            earlier,
+            was_fitted=_was_fitted(run),
+            left_out=recorded_cleaning(run.path),
+            progress=progress,
+        )
         hold_to(run, inputs.identity, progress or Progress())
     return inputs, check_budget(inputs, config.limits() if budget is None else budget)
 

@@ -21,6 +21,7 @@ from autoprune.report.sections.choices import choice_note, choices
 from autoprune.report.sections.classes import class_table
 from autoprune.report.sections.latency import bytes_alone, prediction
 from autoprune.report.sections.lines import fits_budget
+from autoprune.report.sections.robustness import robustness_table
 from autoprune.report.sections.rungs import agreements, ladder
 from autoprune.report.sections.sensitivity import extremes, held, predicted
 from autoprune.report.sections.tables import causes, gain_heads, gain_note, gains, provenance
@@ -94,6 +95,7 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         gain_heads=gain_heads(read),
         gain_note=gain_note(read),
         classes=class_table(read),
+        robustness=robustness_table(read),
         causes=causes(read),
         provenance=provenance(read),
         ladder=ladder(read),

@@ -50,7 +50,8 @@ class SearchSettings:
     """What is searched, for which target, how long and within which budget.
 
     storage: address of the study's database; None is `study.db` of the run. trial_timeout_s: seconds that a
-    trial may work; None is worked out from those before.
+    trial may work; None is worked out from those before. robustness: whether the points to ship are scored on
+    altered test rows too.
     """
 
     budget: tuple[str, ...] = ()
@@ -63,16 +64,24 @@ class SearchSettings:
     sampler: str = "autoprune"
     seed: int = 0
     storage: str | None = field(default=None, repr=False)
+    robustness: bool = False
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How long is trained, and from how many rows statistics are. finetune_steps: None as the space says."""
+    """How long is trained, and on which rows. finetune_steps: None as the space says.
+
+    calibration_rows: that statistics are of. augment: whether rows of brief fine-tunes are changed.
+    clean_data: "repeats" where rows that come twice are left out of training, "labels" where those whose
+    labels are doubted are too.
+    """
 
     finetune_steps: int | None = None
     teacher_epochs: float = 1.0
     teacher_rate: float = 1e-4
     calibration_rows: int = 512
+    clean_data: str | None = None
+    augment: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,7 +196,7 @@ def _may_be(name: str, value: object) -> bool:
     return has_type(value, setting_type(name))
 
 
-_WRITTEN_IF_SET = {"new_head", "wait_s", "trial_timeout_s"}
+_WRITTEN_IF_SET = {"new_head", "wait_s", "trial_timeout_s", "clean_data", "robustness", "augment"}
 """Settings that earlier versions do not know: files without them are read by these too."""
 
 _FLAT_NAMES = {("model", "name"): "model", ("task", "name"): "task", ("workers", "count"): "workers"}

@@ -10,6 +10,7 @@ import pydantic
 from autoprune.core.errors import AutopruneError
 from autoprune.core.record import checked
 from autoprune.run.class_scores import ClassScores
+from autoprune.run.robustness import Robustness
 from autoprune.run.run_record import RunFacts
 from autoprune.run.safe_front import safe
 from autoprune.space.point_names import by_trial
@@ -235,6 +236,7 @@ class Front(_Frozen):
     latency: Latency | None = None
     lines: tuple[LineRow, ...] = ()
     class_scores: ClassScores | None = None
+    robustness: Robustness | None = None
 
     @property
     def searched(self) -> list[TrialRow]:

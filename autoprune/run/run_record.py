@@ -43,7 +43,8 @@ class RunFacts(Record):
 
     fast_bits: bits of the storages that the target computes faster than float. integer: whether w8a8 is one.
     latency_of: what its milliseconds are of, as `a token after 128 others`; None is a call.
-    parts: embeddings that are in two parts, with the tokens of the first.
+    parts: embeddings that are in two parts, with the tokens of the first. cleaned: training rows that
+    --clean-data left out, by reason.
     """
 
     name: AnyText = ""
@@ -74,6 +75,7 @@ class RunFacts(Record):
     labels: tuple[AnyText, ...] = ()
     parts: Mapping[str, int] = {}
     sizes_version: int | None = None
+    cleaned: Mapping[str, int] = {}
 
     @property
     def answers(self) -> int:

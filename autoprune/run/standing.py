@@ -15,6 +15,7 @@ from autoprune.tasks.metrics import ACCURACY, Metric
 
 if TYPE_CHECKING:
     from autoprune.run.front_schema import LineRow
+    from autoprune.run.robustness import Robustness
     from autoprune.tasks.row_scores import ClassRows
 
 
@@ -59,7 +60,8 @@ def standing(trials: Sequence[Trial], budget: Budget, reference: Measurement, *,
 class Summary:
     """How a search ended, and the simple models that it is compared with.
 
-    classes: of the validation rows, where each has one.
+    classes: of the validation rows, where each has one. robustness: scores on altered test rows, where these
+    were asked for.
     """
 
     run: Path
@@ -68,6 +70,7 @@ class Summary:
     budget: Budget
     lines: Sequence[LineRow] = ()
     classes: ClassRows | None = None
+    robustness: Robustness | None = None
     metric: Metric = ACCURACY
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from autoprune.core.cache import content_key
 from autoprune.core.errors import AutopruneError
 from autoprune.core.memory import available_bytes
-from autoprune.tasks.data.splits import Rows, Splits
+from autoprune.tasks.data.rows import Rows
+from autoprune.tasks.data.splits import Splits
 from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TaskKind
 from autoprune.tasks.metrics import Metric
 from autoprune.tasks.task import NO_LABEL, Arrays, Encoded, Task
@@ -33,9 +34,8 @@ def encode(
 ) -> Task:
     """Tokenise all splits; rows are cut at `max_length` tokens, and text to be continued into such pieces."""
     names = [n for n in tokenizer.model_input_names if n in _KNOWN_INPUTS]
-    limit = min(max_length, int(tokenizer.model_max_length))
     parts = (splits.train, splits.validation, splits.test)
-    train, validation, test = (_encode(rows, tokenizer, limit, kind) for rows in parts)
+    train, validation, test = (encode_rows(rows, tokenizer, max_length, kind) for rows in parts)
     return Task(
         train,
         validation,
@@ -51,7 +51,9 @@ def encode(
 _KNOWN_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
-def _encode(rows: Rows, tokenizer: Any, max_length: int, kind: TaskKind) -> Encoded:
+def encode_rows(rows: Rows, tokenizer: Any, max_length: int, kind: TaskKind) -> Encoded:
+    """Rows of one split as tokens, cut at `max_length` or at what the tokenizer's model takes."""
+    max_length = min(max_length, int(tokenizer.model_max_length))
     if kind.predicts_next_token:
         return _windows(rows, tokenizer, max_length)
     if kind.reads_words:

@@ -21,7 +21,8 @@ from autoprune.models.image_processor import FILE, Pixels, earlier_pixels
 from autoprune.models.own_processor import own_processor, pixels_beside, pixels_of_model
 from autoprune.tasks.byte_images import ByteImages
 from autoprune.tasks.data.images import Images, StoredImage
-from autoprune.tasks.data.splits import Rows, Splits
+from autoprune.tasks.data.rows import Rows
+from autoprune.tasks.data.splits import Splits
 from autoprune.tasks.encoding import encoded_hash, pictures
 from autoprune.tasks.kinds import IMAGE_CLASSIFICATION
 from autoprune.tasks.task import Arrays

@@ -55,7 +55,8 @@ from autoprune.space.trial import ORIGINAL, Measurement, Trial, failed_trials, t
 from autoprune.strategy.baselines import baselines
 from autoprune.strategy.file_room import excess_bytes
 from autoprune.strategy.trial_limits import FIRST_SECONDS, FLOOR_SECONDS
-from autoprune.tasks.data.splits import Rows, Splits
+from autoprune.tasks.data.rows import Rows
+from autoprune.tasks.data.splits import Splits
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION
 from autoprune.tasks.task import Encoded, Task
 from autoprune.workers.pool import Outcome, SerialPool

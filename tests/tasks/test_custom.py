@@ -18,7 +18,7 @@ from autoprune.models.loading import load_built
 from autoprune.models.outputs import outputs_of
 from autoprune.models.spec import Architecture, built
 from autoprune.models.state import load_state_, state_of
-from autoprune.pipeline.inputs import kind_asked_for, metric_of
+from autoprune.pipeline.named import kind_asked_for, metric_of
 from autoprune.run.config import Config
 from autoprune.tasks.custom import own_task, task_hash
 from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, OWN

@@ -15,7 +15,7 @@ import pytest
 import autoprune
 from autoprune.core.errors import AutopruneError
 from autoprune.export.card_usage import with_autoprune
-from autoprune.pipeline.inputs import metric_of
+from autoprune.pipeline.named import metric_of
 from autoprune.run.config import Config
 from autoprune.tasks import kinds
 from autoprune.tasks.encoding import pictures

@@ -16,7 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from autoprune.tasks.answers import divergence
-from autoprune.tasks.data.splits import Rows, Splits
+from autoprune.tasks.data.rows import Rows
+from autoprune.tasks.data.splits import Splits
 from autoprune.tasks.encoding import encode
 from autoprune.tasks.kinds import CAUSAL_LM
 from autoprune.tasks.metrics import METRICS

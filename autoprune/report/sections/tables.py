@@ -144,6 +144,7 @@ def provenance(front: Front) -> list[tuple[str, str]]:
         ("Data", run.dataset),
         ("Data hash", run.data_hash),
         ("Rows", _rows(front)),
+        ("Left out of training", ", ".join(f"{count:,} {why}" for why, count in run.cleaned.items())),
         ("Metric", "" if run.metric == ACCURACY else run.metric.label),
         ("Target", run.target),
         ("Budget", budget_text(front)),

@@ -52,7 +52,7 @@ class Columns(NamedTuple):
 class Row(NamedTuple):
     """One example: its texts or its image, its label as read or as numbered, and its group.
 
-    image_key: a hash that is equal for equal images.
+    image_key: a hash that is equal for equal images. table, number: where it was read; the first is row 0.
     """
 
     texts: tuple[Text, ...]
@@ -60,12 +60,23 @@ class Row(NamedTuple):
     group: str | None = None
     image: StoredImage | None = None
     image_key: str = ""
+    table: str = ""
+    number: int = -1
 
     @property
     def text_key(self) -> str:
         """Rows with one key are the same: case and spacing of texts do not count."""
-        texts = (text if isinstance(text, str) else " ".join(text) for text in self.texts)
-        return self.image_key or "\0".join(" ".join(text.split()).casefold() for text in texts)
+        return self.image_key or text_key(self.texts)
+
+
+def text_key(texts: Sequence[Text]) -> str:
+    """What texts are without case and spacing, a pair's joined by a null.
+
+    >>> text_key(("A  Fine film",)), text_key((("A", "fine"), "x"))
+    ('a fine film', 'a fine\\x00x')
+    """
+    whole = (text if isinstance(text, str) else " ".join(text) for text in texts)
+    return "\0".join(" ".join(text.split()).casefold() for text in whole)
 
 
 def find_columns(table: Table, name: str, wanted: WantedColumns, reads: Reading) -> Columns:
@@ -135,7 +146,9 @@ def read_rows(
     cells = list(zip(*(read(column) for column in columns.inputs), strict=True))
     groups = _column(table, columns.group, len(cells))
     labels = _column(table, columns.label, len(cells))
+    per_row = 1
     if reads.is_each_text_a_row:
+        per_row = len(columns.inputs)
         groups = [group for group, row in zip(groups, cells, strict=True) for _ in row]
         cells = [(text,) for row in cells for text in row]
         labels = [None] * len(cells)
@@ -156,7 +169,8 @@ def read_rows(
         inputs = _inputs(row, reads, here, columns.inputs, table, side)
         if reads.has_words:
             _check_tags(inputs.texts[0], value, f"{here}: {columns.label}")
-        rows.append(inputs._replace(label=value, group=None if is_blank(group) else str(group)))
+        group = None if is_blank(group) else str(group)
+        rows.append(inputs._replace(label=value, group=group, number=number // per_row))
     keys = image_keys([row.image for row in rows if row.image is not None], by_pixels=by_pixels)
     return [row._replace(image_key=key) for row, key in zip(rows, keys, strict=True)] if keys else rows
 

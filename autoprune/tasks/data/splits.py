@@ -4,8 +4,6 @@ A split that the source lacks is cut from the first of train, validation and tes
 donor), 70/10/20 among the donor and what is missing: a single table becomes 70/10/20, train + test
 gives 1/8 of train as validation, train + validation 2/9 of train as test. All rows of one group, or else
 of one text or image, stay together (see `cutting`).
-
-Shapes: h height and w width of an image.
 """
 
 from __future__ import annotations
@@ -22,15 +20,16 @@ from typing import Any
 from autoprune.core.errors import AutopruneError
 from autoprune.core.references import is_reference
 from autoprune.tasks.data.cells_on_disk import read_cell
-from autoprune.tasks.data.columns import Columns, Row, Text, WantedColumns, find_columns, read_rows
+from autoprune.tasks.data.columns import Columns, Row, WantedColumns, find_columns, read_rows
 from autoprune.tasks.data.cutting import SHARES, cut_splits, draw_rows
 from autoprune.tasks.data.demo import demo_rows
 from autoprune.tasks.data.doubts import doubts
 from autoprune.tasks.data.function_source import function_tables
 from autoprune.tasks.data.image_folders import has_class_folders, read_image_folder
-from autoprune.tasks.data.images import Images, digest
+from autoprune.tasks.data.images import Images
 from autoprune.tasks.data.labels import classes_of, labelled
 from autoprune.tasks.data.row_counts import LeftOut, RowCounts
+from autoprune.tasks.data.rows import Place, Rows
 from autoprune.tasks.data.source import DataSource
 from autoprune.tasks.data.tables import (
     SUFFIXES,
@@ -47,30 +46,6 @@ from autoprune.tasks.kinds import IMAGE_CLASSIFICATION, KINDS, TEXT_CLASSIFICATI
 
 _PATH = re.compile(r"^[.~/]|/$|/.*/|\\|\.[A-Za-z]\w{1,6}$|^\s*$")  # else a hub id: `owner/name`
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Inputs by column and the label of each row.
-
-    texts: one column, or two for pairs; of token classification each text is a tuple of words; () of
-    images. labels: classes; or numbers; or a tuple of classes a row, one a word; () where there are none.
-    images: uint8 [h w 3], of sizes that may differ, each decoded when it is asked for; read-only, for a grey
-    one is a view of one plane.
-    """
-
-    texts: tuple[tuple[Text, ...], ...]
-    labels: tuple[int, ...] | tuple[float, ...] | tuple[tuple[int, ...], ...]
-    images: Images = field(default_factory=Images, hash=False)
-
-    def __len__(self) -> int:
-        return len(self.images or (self.texts[0] if self.texts else self.labels))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Rows):
-            return NotImplemented
-        same = (self.texts, self.labels) == (other.texts, other.labels)
-        return same and [*map(digest, self.images)] == [*map(digest, other.images)]
 
 
 @dataclass(frozen=True)
@@ -191,7 +166,7 @@ def _splits(tables: Mapping[str, Table], name: str, source: DataSource, kind: Ta
         for split, table in tables.items()
     }
     _check_some(parts[donor], f"{name} ({donor})", kind)
-    parts = {split: rows for split, rows in parts.items() if rows}
+    parts = {split: [row._replace(table=split) for row in rows] for split, rows in parts.items() if rows}
     notes = [note for table in tables.values() for note in table.notes]
     label_names: tuple[str, ...] = ()
     if columns.label:
@@ -277,7 +252,13 @@ def _transposed(rows: Sequence[Row], kind: TaskKind) -> Rows:
     texts = tuple(zip(*(row.texts for row in rows), strict=True))
     labels = tuple(row.label for row in rows) if kind.reading.labels else ()
     stored = [row.image for row in rows if row.image is not None]
-    return Rows(texts, labels, Images([replace(image, cell=read_cell(image.cell)) for image in stored]))
+    return Rows(
+        texts,
+        labels,
+        Images([replace(image, cell=read_cell(image.cell)) for image in stored]),
+        tuple(row.image_key for row in rows if row.image_key),
+        tuple(Place(row.table, row.number) for row in rows),
+    )
 
 
 def _once(rows: Sequence[Row]) -> list[Row]:

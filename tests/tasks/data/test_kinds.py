@@ -23,7 +23,8 @@ import pytest
 
 from autoprune.core.errors import AutopruneError
 from autoprune.tasks.data.images import digest
-from autoprune.tasks.data.splits import Rows, Splits
+from autoprune.tasks.data.rows import Rows
+from autoprune.tasks.data.splits import Splits
 from autoprune.tasks.data.tables import from_dataset
 from autoprune.tasks.kinds import KINDS, task_kind
 from tests.support.splits import splits_of

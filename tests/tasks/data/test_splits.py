@@ -19,7 +19,8 @@ import pytest
 from autoprune.core.errors import AutopruneError
 from autoprune.tasks.data import demo
 from autoprune.tasks.data.row_counts import RowCounts
-from autoprune.tasks.data.splits import Rows, Splits, demo_splits
+from autoprune.tasks.data.rows import Rows
+from autoprune.tasks.data.splits import Splits, demo_splits
 from autoprune.tasks.reading import TEXT_COLUMNS
 from tests.support.splits import splits_of
 
