@@ -78,6 +78,9 @@ LEAST: Mapping[str, float] = {
 }  # fmt: skip
 """The least that a setting may be."""
 
+CHOICES: Mapping[str, tuple[str, ...]] = {"clean_data": ("repeats", "labels")}
+"""Settings that are one of a few words."""
+
 ABOVE_ZERO = frozenset({"timeout_s", "teacher_epochs", "teacher_rate"})
 """Settings that are above 0."""
 
@@ -117,6 +120,8 @@ def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
             raise AutopruneError(
                 f"{name}={value!r}: give three numbers, the most rows of {', '.join(SPLITS)}"
             )
+        if name in CHOICES and value not in CHOICES[name]:
+            raise AutopruneError(f"{name}={value!r}: give {' or '.join(map(repr, CHOICES[name]))}")
         if name in ABOVE_ZERO and value <= 0:
             raise AutopruneError(f"{name}={value!r}: give a number above 0")
         if name in LEAST and value < LEAST[name]:

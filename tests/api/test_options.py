@@ -7,7 +7,7 @@ import typing
 import click
 import pytest
 
-from autoprune.api.options import ABOVE_ZERO, LEAST, ResumeOptions, SearchOptions, checked_settings
+from autoprune.api.options import ABOVE_ZERO, CHOICES, LEAST, ResumeOptions, SearchOptions, checked_settings
 from autoprune.cli.main import resume, search
 from autoprune.core.errors import AutopruneError
 from autoprune.run.config import Config, setting_names
@@ -29,7 +29,9 @@ def test_every_option_is_a_flag_and_the_reverse() -> None:
     assert set(flags(resume)) - of_terminal - of_call == set(typing.get_type_hints(ResumeOptions))
 
 
-def test_the_least_values_are_those_of_the_flags() -> None:
+def test_what_values_may_be_is_as_the_flags_have_it() -> None:
+    words = {name: flag.type for name, flag in flags(search).items() if isinstance(flag.type, click.Choice)}
+    assert {name: tuple(kind.choices) for name, kind in words.items()} == CHOICES
     ranges = {name: flag.type for name, flag in flags(search).items() if hasattr(flag.type, "min")}
     closed = {name: kind.min for name, kind in ranges.items() if not kind.min_open}
     assert closed == LEAST
@@ -44,6 +46,7 @@ def test_the_least_values_are_those_of_the_flags() -> None:
         ("trials", 0, "trials=0: the least is 1"),
         ("trials", True, "it is bool"),
         ("timeout_s", 0.0, "give a number above 0"),
+        ("clean_data", "all", "clean_data='all': give 'repeats' or 'labels'"),
         ("limit_rows", 5, "limit_rows=5: it is int"),
         ("limit_rows", [5, 5], "give three numbers, the most rows of train, validation, test"),
         ("timeout_s", float("nan"), "timeout_s=nan: give a finite number"),
