@@ -35,6 +35,9 @@ FILE_DAMAGE = ("changed", "cut", "emptied", "garbage", "removed")
 PAGE_BYTES = 4096
 """Of SQLite's files."""
 
+COMMAND_S = 900.0
+"""How long a small search may take on a machine with busy neighbours; alone it takes half a minute."""
+
 QUIET_TRIALS = 40
 """A driver that tells so many more has not met the damage, or has written over it."""
 
@@ -193,7 +196,7 @@ class SmallRun:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_S,
+            timeout=COMMAND_S,
             check=False,
         )
 
