@@ -28,9 +28,6 @@ from autoprune.workers.ray_address import AUTO, HOME_PREFIX, found_cluster
 HEAD_GRACE_SECONDS = 20.0
 """A cluster's head may be away for so long: it can be started again."""
 
-LOCAL_TRIES = 4
-"""Times that a Ray of this process's own is started, where it is too slow."""
-
 log = logging.getLogger(__name__)
 
 
@@ -84,21 +81,6 @@ def _has_token() -> bool:
     return bool(raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN)
 
 
-def _init(ray: Any, options: dict[str, Any], *, tries: int) -> None:
-    """Join a Ray, or start one again where a busy machine did not in the 30 s that Ray gives itself."""
-    for left in reversed(range(tries)):
-        try:
-            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as error:
-            if not left or "timed out during startup" not in str(error):
-                raise
-            log.warning("Ray did not start in time, as on a machine that is very busy; it is tried again")
-            with suppress(Exception):
-                ray.shutdown()
-        else:
-            return
-
-
 def nothing() -> None:
     pass
 
@@ -142,7 +124,7 @@ def connect(address: str | None, num_cpus: int) -> tuple[Any, Callable[[], None]
     # RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER would come too late where Ray was imported before.
     constants.ENABLE_RAY_CLUSTER = spread and not home
     try:
-        _init(ray, options, tries=LOCAL_TRIES if home else 1)
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
         disconnect()
         name = "a local Ray" if address is None else f"the Ray cluster at {address}"
