@@ -81,7 +81,7 @@ def _places() -> Iterator[Trap]:
         yield Trap(what, "make room, or set TMPDIR to another: Ray and exports write there")
     shared = Path("/dev/shm")  # nosec B108 # it is only looked at
     if shared.is_dir() and (total := shutil.disk_usage(shared).total) < LEAST_SHARED_BYTES:
-        what = f"/dev/shm has {size_text(total)}: Ray's workers then share data through files, which is slow"
+        what = f"{shared} has {size_text(total)}: Ray's workers then share data through files, which is slow"
         yield Trap(what, "give the container more: docker run --shm-size=2g, or an emptyDir of medium Memory")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from autoprune.inspection.doctor import doctor_lines, target_record
 from autoprune.inspection.machine import instructions, machine_record
-from autoprune.inspection.traps import Trap, own_variables, traps_found, why_no_answer
+from autoprune.inspection.traps import SET_BY_US, VARIABLES, Trap, own_variables, traps_found, why_no_answer
 from autoprune.run.fast_storages import speed_record
 from autoprune.space.levels import Choices, SearchSpace
 from autoprune.targets import NAMES, get_target
@@ -87,6 +88,12 @@ def test_variables_that_are_as_they_should_be_are_no_traps() -> None:
     assert own_variables(fine | {"AUTOPRUNE_STORAGE": "postgresql://me:pa55@h/d"}) == {
         "AUTOPRUNE_CACHE": "x", "AUTOPRUNE_STORAGE": "postgresql://me:***@h/d"
     }  # fmt: skip
+
+
+def test_the_variables_that_are_known_are_those_that_the_source_names() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "autoprune").rglob("*.py")]
+    named = {name for text in sources for name in re.findall(r"(?<!_)AUTOPRUNE_[A-Z_]*[A-Z]", text)}
+    assert named == {*VARIABLES, *SET_BY_US}
 
 
 def test_a_cache_that_cannot_be_written_breaks_a_search(
