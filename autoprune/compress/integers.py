@@ -95,6 +95,10 @@ class Integers:
         """All three, by name."""
         return {"codes": self.codes, "scale": self.scale, "zero": self.zero}
 
+    def widths(self) -> Mapping[str, int]:
+        """Bits of codes and zero points."""
+        return {"codes": self.bits, "zero": self.bits}
+
     def start(self, unrounded: Float[Tensor, "o i"] | None) -> Float[Tensor, "o i"]:
         """The weight in units of its scale, as near to the weight before rounding as its code allows.
 

@@ -9,82 +9,20 @@ Shapes: o output features (rows), i input features (columns) of a weight as a ma
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import total_ordering
 
-FLOAT_BITS = 32
-"""Bits of a weight that is left as it came, and of an input that is not rounded."""
+from autoprune.space.named_storages import Codebook
+from autoprune.space.storage_base import FLOAT_BITS as FLOAT_BITS
+from autoprune.space.storage_base import Part as Part
+from autoprune.space.storage_base import Storage as Storage
+from autoprune.space.storage_base import dense_codes
+from autoprune.space.storage_base import group_size_for as group_size_for
 
 _FEWEST_FLOAT_BITS = 16
 """Bits from which a number stands for floats; below it stands for integers."""
 
 _STATIC8 = "w8a8"
-
-
-@total_ordering
-@dataclass(frozen=True)
-class Storage(ABC):
-    """How a weight is stored. `bits`: of each weight, scales not counted.
-
-    Storages are ordered by bits; of those with equal bits the one that rounds its inputs comes first.
-    """
-
-    bits: int
-
-    @property
-    def name(self) -> str:
-        """The storage as text, as in `weight@8.codes`."""
-        return str(self.bits)
-
-    @property
-    def label(self) -> str:
-        """The storage in a level's name, as in `0.5x8b`."""
-        return f"{self.bits}b"
-
-    @property
-    def words(self) -> str:
-        """The storage in a sentence."""
-        return f"{self.bits} bit{'' if self.bits == 1 else 's'}"
-
-    @property
-    def written(self) -> int | str:
-        """What files and studies hold: a number where the name is one."""
-        return int(self.name) if self.name.isdecimal() else self.name
-
-    @property
-    def is_float(self) -> bool:
-        """Whether weights are stored as floats: no codes, no scales."""
-        return False
-
-    @property
-    def input_bits(self) -> int:
-        """Bits that the layer's input is rounded to; those of a float where it is not rounded."""
-        return FLOAT_BITS
-
-    @property
-    def rounds_inputs(self) -> bool:
-        """Whether the layer's input is rounded to a static grid (static activation quantization)."""
-        return self.input_bits < FLOAT_BITS
-
-    def fits_into(self, other: Storage) -> bool:
-        """Whether another storage holds every value of this one exactly, with more bits."""
-        return False
-
-    @abstractmethod
-    def size_bytes(self, rows: int, columns: int, *, group_size: int) -> int:
-        """Bytes of a weight [o i]; `group_size` weights of a row should share a scale."""
-
-    def __lt__(self, other: object) -> bool:
-        if not isinstance(other, Storage):
-            return NotImplemented
-        return self._order < other._order
-
-    @property
-    def _order(self) -> tuple[int, int, str]:
-        return self.bits, self.input_bits, self.name
 
 
 @dataclass(frozen=True)
@@ -95,8 +33,8 @@ class Floats(Storage):
     def is_float(self) -> bool:
         return True
 
-    def size_bytes(self, rows: int, columns: int, *, group_size: int) -> int:
-        return rows * columns * self.bits // 8
+    def parts(self, rows: int, columns: int, *, group_size: int) -> Mapping[str, Part]:
+        return {"": Part(f"F{self.bits}", (rows, columns))}
 
 
 @dataclass(frozen=True)
@@ -110,8 +48,8 @@ class GroupedIntegers(Storage):
     def fits_into(self, other: Storage) -> bool:
         return isinstance(other, GroupedIntegers) and other.bits > self.bits
 
-    def size_bytes(self, rows: int, columns: int, *, group_size: int) -> int:
-        return _integer_bytes(rows, columns, self.bits, group_size_for(columns, group_size))
+    def parts(self, rows: int, columns: int, *, group_size: int) -> Mapping[str, Part]:
+        return _integer_parts(rows, columns, self.bits, group_size_for(columns, group_size))
 
 
 @dataclass(frozen=True)
@@ -133,18 +71,27 @@ class StaticIntegers(Storage):
         return "8-bit weights and activations"
 
     @property
+    def sign(self) -> str:
+        return "8a"
+
+    @property
     def input_bits(self) -> int:
         return 8
 
-    def size_bytes(self, rows: int, columns: int, *, group_size: int) -> int:
-        return _integer_bytes(rows, columns, self.bits, columns)
+    def parts(self, rows: int, columns: int, *, group_size: int) -> Mapping[str, Part]:
+        return _integer_parts(rows, columns, self.bits, columns)
 
 
 FLOAT32, FLOAT16 = Floats(FLOAT_BITS), Floats(16)
 
 STATIC8 = StaticIntegers()
 
-_NAMED: dict[str, Storage] = {storage.name: storage for storage in (STATIC8,)}
+OPTIONAL: tuple[Storage, ...] = (
+    *(Codebook(bits, is_shared) for is_shared in (False, True) for bits in (2, 3, 4)),
+)
+"""Storages that a space file offers by their names."""
+
+_NAMED: dict[str, Storage] = {storage.name: storage for storage in (STATIC8, *OPTIONAL)}
 """Storages that a number of bits does not tell."""
 
 
@@ -162,8 +109,8 @@ def storage_of(written: object) -> Storage:
     try:
         bits = int(written)  # type: ignore[call-overload]
     except (TypeError, ValueError) as error:
-        named = " or ".join(repr(name) for name in _NAMED)
-        raise ValueError(f"{written!r} is no storage; a number of bits or {named} is one") from error
+        named = ", ".join(repr(name) for name in _NAMED)
+        raise ValueError(f"{written!r} is no storage; a number of bits is one, and {named}") from error
     return Floats(bits) if bits >= _FEWEST_FLOAT_BITS else GroupedIntegers(bits)
 
 
@@ -181,19 +128,12 @@ def widest_first(storages: Iterable[Storage]) -> tuple[Storage, ...]:
     return tuple(sorted(set(storages), reverse=True))
 
 
-def group_size_for(columns: int, wanted: int) -> int:
-    """Weights per scale in a row of `columns`: the largest divisor both numbers share.
-
-    Rows that share less than 8 with the wanted size get one scale each.
-
-    >>> group_size_for(384, 64), group_size_for(288, 64), group_size_for(50, 64)
-    (64, 32, 50)
-    """
-    shared = math.gcd(columns, wanted)
-    return shared if shared >= 8 else columns
-
-
-def _integer_bytes(rows: int, columns: int, bits: int, group_size: int) -> int:
-    """Bytes of codes, and of a scale and a zero point for each group."""
-    groups = rows * (columns // group_size)
-    return math.ceil(rows * columns * bits / 8) + 2 * groups + math.ceil(groups * bits / 8)
+def _integer_parts(rows: int, columns: int, bits: int, group_size: int) -> dict[str, Part]:
+    """Codes, and a scale and a zero point for each group."""
+    groups = columns // group_size
+    scale = Part("F16", (rows, groups))
+    return {
+        "codes": dense_codes(rows * columns, bits),
+        "scale": scale,
+        "zero": dense_codes(rows * groups, bits),
+    }

@@ -12,6 +12,7 @@ import pytest
 
 from autoprune.export.checks import SIZE_TOLERANCE, UNIT_TOLERANCE_BYTES
 from autoprune.space.levels import UNTOUCHED, Candidate, Level
+from autoprune.space.storage import OPTIONAL
 from autoprune.targets import size_on_disk
 from autoprune.targets.packed import ENTROPY, PLAIN, Packed, read_packed
 from tests.support.tiny import Tiny, make_tiny
@@ -26,7 +27,8 @@ ALONE_BYTES = 12
 @pytest.fixture(scope="module")
 def least(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A BERT of thirty kilobytes."""
-    return make_tiny("bert", tmp_path_factory.mktemp("library"), hidden=16, ffn=32, vocab=60)
+    also = tuple(storage.name for storage in OPTIONAL)
+    return make_tiny("bert", tmp_path_factory.mktemp("library"), also=also, hidden=16, ffn=32, vocab=60)
 
 
 @pytest.fixture(scope="module")
