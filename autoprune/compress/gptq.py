@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoprune.compress.integers import Integers, choose_scale
+from autoprune.compress.integers import SHRINKS, Integers, choose_scale
 from autoprune.space.storage import group_size_for
 
 DAMPING = 0.01
@@ -41,14 +41,14 @@ ROWS_AT_ONCE = 8192
 class Grid(Protocol):
     """What the weights of a group of columns may be rounded to."""
 
-    def nearest(self, exact: Float[Tensor, "n o"]) -> Float[Tensor, "n o"]:
-        """Codes of the values nearest to the weights of a column."""
+    def nearest(self, exact: Float[Tensor, "n o"], column: int) -> Float[Tensor, "n o"]:
+        """Codes of the values nearest to the weights of a column of the group."""
 
     def values(self, codes: Float[Tensor, "*s n o"]) -> Float[Tensor, "*s n o"]:
         """What codes stand for."""
 
     def moved(
-        self, codes: Float[Tensor, "n o"], pull: Float[Tensor, "n o"], bend: float
+        self, codes: Float[Tensor, "n o"], pull: Float[Tensor, "n o"], bend: float, column: int
     ) -> tuple[Float[Tensor, "n o"], Float[Tensor, "n o"]]:
         """Codes of the least error of a column, and how far the values move from those of its codes.
 
@@ -65,21 +65,22 @@ class IntegerGrid:
     least: Float[Tensor, "n 1"]
     top: Float[Tensor, "n 1"]
 
-    def nearest(self, exact: Float[Tensor, "n o"]) -> Float[Tensor, "n o"]:
+    def nearest(self, exact: Float[Tensor, "n o"], column: int) -> Float[Tensor, "n o"]:
         return torch.clamp((exact / self.scale).round_().add_(self.zero), self.least, self.top)
 
     def values(self, codes: Float[Tensor, "*s n o"]) -> Float[Tensor, "*s n o"]:
         return (codes - self.zero) * self.scale
 
     def moved(
-        self, codes: Float[Tensor, "n o"], pull: Float[Tensor, "n o"], bend: float
+        self, codes: Float[Tensor, "n o"], pull: Float[Tensor, "n o"], bend: float, column: int
     ) -> tuple[Float[Tensor, "n o"], Float[Tensor, "n o"]]:
         new = torch.clamp((codes + pull / (self.scale * bend)).round_(), self.least, self.top)
         return new, (new - codes) * self.scale
 
 
-Choose = Callable[[Float[Tensor, "s n o"], int, int], Grid]
-"""The grid for columns from one number to another, of what is left to be rounded there."""
+Choose = Callable[[Float[Tensor, "s n o"], int, Float[Tensor, " s"]], Grid]
+"""The grid for columns, from what is left to be rounded there, the number of the first, and by what the error
+of each is divided before the columns after it are told."""
 
 
 def round_compensated(
@@ -89,6 +90,7 @@ def round_compensated(
     bits: Sequence[int],
     group_size: int,
     symmetric: bool = False,
+    shrinks: Sequence[float] = SHRINKS,
     sweeps: int = SWEEPS,
 ) -> list[Integers]:
     """Integers of a weight for each number of bits, of little squared output error.
@@ -100,13 +102,15 @@ def round_compensated(
         group_size: weights that should share a scale (`group_size_for` makes it fit).
         symmetric: zero points in the middle of the codes, the lowest of which is not used, as kernels
             of signed integers want it.
+        shrinks: of a group's range, tried for its scale.
         sweeps: of the coordinate descent.
     """
     o, i = weight.shape
     if o > ROWS_AT_ONCE:
         rounded = functools.partial(
-            round_compensated, bits=bits, group_size=group_size, symmetric=symmetric, sweeps=sweeps
-        )
+            round_compensated, bits=bits, group_size=group_size, symmetric=symmetric, shrinks=shrinks,
+            sweeps=sweeps,
+        )  # fmt: skip
         parts = [rounded(part, moment) for part in weight.split(ROWS_AT_ONCE)]  # type: ignore[no-untyped-call]
         return [Integers.stacked(one) for one in zip(*parts, strict=True)]
     importance = importance_of(moment)
@@ -114,9 +118,9 @@ def round_compensated(
     least = torch.full_like(top, float(symmetric))
     grids: list[IntegerGrid] = []
 
-    def choose(left: Float[Tensor, "s n o"], start: int, end: int) -> Grid:
-        group = left.permute(1, 2, 0).contiguous()
-        scale, zero = choose_scale(group, top, importance[start:end], symmetric=symmetric)
+    def choose(left: Float[Tensor, "s n o"], start: int, spread: Float[Tensor, " s"]) -> Grid:
+        group, own = left.permute(1, 2, 0).contiguous(), importance[start : start + len(left)]
+        scale, zero = choose_scale(group, top, own, symmetric=symmetric, shrinks=shrinks)
         grids.append(IntegerGrid(scale, zero, least, top))
         return grids[-1]
 
@@ -151,7 +155,7 @@ def round_on_grids(
     codes, grids = torch.empty_like(left), []
     for start in range(0, len(left), size):
         end = start + size
-        grids.append(choose(left[start:end], start, end))
+        grids.append(choose(left[start:end], start, factor.diagonal()[start:end]))
         errors = _round_group_(left[start:end], codes[start:end], grids[-1], factor[start:end, start:end])
         left[end:].flatten(1).addmm_(factor[start:end, end:].T, errors.flatten(1), alpha=-1.0)
     _descend_(codes, weight, grids, damped.to(moment.dtype), sweeps=sweeps)
@@ -186,7 +190,7 @@ def _round_group_(
     """Round one group column by column into `codes`; returns each column's scaled error."""
     errors = torch.empty_like(left)
     for j in range(len(left)):
-        code = grid.nearest(left[j])
+        code = grid.nearest(left[j], j)
         errors[j] = (left[j] - grid.values(code)) / float(factor[j, j])
         left[j + 1 :].addcmul_(factor[j, j + 1 :, None, None], errors[j], value=-1.0)
         codes[j] = code
@@ -214,7 +218,7 @@ def _descend_(
         moved = torch.empty_like(near)
         for k in range(len(near)):
             j = start + k
-            codes[j], moved[k] = grids[j // size].moved(codes[j], near[k], float(moment[j, j]))
+            codes[j], moved[k] = grids[j // size].moved(codes[j], near[k], float(moment[j, j]), j % size)
             near[k + 1 :].addcmul_(moment[j, j + 1 : start + len(near), None, None], moved[k], value=-1.0)
         pull.flatten(1).addmm_(moment[:, start : start + len(near)], moved.flatten(1), alpha=-1.0)
 

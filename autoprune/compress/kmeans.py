@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-STRETCHES = 96
+STRETCHES = 48
 """From which clusters are joined; so many numbers or fewer are clustered exactly."""
 
 ROUNDS = 8

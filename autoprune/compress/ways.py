@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoprune.compress.gptq import round_compensated
-from autoprune.compress.integers import Integers, round_nearest
+from autoprune.compress.integers import Integers, check_scales, round_nearest
 from autoprune.compress.stored import HalfFloats, Parts, StoredWeight
+from autoprune.compress.ternary import TernaryWay
 from autoprune.compress.weight_sharing import CodebookWay
-from autoprune.space.named_storages import Codebook
+from autoprune.space.named_storages import Codebook, Ternary
 from autoprune.space.storage import (
     FLOAT32,
     Floats,
@@ -83,7 +84,7 @@ class FloatWay:
 
 
 class IntegerWay:
-    """Integers in groups, several widths in one pass; of w8a8 symmetric ones with a scale a row.
+    """Integers in groups, several widths of one size in one pass; of w8a8 symmetric ones with a scale a row.
 
     What is multiplied as integers has one scale a row, which leaves the sum, and no zero point.
     """
@@ -96,22 +97,21 @@ class IntegerWay:
         *,
         group_size: int,
     ) -> dict[Storage, StoredWeight | None]:
+        passes: dict[tuple[int, bool], list[Storage]] = {}
+        for storage in storages:
+            size = _columns_of_scale(storage, weight, group_size)
+            passes.setdefault((size, storage.rounds_inputs), []).append(storage)
         out: dict[Storage, StoredWeight | None] = {}
-        for is_symmetric in (False, True):
-            chosen = [storage for storage in storages if storage.rounds_inputs == is_symmetric]
-            if chosen:
-                size = weight.shape[1] if is_symmetric else group_size
-                bits = [storage.bits for storage in chosen]
-                rounded = round_compensated(
-                    weight, moment, bits=bits, group_size=size, symmetric=is_symmetric
-                )
-                out |= zip(chosen, rounded, strict=True)
+        for (size, is_symmetric), alike in passes.items():
+            bits = [storage.bits for storage in alike]
+            rounded = round_compensated(weight, moment, bits=bits, group_size=size, symmetric=is_symmetric)
+            out |= zip(alike, rounded, strict=True)
         return out
 
     def nearest(
         self, weight: Float[Tensor, "o i"], storage: Storage, *, group_size: int
     ) -> StoredWeight | None:
-        size = weight.shape[1] if storage.rounds_inputs else group_size
+        size = _columns_of_scale(storage, weight, group_size)
         return round_nearest(weight, bits=storage.bits, group_size=size, symmetric=storage.rounds_inputs)
 
     def again(
@@ -129,12 +129,17 @@ class IntegerWay:
 
     def read(self, parts: Parts, storage: Storage, shape: tuple[int, int]) -> StoredWeight | None:
         scale = parts.tensor("scale")
-        rows, columns = shape
-        groups = scale.shape[1] if scale.ndim == 2 else 0
-        if len(scale) != rows or not groups or columns % groups:
-            raise ValueError(f"scales of {tuple(scale.shape)} are not those of groups of {shape}")
+        check_scales(scale, shape)
         zero = parts.codes("zero", storage.bits, tuple(scale.shape))
         return Integers(parts.codes("codes", storage.bits, shape), scale, zero, storage.bits)
+
+
+def _columns_of_scale(storage: Storage, weight: Float[Tensor, "o i"], group_size: int) -> int:
+    """How many weights of a row share a scale."""
+    columns = weight.shape[1]
+    if isinstance(storage, GroupedIntegers):
+        return storage.columns_of_scale(columns, group_size)
+    return columns
 
 
 _INTEGERS = IntegerWay()
@@ -144,6 +149,7 @@ _WAYS: dict[type[Storage], Way] = {
     GroupedIntegers: _INTEGERS,
     StaticIntegers: _INTEGERS,
     Codebook: CodebookWay(),
+    Ternary: TernaryWay(),
 }
 
 

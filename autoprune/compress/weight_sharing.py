@@ -53,7 +53,7 @@ class TableGrid:
             middles.append(torch.nn.functional.pad(between, (0, fill), value=torch.inf))
         return cls(torch.stack(wide), torch.stack(middles))
 
-    def nearest(self, exact: Float[Tensor, "n o"]) -> Float[Tensor, "n o"]:
+    def nearest(self, exact: Float[Tensor, "n o"], column: int) -> Float[Tensor, "n o"]:
         return torch.searchsorted(self.middles, exact[..., None].contiguous())[..., 0].to(exact.dtype)
 
     def values(self, codes: Float[Tensor, "*s n o"]) -> Float[Tensor, "*s n o"]:
@@ -61,10 +61,10 @@ class TableGrid:
         return table.gather(-1, codes.long()[..., None])[..., 0]
 
     def moved(
-        self, codes: Float[Tensor, "n o"], pull: Float[Tensor, "n o"], bend: float
+        self, codes: Float[Tensor, "n o"], pull: Float[Tensor, "n o"], bend: float, column: int
     ) -> tuple[Float[Tensor, "n o"], Float[Tensor, "n o"]]:
         old = self.values(codes)
-        new = self.nearest(old + pull / bend)
+        new = self.nearest(old + pull / bend, column)
         return new, self.values(new) - old
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autoprune.space.storage_base import Part, Storage, dense_codes
+from autoprune.space.storage_base import Part, Storage, dense_codes, group_size_for
 
 
 @dataclass(frozen=True)
@@ -52,3 +52,38 @@ class Codebook(Storage):
         if self.is_shared:
             return {"codes": codes, "values": Part("F16", (1, self.values)), "scale": Part("F16", (rows,))}
         return {"codes": codes, "values": Part("F16", (rows, self.values))}
+
+
+@dataclass(frozen=True)
+class Ternary(Storage):
+    """-1, 0 or 1 times a half-float scale for each group of a row, five weights to a byte.
+
+    >>> Ternary().size_bytes(384, 384, group_size=64)  # 29492 of codes, 4608 of scales
+    34100
+    """
+
+    bits: int = 2
+
+    @property
+    def name(self) -> str:
+        return "ternary"
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @property
+    def words(self) -> str:
+        return "three values, 1.6 bits"
+
+    @property
+    def sign(self) -> str:
+        return "t"
+
+    @property
+    def _order(self) -> tuple[int, int, str]:
+        return self.bits - 1, self.input_bits, self.name
+
+    def parts(self, rows: int, columns: int, *, group_size: int) -> Mapping[str, Part]:
+        groups = columns // group_size_for(columns, group_size)
+        return {"codes": Part("U8", (-(-rows * columns // 5),)), "scale": Part("F16", (rows, groups))}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from autoprune.space.named_storages import Codebook
+from autoprune.space.named_storages import Codebook, Ternary
 from autoprune.space.storage_base import FLOAT_BITS as FLOAT_BITS
 from autoprune.space.storage_base import Part as Part
 from autoprune.space.storage_base import Storage as Storage
@@ -23,6 +23,12 @@ _FEWEST_FLOAT_BITS = 16
 """Bits from which a number stands for floats; below it stands for integers."""
 
 _STATIC8 = "w8a8"
+
+WHOLE_ROW = -1
+"""Stands for all weights of a row, however many."""
+
+_GROUP_WORDS = {32: "32 weights", 64: "64 weights", 128: "128 weights", WHOLE_ROW: "each row"}
+_GROUP_SIGNS = {32: "f", 64: "m", 128: "w", WHOLE_ROW: "r"}
 
 
 @dataclass(frozen=True)
@@ -41,15 +47,45 @@ class Floats(Storage):
 class GroupedIntegers(Storage):
     """Integers with a half-float scale and a zero point for each group of a row (weight-only quantization).
 
+    group: weights of a row that should share a scale, `WHOLE_ROW` for all; 0 as the unit's space file says.
+
     >>> GroupedIntegers(4).size_bytes(384, 384, group_size=64)  # 73728 codes, 4608 scales, 1152 zeros
     79488
+    >>> GroupedIntegers(4, 128).name, GroupedIntegers(4, WHOLE_ROW).name
+    ('4g128', '4row')
     """
 
+    group: int = 0
+
+    @property
+    def name(self) -> str:
+        if not self.group:
+            return str(self.bits)
+        return f"{self.bits}row" if self.group == WHOLE_ROW else f"{self.bits}g{self.group}"
+
+    @property
+    def label(self) -> str:
+        return self.name if self.group else super().label
+
+    @property
+    def words(self) -> str:
+        if not self.group:
+            return super().words
+        return f"{self.bits} bits with a scale for {_GROUP_WORDS[self.group]}"
+
+    @property
+    def sign(self) -> str:
+        return f"{self.bits}{_GROUP_SIGNS[self.group]}" if self.group else self.name
+
+    def columns_of_scale(self, columns: int, group_size: int) -> int:
+        """How many weights of a row share a scale."""
+        return columns if self.group == WHOLE_ROW else group_size_for(columns, self.group or group_size)
+
     def fits_into(self, other: Storage) -> bool:
-        return isinstance(other, GroupedIntegers) and other.bits > self.bits
+        return isinstance(other, GroupedIntegers) and other.bits > self.bits and other.group == self.group
 
     def parts(self, rows: int, columns: int, *, group_size: int) -> Mapping[str, Part]:
-        return _integer_parts(rows, columns, self.bits, group_size_for(columns, group_size))
+        return _integer_parts(rows, columns, self.bits, self.columns_of_scale(columns, group_size))
 
 
 @dataclass(frozen=True)
@@ -88,6 +124,8 @@ STATIC8 = StaticIntegers()
 
 OPTIONAL: tuple[Storage, ...] = (
     *(Codebook(bits, is_shared) for is_shared in (False, True) for bits in (2, 3, 4)),
+    *(GroupedIntegers(bits, group) for bits in (2, 3, 4) for group in _GROUP_WORDS),
+    Ternary(),
 )
 """Storages that a space file offers by their names."""
 
@@ -99,7 +137,7 @@ def storage_of(written: object) -> Storage:
     """The storage that a file or a study holds (inverse of `Storage.written` and of `Storage.name`).
 
     >>> storage_of(4), storage_of("8").name, storage_of("w8a8") == STATIC8
-    (GroupedIntegers(bits=4), '8', True)
+    (GroupedIntegers(bits=4, group=0), '8', True)
 
     Raises:
         ValueError: when it is no storage.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoprune.models.split_embedding import ranks_type
 from autoprune.space.levels import UNTOUCHED, Level
-from autoprune.space.storage import OPTIONAL
+from autoprune.space.storage import GroupedIntegers, StaticIntegers
 
 if TYPE_CHECKING:
     from autoprune.models.unit import Unit
@@ -81,7 +81,8 @@ def _said(unit: Unit, level: Level) -> Iterator[tuple[str, Any]]:
         o, i = shapes[weight.path]
         if _is_in_parts(level, o, i):
             storage = level.storage
-            how = {"storage": storage.name} if storage in OPTIONAL else {"bits": storage.bits}
+            is_integers = isinstance(storage, GroupedIntegers | StaticIntegers)
+            how = {"bits": storage.bits} if is_integers else {"storage": storage.name}
             yield weight.path, {"shape": [o, i], **how}
         if level.storage.rounds_inputs and o * i > 0 and not weight.is_embedding:
             yield weight.path, [_SCALE, 128]

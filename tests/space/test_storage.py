@@ -12,12 +12,13 @@ from autoprune.evaluation.seeds import candidate_seed
 from autoprune.models.unit import Unit, Weight
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Level
-from autoprune.space.named_storages import Codebook
+from autoprune.space.named_storages import Codebook, Ternary
 from autoprune.space.storage import (
     FLOAT16,
     FLOAT32,
     OPTIONAL,
     STATIC8,
+    WHOLE_ROW,
     Floats,
     GroupedIntegers,
     Storage,
@@ -45,6 +46,9 @@ OF_NAMES: dict[Storage, str] = {
     Codebook(2, is_shared=True): "shared4",
     Codebook(3, is_shared=True): "shared8",
     Codebook(4, is_shared=True): "shared16",
+    **{GroupedIntegers(b, group): f"{b}g{group}" for b in (2, 3, 4) for group in (32, 64, 128)},
+    **{GroupedIntegers(b, WHOLE_ROW): f"{b}row" for b in (2, 3, 4)},
+    Ternary(): "ternary",
 }
 """The same of those that a space file offers by name."""
 
@@ -176,3 +180,13 @@ def test_the_key_of_a_unit_names_them() -> None:
     plain = content_key(UNIT.described())
     keys = {content_key(replace(UNIT, storages=(*UNIT.storages, one)).described()) for one in OPTIONAL}
     assert len(keys | {plain}) == len(OPTIONAL) + 1
+
+
+def test_a_group_of_its_own_does_not_depend_on_the_unit() -> None:
+    sizes = {GroupedIntegers(4, group).size_bytes(8, 384, group_size=8) for group in (32, 64, 128, WHOLE_ROW)}
+    assert len(sizes) == 4
+    for group in (32, 64, 128):
+        own, unit = GroupedIntegers(4, group), GroupedIntegers(4)
+        assert own.size_bytes(8, 384, group_size=8) == unit.size_bytes(8, 384, group_size=group)
+        assert not own.fits_into(GroupedIntegers(8))
+    assert max(storages_of(["ternary", 2])) == GroupedIntegers(2)

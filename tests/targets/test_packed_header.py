@@ -12,7 +12,6 @@ import pytest
 
 from autoprune.export.checks import SIZE_TOLERANCE, UNIT_TOLERANCE_BYTES
 from autoprune.space.levels import UNTOUCHED, Candidate, Level
-from autoprune.space.storage import OPTIONAL
 from autoprune.targets import size_on_disk
 from autoprune.targets.packed import ENTROPY, PLAIN, Packed, read_packed
 from tests.support.tiny import Tiny, make_tiny
@@ -27,7 +26,7 @@ ALONE_BYTES = 12
 @pytest.fixture(scope="module")
 def least(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A BERT of thirty kilobytes."""
-    also = tuple(storage.name for storage in OPTIONAL)
+    also = ("codebook16", "shared4", "3g32", "ternary")
     return make_tiny("bert", tmp_path_factory.mktemp("library"), also=also, hidden=16, ffn=32, vocab=60)
 
 

@@ -22,23 +22,37 @@ from autoprune.evaluation.measure import logits_of
 from autoprune.export.artifact import write_artifact
 from autoprune.export.export_record import ExportRecord
 from autoprune.space.levels import Level
-from autoprune.space.storage import OPTIONAL, Storage
+from autoprune.space.storage import OPTIONAL, GroupedIntegers, Storage, storages_of
 from autoprune.targets import kept_at
 from autoprune.targets.packed import ENTROPY, PLAIN, STORAGES, WEIGHTS, Packed, read_packed, torch_runner
 from autoprune.tasks.answers import Answers
 from tests.support.targets import TARGETS
 from tests.support.tiny import Tiny, make_tiny
 
-each = pytest.mark.parametrize("storage", OPTIONAL, ids=lambda storage: storage.name)
+TRIED = storages_of(["codebook16", "codebook4", "shared8", "2g32", "3row", "ternary"])
+"""One or two of each sort in `OPTIONAL`."""
+
+each = pytest.mark.parametrize("storage", TRIED, ids=lambda storage: storage.name)
+OTHERS = [storage for storage in TRIED if not isinstance(storage, GroupedIntegers)]
+described = pytest.mark.parametrize("storage", OTHERS, ids=lambda storage: storage.name)
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A BERT whose matrices are large enough for a stream to be worth its heading."""
-    also = tuple(storage.name for storage in OPTIONAL)
+    also = tuple(storage.name for storage in TRIED)
     return make_tiny(
         "bert", tmp_path_factory.mktemp("library"), also=also, hidden=64, ffn=256, vocab=600, layers=1
     )
+
+
+def plain(storage: Storage) -> Storage:
+    """What a weight says of itself, whose group size is seen by its scales."""
+    return GroupedIntegers(storage.bits) if isinstance(storage, GroupedIntegers) else storage
+
+
+def test_each_sort_of_storage_is_tried() -> None:
+    assert {type(storage) for storage in TRIED} == {type(storage) for storage in OPTIONAL}
 
 
 def saved(stitched: Stitched, folder: Path, coding: str = PLAIN) -> int:
@@ -71,7 +85,7 @@ def test_it_comes_back_bit_for_bit_and_coding_saves_bytes(
     small: Tiny, tmp_path: Path, storage: Storage, ratio: float
 ) -> None:
     stitched = small.stitched(Level(ratio, storage))
-    assert {weight.storage for weight in stitched.stored.values()} == {storage}
+    assert {weight.storage for weight in stitched.stored.values()} == {plain(storage)}
     sizes = {coding: saved(stitched, tmp_path / coding, coding) for coding in STORAGES}
     assert sizes[ENTROPY] < sizes[PLAIN]
     for coding in STORAGES:
@@ -99,19 +113,23 @@ def test_bytes_of_the_file_are_the_predicted_ones(small: Tiny, tmp_path: Path, s
     assert abs(small.predicted_bytes(Packed(), candidate, original) - size) <= 0.005 * size
 
 
-@each
-def test_a_fresh_process_answers_the_same(small: Tiny, tmp_path: Path, storage: Storage) -> None:
-    stitched = small.stitched(Level(0.0, storage))
-    saved(stitched, tmp_path, ENTROPY)
+def test_a_fresh_process_answers_the_same(small: Tiny, tmp_path: Path) -> None:
     batch = small.task.batch(small.task.validation, [0, 1, 2])
     np.savez(tmp_path / "batch.npz", **batch)
+    wanted = {}
+    for storage in TRIED:
+        stitched = small.stitched(Level(0.0, storage))
+        saved(stitched, tmp_path / storage.name, ENTROPY)
+        wanted[storage.name] = torch_runner(stitched.model)(batch)
     program = (
-        "import sys, numpy as np; from autoprune.targets import get_target; from pathlib import Path;"
-        "folder = Path(sys.argv[1]); batch = dict(np.load(folder / 'batch.npz'));"
-        "np.save(folder / 'logits.npy', get_target('packed').load(folder)(batch))"
+        "import sys, numpy as np; from autoprune.targets import get_target; from pathlib import Path\n"
+        "root = Path(sys.argv[1]); batch = dict(np.load(root / 'batch.npz'))\n"
+        "for folder in filter(Path.is_dir, root.iterdir()):\n"
+        "    np.save(folder / 'logits.npy', get_target('packed').load(folder)(batch))"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
-    assert np.array_equal(np.load(tmp_path / "logits.npy"), torch_runner(stitched.model)(batch))
+    for name, logits in wanted.items():
+        assert np.array_equal(np.load(tmp_path / name / "logits.npy"), logits)
 
 
 @each
@@ -122,7 +140,11 @@ def test_a_fine_tune_keeps_it_in_its_storage(small: Tiny, tmp_path: Path, storag
     trained = finetune(
         stitched, Lesson(task, task.train, answers), Recipe(6, 8, 1e-4), seed=0, teacher=small.model
     )
-    assert {weight.storage for weight in trained.stored.values()} == {storage}
+    assert {weight.storage for weight in trained.stored.values()} == {plain(storage)}
+    for path, weight in trained.stored.items():
+        assert {part: x.shape for part, x in weight.tensors().items()} == {
+            part: x.shape for part, x in stitched.stored[path].tensors().items()
+        }
     state = trained.model.state_dict()
     for path, weight in trained.stored.items():
         assert torch.equal(state[f"{path}.weight"].flatten(1), weight.dequantize())
@@ -191,7 +213,7 @@ HOSTILE: dict[str, Change] = {
 }
 
 
-@each
+@described
 @pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_file_that_does_not_fit_its_description_is_one_clear_error(
     small: Tiny, tmp_path: Path, storage: Storage, change: Change
