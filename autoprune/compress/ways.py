@@ -13,10 +13,11 @@ from torch import Tensor
 
 from autoprune.compress.gptq import round_compensated
 from autoprune.compress.integers import Integers, check_scales, round_nearest
+from autoprune.compress.sparsity import SparseWay
 from autoprune.compress.stored import HalfFloats, Parts, StoredWeight
 from autoprune.compress.ternary import TernaryWay
 from autoprune.compress.weight_sharing import CodebookWay
-from autoprune.space.named_storages import Codebook, Ternary
+from autoprune.space.named_storages import Codebook, Sparse, Ternary
 from autoprune.space.storage import (
     FLOAT32,
     Floats,
@@ -150,6 +151,7 @@ _WAYS: dict[type[Storage], Way] = {
     StaticIntegers: _INTEGERS,
     Codebook: CodebookWay(),
     Ternary: TernaryWay(),
+    Sparse: SparseWay(),
 }
 
 

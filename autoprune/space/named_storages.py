@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from autoprune.space.storage_base import Part, Storage, dense_codes, group_size_for
 
+_SPARSE_SIGNS = {(2, 4): "d", (32, 64): "h"}
+
 
 @dataclass(frozen=True)
 class Codebook(Storage):
@@ -87,3 +89,59 @@ class Ternary(Storage):
     def parts(self, rows: int, columns: int, *, group_size: int) -> Mapping[str, Part]:
         groups = columns // group_size_for(columns, group_size)
         return {"codes": Part("U8", (-(-rows * columns // 5),)), "scale": Part("F16", (rows, groups))}
+
+
+@dataclass(frozen=True)
+class Sparse(Storage):
+    """A mask of a bit a weight, and integers of `value_bits` for `kept` of every `of` weights of a row.
+
+    A scale is shared by as many weights that stay as in other storages. `bits`: of a weight, mask included.
+
+    >>> Sparse.of_kept(4, 2, 4).name, Sparse.of_kept(4, 32, 64).bits
+    ('2of4x4', 3)
+    >>> Sparse.of_kept(4, 2, 4).size_bytes(384, 384, group_size=64)  # 18432 are the mask's
+    58176
+    """
+
+    value_bits: int
+    kept: int
+    of: int
+
+    @classmethod
+    def of_kept(cls, value_bits: int, kept: int, of: int) -> Sparse:
+        """The storage with the bits that follow."""
+        return cls(1 + round(value_bits * kept / of), value_bits, kept, of)
+
+    @property
+    def name(self) -> str:
+        return f"{self.kept}of{self.of}x{self.value_bits}"
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @property
+    def words(self) -> str:
+        return f"{self.kept} of every {self.of} weights, with {self.value_bits} bits"
+
+    @property
+    def sign(self) -> str:
+        return f"{self.value_bits}{_SPARSE_SIGNS[self.kept, self.of]}"
+
+    def kept_of(self, columns: int) -> int:
+        """How many weights of a row of so many columns stay."""
+        whole, rest = divmod(columns, self.of)
+        return whole * self.kept + -(-rest * self.kept // self.of)
+
+    def columns_of_scale(self, columns: int, group_size: int) -> int:
+        """How many columns share a scale."""
+        return group_size_for(columns, group_size * self.of // self.kept)
+
+    def parts(self, rows: int, columns: int, *, group_size: int) -> Mapping[str, Part]:
+        groups = columns // self.columns_of_scale(columns, group_size)
+        return {
+            "mask": dense_codes(rows * columns, 1),
+            "codes": dense_codes(rows * self.kept_of(columns), self.value_bits),
+            "scale": Part("F16", (rows, groups)),
+            "zero": dense_codes(rows * groups, self.value_bits),
+        }

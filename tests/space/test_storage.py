@@ -12,7 +12,7 @@ from autoprune.evaluation.seeds import candidate_seed
 from autoprune.models.unit import Unit, Weight
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Level
-from autoprune.space.named_storages import Codebook, Ternary
+from autoprune.space.named_storages import Codebook, Sparse, Ternary
 from autoprune.space.storage import (
     FLOAT16,
     FLOAT32,
@@ -49,6 +49,8 @@ OF_NAMES: dict[Storage, str] = {
     **{GroupedIntegers(b, group): f"{b}g{group}" for b in (2, 3, 4) for group in (32, 64, 128)},
     **{GroupedIntegers(b, WHOLE_ROW): f"{b}row" for b in (2, 3, 4)},
     Ternary(): "ternary",
+    **{Sparse.of_kept(b, 2, 4): f"2of4x{b}" for b in (3, 4, 6)},
+    **{Sparse.of_kept(b, 32, 64): f"32of64x{b}" for b in (3, 4, 6)},
 }
 """The same of those that a space file offers by name."""
 
