@@ -109,6 +109,13 @@ SPACE = SearchSpace(
 )
 
 
+def test_uniform_takes_plain_integers_before_other_storages_of_as_many_bits() -> None:
+    space = SearchSpace((Choices("a", (0.0,), storages_of([32, "shared16", "4g32", 4, "codebook8"])),))
+    assert space.uniform(Level.of(0.0, 4))["a"] == Level.of(0.0, 4)
+    assert space.uniform(Level.of(0.0, 6))["a"] == Level.of(0.0, 4)
+    assert space.uniform(Level.of(0.0, "shared16"))["a"] == Level.of(0.0, "shared16")
+
+
 def test_untouched_and_every_offered_level_pass_the_check() -> None:
     SPACE.check(SPACE.untouched())
     for unit in SPACE.units:
