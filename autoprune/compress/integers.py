@@ -63,8 +63,9 @@ class Integers:
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether there is one scale a row and every zero point is the middle."""
-        return self.scale.shape[1] == 1 and bool((self.zero == 2 ** (self.bits - 1)).all())
+        """Whether there is one scale a row, every zero point the middle, and the lowest code not used."""
+        is_centred = self.scale.shape[1] == 1 and bool((self.zero == 2 ** (self.bits - 1)).all())
+        return is_centred and bool((self.codes > 0).all())
 
     @property
     def least(self) -> int:

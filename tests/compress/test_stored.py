@@ -101,6 +101,14 @@ def test_integers_start_near_the_weight_before_rounding() -> None:
     assert (start - WEIGHT).abs().mean() < 0.1 * (stored.dequantize() - WEIGHT).abs().mean()
 
 
+def test_integers_that_use_the_lowest_code_are_not_symmetric_wherever_their_zero_points_are() -> None:
+    codes = torch.tensor([[0, 9, 15], [4, 8, 12]], dtype=torch.uint8)
+    middle = torch.full((2, 1), 8, dtype=torch.uint8)
+    stored = Integers(codes, torch.ones(2, 1, dtype=torch.half), middle, 4)
+    assert not stored.is_symmetric
+    assert torch.equal(stored.rounding().stored(stored.start(None)).dequantize(), stored.dequantize())
+
+
 def test_more_bits_change_no_value() -> None:
     stored = round_nearest(WEIGHT, bits=3, group_size=16)
     wide = stored.widened(GroupedIntegers(4))
