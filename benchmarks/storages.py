@@ -4,14 +4,16 @@
 
 STORAGE: as a space file names it, 4 or codebook16; without any, integers and all that are offered by name. A
 model has all of its units in the storage, and nothing removed; it is saved as `packed`, plain and coded.
-Divergence is in nats a place on validation; seconds are of one core, process time, for making the model's
-variants. With --steps each is fine-tuned as a trial is.
+Divergence is in nats a place on validation; `line` is what it is over that of integers of as many bytes.
+Seconds are of one core, process time, for making the model's variants. With --steps each is fine-tuned as a
+trial is.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -85,16 +87,37 @@ def _bytes(stitched: Stitched, coding: str) -> int:
         return size_on_disk(target, Path(folder))
 
 
+def against_line(row: Row, rows: Sequence[Row], field: str) -> float:
+    """Divergence of a model over that of integers of as many bytes.
+
+    field: which bytes, `size_bytes` or `coded_bytes`. Between models in integers, and beyond them, the
+    logarithm of divergence is a straight line of the logarithm of bytes. NaN with fewer than two of them.
+    """
+    same = [
+        other
+        for other in rows
+        if (other.model, other.steps, other.group_size) == (row.model, row.steps, None)
+        and other.storage in INTEGERS
+    ]
+    points = sorted((math.log(getattr(other, field)), math.log(other.kl)) for other in same)
+    if len(points) < 2:
+        return math.nan
+    x = math.log(getattr(row, field))
+    k = min(max(sum(point[0] < x for point in points), 1), len(points) - 1)
+    (x0, y0), (x1, y1) = points[k - 1 : k + 1]
+    return row.kl / math.exp(y0 + (y1 - y0) * (x - x0) / (x1 - x0))
+
+
 def table(rows: Sequence[Row]) -> str:
     """One line a storage, from small to large."""
-    lines = [f"{'storage':14}{'group':>6}{'steps':>6}{'MB':>8}{'coded':>8}{'KL':>9}{'score':>7}{'s':>7}"]
+    heads = f"{'MB':>8}{'coded':>8}{'KL':>9}{'line':>6}{'coded':>6}{'score':>7}{'s':>7}"
+    lines = [f"{'storage':14}{'group':>6}{'steps':>6}{heads}"]
     for row in sorted(rows, key=lambda row: row.size_bytes):
         sizes = "".join(f"{size / 1e6:8.3f}" for size in (row.size_bytes, row.coded_bytes))
         group = row.group_size or "-"
-        told = (
-            f"{row.storage:14}{group:>6}{row.steps:6}{sizes}{row.kl:9.4f}{row.score:7.2f}{row.seconds:7.0f}"
-        )
-        lines.append(told)
+        shares = "".join(f"{against_line(row, rows, f):6.2f}" for f in ("size_bytes", "coded_bytes"))
+        scores = f"{row.kl:9.4f}{shares}{row.score:7.2f}{row.seconds:7.0f}"
+        lines.append(f"{row.storage:14}{group:>6}{row.steps:6}{sizes}{scores}")
     return "\n".join(lines)
 
 
