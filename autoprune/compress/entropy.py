@@ -23,6 +23,7 @@ from torch import Tensor
 
 from autoprune.compress.integers import Integers
 from autoprune.compress.packing import unpack_dense
+from autoprune.compress.stored import StoredWeight
 from autoprune.core.errors import AutopruneError
 
 Bytes = NDArray[np.uint8]
@@ -65,31 +66,35 @@ def code_codes(one: Integers, packed_bytes: int) -> Stream | None:
     return _smaller({"joined": _joined(codes, bits), "centred": _joined(centred, bits)}, packed_bytes)
 
 
-def code_zeros(one: Integers, packed_bytes: int) -> Stream | None:
-    """A weight's zero points as a stream; None where that saves nothing over `packed_bytes`."""
-    return _smaller({"joined": _joined(one.zero.numpy(), one.bits)}, packed_bytes)
+def code_joined(codes: Bytes, bits: int, packed_bytes: int) -> Stream | None:
+    """Codes of so many bits as a stream; None where that saves nothing over `packed_bytes`."""
+    return _smaller({"joined": _joined(codes, bits)}, packed_bytes)
 
 
 def code_all(
-    tensors: Mapping[str, Tensor], integers: Mapping[str, Integers]
+    tensors: Mapping[str, Tensor], weights: Mapping[str, StoredWeight]
 ) -> tuple[dict[str, Tensor], dict[str, list[Any]]]:
     """A packed file's tensors, a stream in the place of each that gets smaller by it.
 
     Args:
-        tensors: by name; the parts of a weight in `integers` are named `<path>.weight.codes`, `.scale`
-            and `.zero`.
+        tensors: by name; the parts of a weight in `weights` are named `<path>.weight.<part>`.
 
     Returns:
-        The tensors, and of each coded one its layout, type and shape, for `Stored`.
+        The tensors, and of each coded one its layout, type and shape, for `CodedFile`.
     """
     out, coded = dict(tensors), dict[str, list[Any]]()
     for name, tensor in tensors.items():
         owner, _, part = name.rpartition(".")
-        one = integers.get(owner.removesuffix(".weight")) if owner.endswith(".weight") else None
-        if one is not None and part == "codes":
-            shape, stream = one.codes.shape, code_codes(one, tensor.numel())
-        elif one is not None and part == "zero":
-            shape, stream = one.zero.shape, code_zeros(one, tensor.numel())
+        weight = weights.get(owner.removesuffix(".weight")) if owner.endswith(".weight") else None
+        if weight is not None and (bits := weight.widths().get(part)):
+            codes = weight.tensors()[part]
+            shape = codes.shape
+            if isinstance(weight, Integers) and part == "codes":
+                stream = code_codes(weight, tensor.numel())
+            else:
+                stream = code_joined(codes.numpy(), bits, tensor.numel())
+        elif weight is not None and tensor.numel() > math.prod(weight.shape):
+            continue  # more numbers than a stream of this weight may claim
         else:
             shape, stream = tensor.shape, code_tensor(tensor)
         if stream is not None:
@@ -109,8 +114,8 @@ def read_tensor(data: Bytes, dtype: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(places.T)).view(kind).reshape(shape)
 
 
-def read_zeros(data: Bytes, bits: int, shape: tuple[int, ...]) -> Bytes:
-    """Inverse of `code_zeros`; `ValueError` as for `read_tensor`."""
+def read_joined(data: Bytes, bits: int, shape: tuple[int, ...]) -> Bytes:
+    """Inverse of `code_joined`; `ValueError` as for `read_tensor`."""
     return _split(data, bits, _count(shape)).reshape(shape)
 
 
@@ -137,9 +142,13 @@ class CodedFile:
         if bits not in INTEGER_BITS:
             raise ValueError(f"{name} has {bits!r} bits")
         scale = self.take(f"{name}.scale", name)
-        zero = self._zeros(f"{name}.zero", name, tuple(scale.shape), bits)
-        codes = self._codes(f"{name}.codes", name, shape, bits, zero)
-        return Integers(torch.from_numpy(codes), scale, torch.from_numpy(zero), bits)
+        zero = self.take_codes(f"{name}.zero", name, tuple(scale.shape), bits)
+        codes = self.take_codes(f"{name}.codes", name, shape, bits, zero=zero)
+        return Integers(codes, scale, zero, bits)
+
+    def parts_of(self, name: str) -> TakenParts:
+        """What the file has of a weight; it is taken out of `tensors` as it is read."""
+        return TakenParts(self, name)
 
     def take(self, name: str, owner: str) -> Tensor:
         """A tensor as it was; `owner` is the model's own that it belongs to."""
@@ -149,23 +158,19 @@ class CodedFile:
         _, dtype, shape = self._described(name, owner)
         return read_tensor(stream.numpy(), dtype, shape)
 
-    def _zeros(self, name: str, owner: str, shape: tuple[int, ...], bits: int) -> NDArray[np.uint8]:
+    def take_codes(
+        self, name: str, owner: str, shape: tuple[int, ...], bits: int, *, zero: Tensor | None = None
+    ) -> Tensor:
+        """Codes of so many bits in a shape. zero: zero points of their groups, where they have such."""
         data = self.tensors.pop(name).numpy()
         if name not in self.coded:
-            return unpack_dense(data, bits, math.prod(shape)).reshape(shape)
-        self._described(name, owner)
-        return read_zeros(data, bits, shape)
-
-    def _codes(
-        self, name: str, owner: str, shape: tuple[int, int], bits: int, zero: NDArray[np.uint8]
-    ) -> NDArray[np.uint8]:
-        data = self.tensors.pop(name).numpy()
-        if name not in self.coded:
-            return unpack_dense(data, bits, shape[0] * shape[1]).reshape(shape)
+            return torch.from_numpy(unpack_dense(data, bits, math.prod(shape)).reshape(shape))
         layout, _, said = self._described(name, owner)
         if said != shape:
             raise ValueError(f"{name} is coded as {said} and described as {shape}")
-        return read_codes(data, layout, bits, shape, zero)
+        if zero is None:
+            return torch.from_numpy(read_joined(data, bits, shape))
+        return torch.from_numpy(read_codes(data, layout, bits, shape, zero.numpy()))
 
     def _described(self, name: str, owner: str) -> tuple[str, str, tuple[int, ...]]:
         """Layout, type and shape of a coded tensor."""
@@ -173,6 +178,22 @@ class CodedFile:
         if not 0 <= math.prod(shape) <= self.limits.get(owner, 0):
             raise ValueError(f"{name} claims {shape}, more numbers than the config's model has in {owner}")
         return layout, dtype, tuple(shape)
+
+
+@dataclass(frozen=True)
+class TakenParts:
+    """The parts of the weight `owner` in a file (`stored.Parts`)."""
+
+    file: CodedFile
+    owner: str
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor as it was."""
+        return self.file.take(f"{self.owner}.{name}", self.owner)
+
+    def codes(self, name: str, bits: int, shape: tuple[int, ...]) -> Tensor:
+        """Codes of so many bits, one byte each."""
+        return self.file.take_codes(f"{self.owner}.{name}", self.owner, shape, bits)
 
 
 def _smaller(layouts: dict[str, Bytes], plain_bytes: int) -> Stream | None:

@@ -1,5 +1,7 @@
 """Rounding a weight with its error compensated by the columns not rounded yet.
 
+What a column may be rounded to is a `Grid`: integers of a scale, or the values of a codebook
+(`weight_sharing`).
 Shapes: o output features, i input features, g groups in a row, s columns of a group, n numbers of bits done
 at once. Columns come first here, so that one lies in memory as a whole.
 Method: GPTQ (Frantar et al., arXiv 2210.17323, algorithm 1), which is Optimal Brain Quantization
@@ -11,13 +13,15 @@ pass, since they share the moment and a column costs little more for five widths
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoprune.compress.integers import Integers, choose_scale
+from autoprune.compress.integers import SHRINKS, Integers, choose_scale
 from autoprune.space.storage import group_size_for
 
 DAMPING = 0.01
@@ -34,6 +38,51 @@ ROWS_AT_ONCE = 8192
 """Rows are rounded apart from each other; a vocabulary's, at five widths, would take gigabytes at once."""
 
 
+class Grid(Protocol):
+    """What the weights of a group of columns may be rounded to."""
+
+    def nearest(self, exact: Float[Tensor, "n o"], column: int) -> Float[Tensor, "n o"]:
+        """Codes of the values nearest to the weights of a column of the group."""
+
+    def values(self, codes: Float[Tensor, "*s n o"]) -> Float[Tensor, "*s n o"]:
+        """What codes stand for."""
+
+    def moved(
+        self, codes: Float[Tensor, "n o"], pull: Float[Tensor, "n o"], bend: float, column: int
+    ) -> tuple[Float[Tensor, "n o"], Float[Tensor, "n o"]]:
+        """Codes of the least error of a column, and how far the values move from those of its codes.
+
+        pull: half of the error's fall along each weight. bend: half of the error's second derivative.
+        """
+
+
+@dataclass(frozen=True)
+class IntegerGrid:
+    """Integers of a scale and a zero point a row, from `least` to `top`."""
+
+    scale: Float[Tensor, "n o"]
+    zero: Float[Tensor, "n o"]
+    least: Float[Tensor, "n 1"]
+    top: Float[Tensor, "n 1"]
+
+    def nearest(self, exact: Float[Tensor, "n o"], column: int) -> Float[Tensor, "n o"]:
+        return torch.clamp((exact / self.scale).round_().add_(self.zero), self.least, self.top)
+
+    def values(self, codes: Float[Tensor, "*s n o"]) -> Float[Tensor, "*s n o"]:
+        return (codes - self.zero) * self.scale
+
+    def moved(
+        self, codes: Float[Tensor, "n o"], pull: Float[Tensor, "n o"], bend: float, column: int
+    ) -> tuple[Float[Tensor, "n o"], Float[Tensor, "n o"]]:
+        new = torch.clamp((codes + pull / (self.scale * bend)).round_(), self.least, self.top)
+        return new, (new - codes) * self.scale
+
+
+Choose = Callable[[Float[Tensor, "s n o"], int, Float[Tensor, " s"]], Grid]
+"""The grid for columns, from what is left to be rounded there, the number of the first, and by what the error
+of each is divided before the columns after it are told."""
+
+
 def round_compensated(
     weight: Float[Tensor, "o i"],
     moment: Float[Tensor, "i i"],
@@ -41,6 +90,7 @@ def round_compensated(
     bits: Sequence[int],
     group_size: int,
     symmetric: bool = False,
+    shrinks: Sequence[float] = SHRINKS,
     sweeps: int = SWEEPS,
 ) -> list[Integers]:
     """Integers of a weight for each number of bits, of little squared output error.
@@ -52,35 +102,32 @@ def round_compensated(
         group_size: weights that should share a scale (`group_size_for` makes it fit).
         symmetric: zero points in the middle of the codes, the lowest of which is not used, as kernels
             of signed integers want it.
+        shrinks: of a group's range, tried for its scale.
         sweeps: of the coordinate descent.
     """
     o, i = weight.shape
     if o > ROWS_AT_ONCE:
         rounded = functools.partial(
-            round_compensated, bits=bits, group_size=group_size, symmetric=symmetric, sweeps=sweeps
-        )
+            round_compensated, bits=bits, group_size=group_size, symmetric=symmetric, shrinks=shrinks,
+            sweeps=sweeps,
+        )  # fmt: skip
         parts = [rounded(part, moment) for part in weight.split(ROWS_AT_ONCE)]  # type: ignore[no-untyped-call]
         return [Integers.stacked(one) for one in zip(*parts, strict=True)]
-    size = group_size_for(i, group_size)
-    damped = _damped(moment)
-    factor = _inverse_factor(damped).to(moment.dtype)
-    importance = moment.diagonal().clamp(min=1e-8 * float(moment.diagonal().mean()) + 1e-12)
+    importance = importance_of(moment)
     top = torch.tensor([[float(2**b - 1)] for b in bits], device=weight.device)  # largest code [n 1]
     least = torch.full_like(top, float(symmetric))
-    left = weight.T[:, None].repeat(1, len(bits), 1)  # what is still to be rounded, compensated [i n o]
-    codes, scales, zeros = torch.empty_like(left), [], []
-    for start in range(0, i, size):
-        end = start + size
-        group = left[start:end].permute(1, 2, 0).contiguous()
-        scale, zero = choose_scale(group, top, importance[start:end], symmetric=symmetric)
-        errors = _round_group_(
-            left[start:end], codes[start:end], scale, zero, least, top, factor[start:end, start:end]
-        )
-        left[end:].flatten(1).addmm_(factor[start:end, end:].T, errors.flatten(1), alpha=-1.0)
-        scales.append(scale)
-        zeros.append(zero)
-    scale, zero = torch.stack(scales), torch.stack(zeros)
-    _descend_(codes, weight, scale, zero, least, top, damped.to(moment.dtype), sweeps=sweeps)
+    grids: list[IntegerGrid] = []
+
+    def choose(left: Float[Tensor, "s n o"], start: int, spread: Float[Tensor, " s"]) -> Grid:
+        group, own = left.permute(1, 2, 0).contiguous(), importance[start : start + len(left)]
+        scale, zero = choose_scale(group, top, own, symmetric=symmetric, shrinks=shrinks)
+        grids.append(IntegerGrid(scale, zero, least, top))
+        return grids[-1]
+
+    codes = round_on_grids(
+        weight, moment, choose, size=group_size_for(i, group_size), count=len(bits), sweeps=sweeps
+    )
+    scale, zero = (torch.stack([getattr(grid, name) for grid in grids]) for name in ("scale", "zero"))
     return [
         Integers(
             codes[:, k].T.to(torch.uint8, memory_format=torch.contiguous_format),
@@ -92,20 +139,59 @@ def round_compensated(
     ]
 
 
+def round_on_grids(
+    weight: Float[Tensor, "o i"],
+    moment: Float[Tensor, "i i"],
+    choose: Choose,
+    *,
+    size: int,
+    count: int,
+    sweeps: int = SWEEPS,
+) -> Float[Tensor, "i n o"]:
+    """Codes of a weight on `count` grids at once, each chosen for `size` columns when their turn has come."""
+    damped = damped_moment(moment)
+    factor = _inverse_factor(damped).to(moment.dtype)
+    left = weight.T[:, None].repeat(1, count, 1)  # what is still to be rounded, compensated [i n o]
+    codes, grids = torch.empty_like(left), []
+    for start in range(0, len(left), size):
+        end = start + size
+        grids.append(choose(left[start:end], start, factor.diagonal()[start:end]))
+        errors = _round_group_(left[start:end], codes[start:end], grids[-1], factor[start:end, start:end])
+        left[end:].flatten(1).addmm_(factor[start:end, end:].T, errors.flatten(1), alpha=-1.0)
+    _descend_(codes, weight, grids, damped.to(moment.dtype), sweeps=sweeps)
+    return codes
+
+
+def descend(
+    codes: Float[Tensor, "i n o"],
+    weight: Float[Tensor, "o i"],
+    moment: Float[Tensor, "i i"],
+    grid: Grid,
+    *,
+    sweeps: int = SWEEPS,
+) -> Float[Tensor, "i n o"]:
+    """Codes of less error than those given, on one grid for all columns."""
+    better = codes.clone()
+    _descend_(better, weight, [grid], damped_moment(moment).to(moment.dtype), sweeps=sweeps)
+    return better
+
+
+def importance_of(moment: Float[Tensor, "i i"]) -> Float[Tensor, " i"]:
+    """How much an error of each column weighs, others apart: the diagonal, a little where nothing came in."""
+    return moment.diagonal().clamp(min=1e-8 * float(moment.diagonal().mean()) + 1e-12)
+
+
 def _round_group_(
     left: Float[Tensor, "s n o"],
     codes: Float[Tensor, "s n o"],
-    scale: Float[Tensor, "n o"],
-    zero: Float[Tensor, "n o"],
-    least: Float[Tensor, "n 1"],
-    top: Float[Tensor, "n 1"],
+    grid: Grid,
     factor: Float[Tensor, "s s"],
 ) -> Float[Tensor, "s n o"]:
     """Round one group column by column into `codes`; returns each column's scaled error."""
     errors = torch.empty_like(left)
     for j in range(len(left)):
-        code = torch.clamp((left[j] / scale).round_().add_(zero), least, top)
-        errors[j] = (left[j] - (code - zero) * scale) / float(factor[j, j])
+        code = grid.nearest(left[j], j)
+        errors[j] = (left[j] - grid.values(code)) / float(factor[j, j])
         left[j + 1 :].addcmul_(factor[j, j + 1 :, None, None], errors[j], value=-1.0)
         codes[j] = code
     return errors
@@ -114,10 +200,7 @@ def _round_group_(
 def _descend_(
     codes: Float[Tensor, "i n o"],
     weight: Float[Tensor, "o i"],
-    scale: Float[Tensor, "g n o"],
-    zero: Float[Tensor, "g n o"],
-    least: Float[Tensor, "n 1"],
-    top: Float[Tensor, "n 1"],
+    grids: Sequence[Grid],
     moment: Float[Tensor, "i i"],
     *,
     sweeps: int,
@@ -126,8 +209,8 @@ def _descend_(
 
     Each choice is the best there is for its column, so the error under `moment` never grows.
     """
-    i, size = len(codes), len(codes) // len(scale)
-    values = (codes - zero.repeat_interleave(size, 0)) * scale.repeat_interleave(size, 0)
+    i, size = len(codes), -(-len(codes) // len(grids))
+    values = torch.cat([grid.values(codes[k * size : (k + 1) * size]) for k, grid in enumerate(grids)])
     error = weight.T[:, None] - values
     pull = (moment @ error.flatten(1)).view_as(error)  # half of the error's fall along each weight
     for start in (*range(0, i, COLUMNS_AT_ONCE),) * sweeps:
@@ -135,15 +218,12 @@ def _descend_(
         moved = torch.empty_like(near)
         for k in range(len(near)):
             j = start + k
-            own = scale[j // size]
-            code = torch.clamp((codes[j] + near[k] / (own * float(moment[j, j]))).round_(), least, top)
-            moved[k] = (code - codes[j]) * own
+            codes[j], moved[k] = grids[j // size].moved(codes[j], near[k], float(moment[j, j]), j % size)
             near[k + 1 :].addcmul_(moment[j, j + 1 : start + len(near), None, None], moved[k], value=-1.0)
-            codes[j] = code
         pull.flatten(1).addmm_(moment[:, start : start + len(near)], moved.flatten(1), alpha=-1.0)
 
 
-def _damped(moment: Float[Tensor, "i i"]) -> Float[Tensor, "i i"]:
+def damped_moment(moment: Float[Tensor, "i i"]) -> Float[Tensor, "i i"]:
     """The moment with its diagonal raised, float64; columns never seen count as seen once."""
     h = moment.double().clone()
     diagonal = h.diagonal()

@@ -63,8 +63,9 @@ class Integers:
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether there is one scale a row and every zero point is the middle."""
-        return self.scale.shape[1] == 1 and bool((self.zero == 2 ** (self.bits - 1)).all())
+        """Whether there is one scale a row, every zero point the middle, and the lowest code not used."""
+        is_centred = self.scale.shape[1] == 1 and bool((self.zero == 2 ** (self.bits - 1)).all())
+        return is_centred and bool((self.codes > 0).all())
 
     @property
     def least(self) -> int:
@@ -95,6 +96,10 @@ class Integers:
         """All three, by name."""
         return {"codes": self.codes, "scale": self.scale, "zero": self.zero}
 
+    def widths(self) -> Mapping[str, int]:
+        """Bits of codes and zero points."""
+        return {"codes": self.bits, "zero": self.bits}
+
     def start(self, unrounded: Float[Tensor, "o i"] | None) -> Float[Tensor, "o i"]:
         """The weight in units of its scale, as near to the weight before rounding as its code allows.
 
@@ -108,7 +113,7 @@ class Integers:
 
     def rounding(self) -> Rounding:
         """Keeps zero points as they are; scales are trained."""
-        return _IntegerRounding(self)
+        return IntegerRounding(self)
 
     def _centred(self) -> Float[Tensor, "o g s"]:
         """Codes less zero points."""
@@ -120,7 +125,7 @@ class Integers:
         return (self._centred() * self.scale[..., None].float()).flatten(1)
 
 
-class _IntegerRounding(Rounding):
+class IntegerRounding(Rounding):
     """Keeps a weight on a grid of integers; what is trained is the weight in units of its scale.
 
     So a step is a share of a code in every group, whatever its width and range. Scales are trained too, by
@@ -136,7 +141,7 @@ class _IntegerRounding(Rounding):
         self.register_buffer("scale", integers.scale.float()[..., None], persistent=False)
         self.register_buffer("zero", integers.zero.float()[..., None], persistent=False)
         self.log_growth = nn.Parameter(torch.zeros_like(self.scale))
-        self.bits, self.least = integers.bits, integers.least
+        self.bits, self.least, self.top = integers.bits, integers.least, 2**integers.bits - 1
 
     def forward(self, trained: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
         exact = trained.reshape(*self.scale.shape[:2], -1)
@@ -145,6 +150,10 @@ class _IntegerRounding(Rounding):
         return (codes * straight_through(grown, self._half(grown))).reshape(trained.shape)
 
     def stored(self, trained: Float[Tensor, "o ..."]) -> StoredWeight:
+        return self.integers(trained)
+
+    def integers(self, trained: Float[Tensor, "o ..."]) -> Integers:
+        """The integers that a trained weight is rounded to."""
         with torch.no_grad():
             return Integers(
                 self._codes(trained).flatten(1).to(torch.uint8),
@@ -159,7 +168,7 @@ class _IntegerRounding(Rounding):
     def _codes(self, trained: Float[Tensor, "o ..."]) -> Float[Tensor, "o g s"]:
         """The nearest code of each weight."""
         grouped = trained.reshape(*self.scale.shape[:2], -1)
-        return (grouped.round() + self.zero).clamp(self.least, 2**self.bits - 1)
+        return (grouped.round() + self.zero).clamp(self.least, self.top)
 
     @staticmethod
     def _half(scale: Float[Tensor, "o g 1"]) -> Float[Tensor, "o g 1"]:
@@ -173,6 +182,7 @@ def choose_scale(
     weight_of: Float[Tensor, " s"],
     *,
     symmetric: bool = False,
+    shrinks: Sequence[float] = SHRINKS,
 ) -> tuple[Float[Tensor, "*b o"], Float[Tensor, "*b o"]]:
     """Scale and zero point of each row of one group, by least weighted squared error.
 
@@ -181,6 +191,7 @@ def choose_scale(
         top: largest code, 2^bits - 1; broadcasts, so several bit-widths are done at once.
         weight_of: importance of each column (the diagonal of the input's second moment).
         symmetric: the zero point is the code above the middle, and code 0 is not used.
+        shrinks: shares of a group's range that are tried.
 
     Returns:
         scale (half-float values in float32) and zero point (integers in float32).
@@ -193,7 +204,7 @@ def choose_scale(
         low, floor = -high, floor + 1
     best_error = torch.full_like(low, torch.inf)
     best_scale, best_zero = torch.ones_like(low), torch.zeros_like(low)
-    for shrink in SHRINKS:
+    for shrink in shrinks:
         scale = (shrink * (high - low) / (top - floor)).clamp(min=SMALLEST_SCALE).half().float()
         zero = (-shrink * low / scale).round().clamp(min=floor, max=top)
         zero = middle.expand_as(zero) if symmetric else zero
@@ -209,7 +220,12 @@ def choose_scale(
 
 
 def round_nearest(
-    weight: Float[Tensor, "o i"], *, bits: int, group_size: int, symmetric: bool = False
+    weight: Float[Tensor, "o i"],
+    *,
+    bits: int,
+    group_size: int,
+    symmetric: bool = False,
+    shrinks: Sequence[float] = SHRINKS,
 ) -> Integers:
     """Round each weight to its nearest code, with the best scale for each group; see `choose_scale`."""
     o, i = weight.shape
@@ -217,7 +233,7 @@ def round_nearest(
     grouped = weight.reshape(-1, size)
     top = torch.tensor([float(2**bits - 1)], device=weight.device)
     ones = torch.ones(size, device=weight.device)
-    scale, zero = choose_scale(grouped, top, ones, symmetric=symmetric)
+    scale, zero = choose_scale(grouped, top, ones, symmetric=symmetric, shrinks=shrinks)
     codes = ((grouped / scale[:, None]).round() + zero[:, None]).clamp(int(symmetric), 2**bits - 1)
     return Integers(
         codes.reshape(o, i).to(torch.uint8),
@@ -225,3 +241,11 @@ def round_nearest(
         zero.reshape(o, -1).to(torch.uint8),
         bits,
     )
+
+
+def check_scales(scale: Tensor, shape: tuple[int, int]) -> None:
+    """Raise `ValueError` where a tensor is not the half-float scales [o g] of a weight."""
+    rows, columns = shape
+    groups = scale.shape[1] if scale.ndim == 2 else 0
+    if scale.dtype != torch.half or len(scale) != rows or not groups or columns % groups:
+        raise ValueError(f"scales of {scale.dtype} {tuple(scale.shape)} are none of groups of {shape}")

@@ -12,6 +12,7 @@ import logging
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,13 +23,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from autoprune.compress.activations import Activations
-from autoprune.compress.integers import Integers
 from autoprune.compress.library_folder import LIMIT_VARIABLE, VERSION, Note, limit_bytes, make_room, touch
 from autoprune.compress.prune_obs import Reader, removal_order
 from autoprune.compress.prune_tokens import nearest_rows, sparing_order
 from autoprune.compress.statistics import Statistics
 from autoprune.compress.stored import StoredWeight
-from autoprune.compress.variants import Variant, as_floats, make_variants
+from autoprune.compress.variants import Variant, make_variants
+from autoprune.compress.ways import as_floats, way_of
 from autoprune.core.cache import content_key
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import written_whole
@@ -191,7 +192,7 @@ class _File:
 
     def rows(self, path: str, storages: Iterable[Storage], at: Int[Tensor, " k"]) -> dict[str, Tensor]:
         """Tensors of a weight that is looked up, with rows `at` alone."""
-        weight = self._tensor(f"{path}.weight")
+        weight = self.tensor(f"{path}.weight")
         tensors = {f"{path}.weight": weight[at]}
         for storage in storages:
             stem = f"{path}@{storage.name}"
@@ -204,20 +205,20 @@ class _File:
 
     def kept(self) -> Int[Tensor, " k"]:
         """Pieces that stay, in order; only where some were removed."""
-        return self._tensor("keep")
+        return self.tensor("keep")
 
     def variants(self, unit: Unit, level: Level) -> dict[str, Variant]:
         """Each matrix of the file's unit in a level's storage, by module path."""
         out = {}
         for one in unit.weights:
             stem = f"{one.path}@{level.storage.name}"
-            weight = self._tensor(f"{one.path}.weight")
-            bias = self._tensor(f"{stem}.bias") if one.has_bias else None
+            weight = self.tensor(f"{one.path}.weight")
+            bias = self.tensor(f"{stem}.bias") if one.has_bias else None
             grid = None
             if level.storage.rounds_inputs and weight.numel() > 0:
-                step, zero_point = self._tensor(f"{stem}.activations").tolist()
+                step, zero_point = self.tensor(f"{stem}.activations").tolist()
                 grid = Activations(step, int(zero_point))
-            places = self._tensor("places") if unit.by_token and level.ratio > 0 else None
+            places = self.tensor("places") if unit.by_token and level.ratio > 0 else None
             out[one.path] = Variant(weight, bias, self._stored(stem, weight, level.storage), grid, places)
         return out
 
@@ -225,14 +226,32 @@ class _File:
         """A float weight in a storage, from the tensors that are named after `stem`."""
         if storage.is_float or weight.numel() == 0:
             return as_floats(weight, storage)
-        codes, scale, zero = (self._tensor(f"{stem}.{part}") for part in ("codes", "scale", "zero"))
-        return Integers(codes, scale, zero, storage.bits)
+        rows, columns = weight.shape
+        return way_of(storage).read(_KeptParts(self, stem), storage, (rows, columns))
 
-    def _tensor(self, name: str) -> Tensor:
+    def tensor(self, name: str) -> Tensor:
+        """A tensor that is what was written."""
         tensor: Tensor = self._file.get_tensor(name)
         if _checksum(tensor) != self.note.sums[name]:
             raise ValueError(f"{name} is not what was written")
         return tensor
+
+
+@dataclass(frozen=True)
+class _KeptParts:
+    """What a file of the library holds of a weight in a storage; `stem`: of the tensors' names."""
+
+    file: _File
+    stem: str
+
+    def tensor(self, name: str) -> Tensor:
+        return self.file.tensor(f"{self.stem}.{name}")
+
+    def codes(self, name: str, bits: int, shape: tuple[int, ...]) -> Tensor:
+        codes = self.tensor(name)
+        if codes.shape != shape:
+            raise ValueError(f"{self.stem}.{name} is {tuple(codes.shape)}, not {shape}")
+        return codes
 
 
 def _checksum(tensor: Tensor) -> int:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 
+_POWERS_OF_THREE = np.array([1, 3, 9, 27, 81], np.uint8)
+
 
 def pack_dense(codes: Bytes, bits: int) -> Bytes:
     """Codes as one stream of bits, lowest bit of the first code first.
@@ -26,6 +28,25 @@ def unpack_dense(packed: Bytes, bits: int, count: int) -> Bytes:
         raise ValueError(f"{len(packed)} bytes do not hold {count} codes of {bits} bits")
     spread = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
     return np.packbits(spread, axis=1, bitorder="little").reshape(count)
+
+
+def pack_trits(trits: Bytes) -> Bytes:
+    """Codes 0 to 2, five to a byte, the first lowest.
+
+    >>> pack_trits(np.array([1, 0, 2, 2, 0, 1], np.uint8)).tolist()  # 1 + 2 * 9 + 2 * 27, 1
+    [73, 1]
+    """
+    fives: Any = _padded(trits.reshape(-1), 5).reshape(-1, 5)
+    return np.asarray((fives * _POWERS_OF_THREE).sum(1), np.uint8)
+
+
+def unpack_trits(packed: Bytes, count: int) -> Bytes:
+    """The `count` codes of such bytes (inverse of `pack_trits`); others, or another length, are refused."""
+    if packed.dtype != np.uint8 or packed.shape != (-(-count // 5),):
+        raise ValueError(f"{packed.shape} bytes do not hold {count} codes, five to a byte")
+    if len(packed) and int(packed.max()) >= 3**5:
+        raise ValueError(f"a byte is {int(packed.max())}, and five codes make at most {3**5 - 1}")
+    return np.asarray((packed[:, None] // _POWERS_OF_THREE) % 3, np.uint8).reshape(-1)[:count]
 
 
 def pack_openvino(codes: Bytes, bits: int) -> Bytes:

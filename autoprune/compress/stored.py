@@ -2,8 +2,8 @@
 
 Shapes: o output features (rows), i input features (columns) of a weight as a matrix [o i].
 
-A new way of storing is a `Storage` in `space`, a `StoredWeight` here in `compress`, and what each target that
-offers it writes of that.
+A new way of storing is a `Storage` in `space`, a `StoredWeight` and its entry in `ways` here in `compress`,
+and a writer in each target that offers it; `packed` writes any.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from autoprune.space.storage import FLOAT16, Storage
@@ -32,7 +32,10 @@ class StoredWeight(Protocol):
         """Rows and columns."""
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """What the library keeps of it beside the float weight, by name."""
+        """What the library keeps of it beside the float weight, by the names of `Storage.parts`."""
+
+    def widths(self) -> Mapping[str, int]:
+        """Bits of each number of those tensors that are codes, which a file lays out without gaps."""
 
     def dequantize(self) -> Float[Tensor, "o i"]:
         """The values that a model computes with, float32."""
@@ -54,6 +57,16 @@ class StoredWeight(Protocol):
 
     def rounding(self) -> Rounding:
         """What keeps a trained weight in this storage."""
+
+
+class Parts(Protocol):
+    """What a file or the library holds of one weight, to be read once."""
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor that is kept as it is; `KeyError` where there is none."""
+
+    def codes(self, name: str, bits: int, shape: tuple[int, ...]) -> UInt8[Tensor, "*n"]:
+        """Codes of so many bits; `ValueError` where they are not of that shape or number."""
 
 
 class Rounding(nn.Module, ABC):
@@ -88,6 +101,9 @@ class HalfFloats:
         return rows, columns
 
     def tensors(self) -> Mapping[str, Tensor]:
+        return {}
+
+    def widths(self) -> Mapping[str, int]:
         return {}
 
     def dequantize(self) -> Float[Tensor, "o i"]:

@@ -14,14 +14,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from autoprune.compress.activations import Activations
-from autoprune.compress.gptq import round_compensated
-from autoprune.compress.integers import Integers, round_nearest
 from autoprune.compress.prune_obs import refit
 from autoprune.compress.statistics import Statistics
-from autoprune.compress.stored import HalfFloats, StoredWeight
+from autoprune.compress.stored import StoredWeight
+from autoprune.compress.ways import as_floats, stored_in_each, way_of
 from autoprune.models.layer_io import matrix_of
 from autoprune.models.unit import Unit, Weight
-from autoprune.space.storage import FLOAT32, STATIC8, GroupedIntegers, Storage
+from autoprune.space.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ def make_variants(
     """Tensors of a unit with the pieces `keep` (None for all) in all its storages.
 
     Not for a vocabulary that loses tokens, which `Library` takes from the file of the whole one. Names are
-    `keep`, `path.weight` (float), and `path@storage.codes`, `.scale`, `.zero`, `.bias`, and for 8-bit
-    activations `.activations`: their scale and zero point.
+    `keep`, `path.weight` (float), and `path@storage.bias` and what the storage has (`Storage.parts`), as
+    `.codes`, `.scale` and `.zero`; for 8-bit activations `.activations`: their scale and zero point.
     """
     tensors: dict[str, Tensor] = {} if keep is None else {"keep": keep}
     for weight in unit.weights:
@@ -118,30 +117,11 @@ def _looked_up(unit: Unit, weight: Float[Tensor, "v d"], seen: Statistics) -> di
     """
     return {
         storage: Variant(weight, None, stored)
-        for storage, stored in _stored(unit, weight, seen.fisher).items()
+        for storage, stored in stored_in_each(
+            weight, seen.fisher, unit.storages, group_size=unit.group_size
+        ).items()
         if not storage.rounds_inputs
     }
-
-
-def _stored(
-    unit: Unit, weight: Float[Tensor, "o i"], moment: Float[Tensor, "i i"]
-) -> dict[Storage, StoredWeight | None]:
-    """A matrix in every storage of its unit, rounding compensated; None for the float weight itself."""
-    grouped = [storage for storage in reversed(unit.storages) if isinstance(storage, GroupedIntegers)]
-    bits = [storage.bits for storage in grouped]
-    integers = round_compensated(weight, moment, bits=bits, group_size=unit.group_size)
-    rounded: dict[Storage, Integers] = dict(zip(grouped, integers, strict=True))
-    if STATIC8 in unit.storages:
-        # What is multiplied as integers has one scale a row, which leaves the sum, and no zero point.
-        rounded[STATIC8] = round_compensated(
-            weight, moment, bits=[8], group_size=weight.shape[1], symmetric=True
-        )[0]
-    return {storage: rounded.get(storage) or as_floats(weight, storage) for storage in unit.storages}
-
-
-def as_floats(weight: Float[Tensor, "o i"], storage: Storage) -> StoredWeight | None:
-    """A matrix without codes: a float storage, or one of which nothing is left; None for float32."""
-    return None if storage == FLOAT32 else HalfFloats(weight)
 
 
 def _compensated(
@@ -149,7 +129,8 @@ def _compensated(
 ) -> dict[Storage, Variant]:
     """A matrix in every storage, its rounding compensated."""
     out = {}
-    for storage, stored in _stored(unit, weight, seen.moment).items():
+    stored_weights = stored_in_each(weight, seen.moment, unit.storages, group_size=unit.group_size)
+    for storage, stored in stored_weights.items():
         plain = Variant(weight, None, stored)
         # Rounding must not move the output's mean.
         shift = None if bias is None else bias + (weight - plain.value()) @ seen.mean
@@ -167,9 +148,8 @@ def _nearest_variant(
     """A matrix whose weights are rounded each by itself: rows that are looked up, or slid by a channel."""
     if storage.is_float or weight.numel() == 0:
         return Variant(weight, bias, as_floats(weight, storage))
-    size = weight.shape[1] if storage.rounds_inputs else unit.group_size
-    integers = round_nearest(weight, bits=storage.bits, group_size=size, symmetric=storage.rounds_inputs)
-    made = Variant(weight, bias, integers, _grid(storage, seen))
+    stored = way_of(storage).nearest(weight, storage, group_size=unit.group_size)
+    made = Variant(weight, bias, stored, _grid(storage, seen))
     if bias is None or len(seen.mean) != weight.numel():
         return made
     gap = (weight - made.value()) * seen.mean.reshape(weight.shape)

@@ -16,11 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autoprune.compress.activations import RoundedInput
-from autoprune.compress.gptq import round_compensated
-from autoprune.compress.integers import Integers
 from autoprune.compress.statistics import SPOTS
 from autoprune.compress.stitch import Stitched
-from autoprune.compress.stored import HalfFloats
+from autoprune.compress.stored import StoredWeight
+from autoprune.compress.ways import way_of
 from autoprune.models.layer_io import inputs_of, matrix_of, output_matrix
 
 RIDGES = (0.1, 0.5, 2.5)
@@ -131,7 +130,7 @@ class LayerRefit:
         batch = len(self.inputs)
         return batch < len(self.after.inputs) and self.after.inputs[batch] is x
 
-    def settle(self, stored: object) -> tuple[Float[Tensor, "o i"], Integers | HalfFloats | None]:
+    def settle(self, stored: StoredWeight | None) -> tuple[Float[Tensor, "o i"], StoredWeight | None]:
         """Refit and round the layer, which computes with the result from now on.
 
         Returns:
@@ -162,20 +161,12 @@ class LayerRefit:
         return self.weight if step is None else self.weight + step
 
     def _rounded(
-        self, weight: Float[Tensor, "o i"], moments: Moments, stored: object
-    ) -> Integers | HalfFloats | None:
+        self, weight: Float[Tensor, "o i"], moments: Moments, stored: StoredWeight | None
+    ) -> StoredWeight | None:
         """The weight in the layer's storage, None for float32, put into the layer."""
-        kept: Integers | HalfFloats | None = None
-        if isinstance(stored, Integers):
-            [kept] = round_compensated(
-                weight,
-                moments.moment,
-                bits=[stored.bits],
-                group_size=stored.group_size,
-                symmetric=stored.is_symmetric,
-            )
-        elif stored is not None:
-            kept = HalfFloats(weight)
+        kept = None
+        if stored is not None:
+            kept = way_of(stored.storage).again(stored, weight, moments.moment)
         value = weight if kept is None else kept.dequantize()
         parameter: nn.Parameter = self.module.weight  # type: ignore[assignment]
         parameter.data = value.reshape(parameter.shape).to(parameter)

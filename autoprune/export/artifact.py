@@ -23,6 +23,7 @@ from autoprune.core.redaction import redacted
 from autoprune.export.averaged import Average, Loadable
 from autoprune.export.export_record import ExportRecord, UnitRecord
 from autoprune.export.family_model import FamilyModel, ServedMember, choose_member, limits_of
+from autoprune.report.text import comma_list
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Level
 from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk
@@ -92,9 +93,9 @@ def write_artifact(
         raise AutopruneError(f"{folder} already exists and is kept as it is; give another -o")
     runtime = runtime_of(about.target, about.storage)
     levels = [level for _, level in stitched.levels.items]
-    if lacking := sorted({level.storage.name for level in levels if kept_at(runtime, level) is None}):
+    if lacking := {level.storage for level in levels if kept_at(runtime, level) is None}:
         raise AutopruneError(
-            f"target {about.target} cannot store weights of {', '.join(lacking)} bits, which this model has"
+            f"target {about.target} cannot store weights of {comma_list(lacking)}, which this model has"
         )
     with written_whole(folder) as temporary:
         temporary.mkdir(parents=True)

@@ -31,6 +31,7 @@ from autoprune.report.text import printable, shell_word, standard_error, write_t
 from autoprune.report.trial_rows import FIELDS, Json, metric_column, pack
 from autoprune.run.front_schema import Front, LineRow, TrialRow, checked_front
 from autoprune.run.safe_front import safe
+from autoprune.space.storage import widest_first
 from autoprune.tasks.metrics import ACCURACY
 
 SCRIPTS = (
@@ -169,12 +170,24 @@ def _data(front: Json, read: Front) -> dict[str, object]:
             "column": metric_column(run.metric),
         },
         "latency": latency_title(read),
+        "storages": _storages(read),
         "place": run.place,
         "export": {
             "folder": shell_word(run.folder or "."),
             "target": shell_word(run.target or "original"),
             "stem": stem.strip("-.") or "model",
         },
+    }
+
+
+def _storages(front: Front) -> dict[str, Json]:
+    """How weights are stored anywhere in a run, by name, for the page's words, signs and order."""
+    levels = [level for trial in front.trials for level in (trial.levels or {}).values()]
+    rows = front.sensitivity.levels if front.sensitivity else ()
+    used = widest_first([*(level.storage for level in levels), *(row.storage for row in rows)])
+    return {
+        storage.name: {"bits": storage.bits, "breadth": -k, "words": storage.words, "sign": storage.sign}
+        for k, storage in enumerate(used)
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from autoprune.space.budget import megabytes
-from autoprune.space.storage import STATIC8
+from autoprune.space.storage import storage_of
 from autoprune.space.trial import Trial
 from autoprune.tasks.metrics import ACCURACY, Metric
 
@@ -50,8 +50,10 @@ def speed_lines(record: Mapping[str, Any]) -> list[str]:
     lines = [f"Fast      {told} faster than floats on {record['target']}"]
     if alone:
         lines.append(f"Slow      {alone}: bytes are saved, but no time")
-    if STATIC8.written in [*record["fast"], *record["bytes_alone"]]:
-        lines.append(f"          Numbers are bits of a weight; {STATIC8.name} is {STATIC8.words}")
+    names = [name for name in [*record["fast"], *record["bytes_alone"]] if isinstance(name, str)]
+    for k, name in enumerate(names):
+        told = "" if k else "Numbers are bits of a weight; "
+        lines.append(f"          {told}{name} is {storage_of(name).words}")
     return lines
 
 

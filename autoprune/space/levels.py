@@ -101,13 +101,16 @@ class Choices:
     def nearest(self, level: Level) -> Level:
         """The offered level nearest to another, ratio and storage apart; of equally near storages the wider.
 
-        A storage that is not offered is replaced by one that leaves inputs as they are.
+        A storage that is not offered is replaced by one that leaves inputs as they are; of those with as many
+        bits by the one that a number stands for.
         """
         ratio = min(self.ratios, key=lambda r: (abs(r - level.ratio), r))
         if level.storage in self.storages:
             return Level(ratio, level.storage)
         plain = (storage for storage in self.storages if not storage.rounds_inputs)
-        return Level(ratio, min(plain, key=lambda other: (abs(other.bits - level.storage.bits), -other.bits)))
+        wanted = level.storage.bits
+        nearest = min(plain, key=lambda s: (abs(s.bits - wanted), -s.bits, isinstance(s.written, str)))
+        return Level(ratio, nearest)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pydantic
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import read_within
 from autoprune.core.yaml_text import MOST_YAML_BYTES, NO_YAML, parse_yaml
-from autoprune.space.storage import FLOAT_BITS, STATIC8, Storage, storage_of, storages_of
+from autoprune.space.storage import FLOAT_BITS, OPTIONAL, STATIC8, Storage, storage_of, storages_of
 
 
 class _Strict(pydantic.BaseModel):
@@ -61,12 +61,22 @@ class Prune(_Strict):
 class Quantize(_Strict):
     """Bits a unit's weights may be stored in; `group_size` weights of a row share a scale.
 
-    activations: 8 also offers 8-bit weights that are multiplied with 8-bit activations.
+    activations: 8 also offers 8-bit weights that are multiplied with 8-bit activations. also: further ways of
+    storing by name, such as codebook16, of which a target offers those that it has.
     """
 
     bits: Annotated[tuple[Bits, ...], pydantic.Field(min_length=1)]
     group_size: Literal[8, 16, 32, 64, 128] = 64
     activations: Literal[8] | None = None
+    also: tuple[str, ...] = ()
+
+    @pydantic.field_validator("also")
+    @classmethod
+    def _known(cls, also: tuple[str, ...]) -> tuple[str, ...]:
+        known = [storage.name for storage in OPTIONAL]
+        if unknown := [name for name in also if name not in known]:
+            raise ValueError(f"no way of storing is named {unknown[0]!r}; choose from {', '.join(known)}")
+        return also
 
     @pydantic.field_validator("bits")
     @classmethod
@@ -83,7 +93,7 @@ class Quantize(_Strict):
     def storages(self) -> tuple[Storage, ...]:
         """How a unit's weights may be stored, the widest first."""
         static = [] if self.activations is None else [STATIC8.written]
-        return storages_of([*self.bits, *static])
+        return storages_of([*self.bits, *static, *self.also])
 
 
 class UnitRule(_Strict):

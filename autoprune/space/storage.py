@@ -9,82 +9,26 @@ Shapes: o output features (rows), i input features (columns) of a weight as a ma
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import total_ordering
 
-FLOAT_BITS = 32
-"""Bits of a weight that is left as it came, and of an input that is not rounded."""
+from autoprune.space.named_storages import Codebook, Sparse, Ternary
+from autoprune.space.storage_base import FLOAT_BITS as FLOAT_BITS
+from autoprune.space.storage_base import Part as Part
+from autoprune.space.storage_base import Storage as Storage
+from autoprune.space.storage_base import dense_codes
+from autoprune.space.storage_base import group_size_for as group_size_for
 
 _FEWEST_FLOAT_BITS = 16
 """Bits from which a number stands for floats; below it stands for integers."""
 
 _STATIC8 = "w8a8"
 
+WHOLE_ROW = -1
+"""Stands for all weights of a row, however many."""
 
-@total_ordering
-@dataclass(frozen=True)
-class Storage(ABC):
-    """How a weight is stored. `bits`: of each weight, scales not counted.
-
-    Storages are ordered by bits; of those with equal bits the one that rounds its inputs comes first.
-    """
-
-    bits: int
-
-    @property
-    def name(self) -> str:
-        """The storage as text, as in `weight@8.codes`."""
-        return str(self.bits)
-
-    @property
-    def label(self) -> str:
-        """The storage in a level's name, as in `0.5x8b`."""
-        return f"{self.bits}b"
-
-    @property
-    def words(self) -> str:
-        """The storage in a sentence."""
-        return f"{self.bits} bit{'' if self.bits == 1 else 's'}"
-
-    @property
-    def written(self) -> int | str:
-        """What files and studies hold: a number where the name is one."""
-        return int(self.name) if self.name.isdecimal() else self.name
-
-    @property
-    def is_float(self) -> bool:
-        """Whether weights are stored as floats: no codes, no scales."""
-        return False
-
-    @property
-    def input_bits(self) -> int:
-        """Bits that the layer's input is rounded to; those of a float where it is not rounded."""
-        return FLOAT_BITS
-
-    @property
-    def rounds_inputs(self) -> bool:
-        """Whether the layer's input is rounded to a static grid (static activation quantization)."""
-        return self.input_bits < FLOAT_BITS
-
-    def fits_into(self, other: Storage) -> bool:
-        """Whether another storage holds every value of this one exactly, with more bits."""
-        return False
-
-    @abstractmethod
-    def size_bytes(self, rows: int, columns: int, *, group_size: int) -> int:
-        """Bytes of a weight [o i]; `group_size` weights of a row should share a scale."""
-
-    def __lt__(self, other: object) -> bool:
-        if not isinstance(other, Storage):
-            return NotImplemented
-        return self._order < other._order
-
-    @property
-    def _order(self) -> tuple[int, int, str]:
-        return self.bits, self.input_bits, self.name
+_GROUP_WORDS = {32: "32 weights", 64: "64 weights", 128: "128 weights", WHOLE_ROW: "each row"}
+_GROUP_SIGNS = {32: "f", 64: "m", 128: "w", WHOLE_ROW: "r"}
 
 
 @dataclass(frozen=True)
@@ -95,23 +39,53 @@ class Floats(Storage):
     def is_float(self) -> bool:
         return True
 
-    def size_bytes(self, rows: int, columns: int, *, group_size: int) -> int:
-        return rows * columns * self.bits // 8
+    def parts(self, rows: int, columns: int, *, group_size: int) -> Mapping[str, Part]:
+        return {"": Part(f"F{self.bits}", (rows, columns))}
 
 
 @dataclass(frozen=True)
 class GroupedIntegers(Storage):
     """Integers with a half-float scale and a zero point for each group of a row (weight-only quantization).
 
+    group: weights of a row that should share a scale, `WHOLE_ROW` for all; 0 as the unit's space file says.
+
     >>> GroupedIntegers(4).size_bytes(384, 384, group_size=64)  # 73728 codes, 4608 scales, 1152 zeros
     79488
+    >>> GroupedIntegers(4, 128).name, GroupedIntegers(4, WHOLE_ROW).name
+    ('4g128', '4row')
     """
 
-    def fits_into(self, other: Storage) -> bool:
-        return isinstance(other, GroupedIntegers) and other.bits > self.bits
+    group: int = 0
 
-    def size_bytes(self, rows: int, columns: int, *, group_size: int) -> int:
-        return _integer_bytes(rows, columns, self.bits, group_size_for(columns, group_size))
+    @property
+    def name(self) -> str:
+        if not self.group:
+            return str(self.bits)
+        return f"{self.bits}row" if self.group == WHOLE_ROW else f"{self.bits}g{self.group}"
+
+    @property
+    def label(self) -> str:
+        return self.name if self.group else super().label
+
+    @property
+    def words(self) -> str:
+        if not self.group:
+            return super().words
+        return f"{self.bits} bits with a scale for {_GROUP_WORDS[self.group]}"
+
+    @property
+    def sign(self) -> str:
+        return f"{self.bits}{_GROUP_SIGNS[self.group]}" if self.group else self.name
+
+    def columns_of_scale(self, columns: int, group_size: int) -> int:
+        """How many weights of a row share a scale."""
+        return columns if self.group == WHOLE_ROW else group_size_for(columns, self.group or group_size)
+
+    def fits_into(self, other: Storage) -> bool:
+        return isinstance(other, GroupedIntegers) and other.bits > self.bits and other.group == self.group
+
+    def parts(self, rows: int, columns: int, *, group_size: int) -> Mapping[str, Part]:
+        return _integer_parts(rows, columns, self.bits, self.columns_of_scale(columns, group_size))
 
 
 @dataclass(frozen=True)
@@ -133,18 +107,30 @@ class StaticIntegers(Storage):
         return "8-bit weights and activations"
 
     @property
+    def sign(self) -> str:
+        return "8a"
+
+    @property
     def input_bits(self) -> int:
         return 8
 
-    def size_bytes(self, rows: int, columns: int, *, group_size: int) -> int:
-        return _integer_bytes(rows, columns, self.bits, columns)
+    def parts(self, rows: int, columns: int, *, group_size: int) -> Mapping[str, Part]:
+        return _integer_parts(rows, columns, self.bits, columns)
 
 
 FLOAT32, FLOAT16 = Floats(FLOAT_BITS), Floats(16)
 
 STATIC8 = StaticIntegers()
 
-_NAMED: dict[str, Storage] = {storage.name: storage for storage in (STATIC8,)}
+OPTIONAL: tuple[Storage, ...] = (
+    *(Codebook(bits, is_shared) for is_shared in (False, True) for bits in (2, 3, 4)),
+    *(GroupedIntegers(bits, group) for bits in (2, 3, 4) for group in _GROUP_WORDS),
+    Ternary(),
+    *(Sparse.of_kept(bits, kept, of) for kept, of in ((2, 4), (32, 64)) for bits in (3, 4, 6)),
+)
+"""Storages that a space file offers by their names."""
+
+_NAMED: dict[str, Storage] = {storage.name: storage for storage in (STATIC8, *OPTIONAL)}
 """Storages that a number of bits does not tell."""
 
 
@@ -152,7 +138,7 @@ def storage_of(written: object) -> Storage:
     """The storage that a file or a study holds (inverse of `Storage.written` and of `Storage.name`).
 
     >>> storage_of(4), storage_of("8").name, storage_of("w8a8") == STATIC8
-    (GroupedIntegers(bits=4), '8', True)
+    (GroupedIntegers(bits=4, group=0), '8', True)
 
     Raises:
         ValueError: when it is no storage.
@@ -162,8 +148,8 @@ def storage_of(written: object) -> Storage:
     try:
         bits = int(written)  # type: ignore[call-overload]
     except (TypeError, ValueError) as error:
-        named = " or ".join(repr(name) for name in _NAMED)
-        raise ValueError(f"{written!r} is no storage; a number of bits or {named} is one") from error
+        named = ", ".join(repr(name) for name in _NAMED)
+        raise ValueError(f"{written!r} is no storage; a number of bits is one, and {named}") from error
     return Floats(bits) if bits >= _FEWEST_FLOAT_BITS else GroupedIntegers(bits)
 
 
@@ -181,19 +167,12 @@ def widest_first(storages: Iterable[Storage]) -> tuple[Storage, ...]:
     return tuple(sorted(set(storages), reverse=True))
 
 
-def group_size_for(columns: int, wanted: int) -> int:
-    """Weights per scale in a row of `columns`: the largest divisor both numbers share.
-
-    Rows that share less than 8 with the wanted size get one scale each.
-
-    >>> group_size_for(384, 64), group_size_for(288, 64), group_size_for(50, 64)
-    (64, 32, 50)
-    """
-    shared = math.gcd(columns, wanted)
-    return shared if shared >= 8 else columns
-
-
-def _integer_bytes(rows: int, columns: int, bits: int, group_size: int) -> int:
-    """Bytes of codes, and of a scale and a zero point for each group."""
-    groups = rows * (columns // group_size)
-    return math.ceil(rows * columns * bits / 8) + 2 * groups + math.ceil(groups * bits / 8)
+def _integer_parts(rows: int, columns: int, bits: int, group_size: int) -> dict[str, Part]:
+    """Codes, and a scale and a zero point for each group."""
+    groups = columns // group_size
+    scale = Part("F16", (rows, groups))
+    return {
+        "codes": dense_codes(rows * columns, bits),
+        "scale": scale,
+        "zero": dense_codes(rows * groups, bits),
+    }

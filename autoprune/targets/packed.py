@@ -1,10 +1,11 @@
 """Our own safetensors layout: 2 to 8 bit integers really packed. Smallest file, float kernels.
 
 `<path>.weight.codes` holds a weight's codes as one dense stream of bits, `.scale` its half-float scales
-[o g], `.zero` its zero points, packed like the codes. The metadata under "autoprune" has shapes, bits and
-each unit's level but untouched. All else is stored under its own name: a model is rebuilt from `config.json`
-and this file, modules get the shapes that it has, then a strict load. With storage "entropy" a tensor that
-gets smaller by it is a Zstandard stream (`compress.entropy`), named in "coded"; loaded it is the same bits.
+[o g], `.zero` its zero points, packed like the codes; other storages have the parts that `Storage.parts`
+names. The metadata under "autoprune" has shapes, bits or storages, and each unit's level but untouched. All
+else is stored under its own name: a model is rebuilt from `config.json` and this file (`packed_module`). With
+storage "entropy" a tensor that gets smaller by it is a Zstandard stream (`compress.entropy`), named in
+"coded"; loaded it is the same bits.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from autoprune.compress.activations import Activations
 from autoprune.compress.integers import Integers
 from autoprune.compress.packing import pack_dense
 from autoprune.compress.stored import HalfFloats, StoredWeight
+from autoprune.compress.ways import way_of
 from autoprune.core.errors import AutopruneError
 from autoprune.models.spec import Architecture
 from autoprune.space.levels import UNTOUCHED, Level
-from autoprune.space.storage import STATIC8, Storage, storages_of
+from autoprune.space.storage import OPTIONAL, STATIC8, Storage, storage_of, storages_of
 from autoprune.targets.packed_header import header_bytes
+from autoprune.targets.packed_module import PLACES, check_answers, empty_module, fill_
 from autoprune.targets.target import Runner
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind
 from autoprune.tasks.task import Batch
@@ -38,9 +41,6 @@ if TYPE_CHECKING:
     from autoprune.models.unit import Unit
 
 WEIGHTS = "model.safetensors"
-
-PLACES = ".places"
-"""Ending of the name of the numbers by which the tokens of an embedding that lost some are looked up."""
 
 PLAIN, ENTROPY = "plain", "entropy"
 STORAGES = (PLAIN, ENTROPY)
@@ -55,7 +55,7 @@ class Packed:
     """
 
     name = "packed"
-    storages = frozenset(storages_of((2, 3, 4, 6, 8, STATIC8.name, 16, 32)))
+    storages = frozenset(storages_of((2, 3, 4, 6, 8, STATIC8.name, 16, 32))) | frozenset(OPTIONAL)
     fast: frozenset[Storage] = frozenset()
     parts = True
     tolerance = 1e-4
@@ -125,9 +125,10 @@ def write_packed(stitched: Stitched, path: Path, *, storage: str = PLAIN) -> Non
     for name, tensor in state_of(stitched.model).items():
         stem = name.removesuffix(".weight")
         weight = stitched.stored.get(stem) if name.endswith(".weight") else None
-        if isinstance(weight, Integers):
+        if weight is not None and not weight.storage.is_float:
             tensors |= _pack(name, weight)
-            shapes[stem] = {"shape": list(weight.shape), "bits": weight.bits}
+            how = {"bits": weight.bits} if isinstance(weight, Integers) else {"storage": weight.storage.name}
+            shapes[stem] = {"shape": list(weight.shape), **how}
         else:
             tensors[name] = (tensor.half() if isinstance(weight, HalfFloats) else tensor).contiguous()
     changed = {name: level for name, level in stitched.levels.items if level != UNTOUCHED}
@@ -135,18 +136,20 @@ def write_packed(stitched: Stitched, path: Path, *, storage: str = PLAIN) -> Non
     grids = {path: [grid.scale, grid.zero] for path, grid in stitched.activations.items()}
     about = {"version": 1, "integers": shapes, "levels": levels, "activations": grids}
     if storage == ENTROPY:
-        tensors, coded = entropy.code_all(tensors, stitched.stored_as(Integers))
+        tensors, coded = entropy.code_all(tensors, stitched.stored)
         about |= {"coded": coded} if coded else {}
     save_file(tensors, path, metadata={"autoprune": json.dumps(about, separators=(",", ":"))})
 
 
-def _pack(name: str, integers: Integers) -> dict[str, Tensor]:
+def _pack(name: str, weight: StoredWeight) -> dict[str, Tensor]:
     import torch
 
+    widths = weight.widths()
     return {
-        f"{name}.codes": torch.from_numpy(pack_dense(integers.codes.numpy(), integers.bits)),
-        f"{name}.scale": integers.scale.contiguous(),
-        f"{name}.zero": torch.from_numpy(pack_dense(integers.zero.numpy(), integers.bits)),
+        f"{name}.{part}": torch.from_numpy(pack_dense(tensor.numpy(), widths[part]))
+        if part in widths
+        else tensor.contiguous()
+        for part, tensor in weight.tensors().items()
     }
 
 
@@ -173,17 +176,14 @@ def read_packed(folder: Path, *, builder: str | None = None) -> Stitched:
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise AutopruneError(f"{path} is not a packed model that can be read: {error}") from error
     architecture = Architecture.read(folder)
-    model = _module(folder, architecture, builder)
+    model = empty_module(folder, architecture, builder)
     try:
         limits = {name: own.numel() for name, own in model.state_dict().items()}
         limits |= limits_of_parts(model)
         limits |= {f"{name.removesuffix('.weight')}{PLACES}": size for name, size in limits.items()}
         stored = entropy.CodedFile(tensors, about.get("coded", {}), limits)
-        integers = {
-            stem: stored.take_integers(f"{stem}.weight", tuple(entry["shape"]), entry["bits"])
-            for stem, entry in about["integers"].items()
-        }
-        state = {f"{stem}.weight": weight.dequantize() for stem, weight in integers.items()}
+        weights = {stem: _taken(stored, stem, entry) for stem, entry in about["integers"].items()}
+        state = {f"{stem}.weight": weight.dequantize() for stem, weight in weights.items()}
         levels = _levels(about["levels"])
         grids = {p: Activations(float(s), int(z)) for p, (s, z) in about.get("activations", {}).items()}
         rest = {name: stored.take(name, name) for name in list(tensors)}
@@ -192,105 +192,28 @@ def read_packed(folder: Path, *, builder: str | None = None) -> Stitched:
             raise
         what = f"{type(error).__name__}: {error}"
         raise AutopruneError(f"{path}: its tensors do not fit their description: {what}") from error
-    stored_weights: dict[str, StoredWeight] = dict(integers) | {
+    stored_weights: dict[str, StoredWeight] = weights | {
         name.removesuffix(".weight"): HalfFloats(t.flatten(1) if t.ndim > 1 else t[:, None])
         for name, t in rest.items()
         if t.dtype.itemsize == 2 and name.endswith(".weight")
     }
     state |= {name: t.float() if t.is_floating_point() else t for name, t in rest.items()}
-    _fill_(model, state, grids, path)
-    _check_answers(model, architecture, path)
+    fill_(model, state, grids, path)
+    check_answers(model, architecture, path)
     return Stitched(model, stored_weights, levels, architecture)
 
 
-def _module(folder: Path, architecture: Architecture, builder: str | None) -> Any:
-    """The model that `config.json` describes, uncompressed, its weights still to come."""
-    if architecture.builder and architecture.builder != builder:
-        raise AutopruneError(
-            f"{folder} holds a model that {architecture.builder} builds, which is somebody's own code and is "
-            f"not called unasked: load(DIR, builder={architecture.builder!r})"
-        )
-    try:
-        return architecture.empty()
-    except AutopruneError as error:
-        raise AutopruneError(f"{folder / 'config.json'} describes no model: {error}") from error
-
-
-def _fill_(model: Any, state: dict[str, Tensor], grids: dict[str, Activations], path: Path) -> None:
-    """Give the model's layers the file's shapes and grids, and load strictly."""
-    from torch import nn
-
-    from autoprune.compress.surgery import replace_
-    from autoprune.models.attention import separate_state
-    from autoprune.models.canonical import settle_
-    from autoprune.models.split_embedding import part_as_
-    from autoprune.models.state import aliases, load_state_, tie_
-
-    try:
-        part_as_(model, state := separate_state(model, state))
-    except (AttributeError, LookupError, RuntimeError, ValueError) as error:
-        raise AutopruneError(f"{path} does not fit the config beside it: {error}") from error
-    shared = aliases(model)
-    own = {name: tensor for name, tensor in model.state_dict().items() if name not in shared}
-    places = {name.removesuffix(PLACES): state.pop(name) for name in list(state) if name.endswith(PLACES)}
-    if unlike := sorted(own.keys() ^ state.keys()):
-        where = "not in the file" if unlike[0] in own else "not in the model"
-        raise AutopruneError(f"{path} does not fit the config beside it: {unlike[0]} is {where}")
-    try:
-        for name, tensor in list(state.items()):
-            stem, _, last = name.rpartition(".")
-            if last != "weight" or own[name].ndim < 2:
-                continue
-            state[name] = tensor = _shaped(model.get_submodule(stem), tensor)
-            if isinstance(model.get_submodule(stem), nn.Embedding):
-                _check_rows(stem, own[name], tensor, places.get(stem))
-            if own[name].shape != tensor.shape or stem in grids or stem in places:
-                bias = state.get(f"{stem}.bias")
-                replace_(model, stem, tensor.flatten(1), bias, grids.get(stem), places=places.get(stem))
-        state |= {f"{stem}{PLACES}": place for stem, place in places.items()}
-        tie_(model, shared)
-        settle_(model)
-        load_state_(model, state)
-    except (RuntimeError, AttributeError, LookupError, ValueError) as error:
-        raise AutopruneError(f"{path} does not fit the config beside it: {error}") from error
-
-
-def _check_rows(path: str, own: Tensor, weight: Tensor, places: Tensor | None) -> None:
-    """Raise `ValueError` where an embedding would look up a row that is not there."""
-    if places is None:
-        if own.shape != weight.shape:
-            raise ValueError(f"{path} has {list(weight.shape)} weights, and no places of {list(own.shape)}")
-    elif len(places) != len(own) or not 0 <= int(places.min()) <= int(places.max()) < len(weight):
-        raise ValueError(f"{path}: its places are not those of {len(own)} tokens among {len(weight)}")
-
-
-def _shaped(layer: Any, weight: Tensor) -> Tensor:
-    """A weight as its layer has it: a convolution's integers are kept as a matrix."""
-    from torch import nn
-
-    if not isinstance(layer, nn.Conv2d) or weight.ndim != 2:
-        return weight
-    return weight.reshape(len(weight), -1, *layer.kernel_size)
-
-
-def _check_answers(model: Any, architecture: Architecture, path: Path) -> None:
-    """See that a model of text runs, and gives as many logits as its config has labels."""
-    import torch
-
-    from autoprune.models.outputs import outputs_of
-
-    if not architecture.kind.labels_texts:
-        return
-    try:
-        with torch.inference_mode():
-            tokens = {"input_ids": torch.zeros(1, 2, dtype=torch.int64)}
-            shape = tuple(outputs_of(model, tokens, architecture.kind).shape)
-    except (RuntimeError, IndexError) as error:
-        raise AutopruneError(f"{path} does not fit the config beside it: {error}") from error
-    if shape != (1, model.config.num_labels):
-        raise AutopruneError(
-            f"{path} gives {shape[-1]} logits; its config has {model.config.num_labels} labels"
-        )
+def _taken(file: entropy.CodedFile, stem: str, entry: dict[str, Any]) -> StoredWeight:
+    """A weight as the file describes it."""
+    rows, columns = (int(size) for size in entry["shape"])
+    if "storage" not in entry:
+        return file.take_integers(f"{stem}.weight", (rows, columns), entry["bits"])
+    storage = storage_of(entry["storage"])
+    if storage not in OPTIONAL:
+        raise ValueError(f"{stem} is stored as {storage.name}, which has no parts")
+    weight = way_of(storage).read(file.parts_of(f"{stem}.weight"), storage, (rows, columns))
+    assert weight is not None  # only float32 has no stored weight
+    return weight
 
 
 def _levels(data: dict[str, list[Any]]) -> Any:

@@ -3,19 +3,18 @@
 The header is JSON text, one entry a tensor (https://github.com/huggingface/safetensors, "Format"), with what
 `packed` says of the model in an entry of its own. In a model of a few kilobytes it is an eighth of the file.
 
-Shapes: o output and i input features of a weight, g groups of a row.
+Shapes: o output and i input features of a weight.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from autoprune.models.split_embedding import ranks_type
 from autoprune.space.levels import UNTOUCHED, Level
-from autoprune.space.storage import group_size_for
+from autoprune.space.storage import GroupedIntegers, StaticIntegers
 
 if TYPE_CHECKING:
     from autoprune.models.unit import Unit
@@ -60,11 +59,9 @@ def _entries(unit: Unit, level: Level) -> _Entries:
     for weight in unit.weights:
         o, i = shapes[weight.path]
         name = f"{weight.path}.weight"
-        if _is_in_integers(level, o, i):
-            bits, groups = level.storage.bits, _groups(unit, level, i)
-            yield f"{name}.codes", "U8", [math.ceil(o * i * bits / 8)]
-            yield f"{name}.scale", "F16", [o, groups]
-            yield f"{name}.zero", "U8", [math.ceil(o * groups * bits / 8)]
+        if _is_in_parts(level, o, i):
+            for part, told in level.storage.parts(o, i, group_size=unit.group_size).items():
+                yield f"{name}.{part}", told.kind, list(told.shape)
         else:
             yield name, "F32", [o, i]
         if weight.has_bias:
@@ -77,13 +74,16 @@ def _entries(unit: Unit, level: Level) -> _Entries:
 
 
 def _said(unit: Unit, level: Level) -> Iterator[tuple[str, Any]]:
-    """What `packed` says of a unit: its level, its integers, and the grids of its inputs."""
+    """What `packed` says of a unit: its level, its weights in codes, and the grids of its inputs."""
     yield unit.name, [level.ratio, level.storage.written]
     shapes = unit.shapes(level.ratio)
     for weight in unit.weights:
         o, i = shapes[weight.path]
-        if _is_in_integers(level, o, i):
-            yield weight.path, {"shape": [o, i], "bits": level.storage.bits}
+        if _is_in_parts(level, o, i):
+            storage = level.storage
+            is_integers = isinstance(storage, GroupedIntegers | StaticIntegers)
+            how = {"bits": storage.bits} if is_integers else {"storage": storage.name}
+            yield weight.path, {"shape": [o, i], **how}
         if level.storage.rounds_inputs and o * i > 0 and not weight.is_embedding:
             yield weight.path, [_SCALE, 128]
 
@@ -93,13 +93,8 @@ def _said_bytes(name: str, value: Any) -> int:
     return len(json.dumps(_json({name: value}))) - 2 - 1
 
 
-def _is_in_integers(level: Level, rows: int, columns: int) -> bool:
+def _is_in_parts(level: Level, rows: int, columns: int) -> bool:
     return not level.storage.is_float and rows * columns > 0
-
-
-def _groups(unit: Unit, level: Level, columns: int) -> int:
-    size = columns if level.storage.rounds_inputs else group_size_for(columns, unit.group_size)
-    return columns // size
 
 
 def _json(data: Mapping[str, Any]) -> str:

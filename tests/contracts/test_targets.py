@@ -20,7 +20,7 @@ from autoprune.evaluation.measure import logits_of
 from autoprune.export.artifact import write_artifact
 from autoprune.export.export_record import ExportRecord
 from autoprune.space.levels import UNTOUCHED, Candidate, Level
-from autoprune.space.storage import FLOAT32, FLOAT_BITS, STATIC8, storage_of
+from autoprune.space.storage import FLOAT32, FLOAT_BITS, OPTIONAL, STATIC8, storage_of
 from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.task import Batch
@@ -130,7 +130,7 @@ class TestContract:
     def test_it_names_itself_and_holds_floats(self, small: Tiny, target: Target) -> None:
         assert get_target(target.name).name == target.name
         assert FLOAT32 in target.storages
-        assert target.storages <= {storage_of(width) for width in WIDTHS}
+        assert target.storages <= {storage_of(width) for width in WIDTHS} | set(OPTIONAL)
         assert target.fast <= target.storages
         assert all(target.offers(unit, UNTOUCHED) for unit in small.units)
 

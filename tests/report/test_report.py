@@ -1314,6 +1314,32 @@ def test_map_of_a_trial_has_w8a8_and_shares_of_bytes_and_time(
     assert f"{abs(error):.1f} % too {'high' if error > 0 else 'low'}" in card
 
 
+def in_codebooks(front: Json) -> Json:
+    """The same front with codebooks of 8 values in the place of 3 bits."""
+    new = copy.deepcopy(front)
+    levels = [level for row in new["trials"] for level in (row["levels"] or {}).values()]
+    for level in levels:
+        level["bits"] = "codebook8" if level["bits"] in (3, 4) else level["bits"]
+    for row in new["sensitivity"]["levels"]:
+        row[2] = "codebook8" if row[2] == 3 else row[2]
+    return new
+
+
+def test_a_storage_with_a_name_has_words_a_sign_and_a_colour(
+    visit: Callable[[Json], Any], modern: Json
+) -> None:
+    page = visit(in_codebooks(modern))
+    heads = page.locator("#heat thead tr").all()[1].inner_text().split()
+    assert heads == ["Bits", *2 * ["32", "8", "w8a8", "4", "3c"]]
+    told = page.inner_text("#heat .scale .hint:last-child")
+    assert "3c is codebook8. w8a8: 8-bit weights and activations. codebook8: a codebook of 8 values" in told
+    named = page.locator("#map tbody .bits").filter(has_text="codebook8")
+    assert named.count() > 0
+    assert named.first.get_attribute("title") == "a codebook of 8 values for each row"
+    assert "b3" in (named.first.get_attribute("class") or "").split()
+    assert "codebook8: a codebook of 8 values for each row." in page.inner_text("#map .hint")
+
+
 def test_map_is_whole_on_paper(visit: Callable[[Json], Any], modern: Json) -> None:
     page = visit(modern)
     page.emulate_media(media="print")

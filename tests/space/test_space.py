@@ -109,6 +109,13 @@ SPACE = SearchSpace(
 )
 
 
+def test_uniform_takes_plain_integers_before_other_storages_of_as_many_bits() -> None:
+    space = SearchSpace((Choices("a", (0.0,), storages_of([32, "shared16", "4g32", 4, "codebook8"])),))
+    assert space.uniform(Level.of(0.0, 4))["a"] == Level.of(0.0, 4)
+    assert space.uniform(Level.of(0.0, 6))["a"] == Level.of(0.0, 4)
+    assert space.uniform(Level.of(0.0, "shared16"))["a"] == Level.of(0.0, "shared16")
+
+
 def test_untouched_and_every_offered_level_pass_the_check() -> None:
     SPACE.check(SPACE.untouched())
     for unit in SPACE.units:
@@ -157,6 +164,13 @@ def test_float_bits_and_ratio_zero_are_offered_though_not_written(tmp_path: Path
     assert (rule.quantize.group_size, space.finetune.steps) == (64, 60)
 
 
+def test_other_storages_are_offered_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(GOOD.replace("[8, 4]", "[8, 4], also: [shared16, codebook4]"), encoding="utf-8")
+    names = [storage.name for storage in read_space(path).units["block"].quantize.storages]
+    assert names == ["32", "8", "shared16", "4", "codebook4"]
+
+
 def test_three_mistakes_are_one_error_that_names_all(tmp_path: Path) -> None:
     text = GOOD.replace("[8, 4]", "[8, 5]").replace("0.25]", "1.5]").replace("cols:", "speed: 9\n    cols:")
     said = refusal(tmp_path, text)
@@ -188,6 +202,8 @@ def test_three_mistakes_are_one_error_that_names_all(tmp_path: Path) -> None:
         ("[8, 4]", "8", "units.block.quantize.bits: input should be a valid tuple, got 8"),
         ("[8, 4]", "[8], group_size: 48", "group_size: input should be 8, 16, 32, 64 or 128, got 48"),
         ("quantize:", "quantise:", "units.block.quantise: no such key here"),
+        ("[8, 4]", "[8, 4], also: [w8a8]", "quantize.also: no way of storing is named 'w8a8'; choose from"),
+        ("[8, 4]", "[8, 4], also: [4]", "quantize.also.0: input should be a valid string, got 4"),
     ],
 )
 def test_a_mistake_is_told_with_its_place_and_what_is_allowed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -11,10 +12,13 @@ from autoprune.evaluation.seeds import candidate_seed
 from autoprune.models.unit import Unit, Weight
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Level
+from autoprune.space.named_storages import Codebook, Sparse, Ternary
 from autoprune.space.storage import (
     FLOAT16,
     FLOAT32,
+    OPTIONAL,
     STATIC8,
+    WHOLE_ROW,
     Floats,
     GroupedIntegers,
     Storage,
@@ -35,6 +39,21 @@ WRITTEN: dict[Storage, int | str] = {
 }
 """What files and studies hold of each storage, the widest first. Old runs are read by these."""
 
+OF_NAMES: dict[Storage, str] = {
+    Codebook(2): "codebook4",
+    Codebook(3): "codebook8",
+    Codebook(4): "codebook16",
+    Codebook(2, is_shared=True): "shared4",
+    Codebook(3, is_shared=True): "shared8",
+    Codebook(4, is_shared=True): "shared16",
+    **{GroupedIntegers(b, group): f"{b}g{group}" for b in (2, 3, 4) for group in (32, 64, 128)},
+    **{GroupedIntegers(b, WHOLE_ROW): f"{b}row" for b in (2, 3, 4)},
+    Ternary(): "ternary",
+    **{Sparse.of_kept(b, 2, 4): f"2of4x{b}" for b in (3, 4, 6)},
+    **{Sparse.of_kept(b, 32, 64): f"32of64x{b}" for b in (3, 4, 6)},
+}
+"""The same of those that a space file offers by name."""
+
 LEVELS = [*(Level.of(0.5, bits) for bits in (2, 3, 4, 6, 8, 16, 32)), Level.of(0.25, "w8a8")]
 CANDIDATE = Candidate(tuple((f"u{k}", level) for k, level in enumerate(LEVELS)))
 UNIT = Unit(
@@ -50,6 +69,7 @@ UNIT = Unit(
 )
 
 each = pytest.mark.parametrize("storage", WRITTEN, ids=lambda storage: storage.name)
+named = pytest.mark.parametrize("storage", OPTIONAL, ids=lambda storage: storage.name)
 
 
 # ---- what files hold ------------------------------------------------------------------------------
@@ -66,7 +86,7 @@ def test_files_hold_the_same_as_ever_and_are_read_back(storage: Storage) -> None
 
 @pytest.mark.parametrize("wrong", ["w4a4", "", None, "4 bits", [4]])
 def test_what_is_no_storage_is_refused(wrong: object) -> None:
-    with pytest.raises(ValueError, match="is no storage; a number of bits or 'w8a8' is one"):
+    with pytest.raises(ValueError, match="is no storage; a number of bits is one, and 'w8a8', 'codebook4'"):
         storage_of(wrong)
 
 
@@ -125,3 +145,50 @@ def test_a_wider_storage_holds_the_same_integers(storage: Storage) -> None:
 def test_bytes_are_codes_scales_and_zero_points() -> None:
     found = [UNIT.size_bytes(level) for level in LEVELS]
     assert found == [528, 664, 800, 1072, 1344, 2176, 4224, 1920]
+
+
+# ---- storages that a space file offers by name ------------------------------------------------------
+
+
+def test_their_names_are_those_that_files_hold() -> None:
+    assert {storage: storage.written for storage in OPTIONAL} == OF_NAMES
+
+
+@named
+def test_a_named_storage_is_read_back_from_what_is_written(storage: Storage) -> None:
+    assert storage_of(storage.written) == storage
+    assert Level.of(0.5, storage.written) == Level(0.5, storage)
+    candidate = Candidate((("a", Level(0.5, storage)), ("b", Level())))
+    assert Candidate.from_params(candidate.params()) == candidate
+    assert pickle.loads(pickle.dumps(storage)) == storage
+
+
+@named
+def test_its_signs_are_its_own(storage: Storage) -> None:
+    others = [*WRITTEN, *(other for other in OPTIONAL if other != storage)]
+    for field in ("name", "label", "sign", "words"):
+        assert getattr(storage, field) not in {getattr(other, field) for other in others}
+    assert len(storage.sign) <= 3
+
+
+@named
+def test_its_bytes_are_the_sum_of_its_parts(storage: Storage) -> None:
+    parts = storage.parts(48, 64, group_size=32)
+    assert storage.size_bytes(48, 64, group_size=32) == sum(part.size_bytes for part in parts.values())
+    assert storage.size_bytes(48, 64, group_size=32) < FLOAT16.size_bytes(48, 64, group_size=32)
+
+
+def test_the_key_of_a_unit_names_them() -> None:
+    plain = content_key(UNIT.described())
+    keys = {content_key(replace(UNIT, storages=(*UNIT.storages, one)).described()) for one in OPTIONAL}
+    assert len(keys | {plain}) == len(OPTIONAL) + 1
+
+
+def test_a_group_of_its_own_does_not_depend_on_the_unit() -> None:
+    sizes = {GroupedIntegers(4, group).size_bytes(8, 384, group_size=8) for group in (32, 64, 128, WHOLE_ROW)}
+    assert len(sizes) == 4
+    for group in (32, 64, 128):
+        own, unit = GroupedIntegers(4, group), GroupedIntegers(4)
+        assert own.size_bytes(8, 384, group_size=8) == unit.size_bytes(8, 384, group_size=group)
+        assert not own.fits_into(GroupedIntegers(8))
+    assert max(storages_of(["ternary", 2])) == GroupedIntegers(2)

@@ -17,8 +17,9 @@ from autoprune.space.space_file import SpaceFile, read_space
 from tests.support.damage import check_message, damaged_bytes
 
 KEYS = ("version", "types", "units", "finetune", "at", "rows", "cols", "tied", "optional", "common",
-        "prune", "quantize", "by", "ratios", "bits", "group_size", "activations", "steps", "batch_size",
-        "learning_rate", "bit", "ratio", "extra", "", "<<", "é", "a\nb", 1, None, True, 1.5)  # fmt: skip
+        "prune", "quantize", "by", "ratios", "bits", "group_size", "activations", "also", "steps",
+        "batch_size", "learning_rate", "bit", "ratio", "extra", "", "<<", "é", "a\nb", 1, None, True,
+        1.5)  # fmt: skip
 
 ODD = (None, True, False, 0, 1, 2, -1, 5, 8, 0.5, 1.0, 1.5, -0.5, math.nan, math.inf, -math.inf, 10**400,
        "", "x", "8", "0.5", "3e-5", "yes", "nan", "encoder.*", [], {}, [None], [8], ["8"], [0.5, "0.5"],

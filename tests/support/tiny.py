@@ -5,7 +5,7 @@ Random weights show shapes, bytes and arithmetic, never accuracy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from autoprune.models.units import find_units, search_space
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.levels import UNTOUCHED, Candidate, Level, SearchSpace
 from autoprune.space.space_file import read_space
+from autoprune.space.storage import storages_of, widest_first
 from autoprune.targets import Target
 from autoprune.tasks.task import Batch, Encoded, Task
 from tests.support.paths import SPACES
@@ -132,13 +133,19 @@ def random_task(inputs: tuple[str, ...], *, vocab: int, rows: int = 24) -> Task:
     return Task(data, data, data, ("a", "b", "c"), inputs, pad_id=0)
 
 
-def make_tiny(family: str, folder: Path, **sizes: int) -> Tiny:
-    """A random model of a family with its units from `search_spaces/`."""
+def make_tiny(family: str, folder: Path, *, also: tuple[str, ...] = (), **sizes: int) -> Tiny:
+    """A random model of a family with its units from `search_spaces/`.
+
+    also: names of storages that each unit offers beside those of the file.
+    """
     model = random_model(family, **sizes)
     names = ("input_ids", "token_type_ids", "attention_mask")
     inputs = names if family == "bert" else (names[0], names[2])
     task = random_task(inputs, vocab=sizes.get("vocab", 200))
     units = find_units(model, read_space(SPACES / f"{family}.yaml"), source=f"{family}.yaml")
+    units = tuple(
+        replace(unit, storages=widest_first([*unit.storages, *storages_of(also)])) for unit in units
+    )
     paths = [weight.path for unit in units for weight in unit.weights]
     statistics = calibrate(model, paths, task, task.train, rows=24, seed=0)
     library = Library(folder, model, statistics, key=family)

@@ -130,9 +130,9 @@ def test_codes_and_zero_points_come_back_from_their_streams(bits: int) -> None:
     zero = one.zero.numpy()
     codes = entropy.read_codes(stream.data, stream.layout, bits, tuple(one.codes.shape), zero)
     assert np.array_equal(codes, one.codes.numpy())
-    zeros = entropy.code_zeros(one, 10**6)
+    zeros = entropy.code_joined(zero, bits, 10**6)
     assert zeros is not None
-    assert np.array_equal(entropy.read_zeros(zeros.data, bits, zero.shape), zero)
+    assert np.array_equal(entropy.read_joined(zeros.data, bits, zero.shape), zero)
 
 
 @quick

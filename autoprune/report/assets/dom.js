@@ -54,14 +54,17 @@ const format = {
 const shorten = (text, most) => (text.length > most ? text.slice(0, most - 1) + "\u2026" : text);
 const label = (trial) => (trial.name === null ? "trial " + trial.number : trial.name);
 
-// Widths: bits of a weight, or 8-bit weights that are multiplied with 8-bit activations. widths.py has
-// the same order, with w8a8 right after 8, and the same words.
-const INTEGER = "w8a8";
-const isWidth = (bits) => known(bits) || bits === INTEGER;
-const breadth = (bits) => (bits === INTEGER ? 7.5 : bits);
-const widthText = (bits) => (bits === INTEGER ? "8-bit weights and activations"
-  : bits + SPACE + (bits === 1 ? "bit" : "bits"));
-const integerNote = `${INTEGER}: ${widthText(INTEGER)}.`;
+// Widths: bits of a weight, or the name of another way of storing it; page.py says of each in
+// `data.storages` its words, its sign in a small cell, its bits, and its place from narrow to wide.
+const isWidth = (bits) => known(bits) || Object.hasOwn(data.storages, bits ?? "");
+const breadth = (bits) => data.storages[bits]?.breadth ?? bits;
+const widthText = (bits) => (known(bits) ? bits + SPACE + (bits === 1 ? "bit" : "bits")
+  : data.storages[bits].words);
+const widthSign = (bits) => (known(bits) ? bits : data.storages[bits].sign);
+const widthColour = (bits) => "b" + (known(bits) || bits === INTEGER ? bits : data.storages[bits].bits);
+const INTEGER = "w8a8"; // has a colour of its own
+const namesOf = (widths) => [...new Set(widths.filter((bits) => !known(bits) && isWidth(bits)))];
+const nameNotes = (widths) => namesOf(widths).map((name) => `${name}: ${widthText(name)}.`).join(" ");
 
 // How long a trial was trained; rungs.py has the same words.
 const RUNGS = ["untrained", "brief", "long"];

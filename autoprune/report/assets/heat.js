@@ -117,8 +117,9 @@ function heatHead(columns, starts) {
       el("th", { scope: "col", class: starts[k] ? "starts" : null }, ...widthHead(one.bits)))));
 }
 
-// A column is two digits wide: w8a8 takes two lines.
-const widthHead = (bits) => (bits === INTEGER ? [bits.slice(0, 2), el("wbr"), bits.slice(2)] : [bits]);
+// A column is two digits wide: w8a8 takes two lines, other names have signs.
+const widthHead = (bits) => (bits === INTEGER ? [bits.slice(0, 2), el("wbr"), bits.slice(2)]
+  : [widthSign(bits)]);
 
 // A name that may break after a dot.
 const breakable = (name) => name.split(/(?<=\.)/).flatMap((part, k) => (k ? [el("wbr"), part] : [part]));
@@ -133,7 +134,9 @@ function heatLegend(shade, columns) {
   }
   const notes = [shade.clipped ? `What is less than ${format.nats(shade.low)} has the first colour.` : null,
     "0: no damage. Empty: not a level of this unit.",
-    columns.some((one) => one.bits === INTEGER) ? integerNote : null].filter(Boolean).join(" ");
+    ...namesOf(columns.map((one) => one.bits)).filter((name) => name !== INTEGER)
+      .map((name) => `${widthSign(name)} is ${name}.`),
+    nameNotes(columns.map((one) => one.bits))].filter(Boolean).join(" ");
   return el("div", { class: "scale" },
     el("span", { class: "scale-name" }, `Predicted damage, nats a ${data.place} (log)`),
     el("span", { class: "scale-bar", "aria-hidden": "true" }, el("span", { class: "scale-fill" }), ...ticks),

@@ -42,8 +42,8 @@ function overview(names, linesOf, levels) {
 
 function overviewCell(level) {
   const bits = isWidth(level?.bits) && !isGone(level) ? level.bits : null;
-  const node = el("span", { class: "cell bits " + (bits === null ? "gone" : "b" + bits) },
-    bits === null ? DASH : bits === INTEGER ? "8a" : bits);
+  const node = el("span", { class: "cell bits " + (bits === null ? "gone" : widthColour(bits)) },
+    bits === null ? DASH : widthSign(bits));
   const removed = el("span", { class: "cell-removed" });
   removed.style.width = 100 * Math.min(1, level?.ratio || 0) + "%";
   node.append(removed);
@@ -92,8 +92,8 @@ const sum = (values) => values.reduce((total, one) => total + (known(one) ? one 
 
 function mapHint(widths, timed, seen) {
   return [seen ? "A cell of the overview is a unit: its bits, and under them the share of its rows that was " +
-    `removed${widths.includes(INTEGER) ? "; 8a is w8a8" : ""}.` : null,
-    widths.includes(INTEGER) ? integerNote : null,
+    `removed${namesOf(widths).map((name) => `; ${widthSign(name)} is ${name}`).join("")}.` : null,
+    nameNotes(widths) || null,
     timed ? "Times of units cannot be measured one by one: they are predicted, from whole models that were " +
       "timed." : null].filter(Boolean).join(" ");
 }
@@ -107,7 +107,7 @@ function unitRow(name, level, bytes, ms, unit, most, whole) {
     el("td", { class: "removed" }, bar(ratio, "ratio"),
       el("span", { class: "amount" }, ratio ? (100 * ratio).toFixed(0) + SPACE + "%" : DASH)),
     el("td", { class: "middle" }, isWidth(bits) && !isGone(level)
-      ? el("span", { class: "bits b" + bits, title: widthText(bits) }, bits) : DASH),
+      ? el("span", { class: "bits " + widthColour(bits), title: widthText(bits) }, bits) : DASH),
     el("td", {}, bar(known(bytes) ? bytes / most : 0, "weight", (unit?.size_bytes || 0) / most)),
     ...amounts({ bytes, ms }, whole));
 }
