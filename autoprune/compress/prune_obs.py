@@ -1,7 +1,7 @@
 """Which heads, neurons or channels go, and the least-squares refit of what stays.
 
 Shapes: o output features, i input features of a weight that loses columns, c the pieces that can go, each
-i / c neighbouring columns; k kept input features.
+i / c neighbouring columns; k kept input features; n calibration rows.
 Method: structured Optimal Brain Surgeon, as in ZipLM (Kurtic et al., arXiv 2302.04089, eq. 3-4):
 the cost of removing a block S of columns is tr(W_S (H^-1_SS)^-1 W_S^T), and removal updates W and
 H^-1 so that the next cost knows what is gone. The bias is one more column, of ones, that never
@@ -11,7 +11,7 @@ goes: removed neurons rarely have mean zero, and the bias takes over their mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -24,12 +24,16 @@ RIDGE = 1e-4
 @dataclass(frozen=True)
 class Reader:
     """A weight that loses columns, the second moment and mean of its input, and how much an error in each
-    output feature matters, so that errors of several readers can be added up."""
+    output feature matters, so that errors of several readers can be added up.
+
+    contributions: `Statistics.contributions` of its inputs; empty where they were not recorded.
+    """
 
     weight: Float[Tensor, "o i"]
     moment: Float[Tensor, "i i"]
     mean: Float[Tensor, " i"]
     row_weight: Float[Tensor, " o"]
+    contributions: Float[Tensor, "n i"] = field(default_factory=lambda: torch.empty(0, 0))
 
 
 def removal_order(readers: Sequence[Reader], *, pieces: int, step: int) -> Int[Tensor, " c"]:
@@ -84,6 +88,24 @@ def refit(
     gram = full[columns][:, columns]
     solution = torch.linalg.solve(gram, (target @ full[:, columns]).T).T
     return solution[:, :-1].to(weight.dtype), solution[:, -1].to(bias.dtype)
+
+
+def refit_error(reader: Reader, keep: Int[Tensor, " k"]) -> float:
+    """What is left of the output's error, E sum_o row_weight_o (W x - W' x_keep - b')_o^2, by the best refit.
+
+    The least squares' residual in closed form: a Schur complement of the second moment of [x, 1].
+    """
+    i = reader.weight.shape[1]
+    full = _with_ones(reader.moment, reader.mean).double()
+    gone = torch.ones(i, dtype=torch.bool)
+    gone[keep] = False
+    lost = gone.nonzero()[:, 0]
+    columns = torch.cat([keep, torch.tensor([i])])
+    between = full[lost][:, columns]
+    rest = full[lost][:, lost] - between @ torch.linalg.solve(full[columns][:, columns], between.T)
+    weight = reader.weight[:, lost].double()
+    by_output = ((weight @ rest) * weight).sum(1)
+    return float((by_output * reader.row_weight.clamp(min=0)).sum())
 
 
 def _with_ones(moment: Float[Tensor, "i i"], mean: Float[Tensor, " i"]) -> Float[Tensor, "i1 i1"]:
