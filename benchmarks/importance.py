@@ -1,6 +1,6 @@
 """What does each score of importance bring: the KL to the teacher of an untrained model without the rest.
 
-    python -m benchmarks.importance [--ratios 0.25 0.5 0.75] [--rows N] [--seeds N] [-o FILE.json]
+    python -m benchmarks.importance [NAME[+NAME...] ...] [--ratios R...] [--rows N] [--seeds N] [-o FILE]
 
 MiniLM on film reviews, all weights float32: of every layer the same share of heads or of neurons goes, by one
 score or by the best of several, and what stays is refitted. Divergence is over the first N validation rows,
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from autoprune.compress.importance import IMPORTANCES
 from autoprune.compress.library import Library
@@ -31,6 +32,7 @@ from autoprune.evaluation.measure import logits_of
 from autoprune.models.unit import Unit
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.pipeline.prepare import Prepared, prepare
+from autoprune.sensitivity.fisher_scores import measured_rows
 from autoprune.space.levels import UNTOUCHED, Candidate, Level
 from autoprune.space.shipped import spaces_folder
 from autoprune.space.storage import FLOAT32
@@ -39,7 +41,7 @@ from autoprune.tasks.answers import divergence
 from benchmarks.finetune.opened import config_of
 
 SORTS = {"heads": "attention", "neurons": "feed_forward"}
-SEVERAL = (("taylor", "obs"), ("l2", "activation", "taylor", "obs"))
+SEVERAL = ("taylor", "obs")
 
 
 def opened(folder: Path) -> Prepared:
@@ -68,7 +70,10 @@ class Scorer:
         units = tuple(self._plain(unit, names) for unit in setting.units)
         if seed not in self._libraries:
             key = f"seed {seed}"
-            self._libraries[seed] = Library(self.folder / key, self.prepared.model, self.seen, key=key)
+            model = self.prepared.model
+            self._libraries[seed] = Library(
+                self.folder / key, model, self.seen, key=key, harm=self._on_training
+            )
         candidate = Candidate(
             tuple((unit.name, Level(ratio) if unit.kind == kind else UNTOUCHED) for unit in units)
         )
@@ -77,16 +82,25 @@ class Scorer:
         logits = logits_of(torch_runner(model, task.kind), task, task.validation.pick(self.rows))
         return divergence(logits, setting.validation_answers.pick(self.rows))
 
+    def _on_training(self, model: nn.Module) -> float:
+        """Divergence of a model from the teacher on training rows."""
+        setting, task = self.prepared.setting, self.prepared.setting.task
+        rows = measured_rows(len(task.train), setting.sensitivity_rows, setting.seed)
+        logits = logits_of(torch_runner(model, task.kind), task, task.train.pick(rows))
+        return divergence(logits, setting.train_answers.pick(rows))
+
     def _plain(self, unit: Unit, names: Sequence[str]) -> Unit:
         """The unit in float32, with an importance where rows can go."""
         plain = replace(unit, storages=(FLOAT32,))
         return replace(plain, ratios=(0.0, *self.ratios), importance=tuple(names)) if unit.cols else plain
 
 
-def table(scorer: Scorer, ratios: Sequence[float], seeds: int) -> list[dict[str, Any]]:
+def table(
+    scorer: Scorer, chosen: Sequence[tuple[str, ...]], ratios: Sequence[float], seeds: int
+) -> list[dict[str, Any]]:
     """A row for each importance, sort and ratio; of `random` one for each seed."""
     rows = []
-    for names in [*((name,) for name in IMPORTANCES), *SEVERAL]:
+    for names in chosen:
         for sort, kind in SORTS.items():
             for ratio in ratios:
                 for seed in range(seeds if names == ("random",) else 1):
@@ -119,6 +133,7 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("names", nargs="*", metavar="NAME[+NAME...]", help="all and taylor+obs where none is")
     parser.add_argument("--ratios", nargs="+", type=float, default=[0.25, 0.5, 0.75])
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--seeds", type=int, default=3)
@@ -128,7 +143,8 @@ def main() -> None:
         prepared = opened(Path(name))
         torch.set_num_threads(1)
         scorer = Scorer(prepared, Path(name), given.ratios, given.rows)
-        rows = table(scorer, given.ratios, given.seeds)
+        names = [tuple(text.split("+")) for text in given.names or [*IMPORTANCES, "+".join(SEVERAL)]]
+        rows = table(scorer, names, given.ratios, given.seeds)
     print("\n".join(lines(rows)))
     if given.output is not None:
         versions = {package: metadata.version(package) for package in ("torch", "transformers")}

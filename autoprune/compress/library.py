@@ -26,7 +26,7 @@ from autoprune.compress.importance import Pieces
 from autoprune.compress.integers import Integers
 from autoprune.compress.library_folder import LIMIT_VARIABLE, VERSION, Note, limit_bytes, make_room, touch
 from autoprune.compress.prune_tokens import nearest_rows, sparing_order
-from autoprune.compress.removal import least_harm, pieces_of, removal_orders
+from autoprune.compress.removal import pieces_of, removal_orders, without
 from autoprune.compress.statistics import Statistics
 from autoprune.compress.stored import StoredWeight
 from autoprune.compress.variants import Variant, as_floats, make_variants
@@ -54,7 +54,8 @@ class Library:
     """Variants of one teacher's units under one calibration.
 
     limit: bytes that all files of the folder may take, of whatever model; from the environment or
-    20 GB where None.
+    20 GB where None. harm: divergence of a model from the teacher, by which the best of several importances
+    is chosen.
     """
 
     def __init__(
@@ -65,9 +66,11 @@ class Library:
         *,
         key: str,
         limit: int | None = None,
+        harm: Callable[[nn.Module], float] | None = None,
     ) -> None:
         self._folder, self._teacher, self._statistics, self._key = folder, teacher, statistics, key
         self._limit = limit_bytes() if limit is None else limit
+        self._harm = harm
         self._orders: dict[tuple[str, tuple[str, ...]], list[Tensor]] = {}
         self._made: set[Path] = set()
         self._is_cramped = False
@@ -155,13 +158,18 @@ class Library:
 
     def _to_keep(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
         """Pieces that a new file keeps, in order. An order of removal serves all ratios, so they nest; of
-        several orders each ratio has the best."""
+        several orders each ratio has the one that harms least, measured with this unit alone."""
         known = (unit.name, unit.importance)
         if known not in self._orders:
             self._orders[known] = self._removal_orders(unit)
         kept = unit.kept(ratio)
         keeps = [order[len(order) - kept :].sort().values for order in self._orders[known]]
-        return keeps[0] if len(keeps) == 1 else least_harm(unit, self._pieces(unit), keeps)
+        if all(torch.equal(keep, keeps[0]) for keep in keeps):
+            return keeps[0]
+        if self._harm is None:
+            raise ValueError(f"{unit.name} names several importances, and this library measures no harm")
+        harms = [self._harm(without(unit, keep, self._teacher, self._statistics)) for keep in keeps]
+        return keeps[harms.index(min(harms))]
 
     def _removal_orders(self, unit: Unit) -> list[Int[Tensor, " c"]]:
         """Pieces in the order in which they can best be spared, by each importance of the unit."""

@@ -90,24 +90,6 @@ def refit(
     return solution[:, :-1].to(weight.dtype), solution[:, -1].to(bias.dtype)
 
 
-def refit_error(reader: Reader, keep: Int[Tensor, " k"]) -> float:
-    """What is left of the output's error, E sum_o row_weight_o (W x - W' x_keep - b')_o^2, by the best refit.
-
-    The least squares' residual in closed form: a Schur complement of the second moment of [x, 1].
-    """
-    i = reader.weight.shape[1]
-    full = _with_ones(reader.moment, reader.mean).double()
-    gone = torch.ones(i, dtype=torch.bool)
-    gone[keep] = False
-    lost = gone.nonzero()[:, 0]
-    columns = torch.cat([keep, torch.tensor([i])])
-    between = full[lost][:, columns]
-    rest = full[lost][:, lost] - between @ torch.linalg.solve(full[columns][:, columns], between.T)
-    weight = reader.weight[:, lost].double()
-    by_output = ((weight @ rest) * weight).sum(1)
-    return float((by_output * reader.row_weight.clamp(min=0)).sum())
-
-
 def _with_ones(moment: Float[Tensor, "i i"], mean: Float[Tensor, " i"]) -> Float[Tensor, "i1 i1"]:
     """Second moment of [x, 1], with a ridge on x alone."""
     i = len(mean)

@@ -1,21 +1,27 @@
-"""Which pieces of a unit go at a ratio: by one score of importance, or by the best of several.
+"""Which pieces of a unit go: orders by its importances, and models without some of them to choose by.
 
 Shapes: c pieces of a unit, k of them kept.
 """
 
 from __future__ import annotations
 
+import copy
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from autoprune.compress.importance import IMPORTANCES, Pieces
-from autoprune.compress.prune_obs import Reader, refit_error
+from autoprune.compress.prune_obs import Reader
 from autoprune.compress.statistics import Statistics
+from autoprune.compress.surgery import replace_
+from autoprune.compress.variants import make_variants
+from autoprune.models.canonical import settle_
 from autoprune.models.layer_io import matrix_of
 from autoprune.models.unit import Unit
+from autoprune.space.storage import FLOAT32
 
 
 def pieces_of(
@@ -42,17 +48,14 @@ def removal_orders(unit: Unit, pieces: Pieces) -> dict[str, Int[Tensor, " c"]]:
     return {name: IMPORTANCES[name](pieces).argsort(stable=True) for name in unit.importance}
 
 
-def least_harm(unit: Unit, pieces: Pieces, keeps: Sequence[Int[Tensor, " k"]]) -> Int[Tensor, " k"]:
-    """Of several sets of pieces to keep the one that leaves the outputs of the unit's readers least in error.
-
-    The error is that after the refit, weighed by how much each output matters: what `prune_obs` makes small
-    piece by piece. Of equal ones the first.
-    """
-
-    def error(keep: Int[Tensor, " k"]) -> float:
-        return sum(
-            refit_error(reader, unit.at(keep, weight.columns))
-            for reader, weight in zip(pieces.readers, unit.cols, strict=True)
-        )
-
-    return min(keeps, key=error)
+def without(
+    unit: Unit, keep: Int[Tensor, " k"], teacher: nn.Module, statistics: Mapping[str, Statistics]
+) -> nn.Module:
+    """A copy of the teacher in which one unit has the pieces `keep` alone, refitted, in float32."""
+    tensors = make_variants(replace(unit, storages=(FLOAT32,)), keep, teacher, statistics)
+    model = copy.deepcopy(teacher)
+    for weight in unit.weights:
+        bias = tensors.get(f"{weight.path}@{FLOAT32.name}.bias")
+        replace_(model, weight.path, tensors[f"{weight.path}.weight"], bias)
+    settle_(model)
+    return model.eval()

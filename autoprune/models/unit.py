@@ -63,7 +63,7 @@ class Unit:
     ranked: int = 0
     """Of a vocabulary's rare part: tokens of both parts, each of which has a rank; 0 of all else."""
     importance: tuple[str, ...] = SECOND_ORDER
-    """What says which pieces go, of heads, neurons and channels; the best of several at each ratio."""
+    """What says which heads, neurons or channels go; of several the least harmful at each ratio."""
 
     @property
     def weights(self) -> tuple[Weight, ...]:

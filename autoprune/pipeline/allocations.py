@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from autoprune.compress.importance import activation
 from autoprune.compress.removal import pieces_of
@@ -25,12 +26,13 @@ def asked_names(rules: Sequence[str]) -> set[str]:
     return {NAMES.get(rule, UNIFORM_PRUNING) for rule in rules}
 
 
-def allocated_baselines(search: OpenedSearch) -> dict[str, Candidate]:
-    """A baseline for each rule that the run is asked for beside `uniform`, by name.
+def allocated_baselines(search: OpenedSearch, have: AbstractSet[str | None]) -> dict[str, Candidate]:
+    """A baseline for each rule that the run is asked for beside `uniform`, by name, but those it has.
 
     A rule that has no model within the budget is logged and left out.
     """
-    rules = [rule for rule in search.config.search.allocation if rule in NAMES]
+    asked = search.config.search.allocation
+    rules = [rule for rule in asked if rule in NAMES and NAMES[rule] not in have]
     units = removable(search) if rules else {}
     out = {}
     for rule in rules:

@@ -37,7 +37,7 @@ def run_baselines(search: OpenedSearch) -> None:
     """
     have = {trial.name for trial in search.study.trials()}
     named = baselines(search.prepared.inputs.space, search.costed.costs, search.budget)
-    named |= allocated_baselines(search)
+    named |= allocated_baselines(search, have)
     todo = [_Named(name, candidate, 0) for name, candidate in named.items() if name not in have]
     _evaluate(search, todo, "Baselines")
     search.ledger.sum_up(state="running")

@@ -51,8 +51,8 @@ class Prune(_Strict):
 
     by: head takes whole groups of query heads where several share a key and value head; token takes rows
     of an embedding, whose ids then stand for the nearest row that stays. importance: what says which heads,
-    neurons or channels go first, one name or several; of several each ratio has the one whose removal leaves
-    the least error in the outputs of the next layer.
+    neurons or channels go first, one name or several; of several each unit has at each ratio the one whose
+    removal harms the answers to training rows least.
     """
 
     by: Literal["head", "neuron", "channel", "token"]

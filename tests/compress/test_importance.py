@@ -17,13 +17,17 @@ from torch import Tensor, nn
 
 from autoprune.compress.importance import IMPORTANCES, Pieces, taylor
 from autoprune.compress.library import Library
-from autoprune.compress.prune_obs import Reader, refit, refit_error, removal_order
-from autoprune.compress.removal import least_harm, pieces_of, removal_orders
+from autoprune.compress.prune_obs import Reader, removal_order
+from autoprune.compress.removal import pieces_of
 from autoprune.compress.statistics import Statistics, calibrate
+from autoprune.compress.stitch import stitch
+from autoprune.evaluation.measure import logits_of
 from autoprune.models.unit import Unit
 from autoprune.space.levels import Level
 from autoprune.space.space_file import Importance
 from autoprune.space.storage import storages_of
+from autoprune.targets.packed import torch_runner
+from autoprune.tasks.answers import divergence
 from tests.support.tiny import Tiny
 
 ROWS, PIECES, EACH, TOKENS = 5, 6, 4, 40
@@ -118,26 +122,6 @@ def test_taylor_without_recorded_gradients_is_refused() -> None:
     bare = tuple(replace(one, contributions=torch.empty(0, 0)) for one in pieces().readers)
     with pytest.raises(ValueError, match="recorded no gradient"):
         taylor(replace(pieces(), readers=bare))
-
-
-# ---- what is left of an error after the refit ---------------------------------------------------
-
-
-@quick
-@hypothesis.given(seed=some.integers(0, 999), kept=some.sets(some.integers(0, PIECES - 1)))
-def test_error_in_closed_form_is_that_of_the_refitted_layer(seed: int, kept: set[int]) -> None:
-    one, x = reader(seed)
-    keep = torch.tensor([p * EACH + j for p in sorted(kept) for j in range(EACH)], dtype=torch.long)
-    bias = torch.randn(len(one.weight))
-    if len(keep):
-        weight, shifted = refit(one.weight, bias, one.moment, one.mean, keep)
-    else:
-        weight, shifted = one.weight[:, :0], bias + one.weight @ one.mean
-    assert shifted is not None
-    gap = (x @ one.weight.T + bias) - (x[:, keep] @ weight.T + shifted)
-    measured = float((gap.square().mean(0) * one.row_weight).sum())
-    whole = float(((x @ one.weight.T).square().mean(0) * one.row_weight).sum())
-    assert refit_error(one, keep) == pytest.approx(measured, rel=0.05, abs=2e-3 * whole)  # a ridge is added
 
 
 # ---- of a model ---------------------------------------------------------------------------------
@@ -238,14 +222,29 @@ def test_a_unit_that_is_stored_in_floats_alone_has_variants(tiny_bert: Tiny, tmp
             assert tuple(variant.value().shape) == unit.shapes(level.ratio)[path]
 
 
-def test_of_several_importances_each_ratio_has_the_one_of_least_error(tiny: Tiny, tmp_path: Path) -> None:
+def test_of_several_importances_each_ratio_has_the_one_that_harms_least(tiny: Tiny, tmp_path: Path) -> None:
     seen = seen_with_gradients(tiny)
-    library = Library(tmp_path, tiny.model, seen, key="k")
-    unit = replace(tiny.unit("feed_forward"), importance=("random", "l1", "taylor"))
-    pieces = pieces_of(unit, tiny.model, seen, key="k")
-    for ratio in (0.25, 0.5, 0.75):
-        keeps = [order[-unit.kept(ratio) :].sort().values for order in removal_orders(unit, pieces).values()]
-        errors = [refit_error(pieces.readers[0], unit.at(keep, unit.cols[0].columns)) for keep in keeps]
-        best = keeps[int(np.argmin(errors))]
-        assert torch.equal(library.kept(unit, ratio), best)
-        assert torch.equal(least_harm(unit, pieces, keeps), best)
+
+    def harm(model: nn.Module) -> float:
+        ours, theirs = (logits_of(torch_runner(m), tiny.task, tiny.task.train) for m in (model, tiny.model))
+        return divergence(ours, theirs)
+
+    library = Library(tmp_path, tiny.model, seen, key="k", harm=harm)
+    names = ("random", "l1", "taylor")
+    for kind, ratio in itertools.product(("attention", "feed_forward"), (0.25, 0.5, 0.75)):
+        harms, keeps = [], []
+        for chosen in [*((name,) for name in names), names]:
+            unit = replace(tiny.unit(kind), importance=chosen)
+            units = [unit if other.name == unit.name else other for other in tiny.units]
+            candidate = tiny.space.untouched().with_level(unit.name, Level(ratio))
+            harms.append(harm(stitch(tiny.model, units, candidate, library).model))
+            keeps.append(library.kept(unit, ratio))
+        assert harms[-1] == pytest.approx(min(harms[:-1]), rel=1e-4)
+        assert torch.equal(keeps[-1], keeps[int(np.argmin(harms[:-1]))])
+
+
+def test_several_importances_need_a_measure_of_harm(tiny_bert: Tiny, tmp_path: Path) -> None:
+    library = Library(tmp_path, tiny_bert.model, tiny_bert.statistics, key="k")
+    unit = replace(tiny_bert.unit("feed_forward"), importance=("l1", "random"))
+    with pytest.raises(ValueError, match="names several importances"):
+        library.kept(unit, 0.5)
