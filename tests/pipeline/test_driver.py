@@ -312,8 +312,7 @@ def with_weights(search: OpenedSearch) -> OpenedSearch:
     prepared, statistics = search.prepared, {}
     for unit in prepared.setting.units:
         for weight in unit.weights:
-            parent = prepared.model.get_submodule(weight.path.rpartition(".")[0])
-            parent[weight.path.rpartition(".")[2]] = nn.Linear(64, 64)  # type: ignore[index]
+            prepared.model.set_submodule(weight.path, nn.Linear(64, 64))
         x = torch.randn(99, 64)
         seen = Statistics(x.T @ x / 99, x.mean(0), torch.ones(64), 1.0)
         statistics[unit.cols[0].path] = seen.arrays()
