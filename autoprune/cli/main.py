@@ -100,9 +100,11 @@ def search(
 def _search(config: Config, output: Path | None, dry_run: bool, as_json: bool, quiet: bool) -> None:
     config.check_secrets()
     config.limits()  # a budget or a sampler that is none is said before anything is loaded
+    from autoprune.strategy.allocation import check_allocations
     from autoprune.strategy.samplers import check_sampler
 
     check_sampler(config.search.sampler)
+    check_allocations(config.search.allocation)
     check_places(config, output)
     if dry_run:
         if config.workers.count != 0 and cluster_asked_for(config.workers.address) is not None:

@@ -49,7 +49,8 @@ class TaskSettings:
 class SearchSettings:
     """What is searched, for which target, how long and within which budget.
 
-    storage: address of the study's database; None is `study.db` of the run.
+    storage: address of the study's database; None is `study.db` of the run. allocation: rules of
+    `strategy/allocation` whose models are baselines too.
     """
 
     budget: tuple[str, ...] = ()
@@ -61,6 +62,7 @@ class SearchSettings:
     sampler: str = "autoprune"
     seed: int = 0
     storage: str | None = field(default=None, repr=False)
+    allocation: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class Config:
             raise AutopruneError(
                 f"run.json is damaged: it has settings of another type than they are: {', '.join(wrong)}"
             )
-        lists = {"text_columns", "budget", "limit_rows"}
+        lists = {"text_columns", "budget", "limit_rows", "allocation"}
         return cls.of(**{name: tuple(value) if name in lists else value for name, value in data.items()})
 
 
@@ -175,7 +177,7 @@ def _may_be(name: str, value: object) -> bool:
     return has_type(value, get_type_hints(type(getattr(Config(), part)))[attribute])
 
 
-_WRITTEN_IF_SET = {"new_head", "wait_s"}
+_WRITTEN_IF_SET = {"new_head", "wait_s", "allocation"}
 """Settings that earlier versions do not know: files without them are read by these too."""
 
 _FLAT_NAMES = {("model", "name"): "model", ("task", "name"): "task", ("workers", "count"): "workers"}
