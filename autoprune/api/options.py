@@ -36,6 +36,7 @@ class SearchOptions(TypedDict, total=False):
     trial_timeout_s: float
     patience: int
     sampler: str
+    allocation: str | Sequence[str]
     finetune_steps: int
     robustness: bool
     clean_data: str
@@ -134,7 +135,7 @@ def _plain(name: str, value: Any) -> Any:
     """A setting as files hold it: paths as text, one of several as a tuple."""
     if isinstance(value, Path):
         return str(value)
-    if name in ("text_columns", "budget"):
+    if name in ("text_columns", "budget", "allocation"):
         return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
     if name == "limit_rows" and isinstance(value, list):
         return tuple(value)

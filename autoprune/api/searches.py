@@ -40,9 +40,11 @@ def check_asked(config: Config, output: Path | None) -> None:
     """
     config.check_secrets()
     config.limits()
+    from autoprune.strategy.allocation import check_allocations
     from autoprune.strategy.samplers import check_sampler
 
     check_sampler(config.search.sampler)
+    check_allocations(config.search.allocation)
     check_places(config, output)
 
 

@@ -63,6 +63,9 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                  help="Stop when N candidates together brought under 0.1 % of hypervolume."),
     click.option("--sampler", shell_complete=OF_SAMPLERS,
                  help="autoprune, tpe, nsga2, random or gp.  [default: autoprune]"),
+    click.option("--allocation", multiple=True, metavar="RULE",
+                 help="uniform, global-threshold or erk: models that lose rows by this rule instead of the "
+                      "solver are baselines too, trained as long as finalists; repeat for several."),
     click.option("--finetune-steps", type=click.IntRange(min=0),
                  help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 12]"),
     click.option("--teacher-epochs", type=click.FloatRange(min=0, min_open=True),

@@ -113,9 +113,11 @@ def _render_asked(context: click.Context) -> str | None:
 def _check_search(config: Config) -> None:
     config.check_secrets()
     config.limits()
+    from autoprune.strategy.allocation import check_allocations
     from autoprune.strategy.samplers import check_sampler
 
     check_sampler(config.search.sampler)
+    check_allocations(config.search.allocation)
     storage = config.search.storage
     if storage is not None and holds_secret(storage):
         raise AutopruneError(

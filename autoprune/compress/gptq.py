@@ -106,6 +106,8 @@ def round_compensated(
         sweeps: of the coordinate descent.
     """
     o, i = weight.shape
+    if not bits:
+        return []
     if o > ROWS_AT_ONCE:
         rounded = functools.partial(
             round_compensated, bits=bits, group_size=group_size, symmetric=symmetric, shrinks=shrinks,

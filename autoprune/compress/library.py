@@ -23,9 +23,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from autoprune.compress.activations import Activations
+from autoprune.compress.importance import Pieces
 from autoprune.compress.library_folder import LIMIT_VARIABLE, VERSION, Note, limit_bytes, make_room, touch
-from autoprune.compress.prune_obs import Reader, removal_order
 from autoprune.compress.prune_tokens import nearest_rows, sparing_order
+from autoprune.compress.removal import pieces_of, removal_orders, without
 from autoprune.compress.statistics import Statistics
 from autoprune.compress.stored import StoredWeight
 from autoprune.compress.variants import Variant, make_variants
@@ -54,7 +55,8 @@ class Library:
     """Variants of one teacher's units under one calibration.
 
     limit: bytes that all files of the folder may take, of whatever model; from the environment or
-    20 GB where None.
+    20 GB where None. harm: divergence of a model from the teacher, by which the best of several importances
+    is chosen.
     """
 
     def __init__(
@@ -65,10 +67,12 @@ class Library:
         *,
         key: str,
         limit: int | None = None,
+        harm: Callable[[nn.Module], float] | None = None,
     ) -> None:
         self._folder, self._teacher, self._statistics, self._key = folder, teacher, statistics, key
         self._limit = limit_bytes() if limit is None else limit
-        self._orders: dict[str, Tensor] = {}
+        self._harm = harm
+        self._orders: dict[tuple[str, tuple[str, ...]], list[Tensor]] = {}
         self._made: set[Path] = set()
         self._is_cramped = False
 
@@ -154,25 +158,30 @@ class Library:
         return tensors | whole.rows(path, unit.storages, keep)
 
     def _to_keep(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
-        """Pieces that a new file keeps, in order. One order of removal serves all ratios, so they nest."""
-        if unit.name not in self._orders:
-            self._orders[unit.name] = self._order(unit)
-        order = self._orders[unit.name]
-        return order[len(order) - unit.kept(ratio) :].sort().values
+        """Pieces that a new file keeps, in order. An order of removal serves all ratios, so they nest; of
+        several orders each ratio has the one that harms least, measured with this unit alone."""
+        known = (unit.name, unit.importance)
+        if known not in self._orders:
+            self._orders[known] = self._removal_orders(unit)
+        kept = unit.kept(ratio)
+        keeps = [order[len(order) - kept :].sort().values for order in self._orders[known]]
+        if all(torch.equal(keep, keeps[0]) for keep in keeps):
+            return keeps[0]
+        if self._harm is None:
+            raise ValueError(f"{unit.name} names several importances, and this library measures no harm")
+        harms = [self._harm(without(unit, keep, self._teacher, self._statistics)) for keep in keeps]
+        return keeps[harms.index(min(harms))]
 
-    def _order(self, unit: Unit) -> Int[Tensor, " c"]:
-        """Pieces in the order in which they can best be spared."""
+    def _removal_orders(self, unit: Unit) -> list[Int[Tensor, " c"]]:
+        """Pieces in the order in which they can best be spared, by each importance of the unit."""
         if unit.by_token:
             path = unit.rows[0].path
-            return sparing_order(self._statistics[path].moment, matrix_of(self._teacher.get_submodule(path)))
-        readers = []
-        for one in unit.cols:
-            seen = self._statistics[one.path]
-            weight = matrix_of(self._teacher.get_submodule(one.path))
-            readers.append(Reader(weight, seen.moment, seen.mean, seen.gradient * seen.uses))
-        block = min(weight.columns // unit.pieces for weight in unit.cols)
-        step = 1 if block > 1 and unit.step == 1 else max(1, unit.step // 4)
-        return removal_order(readers, pieces=unit.pieces, step=step)
+            matrix = matrix_of(self._teacher.get_submodule(path))
+            return [sparing_order(self._statistics[path].moment, matrix)]
+        return list(removal_orders(unit, self._pieces(unit)).values())
+
+    def _pieces(self, unit: Unit) -> Pieces:
+        return pieces_of(unit, self._teacher, self._statistics, key=self._key)
 
 
 class _File:

@@ -1,7 +1,7 @@
 """Which heads, neurons or channels go, and the least-squares refit of what stays.
 
 Shapes: o output features, i input features of a weight that loses columns, c the pieces that can go, each
-i / c neighbouring columns; k kept input features.
+i / c neighbouring columns; k kept input features; n calibration rows.
 Method: structured Optimal Brain Surgeon, as in ZipLM (Kurtic et al., arXiv 2302.04089, eq. 3-4):
 the cost of removing a block S of columns is tr(W_S (H^-1_SS)^-1 W_S^T), and removal updates W and
 H^-1 so that the next cost knows what is gone. The bias is one more column, of ones, that never
@@ -11,7 +11,7 @@ goes: removed neurons rarely have mean zero, and the bias takes over their mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -24,12 +24,16 @@ RIDGE = 1e-4
 @dataclass(frozen=True)
 class Reader:
     """A weight that loses columns, the second moment and mean of its input, and how much an error in each
-    output feature matters, so that errors of several readers can be added up."""
+    output feature matters, so that errors of several readers can be added up.
+
+    contributions: `Statistics.contributions` of its inputs; empty where they were not recorded.
+    """
 
     weight: Float[Tensor, "o i"]
     moment: Float[Tensor, "i i"]
     mean: Float[Tensor, " i"]
     row_weight: Float[Tensor, " o"]
+    contributions: Float[Tensor, "n i"] = field(default_factory=lambda: torch.empty(0, 0))
 
 
 def removal_order(readers: Sequence[Reader], *, pieces: int, step: int) -> Int[Tensor, " c"]:

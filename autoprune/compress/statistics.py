@@ -1,6 +1,6 @@
 """One pass over calibration batches: what each weight sees, and how much its output matters.
 
-Shapes: o output features, i input features, n calibration rows, v rows of an embedding.
+Shapes: o output features, i input features, n calibration rows, v rows of an embedding, b rows of a batch.
 Rounding and removal are compensated under the second moment of the input (C); rows to remove are
 chosen under that and g, the second moment of the loss gradient at the output: the Fisher information
 with independent tokens and a diagonal output side (K-FAC: Martens & Grosse, arXiv 1503.05671, section
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autoprune.models.layer_io import channel_range, has_channel_groups, inputs_of
+from autoprune.models.layer_io import channel_range, has_channel_groups, inputs_of, matrix_of
 from autoprune.models.layer_io import output_matrix as layer_outputs
 from autoprune.models.outputs import answered, outputs_of
 from autoprune.tasks.task import Data, Encoded, Task
@@ -36,6 +37,8 @@ class Statistics:
     output feature [o]. uses: tokens, or spots of a picture, that pass the weight per row. low, high:
     smallest and largest input of each feature [i]; empty for an embedding. fisher: of an embedding the
     second moment of the loss gradient at its output [d d], under which an error in a row does its harm.
+    contributions: of each input feature in each calibration row the loss gradient times what it adds to the
+    output, summed over tokens: the gradient times the weights of its column [n i]; empty where not asked for.
     """
 
     moment: Float[Tensor, ...]
@@ -45,10 +48,11 @@ class Statistics:
     low: Float[Tensor, " i"] = field(default_factory=lambda: torch.empty(0))
     high: Float[Tensor, " i"] = field(default_factory=lambda: torch.empty(0))
     fisher: Float[Tensor, "d d"] = field(default_factory=lambda: torch.empty(0, 0))
+    contributions: Float[Tensor, "n i"] = field(default_factory=lambda: torch.empty(0, 0))
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """The same as arrays by name, on the tensors' memory."""
-        return {
+        arrays = {
             "moment": self.moment.numpy(),
             "mean": self.mean.numpy(),
             "gradient": self.gradient.numpy(),
@@ -57,6 +61,7 @@ class Statistics:
             "high": self.high.numpy(),
             "fisher": self.fisher.numpy(),
         }
+        return arrays | ({"contributions": self.contributions.numpy()} if self.contributions.numel() else {})
 
     def of_columns(self, columns: Int[Tensor, " k"]) -> Statistics:
         """Of a weight that has these columns alone."""
@@ -79,8 +84,11 @@ class Statistics:
         moment, mean, gradient, low, high = (
             torch.from_numpy(arrays[k]) for k in ("moment", "mean", "gradient", "low", "high")
         )
-        fisher = torch.from_numpy(arrays["fisher"]) if "fisher" in arrays else torch.empty(0, 0)
-        return cls(moment, mean, gradient, float(arrays["uses"]), low, high, fisher)
+        fisher, contributions = (
+            torch.from_numpy(arrays[k]) if k in arrays else torch.empty(0, 0)
+            for k in ("fisher", "contributions")
+        )
+        return cls(moment, mean, gradient, float(arrays["uses"]), low, high, fisher, contributions)
 
 
 def calibrate(
@@ -92,6 +100,7 @@ def calibrate(
     rows: int,
     seed: int,
     tied: Mapping[str, str] | None = None,
+    contributions: AbstractSet[str] = frozenset(),
 ) -> dict[str, Statistics]:
     """Statistics of the weights at `paths` over the first `rows` rows of shuffled `data`.
 
@@ -99,9 +108,13 @@ def calibrate(
 
     Args:
         tied: for an embedding that is an output layer's weight too that layer's path; its inputs count.
+        contributions: paths of products whose `Statistics.contributions` are recorded too.
     """
     at = {path: (tied or {}).get(path) or path for path in paths}
-    recorders = {path: _Recorder(model.get_submodule(where)) for path, where in at.items()}
+    recorders = {
+        path: _Recorder(model.get_submodule(where), by_row=path in contributions)
+        for path, where in at.items()
+    }
     was_training = model.training
     model.eval()
     chosen = np.random.default_rng(seed).permutation(len(data))[:rows]
@@ -112,6 +125,8 @@ def calibrate(
             if isinstance(data, Encoded):
                 length = int(data.lengths[batch_rows[0]])
                 inputs = {k: x[:, :length] for k, x in inputs.items()}
+            for recorder in recorders.values():
+                recorder.begin(len(batch_rows))
             answers = answered(outputs_of(model, inputs, task.kind), task.answered(data, batch_rows))
             _surprise(answers, draws, is_probable=task.is_probable).backward()  # type: ignore[no-untyped-call]
             model.zero_grad(set_to_none=True)
@@ -170,9 +185,12 @@ SPOTS = 64
 
 
 class _Recorder:
-    """Hooks on one layer that add up its input and output-gradient moments."""
+    """Hooks on one layer that add up its input and output-gradient moments.
 
-    def __init__(self, module: nn.Module) -> None:
+    by_row: whether contributions of input features are kept, row by row.
+    """
+
+    def __init__(self, module: nn.Module, *, by_row: bool = False) -> None:
         self.is_embedding = isinstance(module, nn.Embedding)
         self.is_depthwise = has_channel_groups(module)
         weight: Tensor = module.weight  # type: ignore[assignment]
@@ -187,11 +205,19 @@ class _Recorder:
         self.uses, self.counted = 0, 0
         self.low = torch.full_like(self.mean, torch.inf)
         self.high = torch.full_like(self.mean, -torch.inf)
+        self._by_row = by_row
+        self._contributions: list[Tensor] = []
         self._handle = module.register_forward_hook(self._forward)
 
+    def begin(self, rows: int) -> None:
+        """The next batch has so many rows."""
+        if self._by_row:
+            self._contributions.append(torch.zeros(rows, len(self.mean)))
+
     def _forward(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        output.register_hook(functools.partial(self._backward, module))  # type: ignore[no-untyped-call]
         x = args[0].detach()
+        kept = x if self._by_row else None
+        output.register_hook(functools.partial(self._backward, module, kept))  # type: ignore[no-untyped-call]
         if self.is_embedding:
             self.moment += torch.bincount(x.reshape(-1), minlength=len(self.moment))
             self.uses += x.numel()
@@ -209,9 +235,13 @@ class _Recorder:
         self.mean += rows.sum(0)
         self.counted += len(rows)
 
-    def _backward(self, module: nn.Module, gradient: Tensor) -> None:
+    def _backward(self, module: nn.Module, x: Tensor | None, gradient: Tensor) -> None:
         # Returns None: a hook's return value would replace the gradient.
         rows = layer_outputs(module, gradient)
+        if x is not None:
+            added = ((rows @ matrix_of(module)) * inputs_of(module, x, gradient)).sum(1)
+            batch = self._contributions[-1]  # windows of a picture are laid end to end
+            batch += added.reshape(len(batch), -1, added.shape[1]).sum(1)
         rows = rows.reshape(-1, rows.shape[-1])
         self.gradient += rows.square().sum(0)
         if self.is_embedding:
@@ -223,7 +253,8 @@ class _Recorder:
         moment = self.moment / (rows if self.is_embedding else counted)
         each = uses / max(rows, 1)
         fisher, gradient = self.fisher / uses, self.gradient / uses
-        return Statistics(moment, self.mean / counted, gradient, each, self.low, self.high, fisher)
+        by_row = torch.cat(self._contributions) if self._contributions else torch.empty(0, 0)
+        return Statistics(moment, self.mean / counted, gradient, each, self.low, self.high, fisher, by_row)
 
     def remove(self) -> None:
         self._handle.remove()

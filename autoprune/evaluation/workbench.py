@@ -20,13 +20,17 @@ from autoprune.compress.statistics import Statistics
 from autoprune.compress.stitch import Stitched, stitch
 from autoprune.core.memory import give_memory_back
 from autoprune.evaluation.jobs import ModelRef, Original, PackedModel, Setting
+from autoprune.evaluation.measure import logits_of
 from autoprune.evaluation.packed_model import packed_bytes, unpacked
 from autoprune.evaluation.training_memory import TrainingMemory, training_memory
 from autoprune.models.split_embedding import whole
 from autoprune.models.state import load_state_
+from autoprune.sensitivity.fisher_scores import measured_rows
 from autoprune.space.levels import Candidate
 from autoprune.targets import Runner, get_target
 from autoprune.targets.originals import loaded_original
+from autoprune.targets.packed import torch_runner
+from autoprune.tasks.answers import divergence
 from autoprune.workers.machine_lock import default_room
 
 
@@ -40,7 +44,9 @@ class Workbench:
         self.target = get_target(setting.target, builder=setting.architecture.builder)
         self.room = default_room()
         statistics = {path: Statistics.from_arrays(one) for path, one in setting.statistics.items()}
-        self.library = Library(library_path(), self.teacher, statistics, key=setting.key)
+        self.library = Library(
+            library_path(), self.teacher, statistics, key=setting.key, harm=self._divergence_on_training
+        )
         self.example = self.task.batch(self.task.validation, self.task.example_rows)
         self.timing_batch = self.task.timing_batch(setting.batch, setting.sequence)
         self.original_answers: dict[str, NDArray[np.float32]] = {}
@@ -75,6 +81,17 @@ class Workbench:
     def training_memory(self) -> TrainingMemory:
         """What training the teacher would take: of a candidate it is no more."""
         return training_memory(self.teacher, self.task, self.task.train)
+
+    def _divergence_on_training(self, model: nn.Module) -> float:
+        """Divergence of a model from the teacher, nats an answer, on rows that sensitivities are measured on.
+
+        Validation is for what the search measures.
+        """
+        setting, task = self.setting, self.task
+        rows = measured_rows(len(task.train), setting.sensitivity_rows, setting.seed)
+        answers = setting.train_answers.pick(rows)
+        run = torch_runner(model, task.kind)
+        return divergence(logits_of(run, task, task.train.pick(rows), watched=answers.watched), answers)
 
     def stitched(self, candidate: Candidate) -> Stitched:
         """An untrained candidate, from the library."""

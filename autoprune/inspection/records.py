@@ -157,8 +157,8 @@ def run_record(path: Path) -> dict[str, Any]:
 
 def _choices(unit: str, levels: Iterable[Level]) -> Choices:
     known = list(levels)
-    ratios = {level.ratio for level in known}
-    return Choices(unit, tuple(ratios), widest_first(level.storage for level in known))
+    ratios = tuple({level.ratio for level in known})
+    return Choices(unit, ratios, widest_first(level.storage for level in known))
 
 
 def _latency_of(path: Path) -> dict[str, Any] | None:
@@ -188,8 +188,7 @@ def _run_lines(record: Mapping[str, Any]) -> list[str]:
             f"Library   {held['variants']} variants of {held['units']} units, "
             f"{size_text(held['size_bytes'])} under {held['key']}; the run takes {have}"
         )
-    if record["latency"] is not None:
-        lines.append(latency_line(record["latency"]))
+    lines += [] if record["latency"] is None else [latency_line(record["latency"])]
     return lines + _units_lines(record)
 
 
@@ -208,6 +207,7 @@ def model_record(source: str | None, *, space: str, target: str) -> dict[str, An
         "model": "all-MiniLM-L6-v2 (built-in demo)" if source is None else source,
         "target": target,
         "space": surveyed.space_name,
+        "importance": surveyed.importance,
         "labels": surveyed.labels,
         "has_head": surveyed.has_head,
         **_units_record(surveyed.sizes, surveyed.space, surveyed.kinds),
@@ -224,8 +224,7 @@ def _model_lines(record: Mapping[str, Any]) -> list[str]:
     groups: dict[str, list[int]] = {}
     for tensor in record["left_alone"]:
         groups.setdefault(_collapsed(tensor["path"]), []).append(tensor["size_bytes"])
-    for path, sizes in groups.items():
-        lines.append(f"  {times(path, len(sizes)):52}{size_text(sum(sizes)):>10}")
+    lines += [f"  {times(path, len(sizes)):52}{size_text(sum(sizes)):>10}" for path, sizes in groups.items()]
     lines.append(f"  {'the rest of the files: graph, headers':52}{size_text(rest):>10}")
     return lines
 
@@ -264,6 +263,7 @@ def _head_lines(record: Mapping[str, Any]) -> list[str]:
         f"Model     {record['model']}  {size_text(record['original_bytes'])} as {record['target']}",
         f"Space     {record['space']}  {len(record['units'])} units, {levels} variants",
         f"Smallest  {size_text(record['smallest_bytes'])}, every unit at its smallest",
+        *([f"Removed   {record['importance']}"] if record.get("importance") else []),
         *([] if record["fast"] is None else speed_lines(record)),
     ]
 

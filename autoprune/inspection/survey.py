@@ -14,7 +14,7 @@ from autoprune.core.errors import AutopruneError
 from autoprune.models import find_space, loading
 from autoprune.models.checkpoint import config_of
 from autoprune.models.unit import Unit
-from autoprune.models.units import find_units, search_space
+from autoprune.models.units import find_units, importance_line, search_space
 from autoprune.pipeline import inputs
 from autoprune.pipeline.named import kind_asked_for
 from autoprune.run.config import DEMO_DEFAULTS, Config
@@ -35,6 +35,7 @@ class Survey:
 
     sizes: as a search predicts them; what no unit holds is the rest of the original as really saved.
     kinds: of the units, by name. left_alone: bytes of the modules that no unit compresses, by path.
+    importance: as `importance_line` tells it.
     """
 
     space: SearchSpace
@@ -44,6 +45,7 @@ class Survey:
     left_alone: Mapping[str, int]
     labels: int
     has_head: bool
+    importance: str
 
 
 def survey(source: str | None, *, space: str, target: str, task: str = "auto") -> Survey:
@@ -78,6 +80,7 @@ def survey(source: str | None, *, space: str, target: str, task: str = "auto") -
         _left_alone(loaded.model, units),
         labels,
         loaded.has_head,
+        importance_line(units),
     )
 
 

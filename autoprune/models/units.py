@@ -20,7 +20,7 @@ from autoprune.models.row_lookup import lookup_obstacle
 from autoprune.models.split_embedding import COMMON, RARE, Parted
 from autoprune.models.unit import Unit, Weight
 from autoprune.space.levels import Choices, Level, SearchSpace
-from autoprune.space.space_file import SpaceFile, UnitRule
+from autoprune.space.space_file import SECOND_ORDER, SpaceFile, UnitRule
 
 CHANNEL_STEP = 8
 """Channels are kept in multiples of this, which kernels like."""
@@ -141,6 +141,7 @@ def _unit(
         ratios=rule.prune.ratios if rule.prune is not None else (0.0,),
         storages=rule.quantize.storages,
         by_token=by_token,
+        importance=rule.prune.importance if rule.prune is not None else SECOND_ORDER,
     )
     return replace(unit, ratios=_unlike(unit))
 
@@ -251,6 +252,12 @@ def _head_size(model: nn.Module, path: str) -> int:
         if named:
             return named
         raise AutopruneError("the model's config does not say how large a head is") from error
+
+
+def importance_line(units: Sequence[Unit]) -> str:
+    """What says which pieces go, by kind of unit, where it is not second order; empty where it all is."""
+    by_kind = {unit.kind: unit.importance for unit in units if unit.importance != SECOND_ORDER}
+    return "; ".join(f"{kind} by {' or '.join(names)}" for kind, names in by_kind.items())
 
 
 def search_space(units: Sequence[Unit], offers: Callable[[Unit, Level], bool]) -> SearchSpace:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autoprune.evaluation.jobs import Evaluate, Evaluated
+from autoprune.pipeline.allocations import allocated_baselines, asked_names
 from autoprune.pipeline.ledger import guessed_accuracy
 from autoprune.pipeline.opened import OpenedSearch
 from autoprune.space.levels import Candidate
@@ -36,6 +37,7 @@ def run_baselines(search: OpenedSearch) -> None:
     """
     have = {trial.name for trial in search.study.trials()}
     named = baselines(search.prepared.inputs.space, search.costed.costs, search.budget)
+    named |= allocated_baselines(search, have)
     todo = [_Named(name, candidate, 0) for name, candidate in named.items() if name not in have]
     _evaluate(search, todo, "Baselines")
     search.ledger.sum_up(state="running")
@@ -48,7 +50,8 @@ def train_rivals(search: OpenedSearch) -> None:
         return
     trials, task = search.study.trials(), search.prepared.setting.task
     worth = SeenLoss.of(trials).worth_training(task.answer_count(task.validation), guessed_accuracy(task))
-    chosen = rivals(trials, search.budget, worth=worth)
+    asked = asked_names(search.config.search.allocation)
+    chosen = rivals(trials, search.budget, worth=worth, asked=asked)
     todo = [_Named(f"{trial.name}{LONGER}", trial.candidate, 2) for trial in chosen]
     _evaluate(search, todo, "Baselines, trained longer")
 

@@ -18,7 +18,7 @@ from autoprune.models.find_space import find_space
 from autoprune.models.image_processor import Pixels
 from autoprune.models.split_embedding import part_by_use_
 from autoprune.models.unit import Unit
-from autoprune.models.units import find_units, search_space, to_part
+from autoprune.models.units import find_units, importance_line, search_space, to_part
 from autoprune.pipeline.data_doubts import clean, without
 from autoprune.pipeline.held_together import held_together
 from autoprune.pipeline.hub_commits import commits_of, with_commits
@@ -141,11 +141,14 @@ def read_inputs(
     if target.parts:
         _part_(loaded, file, task)
     units = find_units(loaded.model, file, source=space_name)
+    removed_by = importance_line(units)
+    identity = identity.model_copy(update={"importance": removed_by})
     space = search_space(units, target.offers)
     sizes = sizes_of(loaded, units, space, target, task)
     return Inputs(
         name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed,
-        identity, texts, sequence, (*notes, *told), left_out,
+        identity, texts, sequence, (*notes, *told, *([f"removed are {removed_by}"] if removed_by else [])),
+        left_out,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from autoprune.run.folder import UNITS, RunFolder
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Level
+from autoprune.space.space_file import SECOND_ORDER
 from autoprune.targets import get_target, is_fast, versions_of
 from autoprune.targets.latency_table import Design, LatencyTable
 from autoprune.tasks.task import layout
@@ -177,7 +178,8 @@ def _latency_table(
         machine, setting.target, versions_of(setting.target),
         setting.architecture.identity(), setting.batch, setting.sequence,
         layout(setting.task.timing_batch(setting.batch, setting.sequence)),
-        _described(setting.units), [[str(level) for _, level in probe.items] for probe in probes],
+        _described([replace(unit, importance=SECOND_ORDER) for unit in setting.units]),  # whichever rows go
+        [[str(level) for _, level in probe.items] for probe in probes],
         *([[*hosts]] if hosts else []),
     ]  # fmt: skip
     return design.fitted(probes, _LATENCIES.get(parts, make=ratios, save=save, load=_read_ratios))

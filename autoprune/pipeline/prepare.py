@@ -18,6 +18,7 @@ from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 from torch import Tensor, nn
 
+from autoprune.compress.importance import BY_GRADIENT
 from autoprune.compress.statistics import Statistics, calibrate
 from autoprune.core.cache import DiskCache, content_key
 from autoprune.core.files import write_json
@@ -173,7 +174,9 @@ def _statistics(
         [weight.path for weight in weights],
         {weight.path: weight.tied for weight in weights if weight.tied},
     )
-    told = ["fisher"] if any(unit.is_looked_up for unit in units) else []
+    told: list[object] = ["fisher"] if any(unit.is_looked_up for unit in units) else []
+    by_row = {w.path for unit in units if BY_GRADIENT.intersection(unit.importance) for w in unit.cols}
+    told += [["contributions", *sorted(by_row)]] if by_row else []
     rows = (
         min(config.training.calibration_rows, PLACED_CALIBRATION)
         if task.kind.answers_each_token
@@ -184,7 +187,10 @@ def _statistics(
 
     def arrays() -> dict[str, NDArray[np.float32]]:
         with progress.bar(f"Calibrating on {min(rows, len(learned))} rows", 1):
-            statistics = calibrate(model, paths, task, learned, rows=rows, seed=config.search.seed, tied=tied)
+            statistics = calibrate(
+                model, paths, task, learned, rows=rows, seed=config.search.seed, tied=tied,
+                contributions=by_row,
+            )  # fmt: skip
         return {f"{where}:{k}": x for where, layer in statistics.items() for k, x in layer.arrays().items()}
 
     return _STATISTICS.get([key, paths, tied, *told], make=arrays, save=save_file, load=_read_statistics)

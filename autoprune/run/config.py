@@ -51,7 +51,7 @@ class SearchSettings:
 
     storage: address of the study's database; None is `study.db` of the run. trial_timeout_s: seconds that a
     trial may work; None is worked out from those before. robustness: whether the points to ship are scored on
-    altered test rows too.
+    altered test rows too. allocation: rules of `strategy/allocation` whose models are baselines too.
     """
 
     budget: tuple[str, ...] = ()
@@ -65,6 +65,7 @@ class SearchSettings:
     seed: int = 0
     storage: str | None = field(default=None, repr=False)
     robustness: bool = False
+    allocation: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class Config:
             raise AutopruneError(
                 f"run.json is damaged: it has settings of another type than they are: {', '.join(wrong)}"
             )
-        lists = {"text_columns", "budget", "limit_rows"}
+        lists = {"text_columns", "budget", "limit_rows", "allocation"}
         return cls.of(**{name: tuple(value) if name in lists else value for name, value in data.items()})
 
 
@@ -196,7 +197,9 @@ def _may_be(name: str, value: object) -> bool:
     return has_type(value, setting_type(name))
 
 
-_WRITTEN_IF_SET = {"new_head", "wait_s", "trial_timeout_s", "clean_data", "robustness", "augment"}
+_WRITTEN_IF_SET = {
+    "new_head", "wait_s", "trial_timeout_s", "clean_data", "robustness", "augment", "allocation",
+}  # fmt: skip
 """Settings that earlier versions do not know: files without them are read by these too."""
 
 _FLAT_NAMES = {("model", "name"): "model", ("task", "name"): "task", ("workers", "count"): "workers"}

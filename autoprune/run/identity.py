@@ -54,6 +54,12 @@ def hold_to(run: RunFolder, now: Identity, progress: Progress) -> None:
         for what, where, old, new in pairs
         if old is not None and new is not None and old != new
     ]
+    if before.importance != now.importance:
+        raise AutopruneError(
+            f"run {run.path} began with importance {before.importance or 'obs'}, and its space file now says "
+            f"{now.importance or 'obs'}. Trials of one run must lose rows by the same: put the space file "
+            "back, or start a new run: autoprune search ... -o OTHER"
+        )
     if changed:
         raise AutopruneError(
             f"run {run.path} began with other inputs than are there now; changed: {' and '.join(changed)}. "

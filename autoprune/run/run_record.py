@@ -93,7 +93,8 @@ class Identity(Record):
     weights: of the model as loaded, without its head. head: of the head, None where none was trained.
     data: of what the model is fed, and the names of its classes. paths: absolute, of the settings that name
     a file or folder. commits: of the hub's repositories that `model` and `dataset` name. folder: the working
-    directory, which functions are imported from. run: the run's folder.
+    directory, which functions are imported from. run: the run's folder. importance: what says which heads,
+    neurons and channels go, of the kinds of units where a space file names other than second order.
     """
 
     weights: AnyText
@@ -103,6 +104,7 @@ class Identity(Record):
     commits: Mapping[str, AnyText] = {}
     folder: AnyText = ""
     run: AnyText = ""
+    importance: AnyText = ""
 
 
 class WorkersRecord(Record):

@@ -36,11 +36,20 @@ Ratio = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
 Bits = Literal[2, 3, 4, 6, 8, 16]
 
 
+Importance = Literal["l1", "l2", "activation", "taylor", "obs", "random", "hybrid"]
+"""What says which heads, neurons or channels go first; each is a function of `compress/importance`."""
+
+SECOND_ORDER: tuple[Importance, ...] = ("obs",)
+"""The importance of a space file that names none."""
+
+
 class Prune(_Strict):
     """What is removed from a unit, and how much of it may go: 1.0 is all of it.
 
     by: head takes whole groups of query heads where several share a key and value head; token takes rows
-    of an embedding, whose ids then stand for the nearest row that stays.
+    of an embedding, whose ids then stand for the nearest row that stays. importance: what says which heads,
+    neurons or channels go first, one name or several; of several each unit has at each ratio the one whose
+    removal harms the answers to training rows least.
     """
 
     by: Literal["head", "neuron", "channel", "token"]
@@ -50,6 +59,26 @@ class Prune(_Strict):
     @classmethod
     def _with_zero(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
         return tuple(sorted({0.0, *ratios}))
+
+    importance: Annotated[tuple[Importance, ...], pydantic.Field(min_length=1)] = SECOND_ORDER
+
+    @pydantic.field_validator("importance", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @pydantic.field_validator("importance")
+    @classmethod
+    def _once_each(cls, names: tuple[Importance, ...]) -> tuple[Importance, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("`importance` names one of them twice")
+        return names
+
+    @pydantic.model_validator(mode="after")
+    def _tokens_by_use(self) -> Prune:
+        if self.by == "token" and "importance" in self.model_fields_set:
+            raise ValueError("`importance` is for heads, neurons and channels: tokens go by their use")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _some_tokens(self) -> Prune:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from autoprune.space.budget import Budget
 from autoprune.space.costs import Costs
@@ -45,11 +46,17 @@ def uniform_name(storage: Storage) -> str:
     return f"uniform {storage.name}-bit" if storage.name.isdecimal() else f"uniform {storage.name}"
 
 
-def rivals(trials: Sequence[Trial], budget: Budget, *, worth: float = WORTH_TRAINING_KL) -> list[Trial]:
+def rivals(
+    trials: Sequence[Trial],
+    budget: Budget,
+    *,
+    worth: float = WORTH_TRAINING_KL,
+    asked: AbstractSet[str] = frozenset(),
+) -> list[Trial]:
     """The baselines to train now as long as finalists, which they are compared with.
 
-    Those within the budget that training can mend, the most accurate first, as many as there are finalists.
-    worth: divergence of those that are trained, at least.
+    Those within the budget that training can mend, the most accurate first, as many as there are finalists,
+    and those the user asked for. worth: divergence of those that are trained, at least. asked: their names.
     """
     open_ = [
         (trial, m)
@@ -58,7 +65,8 @@ def rivals(trials: Sequence[Trial], budget: Budget, *, worth: float = WORTH_TRAI
     ]
     open_.sort(key=lambda pair: (-pair[1].accuracy, pair[1].kl, pair[1].size_bytes))
     trained = {trial.candidate for trial in trials if trial.rung == 2}
-    return [trial for trial, _ in open_[:FINALISTS] if trial.candidate not in trained]
+    chosen = [trial for k, (trial, _) in enumerate(open_) if k < FINALISTS or trial.name in asked]
+    return [trial for trial in chosen if trial.candidate not in trained]
 
 
 def _widest_that_fits(space: SearchSpace, costs: Costs, budget: Budget) -> dict[str, Candidate]:

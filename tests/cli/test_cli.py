@@ -108,6 +108,7 @@ def test_a_budget_that_is_none_is_refused_before_anything_is_loaded(budget: str)
 
 def test_an_unknown_sampler_target_or_space_lists_those_that_exist() -> None:
     assert "tpe" in refused(["search", "--sampler", "best", "--budget", "20MB"])
+    assert "global-threshold" in refused(["search", "--allocation", "lamp", "--budget", "20MB"])
     assert "openvino, onnx, packed, compressed-tensors, torch, gguf" in refused(
         ["search", "--target", "abacus", "--budget", "20MB"]
     )

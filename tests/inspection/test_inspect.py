@@ -28,6 +28,7 @@ from autoprune.cli import main
 from autoprune.compress import library_folder
 from autoprune.compress.library import Library
 from autoprune.compress.stitch import Stitched
+from autoprune.core.errors import AutopruneError
 from autoprune.inspection.records import library_record, lines_of, record_of
 from autoprune.inspection.survey import survey
 from autoprune.models.unit import FLOAT_BYTES
@@ -311,6 +312,21 @@ def test_a_space_file_of_ones_own_is_used(model_folder: Path, tmp_path: Path) ->
     ratios = {lv["ratio"] for unit in found["units"] if unit["kind"] == "attention" for lv in unit["levels"]}
     assert ratios == {0.0, 0.5}
     assert found["space"] == "two.yaml"
+    assert found["importance"] == ""
+
+
+def test_an_importance_is_told_and_one_that_does_not_exist_is_refused(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    space = tmp_path / "two.yaml"
+    text = (SPACES / "bert.yaml").read_text(encoding="utf-8")
+    space.write_text(text.replace("by: head,", "by: head, importance: [taylor, obs],"))
+    found = inspected(model_folder, "--space", space, "--target", "packed")
+    assert found["importance"] == "attention by taylor or obs"
+    assert "Removed   attention by taylor or obs" in lines_of(found)
+    space.write_text(text.replace("by: head,", "by: head, importance: tailor,"))
+    with pytest.raises(AutopruneError, match=r"importance\.0: input should be 'l1', .* got 'tailor'"):
+        record_of(str(model_folder), space=str(space), target="packed")
 
 
 # ---- a run --------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from autoprune.pipeline import measured_costs
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.pipeline.prepare import prepare
 from autoprune.run.config import Config
-from autoprune.space.levels import Level
+from autoprune.space.levels import Candidate, Level
 from autoprune.space.shipped import spaces_folder
 from autoprune.targets import get_target
 from autoprune.tasks.custom import own_task
@@ -271,6 +271,30 @@ def test_a_tokenizer_that_was_changed_in_place(use: Use, tmp_path: Path, has_hea
         return config
 
     check(use, config, change, FED if has_head else FED | {"teacher"})
+
+
+def test_another_importance_has_statistics_and_variants_of_its_own(use: Use, tmp_path: Path) -> None:
+    """Gradients by row are there for the units that name Taylor alone; of two the less harmful is kept."""
+    use("cache")
+    config = write_bert(tmp_path / "model", has_head=True)
+    space = tmp_path / "model" / "few.yaml"
+    plain = prepare(config, read_inputs(config), Progress(quiet=True)).setting
+    kept, harms = {}, {}
+    for names in ("[taylor]", "[random]", "[taylor, random]"):
+        space.write_text(SPACE.replace("by: neuron,", f"by: neuron, importance: {names},"), encoding="utf-8")
+        setting = prepare(config, read_inputs(config), Progress(quiet=True)).setting
+        assert setting.key == plain.key
+        [unit] = [unit for unit in setting.units if unit.kind == "feed_forward"]
+        by_row = {path for path, seen in setting.statistics.items() if "contributions" in seen}
+        assert by_row == ({weight.path for weight in unit.cols} if "taylor" in names else set())
+        bench = make_worker({"setting": setting}).workbench
+        ratio = max(ratio for ratio in unit.ratios if ratio < 1)
+        kept[names] = bench.library.kept(unit, ratio)
+        alone = ((u.name, Level(ratio) if u == unit else Level()) for u in setting.units)
+        harms[names] = bench._divergence_on_training(bench.stitched(Candidate(tuple(alone))).model)
+    best = min(("[taylor]", "[random]"), key=lambda names: harms[names])
+    assert torch.equal(kept["[taylor, random]"], kept[best])
+    assert harms["[taylor, random]"] == pytest.approx(harms[best], rel=1e-4)
 
 
 def test_labels_that_were_changed(use: Use, tmp_path: Path) -> None:

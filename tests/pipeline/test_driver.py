@@ -13,8 +13,10 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
+from autoprune.compress.statistics import Statistics
 from autoprune.core.errors import BudgetError, FailedTrialsError
 from autoprune.core.progress import Progress
 from autoprune.evaluation.finetune import Recipe
@@ -54,6 +56,7 @@ from autoprune.space.levels import Candidate
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, failed_trials, tried_trials
 from autoprune.strategy.baselines import baselines
 from autoprune.strategy.file_room import excess_bytes
+from autoprune.strategy.seen_loss import SeenLoss
 from autoprune.strategy.trial_limits import FIRST_SECONDS, FLOOR_SECONDS
 from autoprune.tasks.data.rows import Rows
 from autoprune.tasks.data.splits import Splits
@@ -303,6 +306,49 @@ def test_the_best_baselines_within_the_budget_are_trained_as_long_as_finalists(b
     drive(again)
     assert bench.worker.jobs == []
     assert again.study.trials() == trials
+
+
+def with_weights(search: OpenedSearch) -> OpenedSearch:
+    """The same with random weights, and with statistics of random inputs."""
+    torch.manual_seed(0)
+    prepared, statistics = search.prepared, {}
+    for unit in prepared.setting.units:
+        for weight in unit.weights:
+            prepared.model.set_submodule(weight.path, nn.Linear(64, 64))
+        x = torch.randn(99, 64)
+        seen = Statistics(x.T @ x / 99, x.mean(0), torch.ones(64), 1.0)
+        statistics[unit.cols[0].path] = seen.arrays()
+    setting = replace(prepared.setting, statistics=statistics)
+    return replace(search, prepared=replace(prepared, setting=setting))
+
+
+def test_models_of_rules_are_baselines_where_they_are_asked_for(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    search = with_weights(bench.open(wanted=6, steps=2, allocation=("erk", "global-threshold", "uniform")))
+    drive(search)
+    by_name = {trial.name: trial for trial in search.study.trials() if trial.is_baseline}
+    worth = SeenLoss.of(search.study.trials()).worth_training(ROWS, 50.0)
+    for name in ("ERK pruning", "global threshold pruning", "uniform pruning"):
+        first, longer = by_name[name], by_name.get(name + LONGER)
+        assert first.measurement is not None
+        assert search.budget.allows(first.measurement.size_bytes)
+        same = [trial for trial in search.study.trials() if trial.candidate == first.candidate]
+        is_trained = longer is not None or any(trial.rung == 2 for trial in same)
+        assert is_trained or first.measurement.kl <= worth
+    again = bench.open(wanted=6, steps=2, allocation=("erk", "global-threshold", "uniform"))
+    drive(again)
+    assert bench.worker.jobs == []
+    assert not caplog.records
+
+
+def test_a_rule_that_has_no_model_is_said(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    search = bench.open(allocation=("erk",))
+    whole = tuple(replace(unit, rows=unit.weights, cols=()) for unit in search.prepared.setting.units)
+    setting = replace(search.prepared.setting, units=whole)
+    run_baselines(replace(search, prepared=replace(search.prepared, setting=setting)))
+    assert [trial.name for trial in search.study.trials()] == NAMES
+    assert "--allocation erk: it has no model that loses rows" in caplog.text
 
 
 def test_no_baseline_is_trained_longer_without_training_or_time(bench: Bench) -> None:

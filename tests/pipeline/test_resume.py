@@ -95,6 +95,17 @@ def test_changed_weights_are_refused_before_anything_is_done(searched: Searched)
         (searched.base / "model" / "model.safetensors").write_bytes(before)
 
 
+def test_another_importance_is_refused_before_anything_is_done(searched: Searched) -> None:
+    path = searched.base / "my.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("by: head,", "by: head, importance: [taylor, obs],"))
+    try:
+        message = searched.refused("resume", "run")
+        assert "began with importance obs, and its space file now says attention by taylor or obs" in message
+    finally:
+        path.write_text(before)
+
+
 def test_a_changed_tokenizer_is_refused(searched: Searched) -> None:
     path = searched.base / "model" / "tokenizer.json"
     before = path.read_text(encoding="utf-8")

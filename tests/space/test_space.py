@@ -204,6 +204,14 @@ def test_three_mistakes_are_one_error_that_names_all(tmp_path: Path) -> None:
         ("quantize:", "quantise:", "units.block.quantise: no such key here"),
         ("[8, 4]", "[8, 4], also: [w8a8]", "quantize.also: no way of storing is named 'w8a8'; choose from"),
         ("[8, 4]", "[8, 4], also: [4]", "quantize.also.0: input should be a valid string, got 4"),
+        (
+            "0.25]",
+            "0.25], importance: taylr",
+            "importance.0: input should be 'l1', 'l2', 'activation', "
+            "'taylor', 'obs', 'random' or 'hybrid', got 'taylr'",
+        ),
+        ("0.25]", "0.25], importance: [obs, obs]", "importance: `importance` names one of them twice"),
+        ("0.25]", "0.25], importance: []", "prune.importance: tuple should have at least 1 item"),
     ],
 )
 def test_a_mistake_is_told_with_its_place_and_what_is_allowed(
@@ -253,6 +261,25 @@ def test_tokens_are_removed_from_an_embedding_alone(tmp_path: Path) -> None:
     assert (rule.prune.by, rule.prune.ratios, rule.rows, rule.cols) == ("token", (0.0, 0.5), (), ())
     said = refusal(tmp_path, GOOD + words.replace("at: words", "at: words\n    tied: lm_head"))
     assert "units.words: `prune: {by: token}` is for an embedding alone: no `rows`, `cols` or `tied`" in said
+
+
+def test_an_importance_is_one_name_or_several_and_second_order_where_none_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    for written, names in (
+        ("", ("obs",)),
+        (", importance: taylor", ("taylor",)),
+        (", importance: [taylor, obs]", ("taylor", "obs")),
+    ):
+        path.write_text(GOOD.replace("0.25]", f"0.25]{written}"))
+        rule = read_space(path).units["block"]
+        assert rule.prune is not None
+        assert rule.prune.importance == names
+
+
+def test_tokens_have_no_importance(tmp_path: Path) -> None:
+    words = "  words:\n    at: w\n    prune: {by: token, ratios: [0.5], importance: obs}\n"
+    said = refusal(tmp_path, GOOD + words + "    quantize: {bits: [4]}\n")
+    assert "units.words.prune: `importance` is for heads, neurons and channels" in said
 
 
 def test_a_vocabulary_is_parted_where_it_is_an_embedding_alone(tmp_path: Path) -> None:

@@ -53,6 +53,22 @@ def test_they_are_the_most_accurate_in_the_budget_that_training_can_mend(trials:
         assert len(chosen) == min(len(fit), FINALISTS)
 
 
+@hypothesis.given(some_trials(), some.integers(1, 7))
+@hypothesis.settings(deadline=None)
+def test_a_baseline_that_was_asked_for_is_trained_wherever_it_ranks(trials: list[Trial], k: int) -> None:
+    plain, asked = rivals(trials, BUDGET), rivals(trials, BUDGET, asked={f"uniform {k}"})
+    assert [trial for trial in asked if trial in plain] == plain
+    assert {trial.name for trial in asked if trial not in plain} <= {f"uniform {k}"}
+    fit = [
+        trial
+        for trial in trials
+        if trial.name == f"uniform {k}" and trial.measurement is not None
+        if trial.measurement.size_bytes <= 1000 and trial.measurement.kl > WORTH_TRAINING_KL
+        if trial.candidate not in {other.candidate for other in trials if other.rung == 2}
+    ]
+    assert all(trial in asked for trial in fit)
+
+
 @hypothesis.given(some_trials())
 @hypothesis.settings(deadline=None)
 def test_once_trained_none_is_left_however_they_came_out(trials: list[Trial]) -> None:
