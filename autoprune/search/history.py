@@ -13,6 +13,10 @@ from autoprune.space.trial import Trial
 Key = tuple[Candidate, int]
 """A candidate and a rung: what is evaluated once."""
 
+FLIGHT_SHARE = 64
+"""With so many in flight, and each time as many more, one more is chosen at a time: the others are chosen
+ahead of when they are asked for (docs/decisions/028-what-a-proposal-looks-back-at.md)."""
+
 
 @dataclass(frozen=True)
 class Asked:

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.search.acquisition import Scale, staircase
+from autoprune.search.acquisition import Scale
 from autoprune.search.history import Cursor, History
-from autoprune.search.hypervolume import covers
+from autoprune.search.hypervolume import covers, staircase
 from autoprune.search.records import Records
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.solver.planes import Choice, Floats

@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autoprune.search.acquisition import staircase
 from autoprune.search.history import History
-from autoprune.search.hypervolume import covers
+from autoprune.search.hypervolume import covers, staircase
 from autoprune.search.lookback import Lookback
 from autoprune.search.records import Records
 from autoprune.space.trial import Trial

@@ -33,6 +33,7 @@ from autoprune.search.promotion import (
     LARGER_SHARE,
     SHARE,
     WORTH_TRAINING_KL,
+    Ladder,
     finalist,
     promotion,
 )
@@ -263,6 +264,26 @@ def test_first_candidates_are_trained_whatever_the_share(
         out.append(one)
     assert set(out[: len(due)]) == due
     assert len(out) <= max(len(due), math.floor(SHARE * len(trials) + 1e-9))
+
+
+@quick
+@hypothesis.given(some.integers(0, 10_000))
+def test_what_is_chosen_ahead_is_what_would_be_chosen_one_at_a_time(seed: int) -> None:
+    """With two hundred in training four are chosen at a time."""
+    rng = random.Random(seed)
+    trials = [trial(k, rng.randint(500, 1500), rng.uniform(0.01, 1.0)) for k in range(700)]
+    first = [trials[k].candidate for k in rng.sample(range(700), 200)]
+    training, begun = list(first), begun_of(trials) | {(candidate, 1) for candidate in first}
+    ladder = Ladder(Budget())
+    for done in trials:
+        ladder.add(done)
+    for _ in range(7):
+        candidate = ladder.next(begun, training, len(training))
+        assert candidate == promotion(trials, begun, Budget())
+        if candidate is None:
+            break
+        training.append(candidate)
+        begun.add((candidate, 1))
 
 
 # ---- finalists ----------------------------------------------------------------------------------
