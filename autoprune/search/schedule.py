@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from autoprune.core.errors import ExhaustedError
-from autoprune.search.history import Asked, Cursor, History
+from autoprune.search.history import FLIGHT_SHARE, Asked, Cursor, History
 from autoprune.search.hypervolume import ByteRange, resolved_kl
 from autoprune.search.patience import Patience
 from autoprune.search.promotion import (
@@ -73,7 +73,7 @@ class Schedule:
         self._cursor = Cursor()
         self._begin_anew()
         self._patience = None if plan.patience is None else Patience(plan.patience, plan.byte_range)
-        self._all_done = False
+        self._all_done, self._next_finalist = False, 0
         self.stopped_by = "trials"
 
     def next(self) -> Asked | None:
@@ -160,6 +160,8 @@ class Schedule:
         """A tried candidate to train longer, or None."""
         if not self._plan.steps or self._finalists >= FINALISTS:
             return None
+        if len(history.finished) < self._next_finalist:
+            return None
         plan = self._plan
         candidate = finalist(
             history.finished,
@@ -169,7 +171,8 @@ class Schedule:
             chance=plan.chance,
             worth=self._seen.worth_training(plan.answers, plan.chance),
         )
-        if candidate is None:
+        if candidate is None:  # with very many in flight the next to end change little
+            self._next_finalist = len(history.finished) + len(history.in_flight) // FLIGHT_SHARE
             return None
         self._finalists += 1
         return self._study.ask(candidate, rung=2)
