@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from autoprune.search.gains import Gains
-from autoprune.search.history import FLIGHT_SHARE, Key
+from autoprune.search.history import Key
 from autoprune.search.hypervolume import KL_FLOOR, kl_scale, unit_scale
 from autoprune.search.points import best, worth_training_longer
 from autoprune.search.rung_agreement import ranks_are_low
@@ -119,18 +119,18 @@ class Ladder:
     def next(
         self,
         begun: AbstractSet[Key],
-        in_training: Collection[Candidate],
+        in_training: Iterable[Candidate],
         promoted: int,
         *,
+        at_once: int = 1,
         left: Callable[[], Mapping[Candidate, float]] = dict,
         resolved: float = KL_FLOOR,
         worth: float = WORTH_TRAINING_KL,
     ) -> Candidate | None:
         """The candidate to train briefly now, or None; as `promotion`.
 
-        in_training: candidates that are; with `FLIGHT_SHARE` of them, and each time as many more, one more is
-        chosen ahead, as if those before it were in training. promoted: how many were begun both untrained and
-        trained.
+        in_training: candidates that are. promoted: how many were begun both untrained and trained. at_once:
+        how many are chosen at a time, each as if those before it were in training; all but the first ahead.
         """
         for waiting in self._first_waiting:
             if self._is_open(waiting, begun):
@@ -139,11 +139,10 @@ class Ladder:
             share = LARGER_SHARE if self._ranks_are_low() else SHARE
             if promoted >= math.floor(share * self._untried + 1e-9):
                 return None
-        count = 1 + len(in_training) // FLIGHT_SHARE
-        if count == 1 or self.count >= self._next_look or (self._has_more and not self._ahead):
-            self._ahead = self._chosen(count, begun, in_training, left, resolved, worth)
-            self._has_more = len(self._ahead) == count
-            self._next_look = self.count + math.ceil(count / SHARE)
+        if at_once == 1 or self.count >= self._next_look or (self._has_more and not self._ahead):
+            self._ahead = self._chosen(at_once, begun, in_training, left, resolved, worth)
+            self._has_more = len(self._ahead) == at_once
+            self._next_look = self.count + math.ceil(at_once / SHARE)
         while self._ahead:
             waiting = self._ahead.pop(0)
             if self._is_open(waiting, begun) and waiting.measurement.kl > worth:

@@ -15,7 +15,7 @@ import numpy as np
 from autoprune.core.errors import ExhaustedError
 from autoprune.search.aim import Aim
 from autoprune.search.file_room import FileRoom
-from autoprune.search.history import FLIGHT_SHARE, History
+from autoprune.search.history import History
 from autoprune.search.lookback import Lookback
 from autoprune.search.records import Records
 from autoprune.search.solver.planes import Choice
@@ -83,11 +83,14 @@ class _Ahead:
 
 @dataclass(frozen=True)
 class HypervolumeProposer:
-    """Our proposer: the candidate that should add most to the front, by what finished trials taught."""
+    """Our proposer: the candidate that should add most to the front, by what finished trials taught.
+
+    at_once: how many are proposed at a time; None: `History.at_once`.
+    """
 
     aim: Aim
     seed: int
-    flight_share: int = FLIGHT_SHARE
+    at_once: int | None = None
     _lookback: Lookback = field(init=False, repr=False, compare=False)
     _ahead: _Ahead = field(init=False, repr=False, compare=False, default_factory=_Ahead)
 
@@ -102,7 +105,7 @@ class HypervolumeProposer:
 
     def propose(self, history: History, number: int) -> Candidate:
         """The candidate of the largest gain; any new one where nearly all within the budget was tried."""
-        count = 1 + len(history.in_flight) // self.flight_share
+        count = self.at_once or history.at_once
         if count == 1:
             return self._single(history, number)
         candidate = self._ahead.next(history)

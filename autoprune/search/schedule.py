@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from autoprune.core.errors import ExhaustedError
-from autoprune.search.history import FLIGHT_SHARE, Asked, Cursor, History
+from autoprune.search.history import Asked, Cursor, History
 from autoprune.search.hypervolume import ByteRange, resolved_kl
 from autoprune.search.patience import Patience
 from autoprune.search.promotion import (
@@ -137,6 +137,7 @@ class Schedule:
             history.begun,
             [asked.candidate for asked in history.in_flight.values() if asked.rung == 1],
             history.promoted,
+            at_once=history.at_once,
             left=lambda: plan.left(history.finished[-LATEST:]),
             resolved=resolved_kl(plan.answers),
             worth=self._seen.worth_training(plan.answers, plan.chance),
@@ -172,7 +173,7 @@ class Schedule:
             worth=self._seen.worth_training(plan.answers, plan.chance),
         )
         if candidate is None:  # with very many in flight the next to end change little
-            self._next_finalist = len(history.finished) + len(history.in_flight) // FLIGHT_SHARE
+            self._next_finalist = len(history.finished) + history.at_once - 1
             return None
         self._finalists += 1
         return self._study.ask(candidate, rung=2)

@@ -269,7 +269,7 @@ def test_first_candidates_are_trained_whatever_the_share(
 @quick
 @hypothesis.given(some.integers(0, 10_000))
 def test_what_is_chosen_ahead_is_what_would_be_chosen_one_at_a_time(seed: int) -> None:
-    """With two hundred in training four are chosen at a time."""
+    """Four at a time, with two hundred in training."""
     rng = random.Random(seed)
     trials = [trial(k, rng.randint(500, 1500), rng.uniform(0.01, 1.0)) for k in range(700)]
     first = [trials[k].candidate for k in rng.sample(range(700), 200)]
@@ -278,7 +278,7 @@ def test_what_is_chosen_ahead_is_what_would_be_chosen_one_at_a_time(seed: int) -
     for done in trials:
         ladder.add(done)
     for _ in range(7):
-        candidate = ladder.next(begun, training, len(training))
+        candidate = ladder.next(begun, training, len(training), at_once=4)
         assert candidate == promotion(trials, begun, Budget())
         if candidate is None:
             break

@@ -331,22 +331,22 @@ def test_what_is_proposed_ahead_is_new_and_within_the_budget(milliseconds: bool)
     toy = Toy.of(6)
     limit = toy.costs.size_bytes(toy.space.uniform(Level.of(0.0, 4)))
     budget = Budget(limit, between(toy.aim().scale, 0.3) if milliseconds else None)
-    proposer, history = HypervolumeProposer(toy.aim(budget), 0, flight_share=2), flying(toy, 19)
+    proposer, history = HypervolumeProposer(toy.aim(budget), 0, at_once=8), flying(toy, 19)
     found, after = asked_for(proposer, history, 20)
     assert len(set(found)) == 20
     assert not set(found) & set(history.seen)
     assert all(budget.allows(toy.costs.size_bytes(x), toy.costs.latency_ms(x)) for x in found)
-    again, _ = asked_for(HypervolumeProposer(toy.aim(budget), 0, flight_share=2), history, 20)
+    again, _ = asked_for(HypervolumeProposer(toy.aim(budget), 0, at_once=8), history, 20)
     assert again == found
     assert len(after.in_flight) == 39
 
 
 def test_proposals_ahead_are_made_anew_once_as_many_trials_finished() -> None:
     toy = Toy.of(6)
-    proposer, history = HypervolumeProposer(toy.aim(), 0, flight_share=2), flying(toy, 8)  # five at a time
+    proposer, history = HypervolumeProposer(toy.aim(), 0, at_once=5), flying(toy, 8)
     (first, second, third), after = asked_for(proposer, history, 3)
     assert len({first, second, third}) == 3
-    ahead = HypervolumeProposer(toy.aim(), 0, flight_share=2)
+    ahead = HypervolumeProposer(toy.aim(), 0, at_once=5)
     tokens = list(after.in_flight)
     (one,), with_one = asked_for(ahead, history, 1)
     assert one == first
@@ -354,7 +354,7 @@ def test_proposals_ahead_are_made_anew_once_as_many_trials_finished() -> None:
         with_one = with_one.with_finished(toy.trial(with_one.in_flight[token].candidate, 99), token=token)
     assert asked_for(ahead, with_one, 1)[0] == [second]  # four finished: what was proposed still holds
     later = with_one.with_finished(toy.trial(with_one.in_flight[tokens[4]].candidate, 99), token=tokens[4])
-    fresh = HypervolumeProposer(toy.aim(), 0, flight_share=2)
+    fresh = HypervolumeProposer(toy.aim(), 0, at_once=5)
     assert asked_for(ahead, later, 1)[0] == asked_for(fresh, later, 1)[0]
 
 
@@ -363,8 +363,8 @@ def test_proposals_ahead_find_as_much_as_one_at_a_time(seed: int) -> None:
     """Thirty-two workers, 256 candidates: hypervolume in bytes and log KL."""
     toy = Toy.of(8, seed=seed)
     areas = []
-    for flight_share in (4, 10_000):  # nine at a time, and one
-        proposer, history = HypervolumeProposer(toy.aim(), seed, flight_share=flight_share), History()
+    for at_once in (9, 1):
+        proposer, history = HypervolumeProposer(toy.aim(), seed, at_once), History()
         _, history = asked_for(proposer, history, 32)
         for _ in range(256 - 32):
             token, asked = next(iter(history.in_flight.items()))
