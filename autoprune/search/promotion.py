@@ -142,7 +142,7 @@ class Ladder:
         if at_once == 1 or self.count >= self._next_look or (self._has_more and not self._ahead):
             self._ahead = self._chosen(at_once, begun, in_training, left, resolved, worth)
             self._has_more = len(self._ahead) == at_once
-            self._next_look = self.count + math.ceil(at_once / SHARE)
+            self._next_look = self.count + at_once
         while self._ahead:
             waiting = self._ahead.pop(0)
             if self._is_open(waiting, begun) and waiting.measurement.kl > worth:
