@@ -508,6 +508,24 @@ def test_no_worker_idles_and_all_that_was_wanted_is_done(workers: int, sampler: 
     assert one.schedule.seconds_left(workers) < SECONDS[2] * FINALISTS
 
 
+def test_very_many_workers_idle_no_more_than_few(tmp_path: Path) -> None:
+    """Three candidates are chosen at a time; what is promoted is no more than the share, each once."""
+    one = Simulated(tmp_path / "study.db", workers=140, wanted=220, sampler=OURS).go()
+    assert one.idle == []
+    assert one.tried == one.wanted
+    assert len(set(one.keys())) == len(one.keys())
+    assert 0 < len(one.at(1)) <= shared(one)
+    assert 0 < len(one.at(2)) <= FINALISTS
+
+
+def test_records_that_are_revised_are_not_counted_twice(tmp_path: Path) -> None:
+    one = Simulated(tmp_path / "study.db", wanted=16).go(until=9)
+    before = one.schedule.seconds_left(2)
+    done = next(t for t in one.study.trials() if t.measurement is not None)
+    one.study.retime(done.number, {"latency_ms": 2.0})
+    assert one.schedule.seconds_left(2) == before
+
+
 def test_training_starts_before_the_last_candidate_is_tried(tmp_path: Path) -> None:
     one = Simulated(tmp_path / "study.db", sampler=OURS).go()
     rungs = [work.rung for work in one.log]
