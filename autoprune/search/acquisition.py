@@ -22,10 +22,10 @@ from autoprune.search.hypervolume import (
     covered,
     covers,
     kl_scale,
-    staircase,
     unit_scale,
 )
 from autoprune.search.records import Records
+from autoprune.search.solver.knapsack import undominated
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.solver.planes import BYTES, DAMAGE, MS, Choice, Floats
 from autoprune.search.surrogates.recovery_model import Outlook
@@ -127,7 +127,7 @@ class Acquisition:
         known[:n, MS] = np.where(timed, scale.scaled_ms(records.latency_ms), known[:n, MS])
         has_latency = scale.high_ms > scale.low_ms
         plane = (MS if budget.limits_latency_alone and has_latency else BYTES, DAMAGE)
-        front = known[staircase(known[:, plane])][:, plane]
+        front = known[undominated(*known[:, plane].T)][:, plane]
         flat = cls(problem, outlook, budget, scale, known, plane, front, False, lattice, lattice[:0])
         return flat.by_volume(records) if volume and has_latency else flat
 
@@ -145,7 +145,7 @@ class Acquisition:
         best = np.concatenate([self.front, points[:, self.plane]])
         uncovered = self.open[~covers(points, self.open).any(0)]
         return replace(
-            self, known=np.concatenate([self.known, points]), front=best[staircase(best)], open=uncovered
+            self, known=np.concatenate([self.known, points]), front=best[undominated(*best.T)], open=uncovered
         )
 
     def fitting(self, chosen: Choice) -> Choice:

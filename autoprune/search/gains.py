@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.search.hypervolume import added_area, covered, covers, staircase, unit_lattice
+from autoprune.search.hypervolume import added_area, covered, covers, unit_lattice
+from autoprune.search.solver.knapsack import undominated
 from autoprune.search.solver.planes import Floats
 
 
@@ -56,5 +57,5 @@ class Gains:
     def _take(self, k: int) -> None:
         """Count a point among the known."""
         front = np.concatenate([self.front, self.points[k : k + 1, self.plane]])
-        self.front = front[staircase(front)]
+        self.front = front[undominated(*front.T)]
         self.dominated = self.dominated[:, ~self.dominated[k]]

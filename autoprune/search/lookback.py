@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from autoprune.search.acquisition import Scale
 from autoprune.search.history import Cursor, History
-from autoprune.search.hypervolume import covers, staircase
+from autoprune.search.hypervolume import covers
 from autoprune.search.records import Records
+from autoprune.search.solver.knapsack import undominated
 from autoprune.search.solver.mckp import Problem
 from autoprune.search.solver.planes import Choice, Floats
 from autoprune.space.levels import Candidate
@@ -108,7 +109,7 @@ class Lookback:
         self._covered = covered if self._covered is None else self._covered | covered
         if len(self._older) > 2 * self._kept + 128:
             points = self._points(self._older)
-            on_front = {int(k) for plane in ((0, 2), (1, 2)) for k in staircase(points[:, plane])}
+            on_front = {int(k) for plane in ((0, 2), (1, 2)) for k in undominated(*points[:, plane].T)}
             self._older = [self._older[k] for k in sorted(on_front)]
             self._kept = len(self._older)
 
