@@ -11,7 +11,7 @@ Letters: u units, n trials, m candidates, f candidates in flight, s points of a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from autoprune.strategy.hypervolume import (
     unit_scale,
 )
 from autoprune.strategy.records import Records
+from autoprune.strategy.solver.knapsack import undominated
 from autoprune.strategy.solver.mckp import Problem
 from autoprune.strategy.solver.planes import BYTES, DAMAGE, MS, Choice, Floats
 from autoprune.strategy.surrogates.recovery_model import Outlook
@@ -126,13 +127,26 @@ class Acquisition:
         known[:n, MS] = np.where(timed, scale.scaled_ms(records.latency_ms), known[:n, MS])
         has_latency = scale.high_ms > scale.low_ms
         plane = (MS if budget.limits_latency_alone and has_latency else BYTES, DAMAGE)
-        front = known[staircase(known[:, plane])][:, plane]
-        volume = volume and has_latency
-        uncovered = lattice[:0]
-        if volume:
-            is_open = ~covered(known, lattice)
-            uncovered = lattice[is_open if records.covered is None else is_open & ~records.covered]
-        return cls(problem, outlook, budget, scale, known, plane, front, volume, lattice, uncovered)
+        front = known[undominated(*known[:, plane].T)][:, plane]
+        flat = cls(problem, outlook, budget, scale, known, plane, front, False, lattice, lattice[:0])
+        return flat.by_volume(records) if volume and has_latency else flat
+
+    def by_volume(self, records: Records) -> Acquisition:
+        """The same with gain in three dimensions too, where candidates differ in milliseconds."""
+        if self.scale.high_ms <= self.scale.low_ms:
+            return self
+        is_open = ~covered(self.known, self.lattice)
+        is_open = is_open if records.covered is None else is_open & ~records.covered
+        return replace(self, volume=True, open=self.lattice[is_open])
+
+    def counting(self, chosen: Choice) -> Acquisition:
+        """The gain over these candidates [m u] too, as if they came out as predicted."""
+        points = _points(self.problem, self.outlook, self.scale, chosen)
+        best = np.concatenate([self.front, points[:, self.plane]])
+        uncovered = self.open[~covers(points, self.open).any(0)]
+        return replace(
+            self, known=np.concatenate([self.known, points]), front=best[undominated(*best.T)], open=uncovered
+        )
 
     def fitting(self, chosen: Choice) -> Choice:
         """Those of the candidates [m u] that are predicted to be within the budget."""
@@ -160,11 +174,3 @@ def _points(problem: Problem, outlook: Outlook, scale: Scale, chosen: Choice) ->
     totals = problem.totals(chosen)
     x, y = scale.scaled_bytes(totals.size_bytes), scale.scaled_ms(totals.latency_ms)
     return np.stack([x, y, scale.scaled_kl(outlook.kl(chosen))], 1)
-
-
-def staircase(points: Floats) -> Choice:
-    """Numbers of the points [n 2] that are the best in the second of all that are no larger in the first."""
-    order = np.lexsort((points[:, 1], points[:, 0]))
-    best = np.minimum.accumulate(points[order, 1]) if len(order) else points[:, 1]
-    members: Choice = order[points[order, 1] <= best].astype(np.intp)
-    return members

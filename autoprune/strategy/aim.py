@@ -19,8 +19,8 @@ import numpy as np
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial
-from autoprune.strategy.acquisition import Acquisition, Scale, staircase
-from autoprune.strategy.hypervolume import KL_FLOOR, resolved_kl, unit_lattice
+from autoprune.strategy.acquisition import Acquisition, Scale
+from autoprune.strategy.hypervolume import KL_FLOOR, resolved_kl, staircase, unit_lattice
 from autoprune.strategy.records import Records, recorded
 from autoprune.strategy.solver.mckp import Axis, Problem, solve, sweep
 from autoprune.strategy.solver.planes import BYTES, DAMAGE, Choice, Floats
@@ -95,24 +95,57 @@ class Aim:
         volume: whether gain in (bytes, milliseconds, log KL) counts beside that in (bytes, log KL).
         """
         rng = np.random.default_rng(seed)
-        outlook, problem = self.outlook(records), self._corrected(records)
-        acquisition = Acquisition.of(
-            problem, outlook, records, in_flight,
-            budget=self.budget, scale=self.scale, lattice=self.lattice, volume=volume,
-        )  # fmt: skip
+        acquisition = self._acquisition(records, in_flight, volume=volume)
         starts = self._starts(acquisition, records, rng)
-        pool = acquisition.fitting(starts)
-        for _ in range(ROUNDS):
-            best = pool[np.argsort(-acquisition.gain(pool), kind="stable")[:BEST]]
-            pool = _distinct(np.concatenate([best, acquisition.fitting(self._changed(best, rng))]))
+        pool = self._searched(acquisition, acquisition.fitting(starts), rng)
         order = np.argsort(-acquisition.gain(pool), kind="stable")
         if len(pool) == 0 and not self._is_met(records):
             # A prediction alone does not rule out a limit of time: the quickest candidate is tried.
             copies = self._changed(starts[:BEST], rng)
             pool = acquisition.small_enough(_distinct(np.concatenate([starts, copies])))
-            order = np.argsort(problem.totals(pool).latency_ms, kind="stable")
+            order = np.argsort(acquisition.problem.totals(pool).latency_ms, kind="stable")
         candidates = (self.problem.candidate(pool[k]) for k in order)
         return next((candidate for candidate in candidates if candidate not in seen), None)
+
+    def batch(
+        self,
+        records: Records,
+        in_flight: Choice,
+        seen: AbstractSet[Candidate],
+        *,
+        seed: int,
+        by_plane: int,
+        by_volume: int,
+    ) -> list[Candidate]:
+        """New candidates within the budget for several workers, of one fit of the models; perhaps fewer.
+
+        Each counts for those after it as those in flight do. The local search goes on from one to the next:
+        it has one round for each but the first of its kind, which has as many as `largest_gain`.
+
+        by_plane, by_volume: how many are chosen without and with gain in (bytes, milliseconds, log KL).
+        """
+        rng, taken = np.random.default_rng(seed), list[Candidate]()
+        flat = self._acquisition(records, in_flight, volume=False)
+        for count, volume in ((by_plane, False), (by_volume, True)):
+            if not count:
+                continue
+            rows = [self.problem.chosen(candidate) for candidate in taken]
+            acquisition = flat.counting(np.reshape(rows, (-1, len(self.problem.units))).astype(np.intp))
+            if volume:
+                acquisition = acquisition.by_volume(records)
+            starts = acquisition.fitting(self._starts(acquisition, records, rng))
+            pool = self._searched(acquisition, starts, rng)
+            for _ in range(count):
+                order = np.argsort(-acquisition.gain(pool), kind="stable")
+                candidates = ((k, self.problem.candidate(pool[k])) for k in order)
+                new = ((k, one) for k, one in candidates if one not in seen and one not in taken)
+                k, candidate = next(new, (-1, None))
+                if candidate is None:
+                    break
+                taken.append(candidate)
+                acquisition = acquisition.counting(pool[k : k + 1])
+                pool = self._searched(acquisition, np.concatenate([starts, pool]), rng, rounds=1)
+        return taken
 
     def any_new(self, records: Records, seen: AbstractSet[Candidate], *, seed: int) -> Candidate | None:
         """Any candidate within the budget that is not in `seen`, by going through all; None without."""
@@ -192,6 +225,22 @@ class Aim:
             for (candidate, *_), share in zip(rows, left.tolist(), strict=True)
             if math.isfinite(share)
         }
+
+    def _acquisition(self, records: Records, in_flight: Choice, *, volume: bool) -> Acquisition:
+        """The gain over the trials and candidates in flight [f u], by what these trials taught."""
+        return Acquisition.of(
+            self._corrected(records), self.outlook(records), records, in_flight,
+            budget=self.budget, scale=self.scale, lattice=self.lattice, volume=volume,
+        )  # fmt: skip
+
+    def _searched(
+        self, acquisition: Acquisition, pool: Choice, rng: np.random.Generator, *, rounds: int = ROUNDS
+    ) -> Choice:
+        """The best of candidates [m u] and changed copies of them, by a local search."""
+        for _ in range(rounds):
+            best = pool[np.argsort(-acquisition.gain(pool), kind="stable")[:BEST]]
+            pool = _distinct(np.concatenate([best, acquisition.fitting(self._changed(best, rng))]))
+        return pool
 
     def _corrected(self, records: Records) -> Problem:
         """The problem with milliseconds as the trials suggest."""

@@ -13,6 +13,10 @@ from autoprune.strategy.growing import GrowingSet, GrowingTuple
 Key = tuple[Candidate, int]
 """A candidate and a rung: what is evaluated once."""
 
+FLIGHT_SHARE = 64
+"""With so many in flight, and each time as many more, one more candidate is chosen at a time; all but the
+first are chosen ahead of when they are asked for (docs/decisions/028-what-a-proposal-looks-back-at.md)."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -43,6 +47,11 @@ class History:
     begun: GrowingSet[Key] = field(default_factory=GrowingSet)
     promoted: int = 0
     revisions: int = field(default=0, compare=False)
+
+    @property
+    def at_once(self) -> int:
+        """How many candidates are chosen at a time: one, and one more for each `FLIGHT_SHARE` in flight."""
+        return 1 + len(self.in_flight) // FLIGHT_SHARE
 
     @classmethod
     def of(cls, finished: Iterable[Trial]) -> History:

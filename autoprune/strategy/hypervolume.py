@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
-from autoprune.strategy.solver.planes import Floats
+from autoprune.strategy.solver.planes import Choice, Floats
 
 
 @dataclass(frozen=True)
@@ -140,3 +140,11 @@ def covers(points: Floats, lattice: Floats) -> NDArray[np.bool_]:
     for axis in range(points.shape[1]):
         out &= points[:, axis, None] <= lattice[:, axis]
     return out
+
+
+def staircase(points: Floats) -> Choice:
+    """Numbers of the points [n 2] that are the best in the second of all that are no larger in the first."""
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    best = np.minimum.accumulate(points[order, 1]) if len(order) else points[:, 1]
+    members: Choice = order[points[order, 1] <= best].astype(np.intp)
+    return members

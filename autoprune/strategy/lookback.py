@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial, finished
-from autoprune.strategy.acquisition import Scale, staircase
+from autoprune.strategy.acquisition import Scale
 from autoprune.strategy.history import Cursor, History
 from autoprune.strategy.hypervolume import covers
 from autoprune.strategy.records import Records
+from autoprune.strategy.solver.knapsack import undominated
 from autoprune.strategy.solver.mckp import Problem
 from autoprune.strategy.solver.planes import Choice, Floats
 
@@ -108,7 +109,7 @@ class Lookback:
         self._covered = covered if self._covered is None else self._covered | covered
         if len(self._older) > 2 * self._kept + 128:
             points = self._points(self._older)
-            on_front = {int(k) for plane in ((0, 2), (1, 2)) for k in staircase(points[:, plane])}
+            on_front = {int(k) for plane in ((0, 2), (1, 2)) for k in undominated(*points[:, plane].T)}
             self._older = [self._older[k] for k in sorted(on_front)]
             self._kept = len(self._older)
 

@@ -14,22 +14,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, finished
+from autoprune.strategy.gains import Gains
 from autoprune.strategy.history import Key
-from autoprune.strategy.hypervolume import (
-    KL_FLOOR,
-    added_area,
-    covered,
-    covers,
-    kl_scale,
-    unit_lattice,
-    unit_scale,
-)
+from autoprune.strategy.hypervolume import KL_FLOOR, kl_scale, unit_scale
 from autoprune.strategy.points import best, worth_training_longer
 from autoprune.strategy.rung_agreement import ranks_are_low
 from autoprune.strategy.solver.planes import BYTES, DAMAGE, MS, Floats
@@ -60,20 +54,34 @@ SharesLeft = Callable[[Sequence[Trial]], Mapping[Candidate, float]]
 """Trials -> share of its divergence that a brief fine-tune is predicted to leave of each candidate."""
 
 
+class _Waiting(NamedTuple):
+    """A candidate that may be trained, with what it measured; place: of its trial, in order, from 1."""
+
+    place: int
+    candidate: Candidate
+    measurement: Measurement
+
+
 @dataclass
 class Ladder:
     """Which candidates wait to be trained and what those that were came to, followed trial by trial.
 
     What it holds of a candidate that is not within the budget is its place in the ranks alone. latest: trials
     that are looked at for candidates to train; one that was not chosen while so many others ended is not
-    chosen any more (docs/decisions/028-what-a-proposal-looks-back-at.md).
+    chosen any more (docs/decisions/028-what-a-proposal-looks-back-at.md). first: candidates that are trained
+    as soon as they were tried, whatever the share.
     """
 
     budget: Budget
     latest: float = LATEST
+    first: AbstractSet[Candidate] = frozenset()
     count: int = 0
     _untried: int = 0
-    _waiting: deque[tuple[int, Trial, Measurement]] = field(default_factory=deque)
+    _waiting: deque[_Waiting] = field(default_factory=deque)
+    _first_waiting: list[_Waiting] = field(default_factory=list)
+    _ahead: list[_Waiting] = field(default_factory=list)
+    _has_more: bool = False
+    _next_look: int = 0
     _untrained: dict[Candidate, Measurement] = field(default_factory=dict)
     _trained: set[Candidate] = field(default_factory=set)
     _lost: list[Candidate] = field(default_factory=list)
@@ -104,7 +112,9 @@ class Ladder:
             return
         self._untrained[trial.candidate] = m
         if not trial.is_baseline and m.kl > WORTH_TRAINING_KL:
-            self._waiting.append((self.count, trial, m))
+            self._waiting.append(_Waiting(self.count, trial.candidate, m))
+            if trial.candidate in self.first:
+                self._first_waiting.append(self._waiting[-1])
 
     def next(
         self,
@@ -112,29 +122,55 @@ class Ladder:
         in_training: Iterable[Candidate],
         promoted: int,
         *,
-        first: AbstractSet[Candidate] = frozenset(),
+        at_once: int = 1,
         left: Callable[[], Mapping[Candidate, float]] = dict,
         resolved: float = KL_FLOOR,
         worth: float = WORTH_TRAINING_KL,
     ) -> Candidate | None:
         """The candidate to train briefly now, or None; as `promotion`.
 
-        in_training: candidates that are. promoted: how many were begun both untrained and trained.
+        in_training: candidates that are. promoted: how many were begun both untrained and trained. at_once:
+        how many are chosen at a time, each as if those before it were in training; all but the first ahead.
         """
-        while self._waiting and self._waiting[0][0] <= self.count - self.latest:
-            self._waiting.popleft()
-        waiting = [(trial, m) for _, trial, m in self._waiting if (trial.candidate, 1) not in begun]
-        at_once = next((trial.candidate for trial, _ in waiting if trial.candidate in first), None)
-        waiting = [(trial, m) for trial, m in waiting if m.kl > worth]
-        if at_once is not None or not waiting:
-            return at_once
+        for waiting in self._first_waiting:
+            if self._is_open(waiting, begun):
+                return waiting.candidate
         if promoted >= math.floor(SHARE * self._untried + 1e-9):
             share = LARGER_SHARE if self._ranks_are_low() else SHARE
             if promoted >= math.floor(share * self._untried + 1e-9):
                 return None
-        gain = self._gains(waiting, in_training, left(), resolved)
-        k = int(np.argmax(gain))
-        return waiting[k][0].candidate if gain[k] > 0 else None
+        if at_once == 1 or self.count >= self._next_look or (self._has_more and not self._ahead):
+            self._ahead = self._chosen(at_once, begun, in_training, left, resolved, worth)
+            self._has_more = len(self._ahead) == at_once
+            self._next_look = self.count + at_once
+        while self._ahead:
+            waiting = self._ahead.pop(0)
+            if self._is_open(waiting, begun) and waiting.measurement.kl > worth:
+                return waiting.candidate
+        return None
+
+    def _is_open(self, waiting: _Waiting, begun: AbstractSet[Key]) -> bool:
+        """Whether a candidate that waits is still looked at and was not begun."""
+        return waiting.place > self.count - self.latest and (waiting.candidate, 1) not in begun
+
+    def _chosen(
+        self,
+        count: int,
+        begun: AbstractSet[Key],
+        in_training: Iterable[Candidate],
+        left: Callable[[], Mapping[Candidate, float]],
+        resolved: float,
+        worth: float,
+    ) -> list[_Waiting]:
+        """So many candidates that should add most, each beside those before it; fewer where no more do."""
+        while self._waiting and self._waiting[0].place <= self.count - self.latest:
+            self._waiting.popleft()
+        waiting = [one for one in self._waiting if (one.candidate, 1) not in begun]
+        waiting = [one for one in waiting if one.measurement.kl > worth]
+        if not waiting:
+            return []
+        gains = self._gains(waiting, in_training, left(), resolved)
+        return [waiting[k] for k in gains.largest(count)]
 
     def _rank(self, trial: Trial, m: Measurement) -> None:
         if trial.rung == 0:
@@ -154,11 +190,11 @@ class Ladder:
 
     def _gains(
         self,
-        waiting: Sequence[tuple[Trial, Measurement]],
+        waiting: Sequence[_Waiting],
         in_training: Iterable[Candidate],
         left: Mapping[Candidate, float],
         resolved: float,
-    ) -> Floats:
+    ) -> Gains:
         """What each candidate that waits should add, once trained, to those that are trained."""
         # Those in training count as if they came out as expected, so that the next lies elsewhere.
         pending = [
@@ -166,7 +202,7 @@ class Ladder:
             for candidate in dict.fromkeys((*in_training, *self._lost))
             if candidate in self._untrained and candidate not in self._trained
         ]
-        new = [_objectives(m, left.get(trial.candidate, USUAL_LEFT)) for trial, m in waiting]
+        new = [_objectives(m, left.get(candidate, USUAL_LEFT)) for _, candidate, m in waiting]
         low, high = self._low * 0.98, self._high * 1.02  # the smallest and the largest add something too
 
         def place(rows: Sequence[tuple[float, float, float]]) -> Floats:
@@ -177,14 +213,12 @@ class Ladder:
         if len(self._known) > self._most_known:
             self._known = _thinned(self._known)
             self._most_known = max(MOST_KNOWN, 2 * len(self._known))
-        known = place([*self._known, *pending])
-        plane = [MS if self.budget.limits_latency_alone else BYTES, DAMAGE]
-        gain = added_area(place(new)[:, plane], known[:, plane])
-        if self._low[MS] < self._high[MS]:
-            lattice = unit_lattice()
-            open_ = lattice[~covered(known, lattice)]
-            gain = gain + covers(place(new), open_).sum(1) / len(lattice)
-        return gain
+        return Gains.of(
+            place(new),
+            place([*self._known, *pending]),
+            plane=(MS if self.budget.limits_latency_alone else BYTES, DAMAGE),
+            volume=bool(self._low[MS] < self._high[MS]),
+        )
 
 
 def promotion(
@@ -206,14 +240,13 @@ def promotion(
     tried, whatever that share. left: what of its divergence training is predicted to leave of each. resolved:
     nats a row below which divergence counts little. worth: divergence of those that are trained, at least.
     """
-    ladder = Ladder(budget, math.inf)
+    ladder = Ladder(budget, math.inf, first)
     for trial in sorted(trials, key=lambda trial: trial.rung):
         ladder.add(trial)
     return ladder.next(
         begun,
         [candidate for candidate, rung in begun if rung == 1],
         sum(rung == 1 and (candidate, 0) in begun for candidate, rung in begun),
-        first=first,
         left=lambda: left(trials),
         resolved=resolved,
         worth=worth,

@@ -13,7 +13,7 @@ from autoprune.core.errors import ExhaustedError
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial, is_candidate, tried_trials
-from autoprune.strategy.history import Asked, History
+from autoprune.strategy.history import Asked, Cursor, History
 from autoprune.strategy.hypervolume import ByteRange, resolved_kl
 from autoprune.strategy.patience import Patience
 from autoprune.strategy.promotion import (
@@ -70,9 +70,10 @@ class Schedule:
         # The finalists of these candidates; where more candidates are tried, there are new finalists.
         last = max((k for k, trial in enumerate(trials) if is_candidate(trial)), default=-1)
         self._finalists = sum(trial.rung == 2 for trial in trials[last + 1 :])
-        self._ladder, self._pace, self._seen = Ladder(plan.budget), Pace(plan.steps), SeenLoss()
+        self._cursor = Cursor()
+        self._begin_anew()
         self._patience = None if plan.patience is None else Patience(plan.patience, plan.byte_range)
-        self._all_done = False
+        self._all_done, self._next_finalist = False, 0
         self.stopped_by = "trials"
 
     def next(self) -> Asked | None:
@@ -80,6 +81,7 @@ class Schedule:
         if self._plan.deadline is not None and time.monotonic() > self._plan.deadline:
             self.stopped_by = "time"
             return None
+        self._follow()
         asked = self._promoted(self._study.history) or self._new() or self._finalist(self._study.history)
         self._all_done = asked is None and not self._study.history.in_flight
         return asked
@@ -88,7 +90,8 @@ class Schedule:
         """Estimate of the seconds until all is done, from what evaluations at each rung have taken."""
         if self._all_done:
             return 0.0
-        plan, pace = self._plan, self._pace.follow(self._study.history.finished)
+        self._follow()
+        plan, pace = self._plan, self._pace.seconds
         in_flight = self._study.history.in_flight.values()
         new = 0 if self.stopped_by != "trials" else max(0, plan.wanted - self._candidates)
         tried, promoted = self._pace.tried, self._pace.promoted
@@ -109,21 +112,33 @@ class Schedule:
             seconds = min(seconds, max([end + (0.5 * pace[plan.steps > 0] if end else 0.0), *ends]))
         return seconds
 
+    def _begin_anew(self) -> None:
+        """What is known of no trial."""
+        plan = self._plan
+        self._ladder = Ladder(plan.budget, first=plan.first)
+        self._pace, self._seen = Pace(plan.steps), SeenLoss()
+
+    def _follow(self) -> None:
+        """Take note of trials that finished since; of all of them where records were revised."""
+        is_anew, trials = self._cursor.advance(self._study.history)
+        if is_anew:
+            self._begin_anew()
+        for trial in trials:
+            self._ladder.add(trial)
+            self._pace.add(trial)
+            self._seen.add(trial)
+
     def _promoted(self, history: History) -> Asked | None:
         """A tried candidate to train briefly, or None."""
         plan = self._plan
         if not plan.steps:
             return None
-        ladder, trials = self._ladder, history.finished
-        for k in range(ladder.count, len(trials)):
-            ladder.add(trials[k])
-            self._seen.add(trials[k])
-        candidate = ladder.next(
+        candidate = self._ladder.next(
             history.begun,
             [asked.candidate for asked in history.in_flight.values() if asked.rung == 1],
             history.promoted,
-            first=plan.first,
-            left=lambda: plan.left(trials[-LATEST:]),
+            at_once=history.at_once,
+            left=lambda: plan.left(history.finished[-LATEST:]),
             resolved=resolved_kl(plan.answers),
             worth=self._seen.worth_training(plan.answers, plan.chance),
         )
@@ -146,6 +161,8 @@ class Schedule:
         """A tried candidate to train longer, or None."""
         if not self._plan.steps or self._finalists >= FINALISTS:
             return None
+        if len(history.finished) < self._next_finalist:
+            return None
         plan = self._plan
         candidate = finalist(
             history.finished,
@@ -155,7 +172,8 @@ class Schedule:
             chance=plan.chance,
             worth=self._seen.worth_training(plan.answers, plan.chance),
         )
-        if candidate is None:
+        if candidate is None:  # with very many in flight the next to end change little
+            self._next_finalist = len(history.finished) + history.at_once - 1
             return None
         self._finalists += 1
         return self._study.ask(candidate, rung=2)
@@ -177,7 +195,6 @@ class Pace:
     steps: int
     tried: int = 0
     promoted: int = 0
-    _count: int = 0
     _step_seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])
     _latest: tuple[deque[float], ...] = field(
         default_factory=lambda: tuple(deque(maxlen=PACED) for _ in RUNG_STEPS)
@@ -185,15 +202,13 @@ class Pace:
     _promoted_since: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT))
     _all_promoted: int = 0
 
-    def follow(self, trials: Sequence[Trial]) -> tuple[float, float, float]:
-        """Take note of trials that finished since; mean seconds of an evaluation at each rung.
+    @property
+    def seconds(self) -> tuple[float, float, float]:
+        """Mean seconds of an evaluation at each rung, over the last `PACED`.
 
-        That is over the last `PACED`; a guess where none was seen adds the steps, each as long as those that
-        were seen, to what an untrained trial takes.
+        A guess where none was seen adds the steps, each as long as those that were seen, to what an untrained
+        trial takes.
         """
-        for k in range(self._count, len(trials)):
-            self._add(trials[k])
-        self._count = len(trials)
         whole, count = self._step_seconds
         step = whole / count if count else 0.5
         means: list[float] = []
@@ -202,7 +217,8 @@ class Pace:
             means.append(sum(seen) / len(seen) if seen else guess)
         return means[0], means[1], means[2]
 
-    def _add(self, trial: Trial) -> None:
+    def add(self, trial: Trial) -> None:
+        """Take note of a finished trial."""
         finetune = trial.parts.get("finetune", 0.0)
         if self.steps and trial.rung > 0 and finetune > 1.0:
             self._step_seconds[0] += finetune / (self.steps * RUNG_STEPS[trial.rung])
@@ -220,4 +236,7 @@ class Pace:
 
 def pace_of(trials: Sequence[Trial], steps: int) -> tuple[float, float, float]:
     """Mean seconds of an evaluation at each rung; see `Pace`."""
-    return Pace(steps).follow(trials)
+    pace = Pace(steps)
+    for trial in trials:
+        pace.add(trial)
+    return pace.seconds

@@ -13,6 +13,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,7 +138,8 @@ class Study:
             raise AutopruneError(f"token {token} was asked with another candidate than told")
         stored = optuna_trials.freeze(trial, self._space)
         self._asked.inherit(token, stored)
-        done = self._write(stored)
+        # The asked candidate itself: one that was read again is equal, but takes long to compare.
+        done = replace(self._write(stored), candidate=in_flight[token].candidate)
         self._asked.tell(token, stored)
         self._history = self._history.with_finished(done, token=token)
         return done

@@ -10,7 +10,8 @@ import pytest
 
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Level
-from autoprune.strategy.acquisition import Acquisition, Scale, staircase
+from autoprune.strategy.acquisition import Acquisition, Scale
+from autoprune.strategy.hypervolume import staircase
 from autoprune.strategy.solver.planes import BYTES, DAMAGE, MS, Choice, Floats
 from tests.support.toy_search import Toy
 
@@ -43,6 +44,17 @@ def test_what_is_in_flight_adds_nothing_a_second_time(volume: bool) -> None:
     assert (acquisition(toy, tried, in_flight, Budget(), volume=volume).gain(in_flight) == 0).all()
     assert (acquisition(toy, tried, in_flight[:0], Budget(), volume=volume).gain(rows) >= 0).all()
     assert (acquisition(toy, rows[:0], in_flight[:0], Budget(), volume=volume).gain(in_flight) > 0).any()
+
+
+@pytest.mark.parametrize("volume", [False, True])
+def test_a_candidate_that_is_counted_later_counts_as_one_in_flight(volume: bool) -> None:
+    toy = Toy.of(5)
+    rows = toy.records(toy.random(20, 1, 1e9)).chosen
+    tried, first, later = rows[:8], rows[8:10], rows[10:13]
+    at_once = acquisition(toy, tried, rows[8:13], Budget(), volume=volume)
+    step_by_step = acquisition(toy, tried, first, Budget(), volume=volume).counting(later)
+    assert step_by_step.gain(rows) == pytest.approx(at_once.gain(rows))
+    assert (step_by_step.gain(later) == 0).all()
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from autoprune.space.trial import Trial
-from autoprune.strategy.acquisition import staircase
 from autoprune.strategy.history import History
-from autoprune.strategy.hypervolume import covers
+from autoprune.strategy.hypervolume import covers, staircase
 from autoprune.strategy.lookback import Lookback
 from autoprune.strategy.records import Records
 from tests.support.toy_search import Toy

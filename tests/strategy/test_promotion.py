@@ -38,6 +38,7 @@ from autoprune.strategy.promotion import (
     LARGER_SHARE,
     SHARE,
     WORTH_TRAINING_KL,
+    Ladder,
     finalist,
     promotion,
 )
@@ -265,6 +266,26 @@ def test_first_candidates_are_trained_whatever_the_share(
     assert len(out) <= max(len(due), math.floor(SHARE * len(trials) + 1e-9))
 
 
+@quick
+@hypothesis.given(some.integers(0, 10_000))
+def test_what_is_chosen_ahead_is_what_would_be_chosen_one_at_a_time(seed: int) -> None:
+    """Four at a time, with two hundred in training."""
+    rng = random.Random(seed)
+    trials = [trial(k, rng.randint(500, 1500), rng.uniform(0.01, 1.0)) for k in range(700)]
+    first = [trials[k].candidate for k in rng.sample(range(700), 200)]
+    training, begun = list(first), begun_of(trials) | {(candidate, 1) for candidate in first}
+    ladder = Ladder(Budget())
+    for done in trials:
+        ladder.add(done)
+    for _ in range(7):
+        candidate = ladder.next(begun, training, len(training), at_once=4)
+        assert candidate == promotion(trials, begun, Budget())
+        if candidate is None:
+            break
+        training.append(candidate)
+        begun.add((candidate, 1))
+
+
 # ---- finalists ----------------------------------------------------------------------------------
 
 
@@ -485,6 +506,24 @@ def test_no_worker_idles_and_all_that_was_wanted_is_done(workers: int, sampler: 
     assert one.schedule.stopped_by == "trials"
     assert one.schedule.next() is None
     assert one.schedule.seconds_left(workers) < SECONDS[2] * FINALISTS
+
+
+def test_very_many_workers_idle_no_more_than_few(tmp_path: Path) -> None:
+    """Three candidates are chosen at a time; what is promoted is no more than the share, each once."""
+    one = Simulated(tmp_path / "study.db", workers=140, wanted=220, sampler=OURS).go()
+    assert one.idle == []
+    assert one.tried == one.wanted
+    assert len(set(one.keys())) == len(one.keys())
+    assert 0 < len(one.at(1)) <= shared(one)
+    assert 0 < len(one.at(2)) <= FINALISTS
+
+
+def test_records_that_are_revised_are_not_counted_twice(tmp_path: Path) -> None:
+    one = Simulated(tmp_path / "study.db", wanted=16).go(until=9)
+    before = one.schedule.seconds_left(2)
+    done = next(t for t in one.study.trials() if t.measurement is not None)
+    one.study.retime(done.number, {"latency_ms": 2.0})
+    assert one.schedule.seconds_left(2) == before
 
 
 def test_training_starts_before_the_last_candidate_is_tried(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate, Level
 from autoprune.strategy.acquisition import Scale
 from autoprune.strategy.aim import Aim
+from autoprune.strategy.history import FLIGHT_SHARE, Asked, History
 from autoprune.strategy.hypervolume import covers, kl_scale
 from autoprune.strategy.proposer import HypervolumeProposer
 from autoprune.strategy.records import Records
@@ -290,3 +291,84 @@ def test_what_a_study_asks_of_our_proposer_is_what_it_proposes(tmp_path: Path) -
         asked = study.ask()
         assert asked.candidate == expected
         study.tell(asked.token, toy.trial(asked.candidate))
+
+
+# ---- very many workers --------------------------------------------------------------------------
+
+
+def flying(toy: Toy, count: int, finished: int = 20) -> History:
+    """A history with so many candidates in flight."""
+    candidates = toy.random(finished + count, 1, 1e9)
+    history = History.of(toy.trial(candidate, k) for k, candidate in enumerate(candidates[:finished]))
+    for token, candidate in enumerate(candidates[finished:]):
+        history = history.with_asked(Asked(token, candidate))
+    return history
+
+
+def asked_for(proposer: HypervolumeProposer, history: History, count: int) -> tuple[list[Candidate], History]:
+    """What so many free workers are given, one after the other."""
+    out: list[Candidate] = []
+    for _ in range(count):
+        number = len(history.finished) + len(history.in_flight)
+        out.append(proposer.propose(history, number))
+        history = history.with_asked(Asked(number, out[-1]))
+    return out, history
+
+
+def test_with_few_in_flight_nothing_is_proposed_ahead() -> None:
+    """Each proposal is that of a proposer that was never asked before."""
+    toy, history = Toy.of(5), flying(Toy.of(5), FLIGHT_SHARE - 4)
+    proposer = HypervolumeProposer(toy.aim(), seed=1)
+    for _ in range(4):
+        fresh = HypervolumeProposer(toy.aim(), seed=1)
+        (expected,), _ = asked_for(fresh, history, 1)
+        (found,), history = asked_for(proposer, history, 1)
+        assert found == expected
+
+
+@pytest.mark.parametrize("milliseconds", [False, True])
+def test_what_is_proposed_ahead_is_new_and_within_the_budget(milliseconds: bool) -> None:
+    toy = Toy.of(6)
+    limit = toy.costs.size_bytes(toy.space.uniform(Level.of(0.0, 4)))
+    budget = Budget(limit, between(toy.aim().scale, 0.3) if milliseconds else None)
+    proposer, history = HypervolumeProposer(toy.aim(budget), 0, at_once=8), flying(toy, 19)
+    found, after = asked_for(proposer, history, 20)
+    assert len(set(found)) == 20
+    assert not set(found) & set(history.seen)
+    assert all(budget.allows(toy.costs.size_bytes(x), toy.costs.latency_ms(x)) for x in found)
+    again, _ = asked_for(HypervolumeProposer(toy.aim(budget), 0, at_once=8), history, 20)
+    assert again == found
+    assert len(after.in_flight) == 39
+
+
+def test_proposals_ahead_are_made_anew_once_as_many_trials_finished() -> None:
+    toy = Toy.of(6)
+    proposer, history = HypervolumeProposer(toy.aim(), 0, at_once=5), flying(toy, 8)
+    (first, second, third), after = asked_for(proposer, history, 3)
+    assert len({first, second, third}) == 3
+    ahead = HypervolumeProposer(toy.aim(), 0, at_once=5)
+    tokens = list(after.in_flight)
+    (one,), with_one = asked_for(ahead, history, 1)
+    assert one == first
+    for token in tokens[:4]:
+        with_one = with_one.with_finished(toy.trial(with_one.in_flight[token].candidate, 99), token=token)
+    assert asked_for(ahead, with_one, 1)[0] == [second]  # four finished: what was proposed still holds
+    later = with_one.with_finished(toy.trial(with_one.in_flight[tokens[4]].candidate, 99), token=tokens[4])
+    fresh = HypervolumeProposer(toy.aim(), 0, at_once=5)
+    assert asked_for(ahead, later, 1)[0] == asked_for(fresh, later, 1)[0]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_proposals_ahead_find_as_much_as_one_at_a_time(seed: int) -> None:
+    """Thirty-two workers, 256 candidates: hypervolume in bytes and log KL."""
+    toy = Toy.of(8, seed=seed)
+    areas = []
+    for at_once in (9, 1):
+        proposer, history = HypervolumeProposer(toy.aim(), seed, at_once), History()
+        _, history = asked_for(proposer, history, 32)
+        for _ in range(256 - 32):
+            token, asked = next(iter(history.in_flight.items()))
+            trial = toy.trial(asked.candidate, len(history.finished))
+            _, history = asked_for(proposer, history.with_finished(trial, token=token), 1)
+        areas.append(toy.area(toy.aim(), [trial.candidate for trial in history.finished]))
+    assert areas[0] > 0.99 * areas[1]

@@ -194,6 +194,7 @@ class TestContract:
         order = [asked[k] for k in (2, 0, 1)]
         told = [study.tell(ask.token, result(ask.candidate)) for ask in order]
         assert [trial.number for trial in told] == list(range(TRIALS, TRIALS + 3))
+        assert all(trial.candidate is ask.candidate for trial, ask in zip(told, order, strict=True))
         found = [trial.candidate for trial in study.trials()]
         assert found[TRIALS:] == [ask.candidate for ask in order]
         assert len(set(found)) == TRIALS + 3
