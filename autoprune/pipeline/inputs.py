@@ -142,7 +142,8 @@ def read_inputs(
         _part_(loaded, file, task)
     units = find_units(loaded.model, file, source=space_name)
     removed_by = importance_line(units)
-    identity = identity.model_copy(update={"importance": removed_by})
+    if removed_by:  # or `run.json` of other runs would have a field more
+        identity = identity.model_copy(update={"importance": removed_by})
     space = search_space(units, target.offers)
     sizes = sizes_of(loaded, units, space, target, task)
     return Inputs(
