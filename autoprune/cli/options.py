@@ -67,7 +67,7 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                  help="uniform, global-threshold or erk: models that lose rows by this rule instead of the "
                       "solver are baselines too, trained as long as finalists; repeat for several."),
     click.option("--finetune-steps", type=click.IntRange(min=0),
-                 help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 12]"),
+                 help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 40]"),
     click.option("--teacher-epochs", type=click.FloatRange(min=0, min_open=True),
                  help="Passes over the data where the model's head is missing.  [default: 1]"),
     click.option("--teacher-rate", type=click.FloatRange(min=0, min_open=True),
