@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 INSTALL := $(PIP) install --no-compile -c constraints.txt
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 
-.PHONY: demo test test-fast lint audit clean
+.PHONY: demo test test-fast lint audit docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/autoprune search --budget 20MB
@@ -29,6 +29,11 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/bandit -q -c pyproject.toml -r autoprune
+
+# The documentation as a site, in dist/site; its reference pages are made from the code first.
+docs: $(VENV)/.dev
+	$(BIN)/python -m docs.generators
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Known holes of the versions in constraints.txt, from a database on the network: where pip-audit is not
 # installed, or that cannot be reached, this says so and goes on.

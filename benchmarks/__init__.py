@@ -1,1 +1,1 @@
-"""Measurements of what the README claims: each part is started with `python -m benchmarks.NAME`."""
+"""Measurements of what README.md and docs/results.md claim; `python -m benchmarks.NAME` starts each part."""

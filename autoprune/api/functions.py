@@ -84,7 +84,8 @@ def resume(
     Args:
         trials: candidates in all, or `"+50"` for 50 more; None is what the run was asked for.
         budget: another limit, which the solver answers first.
-        quiet, on_trial: as for `search`.
+        quiet: print nothing.
+        on_trial: called after each trial, as for `search`.
         settings: what is other than before.
 
     Raises:
@@ -122,7 +123,8 @@ def inspect(
 
     Args:
         what: a model folder or hub id, `"demo"`, a run folder; None is the library.
-        space, target: of a model, as for `search`.
+        space: of a model, as for `search`.
+        target: of a model, as for `search`.
 
     Raises:
         AutopruneError: when it is none of these.

@@ -66,7 +66,7 @@ def main() -> None:
     autoprune search --budget 20MB                      the built-in demo
     autoprune search ./my-model --dataset reviews.csv --budget 20MB
     """
-    # Before torch is imported anywhere: a thread that waits for work must not spin (see README).
+    # Before torch is imported anywhere: a thread that waits for work must not spin (see docs/latency.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(level=logging.WARNING)

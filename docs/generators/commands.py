@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import click
 
 from autoprune.cli.main import main
-from docs.generators.tables import table
+from docs.generators.tables import option_text, table
 
 INTRODUCTION = """# Command line
 
@@ -71,4 +71,4 @@ def _help(command: click.Command) -> str:
 
 def _plain(text: str) -> str:
     """A help text as Markdown: nothing in it is markup."""
-    return re.sub(r"([*<])", r"\\\1", text)
+    return re.sub(r"([*<])", r"\\\1", option_text(text))

@@ -8,7 +8,7 @@ import click
 
 from autoprune.cli.options import SEARCH_OPTIONS, with_options
 from autoprune.run.config import DEMO_DEFAULTS, Config, setting_names, setting_type
-from docs.generators.tables import default_text, described, table, type_text
+from docs.generators.tables import default_text, described, option_text, table, type_text
 
 VARIABLES = {
     "AUTOPRUNE_CACHE": "Folder of the cache: compressed variants, fitted teachers, statistics. "
@@ -52,7 +52,11 @@ def configuration_page() -> str:
         for name, attribute in names.items():
             option = options.get(name)
             flag = f"`{option.opts[-1]}`" if option is not None else "the argument MODEL"
-            told = meanings.get(attribute, "") if option is None or option.help is None else option.help
+            told = (
+                meanings.get(attribute, "")
+                if option is None or option.help is None
+                else option_text(option.help)
+            )
             default = default_text(getattr(defaults, attribute))
             rows.append((f"`{name}`", flag, type_text(setting_type(name)), default, told))
         parts.append(f"## {part.name}\n\n{about}\n")

@@ -110,6 +110,17 @@ def _limit(part: Any) -> str:
     return ", not empty" if isinstance(part, annotated_types.MinLen) else ""
 
 
+def option_text(text: str) -> str:
+    """What click says of an option, without square brackets, which are links in Markdown.
+
+    >>> option_text("Rows.  [default: 1]  [x>=1]")
+    'Rows. Default: 1. At least 1.'
+    """
+    text = re.sub(r"\[default: ([^\]]*)\]", r"Default: \1.", " ".join(text.split()))
+    text = re.sub(r"\[x>=([^\]]*)\]", r"At least \1.", text)
+    return re.sub(r"\[x>([^\]]*)\]", r"Above \1.", text)
+
+
 def default_text(value: Any) -> str:
     """A default as a file has it.
 
