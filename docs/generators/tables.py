@@ -113,10 +113,12 @@ def _limit(part: Any) -> str:
 def option_text(text: str) -> str:
     """What click says of an option, without square brackets, which are links in Markdown.
 
-    >>> option_text("Rows.  [default: 1]  [x>=1]")
-    'Rows. Default: 1. At least 1.'
+    >>> option_text("Rows.  [default: 1]  [x>=1]"), option_text("Models.  [2<=x<=8]")
+    ('Rows. Default: 1. At least 1.', 'Models. From 2 to 8.')
     """
     text = re.sub(r"\[default: ([^\]]*)\]", r"Default: \1.", " ".join(text.split()))
+    text = text.replace("[required]", "Required.")
+    text = re.sub(r"\[([^\]<]*)<=x<=([^\]]*)\]", r"From \1 to \2.", text)
     text = re.sub(r"\[x>=([^\]]*)\]", r"At least \1.", text)
     return re.sub(r"\[x>([^\]]*)\]", r"Above \1.", text)
 
