@@ -13,7 +13,7 @@ from docs.generators.tables import option_text, table
 
 INTRODUCTION = """# Command line
 
-`autoprune COMMAND --help` prints the same on a terminal. `python -m autoprune` is the same program.
+The option `--help` of a command prints the same on a terminal. `python -m autoprune` is the same program.
 Results go to stdout, progress to stderr. No command asks a question. [Exit codes](exit_codes.md) say
 how a command ended; [Configuration](configuration.md) has each setting with its name in Python.
 """
