@@ -50,7 +50,7 @@ def _run(block: Block, folder: Path) -> None:
     if block.language == "python":
         done = subprocess.run(
             [sys.executable, "-c", PRELUDE + block.text], cwd=folder, env=env, capture_output=True, text=True,
-            timeout=600, check=False,
+            timeout=1800, check=False,
         )  # fmt: skip
         assert done.returncode == 0, block.text + done.stdout + done.stderr
         return
