@@ -76,7 +76,7 @@ def moved(pictures: NDArray[np.float32], random: np.random.Generator) -> NDArray
     for k, picture in enumerate(padded):
         top, left = random.integers(0, 2 * down + 1), random.integers(0, 2 * right + 1)
         cut = picture[:, top : top + height, left : left + width]
-        out[k] = cut[:, :, ::-1] if random.random() < 0.5 else cut
+        out[k] = cut[:, :, ::-1] if random.random() < 0.5 else cut  # nosec B311 # no secret
     return out
 
 
@@ -89,5 +89,5 @@ def hidden(mask: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.i
     ends = np.zeros(mask.shape, bool)
     ends[:, 0] = True
     ends[np.arange(len(mask)), mask.sum(1) - 1] = True
-    is_hidden = (random.random(mask.shape) < HIDDEN) & ~ends
+    is_hidden = (random.random(mask.shape) < HIDDEN) & ~ends  # nosec B311 # no secret
     return np.where(is_hidden, 0, mask)

@@ -124,7 +124,7 @@ def text_features(texts: Sequence[str]) -> Any:
 
     reader = TfidfVectorizer(
         ngram_range=(1, 2), max_features=30_000, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"
-    )
+    )  # nosec B106 # words are no secret
     try:
         return reader.fit_transform(texts)
     except ValueError:  # no text has a word
