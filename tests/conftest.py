@@ -51,6 +51,10 @@ LONGEST = (
     "tests/strategy/test_shared_database.py",
     "tests/pipeline/test_resume.py",
     "tests/workers/",
+    "tests/faults/",
+    "tests/docs/test_runnable.py",
+    "tests/project/",
+    "tests/watch/",
     "tests/benchmarks/",
 )
 """Files that take minutes, the longest first."""

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 import autoprune
-from autoprune.cli import main
 from autoprune.export.artifact import ABOUT, CARD, read_about
 from autoprune.run.folder import FRONT
 from autoprune.targets import get_target
+from tests.support.commands import invoke, refused
 from tests.support.made_run import make_front_run
 
 
@@ -31,19 +30,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_front_run(tmp_path_factory.mktemp("made"))
-
-
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(main.main, [*map(str, arguments)])
-
-
-def refused(*arguments: object, code: int = 2) -> str:
-    """The message of a command that ends with `code` and one line."""
-    result = invoke(*arguments)
-    assert result.exit_code == code, result.output + result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.startswith("autoprune: ")]
-    assert len(lines) == 1, result.stderr
-    return lines[0]
 
 
 @pytest.fixture(scope="module", params=["packed", "openvino"])

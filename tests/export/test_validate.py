@@ -15,9 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
-from autoprune.cli import main
 from autoprune.core.errors import AutopruneError, ValidationError
 from autoprune.core.files import file_hash
 from autoprune.evaluation.measure import DefaultRun, Timing
@@ -32,6 +30,7 @@ from autoprune.export.validate import ExportMeasurements, Logits, Request
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.run.folder import FRONT, RUN, run_config
 from autoprune.targets import NAMES, get_target, size_on_disk
+from tests.support.commands import invoke, refused
 from tests.support.hub_server import TOKEN, serving
 from tests.support.made_run import LABELS, TRIAL, make_run, write_rows
 from tests.support.tiny import Tiny
@@ -52,20 +51,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("made"))
-
-
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(main.main, [*map(str, arguments)])
-
-
-def refused(*arguments: object, code: int = 2) -> str:
-    """The message of a command that ends with `code` and one error."""
-    result = invoke(*arguments)
-    assert result.exit_code == code, result.output + result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.startswith("autoprune: ")]
-    assert len(lines) == 1, result.stderr
-    assert "Traceback" not in result.stderr
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
