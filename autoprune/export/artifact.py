@@ -176,7 +176,12 @@ def read_export_record(folder: Path) -> ExportRecord:
         raise AutopruneError(
             f"{folder} has version {written.get('version')}; {VERSION} and {OF_SEVERAL} can be read"
         )
-    return checked(ExportRecord, written, str(folder / ABOUT))
+    about = checked(ExportRecord, written, str(folder / ABOUT))
+    if (about.version == OF_SEVERAL) != (about.ensemble is not None or about.family is not None):
+        raise AutopruneError(
+            f"{folder / ABOUT} is damaged: version {OF_SEVERAL} and several models go together"
+        )
+    return about
 
 
 def read_about(folder: Path) -> ExportRecord:
@@ -188,17 +193,19 @@ def read_about(folder: Path) -> ExportRecord:
     about = read_export_record(folder)
     for name, expected in about.sha256.items():
         file = folder / name
-        if not _is_of_export(name) or not is_inside(file, folder) or not file.is_file():
+        if not _is_of_export(name, about) or not is_inside(file, folder) or not file.is_file():
             raise ValidationError(f"{file} is missing; export the model again")
         if file_hash(file) != expected:
             raise ValidationError(f"{file} is not the file that was exported (its SHA-256 differs)")
     return about
 
 
-def _is_of_export(name: str) -> bool:
-    """Whether a record may name a file so: in the folder itself, or in a member's."""
-    parts = PurePosixPath(name).parts
-    return 1 <= len(parts) <= 2 and "/".join(parts) == name and ".." not in parts and parts[0] != "/"
+def _is_of_export(name: str, about: ExportRecord) -> bool:
+    """Whether a record may name a file so: in the folder itself, or in that of an ensemble's member."""
+    members = () if about.ensemble is None else [member.name for member in about.ensemble.members]
+    *folder, file = PurePosixPath(name).parts or ("",)
+    is_plain = "/".join([*folder, file]) == name and file not in ("", "..", "/")
+    return is_plain and (not folder or (len(folder) == 1 and folder[0] in members))
 
 
 def served_by(about: ExportRecord, *, member: str = "", builder: str | None = None) -> Loadable:

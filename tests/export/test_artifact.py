@@ -272,8 +272,10 @@ def test_a_folder_that_is_no_export_is_refused(tmp_path: Path) -> None:
 
 def test_a_later_version_and_an_unknown_target_are_refused(copied: Callable[[str], Path]) -> None:
     folder = copied("packed")
+    rewrite_about(folder, version=3)
+    assert "has version 3; 1 and 2 can be read" in refusal(folder)
     rewrite_about(folder, version=2)
-    assert "has version 2; 1 can be read" in refusal(folder)
+    assert "is damaged: version 2 and several models go together" in refusal(folder)
     rewrite_about(folder, version=1, target="abacus")
     assert "target 'abacus' does not exist" in refusal(folder)
 
