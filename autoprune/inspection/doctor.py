@@ -18,7 +18,7 @@ from autoprune.inspection.machine import folder_record, gpu_record, machine_reco
 from autoprune.inspection.traps import Trap, own_variables, traps_found, why_no_answer
 from autoprune.run.text import size_text
 from autoprune.space.levels import Level
-from autoprune.space.storage import FLOAT32, STATIC8, widest_first
+from autoprune.space.storage import FLOAT32, OPTIONAL, STATIC8, widest_first
 from autoprune.workers.ray_address import cluster_asked_for
 
 SHOWN = (
@@ -77,7 +77,8 @@ def target_record(name: str) -> dict[str, Any]:
     """Whether a target can be used here, or why not, and what it does with a linear layer.
 
     `fast` and `bytes_alone` are as in `autoprune inspect`: widths of a weight that were measured to be
-    computed faster than floats, and the others. `removes` is whether rows can be removed there.
+    computed faster than floats, and the others; those that a space file offers by name alone are not told.
+    `removes` is whether rows can be removed there.
     """
     nothing: dict[str, Any] = {"fast": [], "bytes_alone": [], "removes": False}
     try:
@@ -90,7 +91,7 @@ def target_record(name: str) -> dict[str, Any]:
     first, second = (Weight(path, 64, 64, has_bias=True) for path in ("first", "second"))
     storages = tuple(widest_first(target.storages))
     unit = Unit("layer", "feed-forward", (first,), (second,), 64, 1, 64, (0.0, 0.5), storages)
-    levels = [Level(0.0, storage) for storage in storages if storage != FLOAT32]
+    levels = [Level(0.0, storage) for storage in storages if storage not in (FLOAT32, *OPTIONAL)]
     offered = [level for level in levels if target.offers(unit, level)]
     return {
         "name": name,

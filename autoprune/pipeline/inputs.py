@@ -23,7 +23,7 @@ from autoprune.pipeline.data_doubts import clean, without
 from autoprune.pipeline.held_together import held_together
 from autoprune.pipeline.hub_commits import commits_of, with_commits
 from autoprune.pipeline.named import encoded, kind_asked_for, load_named, metric_of, read_named
-from autoprune.run.config import Config, TimingSettings, name_of
+from autoprune.run.config import Config, TaskSettings, TimingSettings, name_of
 from autoprune.run.identity import weights_hash
 from autoprune.run.run_record import Identity
 from autoprune.run.text import size_text
@@ -40,6 +40,7 @@ from autoprune.tasks.custom import own_task, task_hash
 from autoprune.tasks.data import splits
 from autoprune.tasks.data.cleaning import Cleaned
 from autoprune.tasks.encoding import encoded_hash
+from autoprune.tasks.kinds import TaskKind
 from autoprune.tasks.task import Encoded, Task
 
 
@@ -99,13 +100,12 @@ def read_inputs(
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     target = get_target(config.search.target)
+    if config.task.name != TaskSettings().name:  # what its kind cannot have is said before the hub is asked
+        _check_kind(config, kind_asked_for(config))
     config = with_commits(config)
     kind = kind_asked_for(config)
     metric = metric_of(config, kind)
-    if config.search.robustness:
-        check_alterable(kind)
-    if config.training.augment:
-        check_augmentable(kind)
+    _check_kind(config, kind)
     texts: splits.Splits | None = None
     notes: tuple[str, ...] = ()
     left_out = left_out if config.training.clean_data else None
@@ -151,6 +151,14 @@ def read_inputs(
         identity, texts, sequence, (*notes, *told, *([f"removed are {removed_by}"] if removed_by else [])),
         left_out,
     )  # fmt: skip
+
+
+def _check_kind(config: Config, kind: TaskKind) -> None:
+    """Raise AutopruneError where rows of a kind cannot be altered or augmented, and that was asked for."""
+    if config.search.robustness:
+        check_alterable(kind)
+    if config.training.augment:
+        check_augmentable(kind)
 
 
 def _identity(config: Config, loaded: loading.Loaded, task: Task, fed: str) -> Identity:
