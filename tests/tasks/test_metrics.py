@@ -334,7 +334,7 @@ def test_the_code_of_every_kind_and_target_is_python(kind: kinds.TaskKind) -> No
 
 
 def test_no_family_of_models_is_named_where_none_may_be() -> None:
-    modules = ["search/study", "workers/__init__", "search/pareto", "tasks/metrics"]
+    modules = ["strategy/study", "workers/__init__", "strategy/pareto", "tasks/metrics"]
     modules += [f"pipeline/{name}" for name in ("driver", "opened", "baselines", "trials", "answers")]
     files = [PACKAGE / f"{name}.py" for name in modules]
     files += [path for path in (PACKAGE / "report").rglob("*") if path.is_file() and path.suffix != ".pyc"]
