@@ -56,6 +56,7 @@ def search(
     """
     if model is None and processor is not None:
         raise AutopruneError("processor goes with a model in memory")
+    _check_callback(on_trial)
     given: dict[str, Any] = {**(DEMO_DEFAULTS if model is None else {}), "workers": None}
     given |= checked_settings({**settings, "budget": budget or None})
     if dataset is not None:
@@ -91,6 +92,7 @@ def resume(
     Raises:
         AutopruneError: for a run that cannot be gone on with; otherwise as `search`.
     """
+    _check_callback(on_trial)
     given = checked_settings({**settings, "budget": budget or None})
     storage = given.pop("storage", None)
     _prepare()
@@ -129,9 +131,19 @@ def inspect(
     Raises:
         AutopruneError: when it is none of these.
     """
+    if what is not None and not isinstance(what, str | Path):
+        raise AutopruneError(
+            f"what is a {type(what).__name__}: give a folder, hub id or run folder; save a model in memory "
+            "first"
+        )
     from autoprune.inspection.records import record_of
 
     return record_of(None if what is None else str(what), space=space, target=target)
+
+
+def _check_callback(on_trial: object) -> None:
+    if on_trial is not None and not callable(on_trial):
+        raise AutopruneError(f"on_trial is a {type(on_trial).__name__}: give a function that takes a Trial")
 
 
 def _prepare() -> None:

@@ -111,6 +111,10 @@ def _saved_pretrained(model: Any, processor: Any) -> Path:
             "a model in memory needs processor=: its tokenizer, or its image processor, as in "
             "search(model, processor=tokenizer, dataset=...)"
         )
+    if not hasattr(processor, "save_pretrained"):
+        raise AutopruneError(
+            f"processor is a {type(processor).__name__}: give the model's tokenizer or image processor"
+        )
 
     def save(folder: Path) -> None:
         model.save_pretrained(folder)

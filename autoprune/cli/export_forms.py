@@ -120,7 +120,7 @@ def export_together(run: Path, **options: Any) -> str:
 
 def export_members(run: Path, **options: Any) -> str:
     """Export a family, with the arguments of `family.export_family`; what is printed."""
-    from autoprune.export.card_members import family_bytes, smallest_limit
+    from autoprune.export.card_members import example_limit, family_bytes
     from autoprune.export.checks import lines
     from autoprune.export.family import export_family
 
@@ -132,7 +132,7 @@ def export_members(run: Path, **options: Any) -> str:
         f"{metric.text(member.accuracy, 2)}"
         for member in family.members
     ]
-    load = f"load({str(done.folder)!r}, budget={smallest_limit(family)!r})"
+    load = f"load({str(done.folder)!r}, budget={example_limit(family)!r})"
     return "\n".join(
         [
             f"{done.folder}: a family of {len(family.members)} for packed",

@@ -107,7 +107,8 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                  help="Throw the model's trained head away and fit a new one for the data's classes."),
     click.option("--trust-remote-code", is_flag=True, default=None,
                  help="Refused for a model that needs code it brings, which is never run; no effect else."),
-    click.option("--seed", type=int, help="Seed of splits, search and fine-tunes.  [default: 0]"),
+    click.option("--seed", type=click.IntRange(min=0),
+                 help="Seed of splits, search and fine-tunes.  [default: 0]"),
 ]  # fmt: skip
 
 RESUME_OPTIONS: list[Callable[[Any], Any]] = [

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autoprune.export.card_members import members_of, opening_of_several, sections_of_several, smallest_limit
+from autoprune.export.card_members import example_limit, members_of, opening_of_several, sections_of_several
 from autoprune.export.card_usage import with_autoprune, without_autoprune
 from autoprune.export.export_record import (
     BaseRecord,
@@ -216,7 +216,7 @@ def _loading(about: ExportRecord, name: str) -> list[str]:
     is_average = about.ensemble is not None
     usage = with_autoprune(
         target, kind, name, is_average=is_average, has_sentence_head=about.has_sentence_head,
-        limit=None if about.family is None else smallest_limit(about.family),
+        limit=None if about.family is None else example_limit(about.family),
     )  # fmt: skip
     parts = ["## Load it", fenced(usage, "python")]
     if about.pooling:

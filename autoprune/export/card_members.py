@@ -92,14 +92,16 @@ def family_sections(about: ExportRecord, family: FamilyRecord) -> list[str]:
     ]
 
 
-def smallest_limit(family: FamilyRecord) -> str:
-    """A limit that the smallest member is within, for an example.
+def example_limit(family: FamilyRecord) -> str:
+    """A limit that the smallest member is within of those that lose a point at most, for an example.
 
     >>> one = MemberRecord(name="a", trial=1, size_bytes=2_609_917)
-    >>> smallest_limit(FamilyRecord(members=(one,), file_bytes=1))
+    >>> example_limit(FamilyRecord(members=(one,), file_bytes=1))
     '2.7MB'
     """
-    size = min(member.size_bytes for member in family.members)
+    scores = [member.accuracy for member in family.members if member.accuracy is not None]
+    least = max(scores, default=0.0) - 1.0
+    size = min(m.size_bytes for m in family.members if m.accuracy is None or m.accuracy >= least)
     return f"{math.ceil(size / 1e5) / 10:g}MB" if size >= 10**6 else f"{math.ceil(size / 1000)}kB"
 
 

@@ -31,6 +31,7 @@ from autoprune.run.identity import hold_to
 from autoprune.run.lines import recorded_lines
 from autoprune.run.robustness import recorded_robustness
 from autoprune.run.standing import Summary
+from autoprune.run.status import resume_command
 from autoprune.run.text import size_text
 from autoprune.space.trial import Trial
 from autoprune.tasks.class_balance import check_original
@@ -136,7 +137,7 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
     if now.best is None:
         raise BudgetError(
             f"no trial of {len(now.trials)} is within {search.budget}; "
-            f"go on with: autoprune resume {search.run.path} --trials +50"
+            f"go on with: {resume_command(search.run.path)} --trials +50"
         )
     path = search.run.path
     return Summary(

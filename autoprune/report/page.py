@@ -43,8 +43,8 @@ SCRIPTS = (
     "map.js",
     "report.js",
     "table.js",
-    "address.js",
     "limit.js",
+    "address.js",
 )
 """Inlined in this order."""
 

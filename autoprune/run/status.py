@@ -40,7 +40,8 @@ BUSY = ("preparing", "running")
 
 def resume_command(run: Path) -> str:
     """What goes on with a run."""
-    return f"autoprune resume {shlex.quote(str(run))}"
+    path = str(run)
+    return f"autoprune resume {shlex.quote(f'./{path}' if path.startswith('-') else path)}"
 
 
 def worth_resuming(run: Path, exit_code: int) -> bool:
@@ -147,8 +148,8 @@ def status_line(run: Path, now: dict[str, Any]) -> str:
     code = f", exit code {now['exit_code']}" if now.get("exit_code") else ""
     told = f" ({reason}{code})" if reason else ""
     after = "".join(f"; {lost}" for lost in now.get("lost", ()))
-    if now["state"] in BUSY and (told := workers_line(now.get("workers") or {})):
-        after = f"; {told}{after}"
+    if now["state"] in BUSY and (workers := workers_line(now.get("workers") or {})):
+        after = f"; {workers}{after}"
     after += f"; go on with: {now['next']}" if now.get("next") else ""
     trials, planned = now.get("trials", 0), "?" if now.get("planned") is None else now["planned"]
     count = f"{trials} of {planned}"

@@ -5,6 +5,7 @@ Shapes: m answered places, k classes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +81,7 @@ def check_original(task: Task, values: NDArray[np.float32], *, is_fitted: bool, 
         has_names: whether the names of the model's classes are the data's, or else labels count by number.
 
     Returns:
-        What to say where it is behind and too few answers tell; else "".
+        What to say where it is behind by no more than two standard errors of few answers; else "".
 
     Raises:
         AutopruneError: where its score is not above the commonest class's, with the likely causes; or where
@@ -103,7 +104,9 @@ def check_original(task: Task, values: NDArray[np.float32], *, is_fitted: bool, 
         f"the original model's {metric.told(score)} over {answers} is not above {metric.told(constant)}, "
         f"which always answering {common.name!r:.60} scores"
     )
-    if common.answers < FEWEST_ANSWERS:
+    share = constant / 100.0
+    error = 100.0 * math.sqrt(max(share * (1.0 - share), 0.0) / max(common.answers, 1))
+    if common.answers < FEWEST_ANSWERS and constant - score <= 2.0 * error:
         return f"{told}; so few rows tell little"
     causes = [*_causes(task, values, labels, common, is_fitted=is_fitted, has_names=has_names)]
     numbered = ". ".join(f"({number}) {cause}" for number, cause in enumerate(causes, 1))

@@ -1118,7 +1118,7 @@ def test_the_slider_tells_the_most_accurate_trial_within_any_limit(
         most = page.evaluate("limit.value")
         within = [t for t in rows if t[cost] <= most]
         told = page.locator("#limit-answer p").inner_text()
-        best = max(within, key=lambda t: (t["accuracy"], -t["kl"], -t["size_bytes"]))
+        best = max(within, key=lambda t: (t["accuracy"], -t[cost]))
         name = best["name"] or f"trial {best['number']}"
         assert f"with {name}: " in told
         assert f"--trial {best['number']} " in page.locator("#limit-answer code").inner_text()
@@ -1126,6 +1126,24 @@ def test_the_slider_tells_the_most_accurate_trial_within_any_limit(
     assert len(answers) > 1
     page.locator("#limit-answer button.pick").click()
     assert page.locator("#card h3").inner_text().lower() == name
+
+
+def test_the_limit_is_kept_in_the_address(visit: Callable[[Json], Any], front: Json) -> None:
+    page = visit(front)
+    page.select_option("#limit-axis", "latency")
+    page.locator("#limit").fill("400")
+    most, told = page.evaluate("limit.value"), page.locator("#limit-answer p").inner_text()
+    assert "#limit=latency:" in page.url
+    page.reload()
+    assert page.evaluate("limit.value") == pytest.approx(most, rel=1e-5)
+    assert page.input_value("#limit-axis") == "latency"
+    assert page.locator("#limit-answer p").inner_text() == told
+
+
+def test_a_simple_model_as_good_within_the_limit_is_told(visit: Callable[[Json], Any], front: Json) -> None:
+    simple = {"name": "tf-idf", "size_bytes": 1000, "latency_ms": 0.1, "accuracy": 99.5, "what": "words"}
+    page = visit(front | {"lines": [simple]})
+    assert "Without a search tf-idf has 99.5" in page.locator("#limit-answer p").inner_text()
 
 
 def test_the_slider_begins_at_the_limit_of_the_run(visit: Callable[[Json], Any], front: Json) -> None:

@@ -1,5 +1,5 @@
 // The view is kept in the address, after `#`, so that it can be sent and outlives a reload: the axes, the zoom,
-// the order of the table, the selected trial. What the page would show by itself is left out.
+// the order of the table, the selected trial, the slider's limit. What the page would show by itself is left out.
 
 const SHOWN_FIRST = { x: state.x, y: state.y, sort: state.sort };
 const firstShown = ["best", "knee", "front", "dominated", "baseline", "original", "failed"]
@@ -14,8 +14,17 @@ function keepView() {
   if (selected && selected !== firstShown) {
     view.set(...(selected.role === "line" ? ["line", selected.name] : ["trial", selected.number]));
   }
-  const text = view.toString();
+  const moved = limitOfView();
+  if (moved) view.set("limit", moved);
+  const text = view.toString().replaceAll("%3A", ":");
   if (text !== location.hash.slice(1)) history.replaceState(null, "", text ? "#" + text : location.pathname + location.search);
+}
+
+// The slider's limit where it was moved; before it has begun, the one that the address has.
+function limitOfView() {
+  if (limit.value === null) return new URLSearchParams(location.hash.slice(1)).get("limit");
+  const isFirst = limit.value === limit.first && limit.axis === limit.axisFirst;
+  return isFirst ? null : `${limit.axis}:${Number(limit.value.toPrecision(6))}`;
 }
 
 // What is no axis, column or trial of this page is passed over.
@@ -45,5 +54,7 @@ drawLegend();
 showSensitivity();
 showScatter();
 showView();
+startLimits();
+keepView();
 redrawOnResize();
 window.addEventListener("hashchange", showView);
