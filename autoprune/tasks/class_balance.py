@@ -23,6 +23,9 @@ FEWEST_ANSWERS = 50
 of 80 % of rows, where that class is 60 % of them, is so in 22 % of draws of 10 rows and in 2 % of draws of 50
 (two independent binomials)."""
 
+FAR_BEHIND = 3.0
+"""Standard errors by which a model is behind the commonest class that no draw of few answers explains."""
+
 AGREEING = 10.0
 """Points of accuracy that another order of the labels must gain to be named as a cause."""
 
@@ -81,7 +84,7 @@ def check_original(task: Task, values: NDArray[np.float32], *, is_fitted: bool, 
         has_names: whether the names of the model's classes are the data's, or else labels count by number.
 
     Returns:
-        What to say where it is behind by no more than two standard errors of few answers; else "".
+        What to say where it is behind by no more than `FAR_BEHIND` standard errors of few answers; else "".
 
     Raises:
         AutopruneError: where its score is not above the commonest class's, with the likely causes; or where
@@ -106,7 +109,7 @@ def check_original(task: Task, values: NDArray[np.float32], *, is_fitted: bool, 
     )
     share = constant / 100.0
     error = 100.0 * math.sqrt(max(share * (1.0 - share), 0.0) / max(common.answers, 1))
-    if common.answers < FEWEST_ANSWERS and constant - score <= 2.0 * error:
+    if common.answers < FEWEST_ANSWERS and constant - score <= FAR_BEHIND * error:
         return f"{told}; so few rows tell little"
     causes = [*_causes(task, values, labels, common, is_fitted=is_fitted, has_names=has_names)]
     numbered = ". ".join(f"({number}) {cause}" for number, cause in enumerate(causes, 1))

@@ -76,6 +76,8 @@ def test_a_transformers_model_answers_as_in_memory() -> None:
         torch.testing.assert_close(loaded.model(**tokens).logits, model(**tokens).logits)
     with pytest.raises(AutopruneError, match="needs processor="):
         model_source(model)
+    with pytest.raises(AutopruneError, match="processor is a int"):
+        model_source(model, 5)
 
 
 def test_a_module_is_its_class_and_its_weights() -> None:

@@ -45,6 +45,7 @@ def test_what_values_may_be_is_as_the_flags_have_it() -> None:
         ("trials", "3", "trials='3': it is str, and int is needed"),
         ("trials", 0, "trials=0: the least is 1"),
         ("trials", True, "it is bool"),
+        ("seed", -1, "seed=-1: the least is 0"),
         ("timeout_s", 0.0, "give a number above 0"),
         ("clean_data", "all", "clean_data='all': give 'repeats' or 'labels'"),
         ("limit_rows", 5, "limit_rows=5: it is int"),

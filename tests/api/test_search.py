@@ -109,6 +109,14 @@ def test_what_a_callback_raises_ends_a_search_that_can_be_gone_on_with(searched:
     assert went_on.record.run.command.startswith("autoprune.search(")
 
 
+def test_what_is_no_callback_or_model_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(autoprune.AutopruneError, match="on_trial is a int"):
+        autoprune.search(tmp_path, dataset="rows.csv", output=tmp_path / "run", on_trial=5)  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(autoprune.AutopruneError, match="what is a Linear"):
+        autoprune.inspect(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
+
+
 EXAMPLE = """
 import autoprune
 

@@ -307,6 +307,19 @@ def test_a_driver_of_another_host_is_unknown_with_its_last_word(run: RunFolder) 
     assert "running when process 1 on far-away was last heard of, 12 min ago" in status_line(run.path, now)
 
 
+def test_workers_of_a_run_under_way_are_told_once(tmp_path: Path) -> None:
+    now = {
+        "state": "running",
+        "driver": "alive",
+        "trials": 3,
+        "planned": 5,
+        "workers": {"idle": 1, "hosts": {}},
+    }
+    line = status_line(tmp_path, now)
+    assert line.startswith(f"{tmp_path}: running; 3 of 5 trials")
+    assert line.count("workers 1 idle") == 1
+
+
 def test_a_status_of_before_is_read(run: RunFolder) -> None:
     write_json(run.path / STATUS, {"state": "stopped", "pid": 1, "host": "x", "updated": 1.0, "trials": 2})
     assert status_line(run.path, read_status(run.path)).startswith(f"{run.path}: stopped; 2 of ? trials")
