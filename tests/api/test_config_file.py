@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from autoprune.api.config_file import read_settings
-from autoprune.api.options import ABOVE_ZERO, LEAST
+from autoprune.api.options import ABOVE_ZERO, CHOICES, LEAST
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import json_text
 from autoprune.run.config import Config, setting_names, setting_type
@@ -23,7 +23,9 @@ def values_of(name: str) -> some.SearchStrategy[Any]:
     """Values that a setting may have."""
     if name == "limit_rows":
         return some.tuples(*[some.integers(1, 10**6)] * 3) | some.just(())
-    if name in ("text_columns", "budget"):
+    if name in CHOICES:
+        return some.sampled_from(CHOICES[name]) | some.none()
+    if name in ("text_columns", "budget", "allocation"):
         return some.lists(some.text(min_size=1), max_size=2).map(tuple)
     kinds = set(typing.get_args(setting_type(name)) or [setting_type(name)])
     least = LEAST.get(name, 0)
