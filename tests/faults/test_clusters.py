@@ -31,7 +31,7 @@ def test_trials_wait_for_a_latency_node_that_is_away_and_go_on_once_it_is_back(t
 
 
 def test_a_latency_node_that_stays_away_costs_no_trial_and_ends_the_search(tmp_path: Path) -> None:
-    figures = faults.latency_node_lost(tmp_path / "run", wait=5, away=None)
+    figures = faults.latency_node_lost(tmp_path / "run", wait=15, away=None)
     assert (figures["code"], figures["state"], figures["failed"]) == (75, "stopped", 0), figures
     assert (figures["lost"], figures["running"]) == (0, 0)
     assert "the latency node (latency-node=edge) was away for" in figures["said"]

@@ -228,7 +228,7 @@ def test_a_signal_while_the_library_is_built_is_in_the_status(
         try:
             wait_for(lambda: (run / STATUS).is_file(), driver)
             driver.send_signal(number)
-            _, told = driver.communicate(timeout=30)
+            _, told = driver.communicate(timeout=PATIENCE_S)
         finally:
             driver.kill()
     assert (driver.returncode, "Traceback" in told) == (code, False), told

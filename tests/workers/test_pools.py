@@ -398,9 +398,10 @@ if __name__ == "__main__":
     pool.submit(0, -1.0)
     assert pool.next().failure.startswith("WorkerDied")
     pool.submit(0, 0.0)
-    print(pool.next().worker.split(":")[1], flush=True)
+    worker = pool.next().worker.split(":")[1]
     pool.submit(0, 60.0)
     try:
+        print(worker, flush=True)  # from here on a signal finds it waiting
         pool.next()
     except KeyboardInterrupt:
         begun = time.monotonic()
