@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from autoprune.core.processors import quota_line, usable_processors
-from autoprune.report.text import shell_word
 from autoprune.run.config import Config
 from autoprune.run.remarks import Compared, Remarked, remarks
 from autoprune.run.text import size_text
@@ -89,6 +88,8 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
     )
     lines.append(f"Report    {summary.run / 'report.html'}")
     if now.best is not None:
+        from autoprune.report.text import shell_word  # takes long: pydantic
+
         words = f"autoprune export {shell_word(str(summary.run))} --trial best -o model-{now.best.number}"
         lines.append(f"Export    {words}")
     return lines

@@ -5,7 +5,6 @@ Shapes: m answered places, k classes.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +21,6 @@ FEWEST_ANSWERS = 50
 """Validation answers below which a good model may be behind the commonest class by chance. One that is right
 of 80 % of rows, where that class is 60 % of them, is so in 22 % of draws of 10 rows and in 2 % of draws of 50
 (two independent binomials)."""
-
-FAR_BEHIND = 3.0
-"""Standard errors by which a model is behind the commonest class that no draw of few answers explains."""
 
 AGREEING = 10.0
 """Points of accuracy that another order of the labels must gain to be named as a cause."""
@@ -84,7 +80,7 @@ def check_original(task: Task, values: NDArray[np.float32], *, is_fitted: bool, 
         has_names: whether the names of the model's classes are the data's, or else labels count by number.
 
     Returns:
-        What to say where it is behind by no more than `FAR_BEHIND` standard errors of few answers; else "".
+        What to say where it is behind and too few answers tell; else "".
 
     Raises:
         AutopruneError: where its score is not above the commonest class's, with the likely causes; or where
@@ -107,9 +103,7 @@ def check_original(task: Task, values: NDArray[np.float32], *, is_fitted: bool, 
         f"the original model's {metric.told(score)} over {answers} is not above {metric.told(constant)}, "
         f"which always answering {common.name!r:.60} scores"
     )
-    share = constant / 100.0
-    error = 100.0 * math.sqrt(max(share * (1.0 - share), 0.0) / max(common.answers, 1))
-    if common.answers < FEWEST_ANSWERS and constant - score <= FAR_BEHIND * error:
+    if common.answers < FEWEST_ANSWERS:
         return f"{told}; so few rows tell little"
     causes = [*_causes(task, values, labels, common, is_fitted=is_fitted, has_names=has_names)]
     numbered = ". ".join(f"({number}) {cause}" for number, cause in enumerate(causes, 1))
