@@ -21,7 +21,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         AutopruneError: naming the file and everything in it that is wrong.
     """
-    from autoprune.core.yaml_text import MOST_YAML_BYTES, NO_YAML
+    from autoprune.core.yaml_text import MOST_YAML_BYTES, NO_YAML, errors_text
 
     try:
         text = read_within(path, MOST_YAML_BYTES)
@@ -45,16 +45,8 @@ def read_settings(path: Path) -> dict[str, Any]:
         except (ValueError, RecursionError):  # Python prints neither very long numbers nor very deep lists
             lines.append(f"{name}: its value is no setting")
     if lines:
-        raise AutopruneError(
-            f"settings file {path} has {len(lines)} error{'s' * (len(lines) > 1)}:\n  "
-            + "\n  ".join(f"{line:.500}" for line in lines[:_MOST_LINES])
-            + (f"\n  and {len(lines) - _MOST_LINES} more" if len(lines) > _MOST_LINES else "")
-        )
+        raise AutopruneError(errors_text(f"settings file {path}", lines))
     return settings
-
-
-_MOST_LINES = 30
-"""Errors that one message tells."""
 
 
 def _parsed(text: str) -> tuple[Any, list[str]]:

@@ -22,7 +22,7 @@ from autoprune.run.kept_models import kept_artifact
 from autoprune.run.short_rows import level_rows, whole_row
 from autoprune.run.status import read_front_file
 from autoprune.space.levels import Level
-from autoprune.space.point_names import POINT_NAMES, by_trial
+from autoprune.space.point_names import by_trial
 from autoprune.tasks.metrics import Metric
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class Point:
         Raises:
             AutopruneError: where the run did not keep it: models that left the front are not; export those.
         """
+        from autoprune.pipeline.named import names_builder
         from autoprune.targets.packed import read_packed
 
         kept = kept_artifact(self.run, self.number)
@@ -99,7 +100,7 @@ class Point:
                 "export it, which makes it again, and load that"
             )
         name = run_config(self.run).model.name
-        builder = name if name is not None and ":" in name and not Path(name).exists() else None
+        builder = name if name is not None and names_builder(name) else None
         return read_packed(kept, builder=builder).model
 
 
@@ -278,6 +279,3 @@ def _html_row(point: Point, metric: Metric) -> str:
     time = "" if point.latency_ms is None else f"{point.latency_ms:.2f}"
     scores = ["" if value is None else metric.text(value) for value in (point.accuracy, point.test_accuracy)]
     return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in (name, size, time, *scores)) + "</tr>"
-
-
-__all__ = ["POINT_NAMES", "Front", "Point"]

@@ -21,6 +21,7 @@ from autoprune.space.trial import Trial
 if TYPE_CHECKING:
     from autoprune.pipeline.inputs import Inputs
     from autoprune.run.standing import Summary
+    from autoprune.workers.pool import Pool
 
 OnTrial = Callable[[Trial], object]
 """Called in the driver after each trial and baseline, failed ones too, with its number and measurement."""
@@ -132,7 +133,7 @@ def take_up(
 def _search(
     run: RunFolder,
     inputs: Inputs,
-    pool: Any,
+    pool: Pool,
     command: str,
     *,
     quiet: bool,

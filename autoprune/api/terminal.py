@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from autoprune.core.processors import quota_line, usable_processors
 from autoprune.run.config import Config
 from autoprune.run.remarks import Compared, Remarked, remarks
-from autoprune.run.text import size_text
+from autoprune.run.text import shell_word, size_text
 from autoprune.space.budget import Budget, megabytes
 from autoprune.space.point_names import also, by_trial
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, finished
@@ -88,8 +88,6 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
     )
     lines.append(f"Report    {summary.run / 'report.html'}")
     if now.best is not None:
-        from autoprune.report.text import shell_word  # takes long: pydantic
-
         words = f"autoprune export {shell_word(str(summary.run))} --trial best -o model-{now.best.number}"
         lines.append(f"Export    {words}")
     return lines

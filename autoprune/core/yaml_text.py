@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -78,3 +79,14 @@ def _count(node: yaml.Node, counts: dict[int, int]) -> int:
     parts = [part for entry in inside for part in (entry if isinstance(entry, tuple) else (entry,))]
     counts[id(node)] = 1 + sum(_count(part, counts) for part in parts)
     return counts[id(node)]
+
+
+def errors_text(where: str, errors: Sequence[str]) -> str:
+    """All errors of a file in one message, of very many the first; `where` names the file."""
+    told = [f"{line:.500}" for line in errors[:_MOST_ERRORS]]
+    told += [f"and {len(errors) - _MOST_ERRORS} more"] if len(errors) > _MOST_ERRORS else []
+    return f"{where} has {len(errors)} error{'s' * (len(errors) > 1)}:\n  " + "\n  ".join(told)
+
+
+_MOST_ERRORS = 30
+"""Errors that one message tells."""

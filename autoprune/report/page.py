@@ -27,10 +27,11 @@ from autoprune.report.sections.sensitivity import extremes, held, predicted
 from autoprune.report.sections.tables import causes, gain_heads, gain_note, gains, provenance
 from autoprune.report.sections.verdict import figures, has_budget, latency_title, notes, verdict
 from autoprune.report.shown import shown_note, shown_numbers, with_shown
-from autoprune.report.text import printable, shell_word, standard_error, write_text
+from autoprune.report.text import standard_error, write_text
 from autoprune.report.trial_rows import FIELDS, Json, metric_column, pack
 from autoprune.run.front_schema import Front, LineRow, TrialRow, checked_front
 from autoprune.run.safe_front import safe
+from autoprune.run.text import printable, shell_word
 from autoprune.space.storage import widest_first
 from autoprune.tasks.metrics import ACCURACY
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -111,21 +109,6 @@ def standard_error(accuracy: float | None, rows: int) -> float | None:
         return None
     share = min(max(accuracy / 100.0, 0.0), 1.0)
     return 100.0 * math.sqrt(share * (1.0 - share) / rows)
-
-
-def shell_word(text: str) -> str:
-    """A word that is safe to paste into a shell: quoted, never an option, no control characters.
-
-    >>> shell_word("runs/my model"), shell_word("-rf")
-    ("'runs/my model'", './-rf')
-    """
-    plain = printable(text)
-    return shlex.quote(f"./{plain}" if plain.startswith("-") else plain)
-
-
-def printable(text: str) -> str:
-    """The text without control and formatting characters, which could hide what is pasted."""
-    return "".join(character for character in text if unicodedata.category(character) not in ("Cc", "Cf"))
 
 
 def write_text(path: Path, text: str) -> None:

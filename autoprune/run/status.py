@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shlex
 import socket
 import time
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from autoprune.run.folder import (
     run_config,
 )
 from autoprune.run.run_lock import LOCK
+from autoprune.run.text import quoted_path
 from autoprune.space.point_names import also, by_trial
 from autoprune.workers.census import workers_line
 
@@ -40,8 +40,7 @@ BUSY = ("preparing", "running")
 
 def resume_command(run: Path) -> str:
     """What goes on with a run."""
-    path = str(run)
-    return f"autoprune resume {shlex.quote(f'./{path}' if path.startswith('-') else path)}"
+    return f"autoprune resume {quoted_path(str(run))}"
 
 
 def worth_resuming(run: Path, exit_code: int) -> bool:

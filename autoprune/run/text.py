@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
+import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -108,3 +110,22 @@ def trial_line(trial: Trial, *, metric: Metric = ACCURACY) -> str:
         f"{metric.told(m.accuracy, 2):>7}  "
         f"{RUNGS[trial.rung]:9} {trial.seconds:5.1f} s"
     )
+
+
+def shell_word(text: str) -> str:
+    """A word that is safe to paste into a shell: quoted, never an option, no control characters.
+
+    >>> shell_word("runs/my model"), shell_word("-rf")
+    ("'runs/my model'", './-rf')
+    """
+    return quoted_path(printable(text))
+
+
+def quoted_path(path: str) -> str:
+    """A path as a shell reads it: quoted, and never taken for an option."""
+    return shlex.quote(f"./{path}" if path.startswith("-") else path)
+
+
+def printable(text: str) -> str:
+    """The text without control and formatting characters, which could hide what is pasted."""
+    return "".join(character for character in text if unicodedata.category(character) not in ("Cc", "Cf"))

@@ -13,7 +13,7 @@ import pydantic
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import read_within
-from autoprune.core.yaml_text import MOST_YAML_BYTES, NO_YAML, parse_yaml
+from autoprune.core.yaml_text import MOST_YAML_BYTES, NO_YAML, errors_text, parse_yaml
 from autoprune.space.storage import FLOAT_BITS, OPTIONAL, STATIC8, Storage, storage_of, storages_of
 
 
@@ -175,10 +175,6 @@ class SpaceFile(_Strict):
     finetune: Finetune = Finetune()
 
 
-_MOST_LINES = 30
-"""Errors that one message tells."""
-
-
 def read_space(path: Path) -> SpaceFile:
     """Read and check a space file.
 
@@ -200,12 +196,7 @@ def read_space(path: Path) -> SpaceFile:
         lines += [_explain(dict(problem)) for problem in error.errors() if not _follows(dict(problem))]
         cause = error
     if lines:
-        plural = "error" if len(lines) == 1 else "errors"
-        told = [f"{line:.500}" for line in lines[:_MOST_LINES]]
-        told += [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
-        raise AutopruneError(
-            f"space file {path} has {len(lines)} {plural}:\n  " + "\n  ".join(told)
-        ) from cause
+        raise AutopruneError(errors_text(f"space file {path}", lines)) from cause
     return space
 
 

@@ -95,6 +95,7 @@ class Followed:
         self._asked = {"status": -1e9, "front": -1e9}
         self._status: Mapping[str, Any] = {"state": "unknown", "trials": 0}
         self._front: dict[str, Any] | None = None
+        self._version = ""
 
     def status(self) -> Mapping[str, Any]:
         """The status, with a text in "front" that changes with `front.json`."""
@@ -104,12 +105,13 @@ class Followed:
                     self._status = self.source.status()
                 except AutopruneError as error:
                     self._status = {**self._status, "unread": str(error)}
-            return {**self._status, "front": self._version()}
+            self._read_front()
+            return {**self._status, "front": self._version}
 
     def front(self) -> dict[str, Any] | None:
         """`front.json`, the last that could be read."""
         with self._lock:
-            self._version()
+            self._read_front()
             return self._front
 
     def is_over(self) -> bool:
@@ -124,13 +126,14 @@ class Followed:
         self._asked[what] = now
         return True
 
-    def _version(self) -> str:
-        if self._is_due("front"):
-            with contextlib.suppress(AutopruneError):
-                self._front = self.source.front()
-        if self._front is None:
-            return ""
-        return hashlib.sha256(json.dumps(self._front, sort_keys=True).encode()).hexdigest()[:16]
+    def _read_front(self) -> None:
+        if not self._is_due("front"):
+            return
+        with contextlib.suppress(AutopruneError):
+            self._front = self.source.front()
+        if self._front is not None:
+            text = json.dumps(self._front, sort_keys=True)
+            self._version = hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _check_begun(run: Path) -> None:

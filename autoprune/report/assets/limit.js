@@ -89,7 +89,7 @@ function startLimits() {
   const axes = ["size", "latency"].filter((axis) => limitEnds(axis));
   byId("limit-section").hidden = !axes.length;
   if (!axes.length) return;
-  for (const axis of axes) byId("limit-axis").append(el("option", { value: axis }, { size: "size", latency: "latency" }[axis]));
+  for (const axis of axes) byId("limit-axis").append(el("option", { value: axis }, axis));
   byId("limit").max = String(SLIDER_STEPS);
   byId("limit").addEventListener("input", (event) => slide(event.target.value / SLIDER_STEPS));
   byId("limit-axis").addEventListener("change", (event) => {

@@ -14,10 +14,10 @@ from autoprune.report.text import (
     named_score,
     plural,
     score_text,
-    shell_word,
     standard_error,
 )
 from autoprune.run.front_schema import Front, LineRow, TrialRow
+from autoprune.run.text import shell_word
 from autoprune.space.budget import Budget, megabytes
 
 
