@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import tomllib
@@ -96,7 +97,15 @@ def _place(item: pytest.Item) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Temporary folders in memory, where there is room: a study waits for the disk at each trial."""
+    """Temporary folders in memory, where there is room: a study waits for the disk at each trial.
+
+    Signals that a shell ignores for what it runs in the background would be ignored by all that tests start:
+    they end their searches with these.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     is_first = not hasattr(config, "workerinput")
     if is_first and config.option.basetemp is None and _free_bytes(MEMORY) > ROOM_BYTES:
         config.option.basetemp = tempfile.mkdtemp(prefix="pytest-", dir=MEMORY)
