@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,11 +17,18 @@ from ray.cluster_utils import Cluster
 from autoprune.core.errors import AutopruneError, BudgetError
 from autoprune.workers import RayPool, open_pool
 from autoprune.workers.latency_node import parse_label
-from autoprune.workers.pool import run_all
+from autoprune.workers.pool import Job, run_all
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 EDGE = ("latency-node", "edge")
+
+
+@dataclass(frozen=True)
+class Limited(Job[object]):
+    """A job that may work for so long."""
+
+    limit_s: float
 
 
 def make(context: Mapping[str, Any]) -> Callable[[object], object]:
@@ -34,6 +42,10 @@ def make(context: Mapping[str, Any]) -> Callable[[object], object]:
     def work(job: object) -> object:
         if job == "time":
             return context["elsewhere"]("where")
+        if isinstance(job, Limited):
+            return context["elsewhere"]("slowly")
+        if job == "slowly":
+            time.sleep(5)
         if job == "time and fail":
             return context["elsewhere"]("fail")
         if job == "fail":
@@ -83,6 +95,14 @@ def test_timing_goes_to_the_labelled_node_and_workers_keep_away(cluster: str, po
     assert {node for node, _, _ in timed} == {cluster}
     assert len({pid for _, pid, _ in timed}) == 1
     assert not any(has_timer for _, _, has_timer in timed)
+
+
+def test_what_a_trial_waits_for_the_node_is_no_work_of_its_own(pool: RayPool) -> None:
+    before = pool.census().overdue
+    (outcome,) = asked(pool, Limited(limit_s=1.0))
+    assert outcome.failure is None
+    assert outcome.seconds > 4
+    assert pool.census().overdue == before
 
 
 def test_a_job_that_fails_there_fails_with_its_cause(pool: RayPool) -> None:
