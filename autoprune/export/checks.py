@@ -148,7 +148,7 @@ def bench_lines(measured: ExportMeasurements, checks: Sequence[Check], about: Ex
     return [
         *out,
         f"  {name} {'recorded':12} {before.median_ms:.2f} ms ({before.low_ms:.2f} to "
-        f"{before.high_ms:.2f}); the original {1 / before.ratio:.2f} times as long{other}",
+        f"{before.high_ms:.2f}); the original {1 / before.ratio:.2f} times as long in pairs{other}",
     ]
 
 
@@ -172,7 +172,7 @@ def _times(timing: Timing, setting: str = "") -> str:
     """Milliseconds, their spread, and the original's; setting: what they were taken at."""
     return (
         f"{timing.median_ms:.2f} ms ({timing.low_ms:.2f} to {timing.high_ms:.2f}){setting}; "
-        f"the original {timing.original_ms:.2f} ms, {1 / timing.ratio:.2f} times as long"
+        f"the original {timing.original_ms:.2f} ms; called in pairs, {1 / timing.ratio:.2f} times as long"
     )
 
 

@@ -1,7 +1,8 @@
-"""An S3 server of this machine's own, on a free port of 127.0.0.1: moto, whose objects are kept in memory.
+"""Object stores of this machine's own, on a free port of 127.0.0.1, whose objects are kept in memory.
 
-Neither it nor s3fs is installed beside the tests: s3fs wants an older python-dateutil than the one that is
-pinned. CONTRIBUTING.md says how both are got; `MOTO_SERVER` names the program where it is not on the path.
+moto serves S3 and gcp-storage-emulator Google's store. Neither these nor fsspec's drivers for them are
+installed beside the tests, since each driver wants other versions than are pinned: CONTRIBUTING.md says how
+they are got.
 """
 
 from __future__ import annotations
@@ -23,51 +24,71 @@ import pytest
 BUCKET = "models"
 KEY = "not-a-real-secret-key"
 _PATIENCE_S = 60.0
+_DRIVERS = {"s3": "s3fs", "gs": "gcsfs"}
+_PROGRAMS = {"s3": "moto_server", "gs": "gcp-storage-emulator"}
 
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """A server with an empty bucket. variables: by which s3fs finds it and its credentials."""
+    """A server with an empty bucket. variables: by which its driver finds it and its credentials."""
 
     root: str
     variables: dict[str, str]
 
 
 @contextlib.contextmanager
-def s3_server() -> Iterator[ObjectStore]:
-    """The server; a test that asks for it is skipped where it, or s3fs, is not installed."""
-    program = os.environ.get("MOTO_SERVER") or shutil.which("moto_server")
-    if program is None or importlib.util.find_spec("s3fs") is None:
-        pytest.skip("moto's server or s3fs is not installed (CONTRIBUTING.md)")
+def object_store(scheme: str) -> Iterator[ObjectStore]:
+    """A server for `s3://` or `gs://`; a test is skipped where it, or its driver, is not installed."""
+    name = _PROGRAMS[scheme]
+    program = os.environ.get("AUTOPRUNE_TEST_STORE") or shutil.which(name)
+    if program is None or not program.endswith(name) or importlib.util.find_spec(_DRIVERS[scheme]) is None:
+        pytest.skip(f"{name} or {_DRIVERS[scheme]} is not installed (CONTRIBUTING.md)")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [program, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
     address = f"http://127.0.0.1:{port}"
-    try:
-        _make_bucket(address, server)
-        variables = {
+    words = {
+        "s3": ["-H", "127.0.0.1", "-p", str(port)],
+        "gs": [
+            "start",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--in-memory",
+            "--default-bucket",
+            BUCKET,
+        ],
+    }
+    variables = {
+        "s3": {
             "AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": KEY,
             "AWS_DEFAULT_REGION": "us-east-1",
-        }  # fmt: skip
-        yield ObjectStore(f"s3://{BUCKET}/autoprune", variables)
+        },
+        "gs": {"STORAGE_EMULATOR_HOST": address},
+    }  # fmt: skip
+    server = subprocess.Popen([program, *words[scheme]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(address, server, make_bucket=scheme == "s3")
+        yield ObjectStore(f"{scheme}://{BUCKET}/autoprune", variables[scheme])
     finally:
         server.kill()
         server.wait()
 
 
-def _make_bucket(address: str, server: subprocess.Popen[bytes]) -> None:
-    """Make the bucket, as soon as the server answers."""
+def _wait_for(address: str, server: subprocess.Popen[bytes], *, make_bucket: bool) -> None:
+    """Until the server answers."""
     deadline = time.monotonic() + _PATIENCE_S
+    asked = urllib.request.Request(f"{address}/{BUCKET}", method="PUT") if make_bucket else address
     while True:
-        assert server.poll() is None, "moto's server ended"
+        assert server.poll() is None, "the server ended"
         try:
-            urllib.request.urlopen(urllib.request.Request(f"{address}/{BUCKET}", method="PUT")).close()
+            urllib.request.urlopen(asked).close()
             return
         except urllib.error.HTTPError:
-            raise
+            if make_bucket:
+                raise
+            return
         except OSError:
-            assert time.monotonic() < deadline, "moto's server did not answer"
+            assert time.monotonic() < deadline, "the server did not answer"
             time.sleep(0.2)
