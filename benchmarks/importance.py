@@ -45,10 +45,10 @@ SEVERAL = ("taylor", "obs")
 
 
 def opened(folder: Path) -> Prepared:
-    """The demo's search as it is before its first trial, with the gradients that Taylor reads."""
+    """The demo's search as it is before its first trial, with the gradients that Taylor reads, and gates."""
     text = (spaces_folder() / "bert.yaml").read_text(encoding="utf-8")
     for sort in ("head", "neuron"):
-        text = text.replace(f"by: {sort},", f"by: {sort}, importance: [taylor, obs],")
+        text = text.replace(f"by: {sort},", f"by: {sort}, importance: [taylor, obs, gates],")
     space = folder / "bert.yaml"
     space.write_text(text, encoding="utf-8")
     config = config_of("reviews", None).with_settings(space=str(space))

@@ -1,4 +1,4 @@
-"""How much each piece of a unit matters, by seven scores of one signature: pieces in, scores out.
+"""How much each piece of a unit matters, by eight scores of one signature: pieces in, scores out.
 
 Shapes: o output features, i input features of a weight as a matrix, c the pieces that can go (heads, neurons
 or channels), each of neighbouring rows of the weights that make it and of neighbouring columns of those that
@@ -11,7 +11,7 @@ docs/decisions/032-importance-allocation-schedules.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -26,7 +26,7 @@ class Pieces:
 
     makers: weights that lose rows. readers: weights that lose columns, with the statistics of their inputs.
     count: the number of pieces. step: pieces that second-order removal takes between updates. seed: of scores
-    that are drawn.
+    that are drawn. gates: what was learned of each piece (`gates`); empty where it was not asked for.
     """
 
     makers: tuple[Float[Tensor, "o i"], ...]
@@ -34,6 +34,7 @@ class Pieces:
     count: int
     step: int = 1
     seed: int = 0
+    gates: Float[Tensor, " c"] = field(default_factory=lambda: torch.empty(0))
 
     def of_rows(self, values: Float[Tensor, " o"]) -> Float[Tensor, " c"]:
         """Sums over the rows, or the columns, of each piece."""
@@ -90,6 +91,17 @@ def second_order(pieces: Pieces) -> Scores:
     return order.argsort().float()
 
 
+def learned_gates(pieces: Pieces) -> Scores:
+    """What gates on the pieces, trained with the weights as they are, have learned of each: `compress/gates`.
+
+    Raises:
+        ValueError: where none were trained.
+    """
+    if pieces.gates.numel() == 0:
+        raise ValueError("no gates were trained on this unit")
+    return pieces.gates
+
+
 def random(pieces: Pieces) -> Scores:
     """Numbers drawn by the seed: the baseline of all others, as random masks."""
     return torch.rand(pieces.count, generator=torch.Generator().manual_seed(pieces.seed))
@@ -107,6 +119,7 @@ IMPORTANCES: Mapping[str, Callable[[Pieces], Scores]] = {
     "activation": activation,
     "taylor": taylor,
     "obs": second_order,
+    "gates": learned_gates,
     "random": random,
     "hybrid": hybrid,
 }
@@ -114,6 +127,10 @@ IMPORTANCES: Mapping[str, Callable[[Pieces], Scores]] = {
 
 BY_GRADIENT = frozenset({"taylor", "hybrid"})
 """Scores that read each calibration row's gradients, which are recorded for them alone."""
+
+
+BY_GATES = frozenset({"gates"})
+"""Scores for which gates are trained."""
 
 
 def _summed(pieces: Pieces, of: Callable[[Tensor], Tensor]) -> Scores:

@@ -40,6 +40,7 @@ def pieces_of(
         count=unit.pieces,
         step=1 if block > 1 and unit.step == 1 else max(1, unit.step // 4),
         seed=zlib.crc32(f"{key} {unit.name}".encode()),
+        gates=statistics[unit.cols[0].path].gates,
     )
 
 

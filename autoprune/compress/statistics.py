@@ -39,6 +39,7 @@ class Statistics:
     second moment of the loss gradient at its output [d d], under which an error in a row does its harm.
     contributions: of each input feature in each calibration row the loss gradient times what it adds to the
     output, summed over tokens: the gradient times the weights of its column [n i]; empty where not asked for.
+    gates: of the first weight that reads a unit's pieces what gates have learned of each piece [c]; likewise.
     """
 
     moment: Float[Tensor, ...]
@@ -49,6 +50,7 @@ class Statistics:
     high: Float[Tensor, " i"] = field(default_factory=lambda: torch.empty(0))
     fisher: Float[Tensor, "d d"] = field(default_factory=lambda: torch.empty(0, 0))
     contributions: Float[Tensor, "n i"] = field(default_factory=lambda: torch.empty(0, 0))
+    gates: Float[Tensor, " c"] = field(default_factory=lambda: torch.empty(0))
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """The same as arrays by name, on the tensors' memory."""
@@ -61,7 +63,8 @@ class Statistics:
             "high": self.high.numpy(),
             "fisher": self.fisher.numpy(),
         }
-        return arrays | ({"contributions": self.contributions.numpy()} if self.contributions.numel() else {})
+        asked = {"contributions": self.contributions, "gates": self.gates}
+        return arrays | {name: tensor.numpy() for name, tensor in asked.items() if tensor.numel()}
 
     def of_columns(self, columns: Int[Tensor, " k"]) -> Statistics:
         """Of a weight that has these columns alone."""
@@ -88,7 +91,8 @@ class Statistics:
             torch.from_numpy(arrays[k]) if k in arrays else torch.empty(0, 0)
             for k in ("fisher", "contributions")
         )
-        return cls(moment, mean, gradient, float(arrays["uses"]), low, high, fisher, contributions)
+        gates = torch.from_numpy(arrays["gates"]) if "gates" in arrays else torch.empty(0)
+        return cls(moment, mean, gradient, float(arrays["uses"]), low, high, fisher, contributions, gates)
 
 
 def calibrate(

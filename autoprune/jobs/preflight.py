@@ -11,11 +11,12 @@ from typing import Any
 
 from autoprune.core.errors import AutopruneError
 from autoprune.jobs.cluster import Cluster, Job
-from autoprune.jobs.probe import MARK, MOST_NODES, PROBES, own_version
+from autoprune.jobs.probe import MARK, MOST_NODES, NODE_SECONDS, PROBES, own_version
 from autoprune.jobs.storage_root import StorageRoot
 from autoprune.run.config import WorkerSettings
 
 _PROBE_SECONDS = 180.0
+_SILENT = "no answer"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def preflight(
     if answer is None:
         return [_no_answer(job, text)]
     told = json.loads(answer.removeprefix(MARK))
-    checks = [*_versions(told), _room(told["nodes"], workers, asked=asked), _storage(told, root)]
+    checks = [*versions(told), _room(told["nodes"], workers, asked=asked), _storage(told, root)]
     if label is not None:
         checks.append(_label(told["nodes"], label))
     return checks
@@ -95,7 +96,8 @@ def _no_answer(job: Job, text: str) -> Check:
     return Check("Head", f"the probe ended with {job.exit_code} ({last})", cure)
 
 
-def _versions(told: Mapping[str, Any]) -> list[Check]:
+def versions(told: Mapping[str, Any]) -> list[Check]:
+    """Lines on the versions that the head and the nodes tell (`probe`)."""
     import importlib.metadata
 
     here = importlib.metadata.version("ray")
@@ -103,14 +105,20 @@ def _versions(told: Mapping[str, Any]) -> list[Check]:
         Check("Ray", f"{told['ray']} there, {here} here"),
         Check("Python", f"{told['head']['python']} there, {platform.python_version()} here"),
     ]
-    versions: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for node in told["nodes"][:MOST_NODES]:
-        version = node.get("autoprune") or f"none ({node.get('error', 'no answer')})"
-        versions.setdefault(version, []).append(node["name"])
-    text = "; ".join(f"{version} on {', '.join(names)}" for version, names in versions.items())
-    wrong = [name for version, names in versions.items() if version != own_version() for name in names]
-    cure = f"install autoprune {own_version()}, which is here, on {', '.join(wrong)}" if wrong else ""
-    return [*checks, Check("autoprune", text, cure)]
+        version = node.get("autoprune") or f"none ({node.get('error', _SILENT)})"
+        found.setdefault(_SILENT if node.get("silent") else version, []).append(node["name"])
+    text = "; ".join(f"{version} on {', '.join(names)}" for version, names in found.items())
+    silent = found.pop(_SILENT, [])
+    wrong = [name for version, names in found.items() if version != own_version() for name in names]
+    cures = [f"install autoprune {own_version()}, which is here, on {', '.join(wrong)}"] if wrong else []
+    if silent:
+        cures.append(
+            f"try again when {', '.join(silent)} can start a process within {NODE_SECONDS:.0f} s, or leave "
+            "this out with --no-preflight"
+        )
+    return [*checks, Check("autoprune", text, "; ".join(cures))]
 
 
 def _room(nodes: list[Mapping[str, Any]], workers: WorkerSettings, *, asked: bool) -> Check:

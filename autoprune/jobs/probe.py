@@ -23,7 +23,8 @@ PROBES = ".probe"
 MOST_NODES = 16
 """Nodes that are looked at in turn; of more the first are."""
 
-_NODE_SECONDS = 60.0
+NODE_SECONDS = 60.0
+"""How long the nodes' answers are waited for."""
 
 
 def own_version() -> str:
@@ -72,11 +73,13 @@ def main(arguments: list[str]) -> int:
         ).remote(asked.root, asked.nonce)
         for node in alive[:MOST_NODES]
     ]
-    ray.wait(answers, num_returns=len(answers), timeout=_NODE_SECONDS)
+    ray.wait(answers, num_returns=len(answers), timeout=NODE_SECONDS)
     nodes = []
     for node, answer in zip(alive, answers, strict=False):
         try:
             told = ray.get(answer, timeout=0.1)
+        except ray.exceptions.GetTimeoutError:
+            told = {"silent": True}
         except Exception as error:
             told = {"error": " ".join(str(error).split())[-300:]}
         nodes.append(_resources(node) | told)

@@ -18,7 +18,8 @@ from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 from torch import Tensor, nn
 
-from autoprune.compress.importance import BY_GRADIENT
+from autoprune.compress.gates import STEPS, learn_gates
+from autoprune.compress.importance import BY_GATES, BY_GRADIENT
 from autoprune.compress.statistics import Statistics, calibrate
 from autoprune.core.cache import DiskCache, content_key
 from autoprune.core.files import write_json
@@ -177,6 +178,8 @@ def _statistics(
     told: list[object] = ["fisher"] if any(unit.is_looked_up for unit in units) else []
     by_row = {w.path for unit in units if BY_GRADIENT.intersection(unit.importance) for w in unit.cols}
     told += [["contributions", *sorted(by_row)]] if by_row else []
+    gated = [unit for unit in units if BY_GATES.intersection(unit.importance) and unit.cols]
+    told += [["gates", STEPS, *sorted(unit.name for unit in gated)]] if gated else []
     rows = (
         min(config.training.calibration_rows, PLACED_CALIBRATION)
         if task.kind.answers_each_token
@@ -191,6 +194,15 @@ def _statistics(
                 model, paths, task, learned, rows=rows, seed=config.search.seed, tied=tied,
                 contributions=by_row,
             )  # fmt: skip
+        if gated:
+            with progress.bar(f"Learning gates of {len(gated)} units", STEPS) as bar:
+                learned_of = learn_gates(
+                    model, gated, task, learned, {path: seen.mean for path, seen in statistics.items()},
+                    seed=config.search.seed, on_step=lambda step: bar(step, ""),
+                )  # fmt: skip
+            for unit in gated:
+                path = unit.cols[0].path
+                statistics[path] = replace(statistics[path], gates=learned_of[unit.name])
         return {f"{where}:{k}": x for where, layer in statistics.items() for k, x in layer.arrays().items()}
 
     return _STATISTICS.get([key, paths, tied, *told], make=arrays, save=save_file, load=_read_statistics)

@@ -36,7 +36,7 @@ Ratio = Annotated[float, pydantic.Field(ge=0.0, le=1.0)]
 Bits = Literal[2, 3, 4, 6, 8, 16]
 
 
-Importance = Literal["l1", "l2", "activation", "taylor", "obs", "random", "hybrid"]
+Importance = Literal["l1", "l2", "activation", "taylor", "obs", "gates", "random", "hybrid"]
 """What says which heads, neurons or channels go first; each is a function of `compress/importance`."""
 
 SECOND_ORDER: tuple[Importance, ...] = ("obs",)

@@ -189,7 +189,12 @@ def test_statistics_with_contributions_are_otherwise_those_without_and_read_back
 def seen_with_gradients(tiny: Tiny) -> dict[str, Statistics]:
     paths = list(tiny.statistics)
     cols = {weight.path for unit in tiny.units for weight in unit.cols}
-    return calibrate(tiny.model, paths, tiny.task, tiny.task.train, rows=24, seed=0, contributions=cols)
+    seen = calibrate(tiny.model, paths, tiny.task, tiny.task.train, rows=24, seed=0, contributions=cols)
+    draws = torch.Generator().manual_seed(0)
+    for unit in (unit for unit in tiny.units if unit.cols):
+        path = unit.cols[0].path
+        seen[path] = replace(seen[path], gates=torch.randn(unit.pieces, generator=draws))
+    return seen
 
 
 def test_what_names_no_importance_has_the_library_files_that_it_had(tiny: Tiny) -> None:
