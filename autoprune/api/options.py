@@ -41,6 +41,9 @@ class SearchOptions(TypedDict, total=False):
     robustness: bool
     clean_data: str
     augment: bool
+    teacher: Any
+    teacher_weights: str | Path
+    teacher_revision: str
     teacher_epochs: float
     teacher_rate: float
     batch: int

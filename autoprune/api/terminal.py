@@ -35,6 +35,7 @@ def plan_lines(
         f"Model     {model}  {megabytes(inputs.original_bytes)} as {config.search.target}",
         f"Data      {inputs.dataset}  train {len(task.train)}, validation {len(task.validation)}, "
         f"test {len(task.test)}{_answers(task.label_names, metric)}",
+        *([] if inputs.teacher is None else [f"Teacher   {inputs.teacher.note}"]),
         f"Space     {inputs.space_name}  {len(inputs.units)} units; smallest "
         f"{size_text(smallest_bytes)}; {_limit(config.limits())}",
         *(f"Note      {note}" for note in inputs.notes),

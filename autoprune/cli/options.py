@@ -68,6 +68,13 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                       "solver are baselines too, trained as long as finalists; repeat for several."),
     click.option("--finetune-steps", type=click.IntRange(min=0),
                  help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 40]"),
+    click.option("--teacher", metavar="MODEL", shell_complete=OF_FILES,
+                 help="Another fine-tuned model, as a rule a larger one, whose answers fine-tunes learn in "
+                      "the original's place: a folder, hub id or module:function. It reads the same tokens "
+                      "and has the same classes.  [default: the original]"),
+    click.option("--teacher-weights", metavar="FILE", shell_complete=OF_FILES,
+                 help="Weights (.safetensors) of a --teacher that a function builds."),
+    click.option("--teacher-revision", help="Revision of a --teacher from a hub."),
     click.option("--teacher-epochs", type=click.FloatRange(min=0, min_open=True),
                  help="Passes over the data where the model's head is missing.  [default: 1]"),
     click.option("--teacher-rate", type=click.FloatRange(min=0, min_open=True),

@@ -23,6 +23,7 @@ from autoprune.pipeline.data_doubts import clean, without
 from autoprune.pipeline.held_together import held_together
 from autoprune.pipeline.hub_commits import commits_of, with_commits
 from autoprune.pipeline.named import encoded, kind_asked_for, load_named, metric_of, read_named
+from autoprune.pipeline.other_teacher import OtherTeacher, read_other_teacher
 from autoprune.run.config import Config, TaskSettings, TimingSettings, name_of
 from autoprune.run.identity import weights_hash
 from autoprune.run.run_record import Identity
@@ -53,6 +54,7 @@ class Inputs:
     held to. texts: the rows as they were read, of a task whose rows are texts with an answer each. sequence:
     tokens that latency is timed at. notes: lines for the plan: what of the data was left out or may not be
     meant, and what is done otherwise than was asked. cleaned: training rows that --clean-data left out.
+    teacher: another than the original, that fine-tunes learn from.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Inputs:
     sequence: int = TimingSettings.sequence
     notes: tuple[str, ...] = ()
     cleaned: Cleaned | None = None
+    teacher: OtherTeacher | None = None
 
     @property
     def original_bytes(self) -> int:
@@ -107,6 +110,7 @@ def read_inputs(
     metric = metric_of(config, kind)
     _check_kind(config, kind)
     texts: splits.Splits | None = None
+    rows: splits.Splits | None = None
     notes: tuple[str, ...] = ()
     left_out = left_out if config.training.clean_data else None
     if kind.is_own:
@@ -137,6 +141,9 @@ def read_inputs(
     fed = encoded_hash(task, data_hash=read, pixels=loaded.pixels)
     identity = _identity(config, loaded, task, fed)  # before embeddings are parted by the data
     task, sequence, told = held_together(config, loaded, task)
+    other = read_other_teacher(config, rows, task, loaded, data_hash=read)
+    if other is not None:
+        identity = identity.model_copy(update={"teacher": other.weights})
     file, space_name = find_space(config.search.space, loaded.model)
     if target.parts:
         _part_(loaded, file, task)
@@ -149,7 +156,7 @@ def read_inputs(
     return Inputs(
         name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed,
         identity, texts, sequence, (*notes, *told, *([f"removed are {removed_by}"] if removed_by else [])),
-        left_out,
+        left_out, other,
     )  # fmt: skip
 
 

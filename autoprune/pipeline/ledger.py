@@ -250,5 +250,8 @@ class Ledger:
             sizes_version=SIZES_VERSION,
             cleaned={} if inputs.cleaned is None else inputs.cleaned.counts,
         )
+        if inputs.teacher is not None:
+            told = {"teacher": inputs.teacher.name, "teacher_score": self.prepared.teacher_score}
+            facts = facts.model_copy(update=told)
         kinds = {unit.name: unit.kind for unit in self.prepared.setting.units}
         self.run.note(facts=facts, kinds=kinds, library_key=self.prepared.setting.key)

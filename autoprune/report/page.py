@@ -25,6 +25,7 @@ from autoprune.report.sections.robustness import robustness_table
 from autoprune.report.sections.rungs import agreements, ladder
 from autoprune.report.sections.sensitivity import extremes, held, predicted
 from autoprune.report.sections.tables import causes, gain_heads, gain_note, gains, provenance
+from autoprune.report.sections.teacher import teacher_notes
 from autoprune.report.sections.verdict import figures, has_budget, latency_title, notes, verdict
 from autoprune.report.shown import shown_note, shown_numbers, with_shown
 from autoprune.report.text import standard_error, write_text
@@ -89,7 +90,7 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         run=read.run,
         has_budget=has_budget(read),
         verdict=verdict(read),
-        notes=notes(read),
+        notes=[*notes(read), *teacher_notes(read)],
         figures=figures(read),
         choices=choices(read),
         choice_note=choice_note(read),

@@ -74,7 +74,8 @@ class TrainingSettings:
 
     calibration_rows: that statistics are of. augment: whether rows of brief fine-tunes are changed.
     clean_data: "repeats" where rows that come twice are left out of training, "labels" where those whose
-    labels are doubted are too.
+    labels are doubted are too. teacher: another model whose answers brief fine-tunes learn, named as the
+    model is; teacher_weights: file of one that a function builds; teacher_revision: of one from a hub.
     """
 
     finetune_steps: int | None = None
@@ -83,6 +84,9 @@ class TrainingSettings:
     calibration_rows: int = 512
     clean_data: str | None = None
     augment: bool = False
+    teacher: str | None = None
+    teacher_weights: str | None = None
+    teacher_revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,7 @@ def _may_be(name: str, value: object) -> bool:
 
 _WRITTEN_IF_SET = {
     "new_head", "wait_s", "trial_timeout_s", "clean_data", "robustness", "augment", "allocation",
+    "teacher", "teacher_weights", "teacher_revision",
 }  # fmt: skip
 """Settings that earlier versions do not know: files without them are read by these too."""
 
