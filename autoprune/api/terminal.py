@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from autoprune.core.processors import quota_line, usable_processors
 from autoprune.run.config import Config
+from autoprune.run.folds import folds_line, spread_text
 from autoprune.run.remarks import Compared, Remarked, remarks
 from autoprune.run.text import shell_word, size_text
 from autoprune.space.budget import Budget, megabytes
@@ -41,8 +42,14 @@ def plan_lines(
         *(f"Note      {note}" for note in inputs.notes),
         f"Plan      baselines and {config.search.trials} trials, {_workers(config)}, "
         f"sampler {config.search.sampler}, seed {config.search.seed}; Ctrl-C is safe",
+        *([f"Folds     {_folds(config, inputs)}"] if config.search.folds else []),
         *([f"Machine   {quota}"] if quota else []),
     ]
+
+
+def _folds(config: Config, inputs: Inputs) -> str:
+    asked = config.training.finetune_steps
+    return folds_line(config.search.folds or 0, inputs.file.finetune.steps if asked is None else asked)
 
 
 def _workers(config: Config) -> str:
@@ -78,6 +85,7 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
     lines += [f"  {sentence}" for sentence in remarks_on_points(now, metric=metric)]
     lines += [f"  {sentence}" for sentence in _class_losses(summary)]
     lines += [f"  {sentence}" for sentence in _robustness_lines(summary)]
+    lines += [f"  {sentence}" for sentence in _fold_lines(summary)]
     tried = [trial for trial in now.trials if not trial.is_baseline]
     done = sum(trial.rung == 0 for trial in tried)
     reference = now.reference
@@ -124,6 +132,21 @@ def _class_losses(summary: Summary) -> list[str]:
         for number, loss in losses
         if loss is not None and loss[2] - loss[1] >= CLASS_LOSS
     ]
+
+
+def _fold_lines(summary: Summary) -> list[str]:
+    """What the original and the points score over folds, where all folds were scored."""
+    folds, now, metric = summary.folds, summary.now, summary.metric
+    if folds is None:
+        return []
+    original = [trial for trial in now.trials if trial.name == ORIGINAL]
+    named = by_trial(now.points.numbers())
+    told = [
+        (f"#{trial.number} {named[trial.number][0]}" if trial.name != ORIGINAL else "the original", scores)
+        for trial in [*original, *now.points_to_ship]
+        if (scores := folds.of(trial.number)) is not None
+    ]
+    return [f"{name}: {spread_text(metric, scores)}" for name, scores in told]
 
 
 def _robustness_lines(summary: Summary) -> list[str]:

@@ -89,6 +89,13 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--robustness", is_flag=True, default=None,
                  help="Score the original and the points to ship on altered test rows too: with typos and in "
                       "other case, or with noise, blurred and brighter."),
+    click.option("--attacks", is_flag=True, default=None,
+                 help="Score them on test rows made hard for each of them too: pictures by the sign of the "
+                      "gradient, texts by swapped words."),
+    click.option("--folds", type=click.IntRange(min=2), metavar="K",
+                 help="At the end fine-tune the points to ship anew on all but one of K folds of training "
+                      "and validation rows, and score them on that one: K fine-tunes for each.  "
+                      "[default: none]"),
     click.option("--augment", is_flag=True, default=None,
                  help="Train on changed rows: pictures mirrored and shifted, tokens of texts hidden."),
     click.option("--clean-data", type=click.Choice(["repeats", "labels"]),

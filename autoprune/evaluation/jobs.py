@@ -30,7 +30,7 @@ class Setting:
     architecture: the teacher's; state: its tensors by name; statistics: those of `Statistics` by
     module path. train_answers are the teacher's to the rows that a brief fine-tune draws from,
     validation_answers those on validation. taught_answers: another teacher's to the rows that a brief
-    fine-tune draws from, which are distilled then.
+    fine-tune draws from, which are distilled then; taught_validation: the same on validation.
     """
 
     architecture: Architecture
@@ -47,6 +47,7 @@ class Setting:
     sensitivity_rows: int
     seed: int
     taught_answers: Answers | None = None
+    taught_validation: Answers | None = None
 
 
 @dataclass(frozen=True)

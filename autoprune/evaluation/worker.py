@@ -23,6 +23,7 @@ from autoprune.compress.stitch import Stitched
 from autoprune.core.memory import give_memory_back, is_out_of_memory
 from autoprune.evaluation.devices import best_device
 from autoprune.evaluation.finetune import finetune
+from autoprune.evaluation.folds import FoldScore, score_fold
 from autoprune.evaluation.jobs import (
     BuildUnit,
     Evaluate,
@@ -112,6 +113,8 @@ class Worker:
                 return self._score(model)
             case Examine():
                 return examine(job, self.workbench)
+            case FoldScore(recipe=recipe):
+                return score_fold(job, self.workbench, self._room(recipe.batch_size).parts)
             case FitLine():
                 return measure_line(job, self.workbench, self._timer)
         raise TypeError(f"no such job: {job!r}")

@@ -49,9 +49,10 @@ def cached_answers(
 
 
 class Taught(NamedTuple):
-    """Another teacher's answers to the fine-tuning rows, and what it scores on validation."""
+    """Another teacher's answers to the fine-tuning rows and on validation, and what it scores there."""
 
     answers: Answers
+    validation: Answers
     score: float | None
 
 
@@ -67,7 +68,7 @@ def taught_answers(
     told = cached_answers(teacher.model, task, key, progress, f"Teacher {teacher.name}")
     told = {part: replace(answers, values=teacher.ordered(answers.values)) for part, answers in told.items()}
     if not task.has_labels:
-        return Taught(told["train"], None)
+        return Taught(told["train"], told["validation"], None)
     score, mine = (
         inputs.task.score(inputs.task.validation, answers["validation"].values, answers["validation"])
         for answers in (told, original)
@@ -76,7 +77,7 @@ def taught_answers(
     progress.line(f"Teacher   {name} {metric.told(score)} on validation, the original {metric.told(mine)}")
     if score <= mine:
         log.warning("the teacher %s scores no more than the original: what is there to learn?", name)
-    return Taught(told["train"], score)
+    return Taught(told["train"], told["validation"], score)
 
 
 def _arrays(part: str, answers: Answers) -> dict[str, NDArray[Any]]:
@@ -96,4 +97,9 @@ def _from_arrays(part: str, arrays: dict[str, NDArray[Any]]) -> Answers:
 
 def drawn(rows: Data, count: int, seed: int) -> Data:
     """`count` rows drawn by a shuffle that follows from the seed."""
-    return rows.pick(np.sort(np.random.default_rng(seed).permutation(len(rows))[:count]))
+    return rows.pick(drawn_numbers(len(rows), count, seed))
+
+
+def drawn_numbers(rows: int, count: int, seed: int) -> NDArray[np.int64]:
+    """Numbers of the rows that `drawn` draws, in order."""
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:count])

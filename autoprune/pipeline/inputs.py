@@ -35,7 +35,7 @@ from autoprune.space.levels import SearchSpace
 from autoprune.space.space_file import SpaceFile
 from autoprune.targets import get_target
 from autoprune.targets.sizes import sizes_of
-from autoprune.tasks.alterations import check_alterable
+from autoprune.tasks.alterations import check_alterable, check_attackable
 from autoprune.tasks.class_balance import balance_notes
 from autoprune.tasks.custom import own_task, task_hash
 from autoprune.tasks.data import splits
@@ -54,7 +54,8 @@ class Inputs:
     held to. texts: the rows as they were read, of a task whose rows are texts with an answer each. sequence:
     tokens that latency is timed at. notes: lines for the plan: what of the data was left out or may not be
     meant, and what is done otherwise than was asked. cleaned: training rows that --clean-data left out.
-    teacher: another than the original, that fine-tunes learn from.
+    teacher: another than the original, that fine-tunes learn from. groups: of training and of validation
+    rows, what stays together where folds are dealt; None where each row is by itself.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Inputs:
     notes: tuple[str, ...] = ()
     cleaned: Cleaned | None = None
     teacher: OtherTeacher | None = None
+    groups: tuple[tuple[str, ...], tuple[str, ...]] | None = None
 
     @property
     def original_bytes(self) -> int:
@@ -156,14 +158,23 @@ def read_inputs(
     return Inputs(
         name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed,
         identity, texts, sequence, (*notes, *told, *([f"removed are {removed_by}"] if removed_by else [])),
-        left_out, other,
+        left_out, other, _groups(rows, task),
     )  # fmt: skip
+
+
+def _groups(rows: splits.Splits | None, task: Task) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """The groups of training and validation rows, or else their texts or pictures."""
+    if rows is None or len(rows.train) != len(task.train) or len(rows.validation) != len(task.validation):
+        return None  # arrays of the user's own, or windows of text
+    return tuple(rows.train.held_together()), tuple(rows.validation.held_together())
 
 
 def _check_kind(config: Config, kind: TaskKind) -> None:
     """Raise AutopruneError where rows of a kind cannot be altered or augmented, and that was asked for."""
     if config.search.robustness:
         check_alterable(kind)
+    if config.search.attacks:
+        check_attackable(kind)
     if config.training.augment:
         check_augmentable(kind)
 

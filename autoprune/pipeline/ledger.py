@@ -23,6 +23,7 @@ from autoprune.report import write_csv, write_report
 from autoprune.run.config import Config
 from autoprune.run.fast_storages import fast_facts
 from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder, read_record
+from autoprune.run.folds import folds_field
 from autoprune.run.front_file import FrontFile
 from autoprune.run.front_record import sensitivity_file
 from autoprune.run.lines import lines_field
@@ -181,6 +182,7 @@ class Ledger:
         about = self.run.about().model_copy(update={"seconds": seconds})
         path = self.run.path
         more = lines_field(path) | class_scores(now, self.classes) | robustness_field(path)
+        more |= folds_field(path)
         fields = self._front.write(about, now, state=state, more=more)
         if state != "running" or not (self.run.path / SENSITIVITY).exists():
             write_json(self.run.path / SENSITIVITY, sensitivity_file(fields))

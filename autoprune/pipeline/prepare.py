@@ -117,6 +117,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
         sensitivity_rows=PLACED_ROWS if task.kind.answers_each_token else SENSITIVITY_ROWS,
         seed=config.search.seed,
         taught_answers=None if taught is None else taught.answers,
+        taught_validation=None if taught is None else taught.validation,
     )
     return Prepared(inputs, model, setting, recipe, model_hash, None if taught is None else taught.score)
 

@@ -19,6 +19,7 @@ import markupsafe
 
 from autoprune.report.sections.choices import choice_note, choices
 from autoprune.report.sections.classes import class_table
+from autoprune.report.sections.folds import fold_table
 from autoprune.report.sections.latency import bytes_alone, prediction
 from autoprune.report.sections.lines import fits_budget
 from autoprune.report.sections.robustness import robustness_table
@@ -99,6 +100,7 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         gain_note=gain_note(read),
         classes=class_table(read),
         robustness=robustness_table(read),
+        folds=fold_table(read),
         causes=causes(read),
         provenance=provenance(read),
         ladder=ladder(read),

@@ -56,19 +56,20 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def config_of(base: Path, teacher: Path | str, **more: Any) -> Config:
+def config_of(base: Path, teacher: Path | str | None, **more: Any) -> Config:
     settings: dict[str, Any] = {
         "model": str(base / "model"), "dataset": str(base / "rows.csv"), "target": "packed", "max_length": 16,
-        "sequence": 16, "calibration_rows": 32, "limit_rows": (64, 20, 20), "teacher": str(teacher),
+        "sequence": 16, "calibration_rows": 32, "limit_rows": (64, 20, 20),
+        "teacher": None if teacher is None else str(teacher),
     }  # fmt: skip
     return Config.of(**{**settings, **more})
 
 
-def read(base: Path, teacher: Path | str, **more: Any) -> Inputs:
+def read(base: Path, teacher: Path | str | None, **more: Any) -> Inputs:
     return read_inputs(config_of(base, teacher, **more), progress=Progress(quiet=True))
 
 
-def refused(base: Path, teacher: Path | str, **more: Any) -> str:
+def refused(base: Path, teacher: Path | str | None, **more: Any) -> str:
     with pytest.raises(AutopruneError) as error:
         read(base, teacher, **more)
     assert str(error.value).startswith(("--teacher", "--augment"))
@@ -106,7 +107,7 @@ def test_a_model_without_a_head_is_refused(base: Path, tmp_path: Path) -> None:
 
 def test_what_does_not_go_together_is_refused(base: Path, tmp_path: Path) -> None:
     assert "asked once" in refused(base, base / "teacher", augment=True)
-    assert "go with --teacher" in refused(base, "", teacher=None, teacher_weights="x.safetensors")
+    assert "go with --teacher" in refused(base, None, teacher_weights="x.safetensors")
     assert "cannot be loaded" in refused(base, tmp_path / "none")
 
 
@@ -124,7 +125,7 @@ def test_its_answers_are_in_the_order_of_the_models_classes_and_only_what_is_tau
         theirs = outputs_of(teacher, batch, setting.task.kind).numpy()[:, [1, 2, 0]]
     assert setting.taught_answers is not None
     np.testing.assert_allclose(setting.taught_answers.values[rows], theirs, atol=1e-5)
-    plain = config_of(base, "", teacher=None)
+    plain = config_of(base, None)
     alone = prepare(plain, read_inputs(plain, progress=Progress(quiet=True)), Progress(quiet=True)).setting
     assert alone.taught_answers is None
     assert alone.key == setting.key
