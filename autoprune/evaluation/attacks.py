@@ -100,7 +100,9 @@ class WordSwaps:
         chances = self._chances(row, [ids])[0]
         if not places or int(chances.argmax()) != label:
             return ids
-        without = self._chances(row, [np.delete(ids, place) for place in places])[:, label]
+        shorter = [np.delete(ids, place) for place in places]
+        types = [np.delete(row.types, place) for place in places]
+        without = self._chances(row, shorter, types)[:, label]
         most = max(1, int(SWAPPED_SHARE * len(self.words.places(ids))))
         for place in [places[k] for k in np.argsort(without, kind="stable")[:most]]:
             tries = []
@@ -117,9 +119,14 @@ class WordSwaps:
                 break
         return ids
 
-    def _chances(self, row: Encoded, variants: Sequence[NDArray[np.int32]]) -> NDArray[np.float64]:
-        """Probabilities [b k] of the classes of one row with other tokens."""
-        types = [row.types if len(ids) == len(row.ids) else row.types[: len(ids)] for ids in variants]
+    def _chances(
+        self,
+        row: Encoded,
+        variants: Sequence[NDArray[np.int32]],
+        types: Sequence[NDArray[np.uint8]] | None = None,
+    ) -> NDArray[np.float64]:
+        """Probabilities [b k] of the classes of one row with other tokens; types: None are the row's."""
+        types = types or [row.types] * len(variants)
         starts = np.concatenate([[0], np.cumsum([len(ids) for ids in variants])]).astype(np.int64)
         labels = np.repeat(row.labels, len(variants))
         data = Encoded(np.concatenate(variants), np.concatenate(types), starts, labels)
@@ -132,7 +139,7 @@ class WordSwaps:
 
 
 def nearest_words(
-    embedding: Tensor, words: WordTokens, ids: NDArray[np.integer]
+    embedding: Tensor, words: WordTokens, ids: NDArray[np.int32]
 ) -> dict[int, NDArray[np.int64]]:
     """The `NEIGHBOURS` words nearest by cosine to each token of `ids` that is a word, but in another case."""
     known = np.flatnonzero(words.words[: len(embedding)])

@@ -1,4 +1,4 @@
-"""A model asked about altered or attacked test rows: its score, and how often it does not answer as the original.
+"""A model asked about altered or attacked test rows: its score, and whether it answers as the original does.
 
 Shapes: n rows, k outputs.
 """

@@ -17,7 +17,7 @@ from autoprune.evaluation.jobs import FindRoom
 from autoprune.pipeline.answers import answer_budget
 from autoprune.pipeline.baselines import run_baselines, train_rivals
 from autoprune.pipeline.finalists import score_finalists, time_again
-from autoprune.pipeline.folds import cross_validate
+from autoprune.pipeline.folds import cross_validate, folds_of
 from autoprune.pipeline.head_classes import has_names_of_head
 from autoprune.pipeline.inputs import Inputs
 from autoprune.pipeline.lines import run_lines
@@ -72,6 +72,8 @@ def search(
     run.status("preparing")
     pool.wait_for_room()
     prepared = prepare(config, inputs, progress)
+    if config.search.folds:
+        folds_of(prepared, config)  # rows that cannot be dealt are refused now, not after the trials
     if not (run.path / FRONT).is_file():
         _hold_to_guessing(prepared)
     if not (run.path / "tokenizer").is_dir():

@@ -57,8 +57,8 @@ def folds_line(count: int, steps: int) -> str:
     return (
         f"{count}: at the end the original and the points to choose from, {points} at most, are scored on "
         f"each of {count} folds of training and validation rows, which costs up to {count * points} "
-        f"fine-tunes of up to {RUNG_STEPS[-1] * steps} steps. The original's weights stay, and may know these "
-        "rows: compare points with it there, not with test"
+        f"fine-tunes of up to {RUNG_STEPS[-1] * steps} steps. The original's weights stay, and may know "
+        "these rows: compare points with it there, not with test"
     )
 
 

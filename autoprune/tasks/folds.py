@@ -51,8 +51,11 @@ def deal_folds(
     folds = np.empty(len(numbers), np.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class of fewer rows than folds is in some of them
-        for fold, (_, held) in enumerate(parts.split(numbers, classes, numbers)):
-            folds[held] = fold
+        try:
+            for fold, (_, held) in enumerate(parts.split(numbers, classes, numbers)):
+                folds[held] = fold
+        except ValueError as error:  # no class has as many rows as there are folds
+            raise AutopruneError(f"--folds {count}: {error}. Give fewer folds, or leave it out") from error
     return folds
 
 

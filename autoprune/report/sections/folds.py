@@ -60,7 +60,7 @@ def _spread(values: list[float], sign: str = "") -> str:
 def _note(rows: int) -> str:
     return (
         f"Mean and standard deviation over folds of {rows:,} training and validation rows, groups whole. "
-        "Each point was fine-tuned anew on the other folds, with the units of its trial. The original was not "
-        "trained anew and may know these rows, so that scores may lie above those on test: what counts is "
+        "Each point was fine-tuned anew on the other folds, with the units of its trial. The original was "
+        "not trained anew and may know these rows, so scores may lie above those on test: what counts is "
         "how they spread, and the difference, fold by fold."
     )
