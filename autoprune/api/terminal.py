@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from autoprune.core.processors import quota_line, usable_processors
 from autoprune.run.config import Config
-from autoprune.run.folds import folds_line, spread_text
 from autoprune.run.remarks import Compared, Remarked, remarks
 from autoprune.run.text import shell_word, size_text
 from autoprune.space.budget import Budget, megabytes
-from autoprune.space.point_names import also, by_trial
+from autoprune.space.point_names import POINT_NAMES, also, by_trial
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, finished
 from autoprune.tasks.metrics import ACCURACY, Metric
 from autoprune.workers import cluster_asked_for
@@ -48,8 +47,17 @@ def plan_lines(
 
 
 def _folds(config: Config, inputs: Inputs) -> str:
-    asked = config.training.finetune_steps
-    return folds_line(config.search.folds or 0, inputs.file.finetune.steps if asked is None else asked)
+    """What folds are, and what they cost."""
+    from autoprune.strategy.promotion import RUNG_STEPS
+
+    asked, count, points = config.training.finetune_steps, config.search.folds or 0, len(POINT_NAMES)
+    steps = RUNG_STEPS[-1] * (inputs.file.finetune.steps if asked is None else asked)
+    return (
+        f"{count}: at the end the original and the points to choose from, {points} at most, are scored on "
+        f"each of {count} folds of training and validation rows, which costs up to {count * points} "
+        f"fine-tunes of up to {steps} steps. The original's weights stay, and may know these rows: compare "
+        "points with it there, not with test"
+    )
 
 
 def _workers(config: Config) -> str:
@@ -136,6 +144,8 @@ def _class_losses(summary: Summary) -> list[str]:
 
 def _fold_lines(summary: Summary) -> list[str]:
     """What the original and the points score over folds, where all folds were scored."""
+    from autoprune.run.folds import spread_text
+
     folds, now, metric = summary.folds, summary.now, summary.metric
     if folds is None:
         return []

@@ -6,6 +6,7 @@ Shapes: n rows, k outputs.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,8 +97,8 @@ def attacked_data(rows: AlteredRows, model: ModelRef, bench: Workbench) -> Data:
     if isinstance(data, Arrays):
         return fast_gradient_sign(attacked, bench.task, data)
     assert rows.words is not None
-    embedding = original.get_input_embeddings().weight  # type: ignore[operator, union-attr]
-    return WordSwaps.of(attacked, embedding, bench.task, rows.words, data).swapped(data)
+    looked_up: Any = original.get_input_embeddings()  # type: ignore[operator]
+    return WordSwaps.of(attacked, looked_up.weight, bench.task, rows.words, data).swapped(data)
 
 
 def flipped(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,7 +57,7 @@ def folds_of(prepared: Prepared, config: Config) -> NDArray[np.int64]:
     """The fold of each of the training rows that fine-tunes draw from, then of each validation row."""
     task, inputs, seed = prepared.setting.task, prepared.inputs, config.search.seed
     rows = pooled(task)
-    groups: list[object] = list(range(len(rows)))
+    groups: Sequence[object] = list(range(len(rows)))
     if inputs.groups is not None:
         train, validation = inputs.groups
         groups = [train[k] for k in drawn_numbers(len(train), len(task.train), seed)] + list(validation)

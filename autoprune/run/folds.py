@@ -12,8 +12,6 @@ import pydantic
 from autoprune.core.files import write_json
 from autoprune.core.record import checked
 from autoprune.run.folder import read_record
-from autoprune.space.point_names import POINT_NAMES
-from autoprune.strategy.promotion import RUNG_STEPS
 from autoprune.tasks.metrics import Metric
 
 FOLDS = "folds.json"
@@ -49,17 +47,6 @@ class Folds(pydantic.BaseModel):
         if ours is None or theirs is None:
             return None
         return [a - b for a, b in zip(ours, theirs, strict=True)]
-
-
-def folds_line(count: int, steps: int) -> str:
-    """What a plan says of so many folds, whose brief fine-tunes have so many steps, and of what they cost."""
-    points = len(POINT_NAMES)
-    return (
-        f"{count}: at the end the original and the points to choose from, {points} at most, are scored on "
-        f"each of {count} folds of training and validation rows, which costs up to {count * points} "
-        f"fine-tunes of up to {RUNG_STEPS[-1] * steps} steps. The original's weights stay, and may know "
-        "these rows: compare points with it there, not with test"
-    )
 
 
 def mean_and_spread(scores: list[float]) -> tuple[float, float]:

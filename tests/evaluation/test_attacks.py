@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autoprune.evaluation.attacks import (
@@ -35,7 +38,7 @@ class Linear(nn.Module):
         return pixels.flatten(1) @ self.weight.T
 
 
-def pictures(numbers: np.ndarray) -> Task:
+def pictures(numbers: NDArray[np.float32]) -> Task:
     random = np.random.default_rng(0)
     images = ByteImages(random.integers(0, 256, (40, 1, 4, 4)).astype(np.uint8), numbers)
     data = Arrays({"pixel_values": images}, random.integers(0, 2, 40))
@@ -72,7 +75,8 @@ def all_words(size: int) -> WordTokens:
 
 def test_swapped_words_are_few_and_near_and_turn_answers(tiny_bert: Tiny) -> None:
     task, model = tiny_bert.task, tiny_bert.model
-    embedding = model.get_input_embeddings().weight  # type: ignore[operator, union-attr]
+    looked_up: Any = model.get_input_embeddings()  # type: ignore[operator]
+    embedding = looked_up.weight
     data = task.test
     assert isinstance(data, Encoded)
     run, words = torch_runner(model, task.kind), all_words(len(embedding))

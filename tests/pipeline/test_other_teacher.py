@@ -108,7 +108,7 @@ def test_a_model_without_a_head_is_refused(base: Path, tmp_path: Path) -> None:
 def test_what_does_not_go_together_is_refused(base: Path, tmp_path: Path) -> None:
     assert "asked once" in refused(base, base / "teacher", augment=True)
     assert "go with --teacher" in refused(base, None, teacher_weights="x.safetensors")
-    assert "cannot be loaded" in refused(base, tmp_path / "none")
+    assert "does not exist" in refused(base, tmp_path / "none")
 
 
 def test_its_answers_are_in_the_order_of_the_models_classes_and_only_what_is_taught(base: Path) -> None:
