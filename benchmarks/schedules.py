@@ -25,7 +25,8 @@ from torch import nn
 from autoprune.compress.library import Library
 from autoprune.compress.statistics import calibrate
 from autoprune.compress.stitch import Stitched, stitch
-from autoprune.evaluation.finetune import Lesson, finetune, guarded
+from autoprune.evaluation.finetune import finetune
+from autoprune.evaluation.lesson import Lesson, guarded
 from autoprune.models.unit import Unit
 from autoprune.models.units import find_units
 from autoprune.space.levels import Candidate, Level

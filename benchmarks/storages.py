@@ -23,7 +23,8 @@ from pathlib import Path
 
 from autoprune.compress.stitch import Stitched, stitch
 from autoprune.core.files import write_json
-from autoprune.evaluation.finetune import Lesson, Recipe, finetune
+from autoprune.evaluation.finetune import Recipe, finetune
+from autoprune.evaluation.lesson import Lesson
 from autoprune.models.unit import Unit
 from autoprune.space.levels import Candidate, Level
 from autoprune.space.storage import FLOAT32, OPTIONAL, storage_of

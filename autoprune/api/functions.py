@@ -25,6 +25,7 @@ def search(
     dataset: Any = None,
     budget: str | Sequence[str] = (),
     processor: Any = None,
+    teacher_processor: Any = None,
     output: str | Path | None = None,
     quiet: bool = False,
     on_trial: OnTrial | None = None,
@@ -42,11 +43,13 @@ def search(
             columns, a list of dicts, a dict of splits of these; a function that gives one.
         budget: a size (`"20MB"`), a latency (`"5ms"`), or both in a list. None is no limit.
         processor: tokenizer or image processor of a transformers model in memory.
+        teacher_processor: of a `teacher` in memory; None is the model's.
         output: the run folder, which must not exist; None is one below `runs`.
         quiet: print nothing.
         on_trial: called after each trial and baseline with a `Trial`; what it raises ends the search, which
             is saved and can be gone on with.
-        settings: the other flags of `autoprune search`, by their names in Python.
+        settings: the other flags of `autoprune search`, by their names in Python. `teacher` may be a model in
+            memory too.
 
     Raises:
         AutopruneError: for what cannot be searched, before anything heavy runs.
@@ -57,8 +60,9 @@ def search(
     if model is None and processor is not None:
         raise AutopruneError("processor goes with a model in memory")
     _check_callback(on_trial)
+    other = _teacher_source(settings.pop("teacher", None), teacher_processor, processor)
     given: dict[str, Any] = {**(DEMO_DEFAULTS if model is None else {}), "workers": None}
-    given |= checked_settings({**settings, "budget": budget or None})
+    given |= checked_settings({**other, **settings, "budget": budget or None})
     if dataset is not None:
         given["dataset"] = data_source(dataset)
     if model is not None:
@@ -139,6 +143,19 @@ def inspect(
     from autoprune.inspection.records import record_of
 
     return record_of(None if what is None else str(what), space=space, target=target)
+
+
+def _teacher_source(teacher: Any, own: Any, shared: Any) -> dict[str, str]:
+    """The settings of another teacher, which may be in memory; none of none."""
+    if teacher is None:
+        if own is not None:
+            raise AutopruneError("teacher_processor goes with a teacher in memory")
+        return {}
+    is_named = isinstance(teacher, str | Path)
+    if not is_named and hasattr(teacher, "save_pretrained") and own is None:
+        own = shared
+    return {f"teacher{'' if name == 'model' else '_weights'}": value
+            for name, value in model_source(teacher, own).items()}  # fmt: skip
 
 
 def _check_callback(on_trial: object) -> None:

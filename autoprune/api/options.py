@@ -39,8 +39,13 @@ class SearchOptions(TypedDict, total=False):
     allocation: str | Sequence[str]
     finetune_steps: int
     robustness: bool
+    attacks: bool
+    folds: int
     clean_data: str
     augment: bool
+    teacher: Any
+    teacher_weights: str | Path
+    teacher_revision: str
     teacher_epochs: float
     teacher_rate: float
     batch: int
@@ -75,7 +80,7 @@ LEAST: Mapping[str, float] = {
     "image_size": 8, "trials": 1, "patience": 1, "finetune_steps": 0, "batch": 1, "sequence": 1,
     "max_length": 4, "calibration_rows": 8, "workers": 0, "gpus_per_trial": 0,
     "cpus_per_trial": 0, "wait_s": 1,
-    "trial_timeout_s": 1, "seed": 0,
+    "trial_timeout_s": 1, "seed": 0, "folds": 2,
 }  # fmt: skip
 """The least that a setting may be."""
 

@@ -10,7 +10,7 @@ from autoprune.run.config import Config
 from autoprune.run.remarks import Compared, Remarked, remarks
 from autoprune.run.text import shell_word, size_text
 from autoprune.space.budget import Budget, megabytes
-from autoprune.space.point_names import also, by_trial
+from autoprune.space.point_names import POINT_NAMES, also, by_trial
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, finished
 from autoprune.tasks.metrics import ACCURACY, Metric
 from autoprune.workers import cluster_asked_for
@@ -35,13 +35,29 @@ def plan_lines(
         f"Model     {model}  {megabytes(inputs.original_bytes)} as {config.search.target}",
         f"Data      {inputs.dataset}  train {len(task.train)}, validation {len(task.validation)}, "
         f"test {len(task.test)}{_answers(task.label_names, metric)}",
+        *([] if inputs.teacher is None else [f"Teacher   {inputs.teacher.note}"]),
         f"Space     {inputs.space_name}  {len(inputs.units)} units; smallest "
         f"{size_text(smallest_bytes)}; {_limit(config.limits())}",
         *(f"Note      {note}" for note in inputs.notes),
         f"Plan      baselines and {config.search.trials} trials, {_workers(config)}, "
         f"sampler {config.search.sampler}, seed {config.search.seed}; Ctrl-C is safe",
+        *([f"Folds     {_folds(config, inputs)}"] if config.search.folds else []),
         *([f"Machine   {quota}"] if quota else []),
     ]
+
+
+def _folds(config: Config, inputs: Inputs) -> str:
+    """What folds are, and what they cost."""
+    from autoprune.strategy.promotion import RUNG_STEPS
+
+    asked, count, points = config.training.finetune_steps, config.search.folds or 0, len(POINT_NAMES)
+    steps = RUNG_STEPS[-1] * (inputs.file.finetune.steps if asked is None else asked)
+    return (
+        f"{count}: at the end the original and the points to choose from, {points} at most, are scored on "
+        f"each of {count} folds of training and validation rows, which costs up to {count * points} "
+        f"fine-tunes of up to {steps} steps. The original's weights stay, and may know these rows: compare "
+        "points with it there, not with test"
+    )
 
 
 def _workers(config: Config) -> str:
@@ -77,6 +93,7 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
     lines += [f"  {sentence}" for sentence in remarks_on_points(now, metric=metric)]
     lines += [f"  {sentence}" for sentence in _class_losses(summary)]
     lines += [f"  {sentence}" for sentence in _robustness_lines(summary)]
+    lines += [f"  {sentence}" for sentence in _fold_lines(summary)]
     tried = [trial for trial in now.trials if not trial.is_baseline]
     done = sum(trial.rung == 0 for trial in tried)
     reference = now.reference
@@ -123,6 +140,23 @@ def _class_losses(summary: Summary) -> list[str]:
         for number, loss in losses
         if loss is not None and loss[2] - loss[1] >= CLASS_LOSS
     ]
+
+
+def _fold_lines(summary: Summary) -> list[str]:
+    """What the original and the points score over folds, where all folds were scored."""
+    from autoprune.run.folds import spread_text
+
+    folds, now, metric = summary.folds, summary.now, summary.metric
+    if folds is None:
+        return []
+    original = [trial for trial in now.trials if trial.name == ORIGINAL]
+    named = by_trial(now.points.numbers())
+    told = [
+        (f"#{trial.number} {named[trial.number][0]}" if trial.name != ORIGINAL else "the original", scores)
+        for trial in [*original, *now.points_to_ship]
+        if (scores := folds.of(trial.number)) is not None
+    ]
+    return [f"{name}: {spread_text(metric, scores)}" for name, scores in told]
 
 
 def _robustness_lines(summary: Summary) -> list[str]:

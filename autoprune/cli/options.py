@@ -68,6 +68,13 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                       "solver are baselines too, trained as long as finalists; repeat for several."),
     click.option("--finetune-steps", type=click.IntRange(min=0),
                  help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 40]"),
+    click.option("--teacher", metavar="MODEL", shell_complete=OF_FILES,
+                 help="Another fine-tuned model, as a rule a larger one, whose answers fine-tunes learn in "
+                      "the original's place: a folder, hub id or module:function. It reads the same tokens "
+                      "and has the same classes.  [default: the original]"),
+    click.option("--teacher-weights", metavar="FILE", shell_complete=OF_FILES,
+                 help="Weights (.safetensors) of a --teacher that a function builds."),
+    click.option("--teacher-revision", help="Revision of a --teacher from a hub."),
     click.option("--teacher-epochs", type=click.FloatRange(min=0, min_open=True),
                  help="Passes over the data where the model's head is missing.  [default: 1]"),
     click.option("--teacher-rate", type=click.FloatRange(min=0, min_open=True),
@@ -82,6 +89,13 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--robustness", is_flag=True, default=None,
                  help="Score the original and the points to ship on altered test rows too: with typos and in "
                       "other case, or with noise, blurred and brighter."),
+    click.option("--attacks", is_flag=True, default=None,
+                 help="Score them on test rows made hard for each of them too: pictures by the sign of the "
+                      "gradient, texts by swapped words."),
+    click.option("--folds", type=click.IntRange(min=2), metavar="K",
+                 help="At the end fine-tune the points to ship anew on all but one of K folds of training "
+                      "and validation rows, and score them on that one: K fine-tunes for each.  "
+                      "[default: none]"),
     click.option("--augment", is_flag=True, default=None,
                  help="Train on changed rows: pictures mirrored and shifted, tokens of texts hidden."),
     click.option("--clean-data", type=click.Choice(["repeats", "labels"]),

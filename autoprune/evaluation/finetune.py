@@ -24,19 +24,15 @@ from autoprune.compress.stitch import Stitched
 from autoprune.core.memory import give_memory_back
 from autoprune.evaluation.augmentation import Augmenter
 from autoprune.evaluation.devices import on_device
-from autoprune.evaluation.distillation import Targets, distance, distillation_loss
+from autoprune.evaluation.distillation import Targets, distillation_loss
+from autoprune.evaluation.lesson import Lesson, divergence_of, guarded, is_no_worse
 from autoprune.evaluation.reconstruction import StepRoom, reconstruct_
 from autoprune.evaluation.student import Student
 from autoprune.models.outputs import answered, outputs_of
-from autoprune.tasks.answers import Answers
-from autoprune.tasks.task import Data, Task
+from autoprune.tasks.task import Data
 
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises; after them it falls as a cosine."""
-
-GUARD_ROWS = 512
-"""Training rows that are neither trained on nor calibrated on: the state of a fine-tune that is best there is
-kept, maybe the first. An eighth of them where each has an answer at many places."""
 
 NEGLIGIBLE_KL = 3e-4
 """Divergence (nats a row) below which there is nothing to mend, and a fine-tune is left out."""
@@ -73,15 +69,6 @@ class Recipe:
     augment: bool = False
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What a student is taught: rows, and what the teacher answers to them."""
-
-    task: Task
-    data: Data
-    answers: Answers
-
-
 def finetune(
     stitched: Stitched,
     lesson: Lesson,
@@ -97,7 +84,8 @@ def finetune(
     """A stitched model reconstructed and trained, rounded as it will be stored.
 
     Of the model as it came, reconstructed, and trained, the one with the least divergence on guard rows is
-    given back; where that is the first, `stitched` or its like.
+    given back; where that is the first, `stitched` or its like. Under another teacher that divergence is from
+    the teacher, but between the first two it is from the original.
 
     Args:
         step_room: entered for each step; lets another process of the machine time in peace.
@@ -110,19 +98,23 @@ def finetune(
 
     Raises:
         FloatingPointError: when the loss is no longer finite, or was not to begin with.
-        ValueError: for a recipe that augments without a teacher.
+        ValueError: for a recipe that augments without a teacher, or under another than the original.
     """
     if recipe.steps == 0:
         return stitched
     augmenter = _augmenter(recipe, lesson, teacher, seed)
     where = device or torch.device("cpu")
     guard, training = guarded(lesson.task, lesson.data)
-    before_by_row = _divergence_of(guard, stitched.model, lesson, step_room)
+    before_by_row = divergence_of(guard, stitched.model, lesson, step_room)
     before = float(before_by_row.mean())
     if not math.isfinite(before):
         raise FloatingPointError(f"divergence from the teacher is {before} before the fine-tune")
-    if before < NEGLIGIBLE_KL:
+    is_other = lesson.taught is not None
+    if before < NEGLIGIBLE_KL and not is_other:
         return stitched
+    apart = before
+    if is_other:
+        apart = float(divergence_of(guard, stitched.model, lesson, step_room, lesson.goal).mean())
     start = stitched if again else replace(stitched, model=copy.deepcopy(stitched.model))
     start.model.to(where)
     if teacher is not None:
@@ -130,20 +122,22 @@ def finetune(
         start = reconstruct_(start, teacher, lesson.task, training, rows=rows, seed=seed, step_room=step_room)
     student = Student.of(start)
     first = student.state()
-    least, is_better = before, False
-    if teacher is None or before >= TRAINED_KL:
+    least, is_better = apart, False
+    if teacher is None or apart >= TRAINED_KL:
         learn = partial(_learn, student.model, lesson, parts=parts, augmenter=augmenter)
-        _train_(student, lesson, recipe, training, before, seed=seed, step_room=step_room, learn=learn)
-        least = float(_divergence_of(guard, student.model, lesson, step_room).mean())
-        is_better = least < before
+        _train_(student, lesson, recipe, training, apart, seed=seed, step_room=step_room, learn=learn)
+        least = float(divergence_of(guard, student.model, lesson, step_room, lesson.goal).mean())
+        is_better = least < apart
     if teacher is not None:
         last = student.state()
         student.return_to(first)
-        by_row = _divergence_of(guard, student.model, lesson, step_room)
+        by_row = divergence_of(guard, student.model, lesson, step_room, lesson.goal)
         if is_better and least <= by_row.mean():
             student.return_to(last)
         else:
-            is_better = _is_no_worse(by_row, before_by_row)
+            if is_other:
+                by_row = divergence_of(guard, student.model, lesson, step_room)
+            is_better = is_no_worse(by_row, before_by_row)
     settled = student.settled() if is_better else again() if again else stitched
     give_memory_back()
     return settled
@@ -196,6 +190,8 @@ def _augmenter(recipe: Recipe, lesson: Lesson, teacher: nn.Module | None, seed: 
         return None
     if teacher is None:
         raise ValueError("a recipe that augments rows needs the teacher, to answer them")
+    if lesson.taught is not None:
+        raise ValueError("a recipe that augments rows has them answered by the original alone")
     return Augmenter(teacher, lesson.task, np.random.default_rng([seed, 1]))
 
 
@@ -218,7 +214,7 @@ def _learn(
     count = len(task.labels(data, rows))
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
-        batch, wanted = task.batch(data, part), Targets.of(lesson.answers, part, where)
+        batch, wanted = task.batch(data, part), Targets.of(lesson.goal, part, where)
         if augmenter is not None:
             batch = augmenter.changed(batch)
         inputs = {name: on_device(x, where) for name, x in batch.items()}
@@ -233,40 +229,6 @@ def _learn(
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss became {loss.item()} at fine-tune step {step}")
         (loss * (len(labels) / max(count, 1))).backward()  # type: ignore[no-untyped-call]
-
-
-def guarded(task: Task, data: Data) -> tuple[NDArray[np.int64], Data]:
-    """Numbers of the guard rows, the last ones, and the rows to learn from; few rows serve as both."""
-    guards = GUARD_ROWS // 8 if task.kind.answers_each_token else GUARD_ROWS
-    kept = len(data) - guards
-    if kept < guards:
-        return np.arange(len(data)), data
-    return np.arange(kept, len(data)), data.first(kept)
-
-
-def _is_no_worse(new: NDArray[np.float64], old: NDArray[np.float64]) -> bool:
-    """Whether divergences of the same batches are no larger, or by less than the difference's standard error.
-
-    What is reconstructed was better on validation wherever it was measured, and a few hundred rows often tell
-    less.
-    """
-    gap = new - old
-    return bool(gap.mean() < gap.std() / math.sqrt(len(gap)) and gap.any())
-
-
-def _divergence_of(
-    rows: NDArray[np.int64], model: nn.Module, lesson: Lesson, step_room: StepRoom
-) -> NDArray[np.float64]:
-    """Divergence of batches of the given rows from the teacher, nats a place; all of about as many places."""
-    task, data, where = lesson.task, lesson.data, next(model.parameters()).device
-    out: list[float] = []
-    ordered = rows[np.argsort(data.lengths[rows], kind="stable")]
-    for chosen in np.array_split(ordered, -(-len(rows) // task.evaluation_batch)):
-        with step_room(), torch.inference_mode():
-            inputs = {name: torch.from_numpy(x).to(where) for name, x in task.batch(data, chosen).items()}
-            answers = answered(outputs_of(model, inputs, task.kind), task.answered(data, chosen)).float()
-            out.append(float(distance(answers, Targets.of(lesson.answers, chosen, where))))
-    return np.array(out)
 
 
 def rate_share(step: int, steps: int) -> float:

@@ -29,7 +29,8 @@ class Setting:
 
     architecture: the teacher's; state: its tensors by name; statistics: those of `Statistics` by
     module path. train_answers are the teacher's to the rows that a brief fine-tune draws from,
-    validation_answers those on validation.
+    validation_answers those on validation. taught_answers: another teacher's to the rows that a brief
+    fine-tune draws from, which are distilled then; taught_validation: the same on validation.
     """
 
     architecture: Architecture
@@ -45,6 +46,8 @@ class Setting:
     sequence: int
     sensitivity_rows: int
     seed: int
+    taught_answers: Answers | None = None
+    taught_validation: Answers | None = None
 
 
 @dataclass(frozen=True)

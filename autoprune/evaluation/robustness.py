@@ -1,4 +1,4 @@
-"""A model asked about altered test rows: its score on them, and how often its answer is not the original's.
+"""A model asked about altered or attacked test rows: its score, and whether it answers as the original does.
 
 Shapes: n rows, k outputs.
 """
@@ -6,16 +6,21 @@ Shapes: n rows, k outputs.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.evaluation.jobs import ModelRef, Original
+from autoprune.evaluation.attacks import WordSwaps, fast_gradient_sign
+from autoprune.evaluation.jobs import ModelRef, Original, PackedModel
 from autoprune.evaluation.measure import logits_of
+from autoprune.evaluation.packed_model import unpacked
 from autoprune.evaluation.workbench import Workbench
-from autoprune.tasks.alterations import altered_pictures
+from autoprune.models.split_embedding import whole
+from autoprune.tasks.alterations import FGSM, WORD_SWAPS, altered_pictures
 from autoprune.tasks.byte_images import ByteImages
 from autoprune.tasks.task import Arrays, Data, Encoded, Task
+from autoprune.tasks.word_tokens import WordTokens
 from autoprune.workers.pool import Job
 
 
@@ -24,13 +29,15 @@ class AlteredRows:
     """Test rows with an alteration.
 
     name: of the alteration; "" is none. numbers: of the rows [n] in the task's test split. tokens: of texts
-    with it, in the same order; None of pictures, which the worker alters, and of rows as they are.
+    with it, in the same order; None of pictures, which the worker alters, of rows as they are, and of those
+    that are attacked, where words says which tokens of a vocabulary are words.
     """
 
     name: str
     numbers: NDArray[np.int64] = field(repr=False)
     seed: int
     tokens: Encoded | None = field(default=None, repr=False)
+    words: WordTokens | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -58,16 +65,40 @@ def examine(job: Examine, bench: Workbench) -> Examined:
     flips: list[float | None] = []
     with bench.runners(job.model) as [run]:
         for rows in job.rows:
-            data = altered_data(rows, bench.task)
-            theirs = bench.original_answers.get(rows.name)
+            is_attack = rows.name in (FGSM, WORD_SWAPS)
+            if is_attack:
+                with bench.room.busy():
+                    data = attacked_data(rows, job.model, bench)
+            else:
+                data = altered_data(rows, bench.task)
+            theirs = None if is_attack else bench.original_answers.get(rows.name)
             if theirs is None:
                 theirs = logits_of(bench.original(), bench.task, data, room=bench.room.busy)
-                bench.original_answers[rows.name] = theirs
+                if not is_attack:
+                    bench.original_answers[rows.name] = theirs
             is_original = isinstance(job.model, Original)
             ours = theirs if is_original else logits_of(run, bench.task, data, room=bench.room.busy)
             scores.append(bench.task.score(data, ours))
             flips.append(flipped(ours, theirs) if bench.task.kind.predicts_classes else None)
     return Examined(tuple(scores), tuple(flips))
+
+
+def attacked_data(rows: AlteredRows, model: ModelRef, bench: Workbench) -> Data:
+    """Test rows made hard for one model, by its own gradient or answers in torch."""
+    data, original = bench.task.test.pick(rows.numbers), whole(bench.teacher)
+    match model:
+        case Original():
+            attacked = original
+        case PackedModel(weights):
+            attacked = unpacked(weights, bench.setting.architecture).model
+        case _:
+            attacked = bench.stitched(model).model
+    attacked.eval()
+    if isinstance(data, Arrays):
+        return fast_gradient_sign(attacked, bench.task, data)
+    assert rows.words is not None
+    looked_up: Any = original.get_input_embeddings()  # type: ignore[operator]
+    return WordSwaps.of(attacked, looked_up.weight, bench.task, rows.words, data).swapped(data)
 
 
 def flipped(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from autoprune.compress.stitch import Stitched
 from autoprune.core.memory import give_memory_back, is_out_of_memory
 from autoprune.evaluation.devices import best_device
-from autoprune.evaluation.finetune import Lesson, finetune
+from autoprune.evaluation.finetune import finetune
+from autoprune.evaluation.folds import FoldScore, score_fold
 from autoprune.evaluation.jobs import (
     BuildUnit,
     Evaluate,
@@ -38,6 +39,7 @@ from autoprune.evaluation.jobs import (
     TimeTogether,
     Whereabouts,
 )
+from autoprune.evaluation.lesson import Lesson
 from autoprune.evaluation.lines.line import FitLine, measure_line
 from autoprune.evaluation.measure import Timing, labels_watched, logits_of, teacher_answers
 from autoprune.evaluation.packed_model import packed_bytes
@@ -111,6 +113,8 @@ class Worker:
                 return self._score(model)
             case Examine():
                 return examine(job, self.workbench)
+            case FoldScore(recipe=recipe):
+                return score_fold(job, self.workbench, self._room(recipe.batch_size).parts)
             case FitLine():
                 return measure_line(job, self.workbench, self._timer)
         raise TypeError(f"no such job: {job!r}")
@@ -175,7 +179,7 @@ class Worker:
         fitting = self._room(job.recipe.batch_size).parts if job.recipe.steps else 1
         return finetune(
             stitched,
-            Lesson(task, task.train, setting.train_answers),
+            Lesson(task, task.train, setting.train_answers, setting.taught_answers),
             job.recipe,
             seed=job.seed,
             step_room=bench.room.busy,

@@ -22,10 +22,17 @@ from autoprune.run.config import Config, name_of
 from autoprune.run.folder import RUN
 from autoprune.run.whereabouts import paths_of
 
-PLACES = {"": "model", "--dataset": "dataset", "--weights": "weights", "--space": "space"}
+PLACES = {
+    "": "model",
+    "--dataset": "dataset",
+    "--weights": "weights",
+    "--space": "space",
+    "--teacher": "teacher",
+    "--teacher-weights": "teacher_weights",
+}
 """Options that may name a file or folder, with the settings that they are."""
 
-REFERENCES = ("", "--dataset", "--task")
+REFERENCES = ("", "--dataset", "--task", "--teacher")
 """Options that may name a function of the user."""
 
 STOP_SECONDS = 120

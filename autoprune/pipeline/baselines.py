@@ -49,7 +49,10 @@ def train_rivals(search: OpenedSearch) -> None:
     if not search.prepared.recipe.steps or is_late:
         return
     trials, task = search.study.trials(), search.prepared.setting.task
-    worth = SeenLoss.of(trials).worth_training(task.answer_count(task.validation), guessed_accuracy(task))
+    worth = 0.0  # another teacher teaches what is near the original too
+    if search.prepared.setting.taught_answers is None:
+        answers = task.answer_count(task.validation)
+        worth = SeenLoss.of(trials).worth_training(answers, guessed_accuracy(task))
     asked = asked_names(search.config.search.allocation)
     chosen = rivals(trials, search.budget, worth=worth, asked=asked)
     todo = [_Named(f"{trial.name}{LONGER}", trial.candidate, 2) for trial in chosen]

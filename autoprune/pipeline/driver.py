@@ -17,6 +17,7 @@ from autoprune.evaluation.jobs import FindRoom
 from autoprune.pipeline.answers import answer_budget
 from autoprune.pipeline.baselines import run_baselines, train_rivals
 from autoprune.pipeline.finalists import score_finalists, time_again
+from autoprune.pipeline.folds import cross_validate, folds_of
 from autoprune.pipeline.head_classes import has_names_of_head
 from autoprune.pipeline.inputs import Inputs
 from autoprune.pipeline.lines import run_lines
@@ -27,6 +28,7 @@ from autoprune.pipeline.robustness import examine_finalists
 from autoprune.pipeline.trials import run_trials
 from autoprune.run.cleaning import record_cleaning
 from autoprune.run.folder import FRONT, RunFolder
+from autoprune.run.folds import recorded_folds
 from autoprune.run.identity import hold_to
 from autoprune.run.lines import recorded_lines
 from autoprune.run.robustness import recorded_robustness
@@ -70,6 +72,8 @@ def search(
     run.status("preparing")
     pool.wait_for_room()
     prepared = prepare(config, inputs, progress)
+    if config.search.folds:
+        folds_of(prepared, config)  # rows that cannot be dealt are refused now, not after the trials
     if not (run.path / FRONT).is_file():
         _hold_to_guessing(prepared)
     if not (run.path / "tokenizer").is_dir():
@@ -125,6 +129,7 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
         time_again(search)
         score_finalists(search)
         examine_finalists(search)
+        cross_validate(search)
         now = search.ledger.sum_up(state="finished")
     except BaseException:
         try:
@@ -148,5 +153,6 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
         lines=recorded_lines(path),
         classes=search.ledger.classes,
         robustness=recorded_robustness(path),
+        folds=recorded_folds(path),
         metric=search.prepared.setting.task.metric,
     )

@@ -30,7 +30,7 @@ def with_head_classes(task: Task, loaded: Loaded) -> tuple[Task, tuple[str, ...]
         return task, ()
     if not loaded.has_head:
         return task, (f"{_why_new(loaded)}; one is fitted to the training rows before the search",)
-    _check_answers(task, config)
+    check_answers(task, config)
     if not task.label_names:
         return task, ()
     head = [str(config.id2label[k]) for k in range(int(config.num_labels))]
@@ -62,7 +62,7 @@ def _why_new(loaded: Loaded) -> str:
     return "the model has no trained head for this task"
 
 
-def _check_answers(task: Task, config: Any) -> None:
+def check_answers(task: Task, config: Any) -> None:
     """Raise `AutopruneError` where a trained head gives other answers than a kind of task has."""
     outputs, told = int(config.num_labels), getattr(config, "problem_type", None)
     if told == "multi_label_classification" and task.kind.predicts_classes:

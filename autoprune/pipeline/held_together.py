@@ -34,7 +34,7 @@ def held_together(config: Config, loaded: Loaded, task: Task) -> tuple[Task, int
         sequence, said = _lengths(config, loaded, task)
         notes += said
     task, of_classes = with_head_classes(task, loaded)
-    _prove(loaded, task, source)
+    prove(loaded, task, source)
     return task, sequence, (*notes, *of_classes)
 
 
@@ -63,7 +63,7 @@ def _axes(kind: TaskKind) -> tuple[str, ...] | None:
     return (*rows, "features" if kind.gives_vectors else "numbers")
 
 
-def _prove(loaded: Loaded, task: Task, source: str) -> None:
+def prove(loaded: Loaded, task: Task, source: str) -> None:
     """Run the model once on the longest and the shortest validation row.
 
     Raises:

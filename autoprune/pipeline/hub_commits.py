@@ -21,7 +21,7 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def with_commits(config: Config) -> Config:
-    """The settings with a commit for the revision of a model and of a data set that lie on the hub.
+    """The settings with a commit for the revision of models and of a data set that lie on the hub.
 
     Where the hub cannot be asked, the commit is the one that this machine's cache has of that name. Where
     that has none either, the revision of a data set stays as it is: it may be cached in another way.
@@ -45,14 +45,22 @@ def with_commits(config: Config) -> Config:
     if commit is not None:
         config = replace(config, model=replace(model, revision=commit))
     with contextlib.suppress(RevisionResolutionError):
+        asked = config.training
+        if (commit := _commit(asked.teacher, asked.teacher_revision, "model")) is not None:
+            config = config.with_settings(teacher_revision=commit)
+    with contextlib.suppress(RevisionResolutionError):
         if (commit := _commit(data.dataset, data.revision, "dataset")) is not None:
             config = replace(config, data=replace(data, revision=commit))
     return config
 
 
 def commits_of(config: Config) -> dict[str, str]:
-    """The commits that settings name, by which of `model` and `dataset` they are of."""
-    given = {"model": config.model.revision, "dataset": config.data.revision}
+    """The commits that settings name, by which of `model`, `dataset` and `teacher` they are of."""
+    given = {
+        "model": config.model.revision,
+        "dataset": config.data.revision,
+        "teacher": config.training.teacher_revision,
+    }
     return {name: commit for name, commit in given.items() if commit and _COMMIT.fullmatch(commit)}
 
 

@@ -23,6 +23,7 @@ from autoprune.pipeline.data_doubts import clean, without
 from autoprune.pipeline.held_together import held_together
 from autoprune.pipeline.hub_commits import commits_of, with_commits
 from autoprune.pipeline.named import encoded, kind_asked_for, load_named, metric_of, read_named
+from autoprune.pipeline.other_teacher import OtherTeacher, read_other_teacher
 from autoprune.run.config import Config, TaskSettings, TimingSettings, name_of
 from autoprune.run.identity import weights_hash
 from autoprune.run.run_record import Identity
@@ -34,7 +35,7 @@ from autoprune.space.levels import SearchSpace
 from autoprune.space.space_file import SpaceFile
 from autoprune.targets import get_target
 from autoprune.targets.sizes import sizes_of
-from autoprune.tasks.alterations import check_alterable
+from autoprune.tasks.alterations import check_alterable, check_attackable
 from autoprune.tasks.class_balance import balance_notes
 from autoprune.tasks.custom import own_task, task_hash
 from autoprune.tasks.data import splits
@@ -53,6 +54,8 @@ class Inputs:
     held to. texts: the rows as they were read, of a task whose rows are texts with an answer each. sequence:
     tokens that latency is timed at. notes: lines for the plan: what of the data was left out or may not be
     meant, and what is done otherwise than was asked. cleaned: training rows that --clean-data left out.
+    teacher: another than the original, that fine-tunes learn from. groups: of training and of validation
+    rows, what stays together where folds are dealt; None where each row is by itself.
     """
 
     name: str
@@ -71,6 +74,8 @@ class Inputs:
     sequence: int = TimingSettings.sequence
     notes: tuple[str, ...] = ()
     cleaned: Cleaned | None = None
+    teacher: OtherTeacher | None = None
+    groups: tuple[tuple[str, ...], tuple[str, ...]] | None = None
 
     @property
     def original_bytes(self) -> int:
@@ -107,6 +112,7 @@ def read_inputs(
     metric = metric_of(config, kind)
     _check_kind(config, kind)
     texts: splits.Splits | None = None
+    rows: splits.Splits | None = None
     notes: tuple[str, ...] = ()
     left_out = left_out if config.training.clean_data else None
     if kind.is_own:
@@ -137,6 +143,9 @@ def read_inputs(
     fed = encoded_hash(task, data_hash=read, pixels=loaded.pixels)
     identity = _identity(config, loaded, task, fed)  # before embeddings are parted by the data
     task, sequence, told = held_together(config, loaded, task)
+    other = read_other_teacher(config, rows, task, loaded, data_hash=read)
+    if other is not None:
+        identity = identity.model_copy(update={"teacher": other.weights})
     file, space_name = find_space(config.search.space, loaded.model)
     if target.parts:
         _part_(loaded, file, task)
@@ -149,14 +158,23 @@ def read_inputs(
     return Inputs(
         name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed,
         identity, texts, sequence, (*notes, *told, *([f"removed are {removed_by}"] if removed_by else [])),
-        left_out,
+        left_out, other, _groups(rows, task),
     )  # fmt: skip
+
+
+def _groups(rows: splits.Splits | None, task: Task) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """The groups of training and validation rows, or else their texts or pictures."""
+    if rows is None or len(rows.train) != len(task.train) or len(rows.validation) != len(task.validation):
+        return None  # arrays of the user's own, or windows of text
+    return tuple(rows.train.held_together()), tuple(rows.validation.held_together())
 
 
 def _check_kind(config: Config, kind: TaskKind) -> None:
     """Raise AutopruneError where rows of a kind cannot be altered or augmented, and that was asked for."""
     if config.search.robustness:
         check_alterable(kind)
+    if config.search.attacks:
+        check_attackable(kind)
     if config.training.augment:
         check_augmentable(kind)
 

@@ -23,6 +23,7 @@ from autoprune.report import write_csv, write_report
 from autoprune.run.config import Config
 from autoprune.run.fast_storages import fast_facts
 from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder, read_record
+from autoprune.run.folds import folds_field
 from autoprune.run.front_file import FrontFile
 from autoprune.run.front_record import sensitivity_file
 from autoprune.run.lines import lines_field
@@ -181,6 +182,7 @@ class Ledger:
         about = self.run.about().model_copy(update={"seconds": seconds})
         path = self.run.path
         more = lines_field(path) | class_scores(now, self.classes) | robustness_field(path)
+        more |= folds_field(path)
         fields = self._front.write(about, now, state=state, more=more)
         if state != "running" or not (self.run.path / SENSITIVITY).exists():
             write_json(self.run.path / SENSITIVITY, sensitivity_file(fields))
@@ -250,5 +252,8 @@ class Ledger:
             sizes_version=SIZES_VERSION,
             cleaned={} if inputs.cleaned is None else inputs.cleaned.counts,
         )
+        if inputs.teacher is not None:
+            told = {"teacher": inputs.teacher.name, "teacher_score": self.prepared.teacher_score}
+            facts = facts.model_copy(update=told)
         kinds = {unit.name: unit.kind for unit in self.prepared.setting.units}
         self.run.note(facts=facts, kinds=kinds, library_key=self.prepared.setting.key)

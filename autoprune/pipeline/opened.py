@@ -113,7 +113,11 @@ def open_search(
     aim = Aim.of(
         Problem.of(space, costed.costs),
         config.limits(),
-        training=Training(prepared.recipe.steps, {unit.name: unit.removed for unit in units}),
+        training=Training(
+            prepared.recipe.steps,
+            {unit.name: unit.removed for unit in units},
+            other_teacher=prepared.setting.taught_answers is not None,
+        ),
         answers=task.answer_count(task.validation),
     )
 

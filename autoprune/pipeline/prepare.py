@@ -26,21 +26,21 @@ from autoprune.core.files import write_json
 from autoprune.core.processors import idle_processors, usable_processors
 from autoprune.core.progress import Progress
 from autoprune.evaluation import teacher
-from autoprune.evaluation.finetune import Recipe, guarded
+from autoprune.evaluation.finetune import Recipe
 from autoprune.evaluation.jobs import Setting
-from autoprune.evaluation.measure import teacher_answers
+from autoprune.evaluation.lesson import guarded
 from autoprune.models import loading
 from autoprune.models.spec import Architecture
 from autoprune.models.split_embedding import RARE, parted
 from autoprune.models.state import load_state_, state_of
 from autoprune.models.unit import Unit
+from autoprune.pipeline.cached_answers import VERSION, cached_answers, drawn, taught_answers
 from autoprune.pipeline.inputs import Inputs
 from autoprune.run.config import Config
 from autoprune.run.identity import weights_hash
 from autoprune.sensitivity.fisher_scores import measured_rows
 from autoprune.targets.packed import WEIGHTS, torch_runner
 from autoprune.targets.spot_check import spot_check
-from autoprune.tasks.answers import Answers
 from autoprune.tasks.task import Data, Encoded, Task
 
 log = logging.getLogger(__name__)
@@ -59,23 +59,23 @@ THREADS_SECONDS = 15.0
 """How often it is seen, while a teacher is fitted, how many processors others leave idle. A shorter
 fit has as many threads as may be used, and gives the same bits each time."""
 
-VERSION = 4
-"""Raised when a teacher's statistics or answers would come out differently."""
-
 _TEACHERS = DiskCache("teachers", 2)
 _STATISTICS = DiskCache("statistics", VERSION, ".safetensors")
-_ANSWERS = DiskCache("answers", VERSION, ".safetensors")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Inputs with a teacher that is fit for the task, and the setting for workers."""
+    """Inputs with a teacher that is fit for the task, and the setting for workers.
+
+    teacher_score: what another teacher scores on validation, where there is one and rows have labels.
+    """
 
     inputs: Inputs
     model: nn.Module
     setting: Setting
     recipe: Recipe
     model_hash: str
+    teacher_score: float | None = None
 
 
 def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
@@ -90,7 +90,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     recipe = Recipe(steps, finetune.batch_size, finetune.learning_rate, config.training.augment)
     least = PLACED_TRAINING if task.kind.answers_each_token else TRAINING_ROWS
     rows = min(len(task.train), max(least, recipe.steps * recipe.batch_size))
-    task = replace(task, train=_head(task.train, rows, config.search.seed))
+    task = replace(task, train=drawn(task.train, rows, config.search.seed))
     key = content_key(
         VERSION, torch.__version__, model_hash, architecture.identity(),
         spot_check(torch_runner(model, task.kind), task.batch(task.validation, task.example_rows)),
@@ -101,7 +101,8 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     statistics = _statistics(config, model, task, inputs.units, key, progress)
     uses = _uses(whole, task, inputs.loaded, config.search.seed)
     statistics = _with_counts(statistics, model, inputs.units, uses)
-    answers = _answers(model, task, key, progress)
+    answers = cached_answers(lambda: model, task, key, progress)
+    taught = taught_answers(inputs, rows, config.search.seed, answers, progress)
     setting = Setting(
         architecture=architecture,
         state={name: tensor.numpy() for name, tensor in state_of(model).items()},
@@ -116,8 +117,10 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
         sequence=inputs.sequence,
         sensitivity_rows=PLACED_ROWS if task.kind.answers_each_token else SENSITIVITY_ROWS,
         seed=config.search.seed,
+        taught_answers=None if taught is None else taught.answers,
+        taught_validation=None if taught is None else taught.validation,
     )
-    return Prepared(inputs, model, setting, recipe, model_hash)
+    return Prepared(inputs, model, setting, recipe, model_hash, None if taught is None else taught.score)
 
 
 def _teacher(config: Config, inputs: Inputs, progress: Progress) -> tuple[nn.Module, Task]:
@@ -255,40 +258,3 @@ def _with_counts(
         moment[:] = known if both is None else known[both.order()[-len(moment) :]]
         statistics[path] = replace(statistics[path], moment=moment)
     return statistics
-
-
-def _answers(model: nn.Module, task: Task, key: str, progress: Progress) -> dict[str, Answers]:
-    """What the teacher answers to the fine-tuning rows and on validation, cached."""
-    parts = ("train", "validation")
-
-    def arrays() -> dict[str, NDArray[Any]]:
-        run = torch_runner(model, task.kind)
-        with progress.bar("Teacher's answers", 1):
-            answers = {part: teacher_answers(run, task, getattr(task, part)) for part in parts}
-        return {k: x for part in parts for k, x in _arrays(part, answers[part]).items()}
-
-    def read(path: Path) -> dict[str, Answers]:
-        arrays = load_file(path)
-        return {part: _from_arrays(part, arrays) for part in parts}
-
-    return _ANSWERS.get([key], make=arrays, save=save_file, load=read)
-
-
-def _arrays(part: str, answers: Answers) -> dict[str, NDArray[Any]]:
-    spread = np.array(answers.spread)
-    arrays: dict[str, NDArray[Any]] = {
-        f"{part}.values": answers.values,
-        f"{part}.starts": answers.starts,
-        f"{part}.spread": spread,
-    }
-    return arrays if answers.watched is None else arrays | {f"{part}.watched": answers.watched}
-
-
-def _from_arrays(part: str, arrays: dict[str, NDArray[Any]]) -> Answers:
-    spread = float(arrays[f"{part}.spread"])
-    return Answers(arrays[f"{part}.values"], arrays[f"{part}.starts"], arrays.get(f"{part}.watched"), spread)
-
-
-def _head(rows: Data, count: int, seed: int) -> Data:
-    """`count` rows drawn by a shuffle that follows from the seed."""
-    return rows.pick(np.sort(np.random.default_rng(seed).permutation(len(rows))[:count]))

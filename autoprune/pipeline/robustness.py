@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,12 @@ from autoprune.pipeline.inputs import Inputs
 from autoprune.pipeline.opened import OpenedSearch
 from autoprune.run.robustness import AlterationRow, Robustness, record_robustness, recorded_robustness
 from autoprune.space.trial import ORIGINAL, Trial
-from autoprune.tasks.alterations import alterations_of, altered_text
+from autoprune.tasks.alterations import alterations_of, altered_text, attacks_on
 from autoprune.tasks.byte_images import ByteImages
 from autoprune.tasks.data.rows import Rows
 from autoprune.tasks.encoding import encode_rows
 from autoprune.tasks.task import Arrays, Encoded
+from autoprune.tasks.word_tokens import WordTokens
 from autoprune.workers.pool import run_all
 
 MOST_ROWS = 1000
@@ -27,9 +29,13 @@ MOST_ROWS = 1000
 that of a drop, over the same rows, less."""
 
 
+MOST_ATTACKED = 200
+"""The same where words are swapped, which takes some fifty answers of a row."""
+
+
 def examine_finalists(search: OpenedSearch) -> None:
-    """Score the original and the points to ship on altered test rows, each once, if the run asks for it."""
-    if not search.config.search.robustness:
+    """Score the original and the points to ship on altered and attacked test rows, each once, as asked."""
+    if not (search.config.search.robustness or search.config.search.attacks):
         return
     inputs, seed = search.prepared.inputs, search.config.search.seed
     before = recorded_robustness(search.run.path)
@@ -40,7 +46,10 @@ def examine_finalists(search: OpenedSearch) -> None:
     todo = [trial for number, trial in wanted.items() if number not in have]
     if not todo:
         return
-    rows = altered_rows(inputs, search.config.task.max_length, seed=seed)
+    asked = search.config.search
+    rows = altered_rows(
+        inputs, search.config.task.max_length, seed=seed, alters=asked.robustness, attacks=asked.attacks
+    )
     jobs = [Examine(_model(search, trial), rows) for trial in todo]
     record = before or _empty(search, rows)
 
@@ -58,32 +67,39 @@ def _model(search: OpenedSearch, trial: Trial) -> ModelRef:
 
 
 def _empty(search: OpenedSearch, rows: tuple[AlteredRows, ...]) -> Robustness:
-    known = alterations_of(search.prepared.setting.task.kind)
+    kind = search.prepared.setting.task.kind
+    known = {one.name: one for one in (*alterations_of(kind), *attacks_on(kind))}
     return Robustness(
         rows=len(rows[0].numbers),
         test_rows=len(search.prepared.setting.task.test),
         seed=rows[0].seed,
-        alterations=tuple(AlterationRow(name=one.name, what=one.what) for one in known),
+        alterations=tuple(AlterationRow(name=one.name, what=known[one.name].what) for one in rows[1:]),
     )
 
 
-def altered_rows(inputs: Inputs, max_length: int, *, seed: int) -> tuple[AlteredRows, ...]:
-    """Some test rows, as they are and with each alteration.
+def altered_rows(
+    inputs: Inputs, max_length: int, *, seed: int, alters: bool = True, attacks: bool = False
+) -> tuple[AlteredRows, ...]:
+    """Some test rows, as they are, with each alteration, and to be attacked.
 
     Raises:
         AutopruneError: of pictures that an earlier version made inputs in floats.
     """
     task = inputs.task
-    chosen = np.random.default_rng([seed, len(task.test)]).permutation(len(task.test))[:MOST_ROWS]
+    is_text = not isinstance(task.test, Arrays)
+    most = MOST_ATTACKED if attacks and is_text else MOST_ROWS
+    chosen = np.random.default_rng([seed, len(task.test)]).permutation(len(task.test))[:most]
     chosen = np.sort(chosen).astype(np.int64)
     plain = AlteredRows("", chosen, seed)
-    names = [one.name for one in alterations_of(task.kind)]
+    names = [one.name for one in alterations_of(task.kind)] if alters else []
+    words = word_tokens(inputs.loaded.tokenizer) if attacks and is_text else None
+    hard = [AlteredRows(one.name, chosen, seed, words=words) for one in attacks_on(task.kind) if attacks]
     if isinstance(task.test, Arrays):
         if not all(isinstance(images, ByteImages) for images in task.test.inputs.values()):
             raise AutopruneError(
                 "--robustness: this run has pictures in floats, as earlier versions made them"
             )
-        return (plain, *(AlteredRows(name, chosen, seed) for name in names))
+        return (plain, *(AlteredRows(name, chosen, seed) for name in names), *hard)
     assert inputs.texts is not None
     rows, labels = inputs.texts.test.pick(chosen.tolist()), task.test.pick(chosen).labels
     out = [plain]
@@ -97,7 +113,13 @@ def altered_rows(inputs: Inputs, max_length: int, *, seed: int) -> tuple[Altered
         )
         tokens = encode_rows(Rows(texts, rows.labels), inputs.loaded.tokenizer, max_length, task.kind)
         out.append(AlteredRows(name, chosen, seed, _like(tokens, labels)))
-    return tuple(out)
+    return (*out, *hard)
+
+
+def word_tokens(tokenizer: Any) -> WordTokens:
+    """Which tokens of a tokenizer are words."""
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    return WordTokens.of(tokens, tokenizer.all_special_ids)
 
 
 def _altered(rows: Rows, name: str, numbers: NDArray[np.int64], seed: int) -> tuple[tuple[str, ...], ...]:

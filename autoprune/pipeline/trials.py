@@ -76,6 +76,7 @@ def _plan(search: OpenedSearch, first: frozenset[Candidate]) -> Plan:
         first=first,
         left=search.aim.shares_left,
         chance=guessed_accuracy(task),
+        other_teacher=search.prepared.setting.taught_answers is not None,
     )
 
 

@@ -19,12 +19,14 @@ import markupsafe
 
 from autoprune.report.sections.choices import choice_note, choices
 from autoprune.report.sections.classes import class_table
+from autoprune.report.sections.folds import fold_table
 from autoprune.report.sections.latency import bytes_alone, prediction
 from autoprune.report.sections.lines import fits_budget
 from autoprune.report.sections.robustness import robustness_table
 from autoprune.report.sections.rungs import agreements, ladder
 from autoprune.report.sections.sensitivity import extremes, held, predicted
 from autoprune.report.sections.tables import causes, gain_heads, gain_note, gains, provenance
+from autoprune.report.sections.teacher import teacher_notes
 from autoprune.report.sections.verdict import figures, has_budget, latency_title, notes, verdict
 from autoprune.report.shown import shown_note, shown_numbers, with_shown
 from autoprune.report.text import standard_error, write_text
@@ -89,7 +91,7 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         run=read.run,
         has_budget=has_budget(read),
         verdict=verdict(read),
-        notes=notes(read),
+        notes=[*notes(read), *teacher_notes(read)],
         figures=figures(read),
         choices=choices(read),
         choice_note=choice_note(read),
@@ -98,6 +100,7 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         gain_note=gain_note(read),
         classes=class_table(read),
         robustness=robustness_table(read),
+        folds=fold_table(read),
         causes=causes(read),
         provenance=provenance(read),
         ladder=ladder(read),

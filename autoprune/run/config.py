@@ -52,6 +52,8 @@ class SearchSettings:
     storage: address of the study's database; None is `study.db` of the run. trial_timeout_s: seconds that a
     trial may work; None is worked out from those before. robustness: whether the points to ship are scored on
     altered test rows too. allocation: rules of `strategy/allocation` whose models are baselines too.
+    folds: of training and validation rows that the points to ship are scored on, fine-tuned on the others.
+    attacks: whether the points to ship are scored on test rows that are made hard for each of them.
     """
 
     budget: tuple[str, ...] = ()
@@ -66,6 +68,8 @@ class SearchSettings:
     storage: str | None = field(default=None, repr=False)
     robustness: bool = False
     allocation: tuple[str, ...] = ()
+    folds: int | None = None
+    attacks: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ class TrainingSettings:
 
     calibration_rows: that statistics are of. augment: whether rows of brief fine-tunes are changed.
     clean_data: "repeats" where rows that come twice are left out of training, "labels" where those whose
-    labels are doubted are too.
+    labels are doubted are too. teacher: another model whose answers brief fine-tunes learn, named as the
+    model is; teacher_weights: file of one that a function builds; teacher_revision: of one from a hub.
     """
 
     finetune_steps: int | None = None
@@ -83,6 +88,9 @@ class TrainingSettings:
     calibration_rows: int = 512
     clean_data: str | None = None
     augment: bool = False
+    teacher: str | None = None
+    teacher_weights: str | None = None
+    teacher_revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +207,7 @@ def _may_be(name: str, value: object) -> bool:
 
 _WRITTEN_IF_SET = {
     "new_head", "wait_s", "trial_timeout_s", "clean_data", "robustness", "augment", "allocation",
+    "teacher", "teacher_weights", "teacher_revision", "folds", "attacks",
 }  # fmt: skip
 """Settings that earlier versions do not know: files without them are read by these too."""
 

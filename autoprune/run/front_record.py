@@ -158,7 +158,7 @@ def front_fields(
         ),
         "kl_hypervolume": kl_hypervolume(now.trials, byte_range),
         "rungs": [_rung_record(now.trials, rung, steps) for rung in range(3)],
-        "agreement": [_agreement_record(now.trials, lower, upper) for lower, upper in ((0, 1), (1, 2))],
+        "agreement": _agreements(about, now.trials),
         "sensitivity": {
             "levels": [
                 [unit, level.ratio, level.storage.written, cost.size_bytes, cost.damage, cost.latency_ms]
@@ -222,9 +222,12 @@ def _kept(trials: Sequence[Trial], trained: Sequence[Trial]) -> dict[str, float 
     }
 
 
-def _agreement_record(trials: Sequence[Trial], lower: int, upper: int) -> dict[str, Any]:
-    agreed = agreement(trials, lower, upper)
-    return asdict(agreed) | {"low": agreed.low}
+def _agreements(about: RunRecord, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """How the ranks of rungs agree; none under another teacher, which training does not rank by the same."""
+    if about.facts.teacher:
+        return []
+    agreed = (agreement(trials, lower, upper) for lower, upper in ((0, 1), (1, 2)))
+    return [asdict(one) | {"low": one.low} for one in agreed]
 
 
 def _prediction(trials: Sequence[Trial], rows: TrialRows) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pydantic
 from autoprune.core.errors import AutopruneError
 from autoprune.core.record import checked
 from autoprune.run.class_scores import ClassScores
+from autoprune.run.folds import Folds
 from autoprune.run.robustness import Robustness
 from autoprune.run.run_record import RunFacts
 from autoprune.run.safe_front import safe
@@ -237,6 +238,7 @@ class Front(_Frozen):
     lines: tuple[LineRow, ...] = ()
     class_scores: ClassScores | None = None
     robustness: Robustness | None = None
+    folds: Folds | None = None
 
     @property
     def searched(self) -> list[TrialRow]:

@@ -44,10 +44,12 @@ def hold_to(run: RunFolder, now: Identity, progress: Progress) -> None:
     if config.model.weights is not None:
         model = _where(config.model.weights, now.paths.get("weights"))
     dataset = config.data.dataset or (config.task.name if ":" in config.task.name else "the demo's data")
+    taught_by = now.paths.get("teacher_weights", now.paths.get("teacher"))
     pairs = [
         ("weights", model, before.weights, now.weights),
         ("weights of the head", model, before.head, now.head),
         ("data", _where(dataset, now.paths.get("dataset")), before.data, now.data),
+        ("teacher", _where(config.training.teacher or "none", taught_by), *_teachers(before, now)),
     ]
     changed = [
         f"the {what} ({where}: SHA-256 {old[:12]} then, {new[:12]} now)"
@@ -73,6 +75,13 @@ def hold_to(run: RunFolder, now: Identity, progress: Progress) -> None:
         more["run"] = str(place)
     if more:
         run.note(inputs=before.model_copy(update=more))
+
+
+def _teachers(before: Identity, now: Identity) -> tuple[str | None, str | None]:
+    """The hashes of another teacher's weights; nothing to compare where neither has one."""
+    if before.teacher == now.teacher:
+        return None, None
+    return before.teacher or "none", now.teacher or "none"
 
 
 def _where(given: str, path: str | None) -> str:

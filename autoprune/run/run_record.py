@@ -44,7 +44,8 @@ class RunFacts(Record):
     fast_bits: bits of the storages that the target computes faster than float. integer: whether w8a8 is one.
     latency_of: what its milliseconds are of, as `a token after 128 others`; None is a call.
     parts: embeddings that are in two parts, with the tokens of the first. cleaned: training rows that
-    --clean-data left out, by reason.
+    --clean-data left out, by reason. teacher: another model that fine-tunes learn from; teacher_score: what
+    it scores on validation, None where rows have no labels.
     """
 
     name: AnyText = ""
@@ -76,6 +77,8 @@ class RunFacts(Record):
     parts: Mapping[str, int] = {}
     sizes_version: int | None = None
     cleaned: Mapping[str, int] = {}
+    teacher: AnyText = ""
+    teacher_score: float | None = None
 
     @property
     def answers(self) -> int:
@@ -94,7 +97,8 @@ class Identity(Record):
     data: of what the model is fed, and the names of its classes. paths: absolute, of the settings that name
     a file or folder. commits: of the hub's repositories that `model` and `dataset` name. folder: the working
     directory, which functions are imported from. run: the run's folder. importance: what says which heads,
-    neurons and channels go, of the kinds of units where a space file names other than second order.
+    neurons and channels go, of the kinds of units where a space file names other than second order. teacher:
+    of another model that fine-tunes learn from, its head with it.
     """
 
     weights: AnyText
@@ -105,6 +109,7 @@ class Identity(Record):
     folder: AnyText = ""
     run: AnyText = ""
     importance: AnyText = ""
+    teacher: AnyText = ""
 
 
 class WorkersRecord(Record):

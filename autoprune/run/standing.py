@@ -14,6 +14,7 @@ from autoprune.strategy.points import Points, points_of
 from autoprune.tasks.metrics import ACCURACY, Metric
 
 if TYPE_CHECKING:
+    from autoprune.run.folds import Folds
     from autoprune.run.front_schema import LineRow
     from autoprune.run.robustness import Robustness
     from autoprune.tasks.row_scores import ClassRows
@@ -61,7 +62,7 @@ class Summary:
     """How a search ended, and the simple models that it is compared with.
 
     classes: of the validation rows, where each has one. robustness: scores on altered test rows, where these
-    were asked for.
+    were asked for; folds: scores by fold, likewise.
     """
 
     run: Path
@@ -71,6 +72,7 @@ class Summary:
     lines: Sequence[LineRow] = ()
     classes: ClassRows | None = None
     robustness: Robustness | None = None
+    folds: Folds | None = None
     metric: Metric = ACCURACY
 
 

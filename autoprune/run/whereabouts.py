@@ -21,6 +21,9 @@ from autoprune.run.folder import read_run
 from autoprune.run.run_record import RunRecord
 from autoprune.space.shipped import spaces_folder
 
+PATHS = ("model", "dataset", "weights", "space", "teacher", "teacher_weights")
+"""Settings that may name a file or folder."""
+
 SENT_INPUTS = "inputs"
 """Folder of a fetched run with what was sent to the cluster, each in a folder named by its hash."""
 
@@ -35,7 +38,7 @@ def located(config: Config, path: Path) -> Config:
     about = read_run(path)
     if about.inputs is None:
         return config
-    named = (config.model.name, config.data.dataset, config.task.name)
+    named = (config.model.name, config.data.dataset, config.task.name, config.training.teacher)
     functions = [str(name) for name in named if ":" in str(name)]
     if functions and _is_elsewhere(about.inputs.folder, path):
         _import_code(about.inputs.folder, path, functions)
@@ -43,7 +46,7 @@ def located(config: Config, path: Path) -> Config:
     places = {
         name: _place(_candidates(str(given[name]), noted, about, path))
         for name, noted in about.inputs.paths.items()
-        if given[name] is not None
+        if given.get(name) is not None
     }
     config = _at_commits(config, about.inputs.commits)
     return config.with_settings(**{name: place or about.inputs.paths[name] for name, place in places.items()})
@@ -52,7 +55,7 @@ def located(config: Config, path: Path) -> Config:
 def paths_of(config: Config) -> dict[str, str]:
     """Absolute paths of the settings that name a file or folder; hub ids and functions are none."""
     given = config.as_json()
-    named = {name: given[name] for name in ("model", "dataset", "weights", "space")}
+    named = {name: given.get(name) for name in PATHS}
     if named["space"] in ("auto", *(path.stem for path in spaces_folder().glob("*.yaml"))):
         del named["space"]  # a shipped one, whatever lies here under its name
     paths = {name: Path(text).expanduser() for name, text in named.items() if text and text.strip()}
@@ -65,6 +68,8 @@ def _at_commits(config: Config, commits: Mapping[str, str]) -> Config:
         config = replace(config, model=replace(config.model, revision=commits["model"]))
     if "dataset" in commits and not os.path.exists(str(config.data.dataset)):
         config = replace(config, data=replace(config.data, revision=commits["dataset"]))
+    if "teacher" in commits and not os.path.exists(str(config.training.teacher)):
+        config = config.with_settings(teacher_revision=commits["teacher"])
     return config
 
 
@@ -88,7 +93,7 @@ def check_inputs(config: Config, path: Path) -> None:
         return
     given, absent = config.as_json(), []
     for name, noted in about.inputs.paths.items():
-        if given[name] is None:
+        if given.get(name) is None:
             continue
         candidates = list(_candidates(str(given[name]), noted, about, path))
         if _place(candidates) is None:

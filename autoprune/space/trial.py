@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from autoprune.space.levels import Candidate
 
@@ -77,6 +77,16 @@ def finished(trials: Iterable[Trial]) -> list[tuple[Trial, Measurement]]:
 def searched_trials(trials: Iterable[Trial]) -> list[Trial]:
     """The trials of the search itself, whatever their rung: all but the baselines."""
     return [trial for trial in trials if not trial.is_baseline]
+
+
+def without_trained_kl(trial: Trial) -> Trial:
+    """A trial without its divergence from the original where it was trained.
+
+    Under another teacher training may raise it, so that it tells nothing of how far a trained model came.
+    """
+    if trial.rung == 0 or trial.measurement is None:
+        return trial
+    return replace(trial, measurement=replace(trial.measurement, kl=math.nan))
 
 
 def is_candidate(trial: Trial) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
-from autoprune.space.trial import Trial
+from autoprune.space.trial import Trial, without_trained_kl
 from autoprune.strategy.acquisition import Acquisition, Scale
 from autoprune.strategy.hypervolume import KL_FLOOR, resolved_kl, staircase, unit_lattice
 from autoprune.strategy.records import Records, recorded
@@ -55,6 +55,7 @@ class Aim:
     scale: Scale
     lattice: Floats
     time_features: TimeFeatures
+    other_teacher: bool = False
 
     @classmethod
     def of(
@@ -73,7 +74,8 @@ class Aim:
         features = Features.of(problem)
         sorts = Sorts.of(problem, features, training)
         scale = Scale.of(problem, budget, resolved=KL_FLOOR if answers is None else resolved_kl(answers))
-        return cls(problem, features, sorts, budget, scale, unit_lattice(), TimeFeatures.of(problem))
+        times = TimeFeatures.of(problem)
+        return cls(problem, features, sorts, budget, scale, unit_lattice(), times, training.other_teacher)
 
     def within(self, budget: Budget) -> Aim:
         """The same on the same scale, with candidates predicted to be within another budget."""
@@ -217,7 +219,7 @@ class Aim:
 
     def shares_left(self, trials: Iterable[Trial]) -> dict[Candidate, float]:
         """Share of its divergence that training is predicted to leave of each untrained candidate."""
-        rows = recorded(trials)
+        rows = recorded(map(without_trained_kl, trials) if self.other_teacher else trials)
         records = Records.of_rows(self.problem, rows)
         left = Recovery.of(self.sorts, records).left(records.chosen, records.kl)
         return {

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from autoprune.space.levels import Candidate
-from autoprune.space.trial import Trial
+from autoprune.space.trial import Trial, without_trained_kl
 from autoprune.strategy.growing import GrowingSet, GrowingTuple
 
 Key = tuple[Candidate, int]
@@ -102,11 +102,15 @@ def _promoted(begun: AbstractSet[Key]) -> int:
 
 @dataclass
 class Cursor:
-    """How far a history was read by whoever follows it trial by trial."""
+    """How far a history was read by whoever follows it trial by trial.
+
+    hides_trained: whether trained trials come without their divergence (`space/trial.without_trained_kl`).
+    """
 
     count: int = 0
     revisions: int = 0
     last: Trial | None = None
+    hides_trained: bool = False
 
     def advance(self, history: History) -> tuple[bool, Sequence[Trial]]:
         """Whether to begin anew, as records were revised, and the trials to take note of."""
@@ -116,4 +120,5 @@ class Cursor:
         start = 0 if is_anew else self.count
         self.count, self.revisions = len(trials), history.revisions
         self.last = trials[-1] if trials else None
-        return is_anew, [trials[k] for k in range(start, len(trials))]
+        new = [trials[k] for k in range(start, len(trials))]
+        return is_anew, [without_trained_kl(trial) for trial in new] if self.hides_trained else new

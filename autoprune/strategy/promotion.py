@@ -69,12 +69,13 @@ class Ladder:
     What it holds of a candidate that is not within the budget is its place in the ranks alone. latest: trials
     that are looked at for candidates to train; one that was not chosen while so many others ended is not
     chosen any more (docs/decisions/028-what-a-proposal-looks-back-at.md). first: candidates that are trained
-    as soon as they were tried, whatever the share.
+    as soon as they were tried, whatever the share. least: divergence up to which none is ever trained.
     """
 
     budget: Budget
     latest: float = LATEST
     first: AbstractSet[Candidate] = frozenset()
+    least: float = WORTH_TRAINING_KL
     count: int = 0
     _untried: int = 0
     _waiting: deque[_Waiting] = field(default_factory=deque)
@@ -111,7 +112,7 @@ class Ladder:
             self._known.append(costs)
             return
         self._untrained[trial.candidate] = m
-        if not trial.is_baseline and m.kl > WORTH_TRAINING_KL:
+        if not trial.is_baseline and m.kl > self.least:
             self._waiting.append(_Waiting(self.count, trial.candidate, m))
             if trial.candidate in self.first:
                 self._first_waiting.append(self._waiting[-1])

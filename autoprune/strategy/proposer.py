@@ -16,7 +16,7 @@ from autoprune.core.errors import ExhaustedError
 from autoprune.space.levels import Candidate
 from autoprune.strategy.aim import Aim
 from autoprune.strategy.file_room import FileRoom
-from autoprune.strategy.history import History
+from autoprune.strategy.history import Cursor, History
 from autoprune.strategy.lookback import Lookback
 from autoprune.strategy.records import Records
 from autoprune.strategy.solver.planes import Choice
@@ -95,7 +95,12 @@ class HypervolumeProposer:
     _ahead: _Ahead = field(init=False, repr=False, compare=False, default_factory=_Ahead)
 
     def __post_init__(self) -> None:
-        lookback = Lookback(self.aim.problem, self.aim.scale, self.aim.lattice)
+        lookback = Lookback(
+            self.aim.problem,
+            self.aim.scale,
+            self.aim.lattice,
+            _cursor=Cursor(hides_trained=self.aim.other_teacher),
+        )
         object.__setattr__(self, "_lookback", lookback)
 
     @property

@@ -27,6 +27,7 @@ from autoprune.strategy.promotion import (
 )
 from autoprune.strategy.seen_loss import SeenLoss
 from autoprune.strategy.study import Study
+from autoprune.strategy.surrogates.recovery_model import WORTH_TRAINING_KL
 
 PACED = 20
 """Evaluations of a rung, the latest, that the time of the next is taken from."""
@@ -43,7 +44,8 @@ class Plan:
     validation, that accuracy is taken over. patience: candidates without gain after which it stops.
     deadline: by time.monotonic(). byte_range: sizes that count. first: candidates that are trained as soon as
     they were tried. left: what training is predicted to leave of candidates. chance: accuracy of always
-    answering alike.
+    answering alike. other_teacher: whether another model than the original is distilled, so that divergence
+    from the original is compared untrained alone.
     """
 
     budget: Budget
@@ -56,6 +58,7 @@ class Plan:
     first: AbstractSet[Candidate] = frozenset()
     left: SharesLeft = lambda trials: {}
     chance: float = 0.0
+    other_teacher: bool = False
 
 
 class Schedule:
@@ -70,7 +73,7 @@ class Schedule:
         # The finalists of these candidates; where more candidates are tried, there are new finalists.
         last = max((k for k, trial in enumerate(trials) if is_candidate(trial)), default=-1)
         self._finalists = sum(trial.rung == 2 for trial in trials[last + 1 :])
-        self._cursor = Cursor()
+        self._cursor = Cursor(hides_trained=plan.other_teacher)
         self._begin_anew()
         self._patience = None if plan.patience is None else Patience(plan.patience, plan.byte_range)
         self._all_done, self._next_finalist = False, 0
@@ -115,7 +118,8 @@ class Schedule:
     def _begin_anew(self) -> None:
         """What is known of no trial."""
         plan = self._plan
-        self._ladder = Ladder(plan.budget, first=plan.first)
+        least = 0.0 if plan.other_teacher else WORTH_TRAINING_KL
+        self._ladder = Ladder(plan.budget, first=plan.first, least=least)
         self._pace, self._seen = Pace(plan.steps), SeenLoss()
 
     def _follow(self) -> None:
@@ -140,7 +144,7 @@ class Schedule:
             at_once=history.at_once,
             left=lambda: plan.left(history.finished[-LATEST:]),
             resolved=resolved_kl(plan.answers),
-            worth=self._seen.worth_training(plan.answers, plan.chance),
+            worth=self._worth(),
         )
         return None if candidate is None else self._study.ask(candidate, rung=1)
 
@@ -170,13 +174,18 @@ class Schedule:
             plan.budget,
             answers=plan.answers,
             chance=plan.chance,
-            worth=self._seen.worth_training(plan.answers, plan.chance),
+            worth=self._worth(),
         )
         if candidate is None:  # with very many in flight the next to end change little
             self._next_finalist = len(history.finished) + history.at_once - 1
             return None
         self._finalists += 1
         return self._study.ask(candidate, rung=2)
+
+    def _worth(self) -> float:
+        """Divergence of what is trained, at least; another teacher teaches what is near the original too."""
+        plan = self._plan
+        return 0.0 if plan.other_teacher else self._seen.worth_training(plan.answers, plan.chance)
 
     def _out_of_patience(self, trials: Sequence[Trial]) -> bool:
         """Whether patience ran out or the space is exhausted; once true, it stays true."""

@@ -60,6 +60,32 @@ PICTURE_ALTERATIONS = (
 )
 
 
+FGSM, WORD_SWAPS = "gradient sign", "word swaps"
+PICTURE_ATTACKS = (Alteration(FGSM, "4 bytes of 255 along the sign of the model's own gradient"),)
+TEXT_ATTACKS = (
+    Alteration(WORD_SWAPS, "up to a fifth of the words swapped for near ones until the model's answer turns"),
+)
+"""What is made hard for one model (`evaluation/attacks`); alterations are the same for all."""
+
+
+def attacks_on(kind: TaskKind) -> tuple[Alteration, ...]:
+    """What rows of a kind of task are attacked by; none but of texts and pictures with a class each."""
+    if not kind.predicts_classes:
+        return ()
+    if kind.reads_images:
+        return PICTURE_ATTACKS
+    return TEXT_ATTACKS if kind.labels_texts else ()
+
+
+def check_attackable(kind: TaskKind) -> None:
+    """Raise `AutopruneError` where rows of a kind of task are not attacked."""
+    if not attacks_on(kind):
+        raise AutopruneError(
+            f"--attacks: rows of task {kind} are not attacked; it is for texts and pictures with a class "
+            "each. Leave it out"
+        )
+
+
 def alterations_of(kind: TaskKind) -> tuple[Alteration, ...]:
     """What rows of a kind of task are altered by; none of rows that are no texts or pictures with a label."""
     if kind.reads_images:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from autoprune.compress.stitch import Stitched
 from autoprune.core.progress import Progress
-from autoprune.evaluation.finetune import Lesson, Recipe, finetune
+from autoprune.evaluation.finetune import Recipe, finetune
 from autoprune.evaluation.jobs import Sense
+from autoprune.evaluation.lesson import Lesson
 from autoprune.evaluation.measure import labels_watched, logits_of
 from autoprune.evaluation.worker import Worker, make_worker
 from autoprune.pipeline.inputs import read_inputs

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from autoprune.compress.stitch import Stitched
-from autoprune.evaluation.finetune import Lesson, Recipe, finetune
+from autoprune.evaluation.finetune import Recipe, finetune
+from autoprune.evaluation.lesson import Lesson
 from autoprune.evaluation.measure import logits_of
 from autoprune.evaluation.seeds import candidate_seed
 from autoprune.evaluation.workbench import Workbench

@@ -26,8 +26,9 @@ from autoprune.compress.surgery import replace_
 from autoprune.core.cache import cache_folder, content_key
 from autoprune.core.files import read_json, write_json
 from autoprune.core.progress import Progress
-from autoprune.evaluation.finetune import Lesson, Recipe, finetune
+from autoprune.evaluation.finetune import Recipe, finetune
 from autoprune.evaluation.jobs import Original
+from autoprune.evaluation.lesson import Lesson
 from autoprune.evaluation.timers import LocalTimer
 from autoprune.evaluation.workbench import Workbench
 from autoprune.evaluation.worker import make_worker

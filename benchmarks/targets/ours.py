@@ -9,7 +9,8 @@ from pathlib import Path
 
 from autoprune.compress.stitch import Stitched, stitch
 from autoprune.core.errors import AutopruneError
-from autoprune.evaluation.finetune import Lesson, finetune
+from autoprune.evaluation.finetune import finetune
+from autoprune.evaluation.lesson import Lesson
 from autoprune.evaluation.seeds import candidate_seed
 from autoprune.evaluation.workbench import Workbench
 from autoprune.export.run_trials import find_trial

@@ -14,7 +14,8 @@ from autoprune.compress.activations import TOP, Activations, RoundedInput, integ
 from autoprune.compress.gptq import round_compensated
 from autoprune.compress.stitch import stitch
 from autoprune.core.errors import AutopruneError
-from autoprune.evaluation.finetune import Lesson, Recipe, finetune
+from autoprune.evaluation.finetune import Recipe, finetune
+from autoprune.evaluation.lesson import Lesson
 from autoprune.sensitivity.fisher_scores import measure_sensitivity
 from autoprune.space.levels import UNTOUCHED, Candidate, Choices, Level, SearchSpace
 from autoprune.space.space_file import read_space

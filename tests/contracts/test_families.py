@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from autoprune.compress.stitch import with_whole_vocabulary
 from autoprune.compress.surgery import FewerTokens, replace_
 from autoprune.core.errors import AutopruneError
-from autoprune.evaluation.finetune import Lesson, Recipe, finetune
+from autoprune.evaluation.finetune import Recipe, finetune
+from autoprune.evaluation.lesson import Lesson
 from autoprune.evaluation.measure import logits_of, teacher_answers
 from autoprune.models.find_space import find_space
 from autoprune.models.outputs import outputs_of

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from autoprune.core.errors import AutopruneError
 from autoprune.evaluation.augmentation import HIDDEN, SHIFT, Augmenter, check_augmentable, hidden, moved
 from autoprune.evaluation.distillation import Targets, distance
-from autoprune.evaluation.finetune import Lesson, Recipe, finetune
+from autoprune.evaluation.finetune import Recipe, finetune
+from autoprune.evaluation.lesson import Lesson
 from autoprune.models.outputs import outputs_of
 from autoprune.space.levels import Level
 from autoprune.tasks.kinds import CAUSAL_LM, IMAGE_CLASSIFICATION, SENTENCE_EMBEDDING, TEXT_CLASSIFICATION

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from autoprune.compress.integers import round_nearest
 from autoprune.compress.stitch import Stitched
 from autoprune.evaluation.distillation import Targets, distance, distillation_loss
-from autoprune.evaluation.finetune import Lesson, Recipe, _learn, finetune
+from autoprune.evaluation.finetune import Recipe, _learn, finetune
+from autoprune.evaluation.lesson import Lesson
 from autoprune.evaluation.measure import logits_of, teacher_answers
 from autoprune.models.spec import Architecture
 from autoprune.space.levels import Candidate, Level
@@ -449,3 +450,16 @@ def test_on_cuda_it_trains_and_the_result_comes_back_whole(tiny: Tiny, before: S
         assert integers.codes.device.type == "cpu"
         assert torch.equal(integers.dequantize(), weight_at(result, path)), path
     assert apart(tiny, result, teacher) < 0.2 * apart(tiny, before, teacher)
+
+
+def test_under_another_teacher_it_nears_that_one_and_is_judged_by_it(tiny_bert: Tiny) -> None:
+    tiny = tiny_bert
+    stitched = tiny.stitched_as(tiny.space.untouched())
+    own = teacher_answers(torch_runner(tiny.model), tiny.task, tiny.task.train)
+    lesson = Lesson(tiny.task, tiny.task.train, own, taught=sure_teacher(tiny))
+    found = finetune(stitched, lesson, FEW, seed=0)
+    assert finetune(stitched, replace(lesson, taught=None), FEW, seed=0) is stitched  # nothing to mend
+    assert apart(tiny, found, sure_teacher(tiny)) < apart(tiny, stitched, sure_teacher(tiny))
+    assert apart(tiny, found, own) > apart(tiny, stitched, own)
+    with pytest.raises(ValueError, match="answered by the original alone"):
+        finetune(stitched, lesson, replace(FEW, augment=True), seed=0, teacher=tiny.model)

@@ -11,8 +11,9 @@ import torch
 
 from autoprune.compress.stitch import Stitched
 from autoprune.core.progress import Progress
-from autoprune.evaluation.finetune import Lesson, Recipe, finetune
+from autoprune.evaluation.finetune import Recipe, finetune
 from autoprune.evaluation.jobs import Evaluate, Evaluated, FindRoom, Room
+from autoprune.evaluation.lesson import Lesson
 from autoprune.evaluation.worker import Worker, make_worker
 from autoprune.pipeline.inputs import read_inputs
 from autoprune.pipeline.prepare import prepare

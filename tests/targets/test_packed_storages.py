@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 
 from autoprune.compress.stitch import Stitched
 from autoprune.core.errors import AutopruneError
-from autoprune.evaluation.finetune import Lesson, Recipe, finetune
+from autoprune.evaluation.finetune import Recipe, finetune
+from autoprune.evaluation.lesson import Lesson
 from autoprune.evaluation.measure import logits_of
 from autoprune.export.artifact import write_artifact
 from autoprune.export.export_record import ExportRecord

@@ -56,10 +56,15 @@ grows with the logarithm."""
 
 @dataclass(frozen=True)
 class Training:
-    """The brief fine-tune of a run. steps: 0 is none. removed: what each unit loses, by its name."""
+    """The brief fine-tune of a run. steps: 0 is none. removed: what each unit loses, by its name.
+
+    other_teacher: whether another model than the original is distilled. What trials measured after training
+    is not learned from then, and the shares left are the prior's.
+    """
 
     steps: int = 0
     removed: Mapping[str, str] = field(default_factory=dict)
+    other_teacher: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ class Rows:
     images. labels: classes; or numbers; or a tuple of classes a row, one a word; () where there are none.
     images: uint8 [h w 3], of sizes that may differ, each decoded when it is asked for; read-only, for a grey
     one is a view of one plane. image_keys: a hash of each image, equal for equal ones. places: where each
-    row was read; () where it was not read from a source.
+    row was read; () where it was not read from a source. groups: what the rows' source says stays together;
+    () where it says nothing.
     """
 
     texts: tuple[tuple[Text, ...], ...]
@@ -36,6 +37,7 @@ class Rows:
     images: Images = field(default_factory=Images, hash=False)
     image_keys: tuple[str, ...] = field(default=(), hash=False, repr=False)
     places: tuple[Place, ...] = field(default=(), hash=False, repr=False)
+    groups: tuple[str, ...] = field(default=(), hash=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.images or (self.texts[0] if self.texts else self.labels))
@@ -52,6 +54,12 @@ class Rows:
             return list(self.image_keys)
         return [text_key(texts) for texts in zip(*self.texts, strict=True)]
 
+    def held_together(self) -> list[str]:
+        """Of each row what stays together in one split: its group, or else its text or picture."""
+        if self.groups:
+            return [f"group {group}" for group in self.groups]
+        return [f"text {key}" for key in self.keys()]
+
     def pick(self, chosen: Sequence[int]) -> Rows:
         """Some rows, in the order given."""
         return Rows(
@@ -60,4 +68,5 @@ class Rows:
             Images([self.images.stored[k] for k in chosen] if self.images else ()),
             tuple(self.image_keys[k] for k in chosen) if self.image_keys else (),
             tuple(self.places[k] for k in chosen) if self.places else (),
+            tuple(self.groups[k] for k in chosen) if self.groups else (),
         )

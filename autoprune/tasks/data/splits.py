@@ -258,6 +258,7 @@ def _transposed(rows: Sequence[Row], kind: TaskKind) -> Rows:
         Images([replace(image, cell=read_cell(image.cell)) for image in stored]),
         tuple(row.image_key for row in rows if row.image_key),
         tuple(Place(row.table, row.number) for row in rows),
+        tuple(str(row.group) for row in rows) if any(row.group is not None for row in rows) else (),
     )
 
 
