@@ -52,6 +52,7 @@ class SearchSettings:
     storage: address of the study's database; None is `study.db` of the run. trial_timeout_s: seconds that a
     trial may work; None is worked out from those before. robustness: whether the points to ship are scored on
     altered test rows too. allocation: rules of `strategy/allocation` whose models are baselines too.
+    track: trackers that the search is followed in too.
     """
 
     budget: tuple[str, ...] = ()
@@ -66,6 +67,7 @@ class SearchSettings:
     storage: str | None = field(default=None, repr=False)
     robustness: bool = False
     allocation: tuple[str, ...] = ()
+    track: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class Config:
             raise AutopruneError(
                 f"run.json is damaged: it has settings of another type than they are: {', '.join(wrong)}"
             )
-        lists = {"text_columns", "budget", "limit_rows", "allocation"}
+        lists = {"text_columns", "budget", "limit_rows", "allocation", "track"}
         return cls.of(**{name: tuple(value) if name in lists else value for name, value in data.items()})
 
 
@@ -199,6 +201,7 @@ def _may_be(name: str, value: object) -> bool:
 
 _WRITTEN_IF_SET = {
     "new_head", "wait_s", "trial_timeout_s", "clean_data", "robustness", "augment", "allocation",
+    "track",
 }  # fmt: skip
 """Settings that earlier versions do not know: files without them are read by these too."""
 
