@@ -59,7 +59,7 @@ class Feed:
 
     def _take(self, message: Mapping[str, Any]) -> None:
         self._rows += [Row(number, values) for number, values in message.get("rows", ())]
-        self._state = message.get("end", self._state)
+        self._state = self._state or message.get("end", "")
 
     def _pass_on(self) -> None:
         """Write what there is; where that fails it stays, and the first time it is told."""
