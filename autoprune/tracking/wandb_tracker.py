@@ -51,7 +51,7 @@ class WandbTracker:
         self.logged: int = max(noted.get("logged", -1), self._run.step - 1)
         offline = self._run.settings.sync_dir
         url = None if self._run.offline else self._run.url
-        self.place = url or f"run {id}, offline: wandb sync {Path(offline).parent}/*"
+        self.place = url or f"run {id}, offline: wandb sync {Path(offline).parent}/offline-run-*"
         self.noted: Mapping[str, Any] = {"run": id}
 
     def log(self, rows: Sequence[Row]) -> None:
