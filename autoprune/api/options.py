@@ -37,6 +37,7 @@ class SearchOptions(TypedDict, total=False):
     patience: int
     sampler: str
     allocation: str | Sequence[str]
+    track: str | Sequence[str]
     finetune_steps: int
     robustness: bool
     attacks: bool
@@ -74,6 +75,7 @@ class ResumeOptions(TypedDict, total=False):
     timeout_s: float
     trial_timeout_s: float
     storage: str
+    track: str | Sequence[str]
 
 
 LEAST: Mapping[str, float] = {
@@ -140,7 +142,7 @@ def _plain(name: str, value: Any) -> Any:
     """A setting as files hold it: paths as text, one of several as a tuple."""
     if isinstance(value, Path):
         return str(value)
-    if name in ("text_columns", "budget", "allocation"):
+    if name in ("text_columns", "budget", "allocation", "track"):
         return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
     if name == "limit_rows" and isinstance(value, list):
         return tuple(value)

@@ -17,6 +17,7 @@ from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, LOG, STATUS, RunFolder, read_record
 from autoprune.space.budget import parse_budget
 from autoprune.space.trial import Trial
+from autoprune.tracking.names import check_trackers
 
 if TYPE_CHECKING:
     from autoprune.pipeline.inputs import Inputs
@@ -46,6 +47,7 @@ def check_asked(config: Config, output: Path | None) -> None:
 
     check_sampler(config.search.sampler)
     check_allocations(config.search.allocation)
+    check_trackers(config.search.track)
     check_places(config, output)
 
 
@@ -119,6 +121,7 @@ def take_up(
         if budget != before:
             parse_budget(budget)
         config = config.with_settings(**{**settings, "budget": budget, "trials": wanted})
+        check_trackers(config.search.track)
         from autoprune.pipeline.start import open_workers
 
         with open_workers(config, Progress(quiet=quiet)) as pool:
@@ -142,14 +145,17 @@ def _search(
 ) -> Summary:
     """Search in a run folder, whose log and status say how it ended."""
     from autoprune.pipeline.driver import search
+    from autoprune.tracking.tracking import tracking
 
     with ending_recorded(run.path):
         add_line(run.path / LOG, f"$ {command}")
         progress = Progress(quiet=quiet, log=run.path / LOG)
-        return search(
-            run, inputs, pool, progress, trials=run.config().search.trials, new_budget=new_budget,
-            on_trial=on_trial,
-        )  # fmt: skip
+        asked = run.config().search
+        with tracking(run.path, asked.track, progress) as followed:
+            return search(
+                run, inputs, pool, progress, trials=asked.trials, new_budget=new_budget, on_trial=on_trial,
+                followed=followed,
+            )  # fmt: skip
 
 
 def free_folder(name: str, budget: tuple[str, ...]) -> Path:

@@ -160,7 +160,7 @@ def resume(
     autoprune resume runs/demo-minilm-20MB --trials +50
     """
     with reported():
-        settings: dict[str, Any] = {name: value for name, value in again.items() if value is not None}
+        settings: dict[str, Any] = {name: value for name, value in again.items() if value not in (None, ())}
         settings["timeout_s"] = timeout_s
         if budget:
             settings["budget"] = budget

@@ -13,6 +13,7 @@ from autoprune.cli.completion import OF_FILES, OF_SAMPLERS, OF_SPACES, OF_TARGET
 from autoprune.run.config import DEMO_DEFAULTS
 from autoprune.tasks.kinds import KINDS
 from autoprune.tasks.metrics import METRICS
+from autoprune.tracking.names import TRACKERS
 
 
 def _either(names: Iterable[str]) -> str:
@@ -66,6 +67,9 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--allocation", multiple=True, metavar="RULE",
                  help="uniform, global-threshold or erk: models that lose rows by this rule instead of the "
                       "solver are baselines too, trained as long as finalists; repeat for several."),
+    click.option("--track", multiple=True, metavar="TRACKER", shell_complete=offering(TRACKERS),
+                 help=f"{_either(TRACKERS)}: follow the search there too, settings, a step a trial and the "
+                      "front; repeat for several."),
     click.option("--finetune-steps", type=click.IntRange(min=0),
                  help="Steps of the brief fine-tune in a trial.  [default: the space's; demo: 40]"),
     click.option("--teacher", metavar="MODEL", shell_complete=OF_FILES,
@@ -138,6 +142,8 @@ RESUME_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--storage", metavar="URL",
                  help="The study's database, with the password that no file has.  [default: "
                       "AUTOPRUNE_STORAGE]"),
+    click.option("--track", multiple=True, metavar="TRACKER", shell_complete=offering(TRACKERS),
+                 help=f"{_either(TRACKERS)}; repeat for several.  [default: as before]"),
 ]  # fmt: skip
 
 CONFIG_OPTION = click.option(

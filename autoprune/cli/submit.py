@@ -15,6 +15,7 @@ from autoprune.cli.signals import reported
 from autoprune.core.errors import AutopruneError
 from autoprune.core.redaction import holds_secret, redacted
 from autoprune.run.config import Config
+from autoprune.tracking.names import check_names
 
 if TYPE_CHECKING:
     from autoprune.jobs.cluster import Cluster
@@ -118,6 +119,7 @@ def _check_search(config: Config) -> None:
 
     check_sampler(config.search.sampler)
     check_allocations(config.search.allocation)
+    check_names(config.search.track)
     storage = config.search.storage
     if storage is not None and holds_secret(storage):
         raise AutopruneError(

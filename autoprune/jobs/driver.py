@@ -36,6 +36,7 @@ from autoprune.jobs.user_code import top_level
 from autoprune.run.folder import RUN
 from autoprune.run.status import resume_command
 from autoprune.run.whereabouts import SENT_INPUTS
+from autoprune.tracking.tracker import FOLDER
 
 JOBS_VARIABLE = "AUTOPRUNE_JOBS"
 """The environment variable that may name the folder, on the cluster's nodes, that jobs work in."""
@@ -117,7 +118,7 @@ class _Driver:
         self._process = subprocess.Popen(  # nosec B603
             [sys.executable, "-c", _COMMAND, *command],
             cwd=code_folder or self._home,
-            env=_environment(code_folder, modules),
+            env=_environment(code_folder, modules, self._path),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
@@ -212,9 +213,13 @@ class _Driver:
             self._process.send_signal(signal.SIGTERM)
 
 
-def _environment(code: Path | None, modules: list[str]) -> dict[str, str]:
-    """Variables of the search: with code of the user it, and every worker that it starts, imports it."""
-    variables = dict(os.environ)
+def _environment(code: Path | None, modules: list[str], run: Path) -> dict[str, str]:
+    """Variables of the search: with code of the user it, and every worker that it starts, imports it.
+
+    MLflow writes into the run, which is copied to the root, where no server is named.
+    """
+    local = f"sqlite:///{run.absolute() / FOLDER / 'mlflow.db'}"
+    variables = {"MLFLOW_TRACKING_URI": local, **os.environ}
     if code is None:
         return variables
     paths = [str(code), *filter(None, [variables.get("PYTHONPATH")])]

@@ -12,6 +12,7 @@ REQUEST = ".job/request.json"
 
 RESUMED = (
     "--trials", "--budget", "--timeout", "--trial-timeout", "--workers", "--gpus-per-trial", "--storage",
+    "--track",
 )  # fmt: skip
 """Options that a run may be gone on with: those of `autoprune resume`."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autoprune.core.errors import AutopruneError
@@ -21,6 +21,7 @@ from autoprune.jobs.user_code import UserCode, user_code
 from autoprune.run.config import Config, name_of
 from autoprune.run.folder import RUN
 from autoprune.run.whereabouts import paths_of
+from autoprune.tracking.names import sent_variables
 
 PLACES = {
     "": "model",
@@ -46,7 +47,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class Submission:
     """A search as a job. is_new: whether the root has no such run yet, or one that never began.
 
-    notes: what else the user should know of it.
+    notes: what else the user should know of it. tracked: variables that tell trackers where to write.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Submission:
     code: UserCode
     is_new: bool = True
     notes: tuple[str, ...] = ()
+    tracked: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def entrypoint(self) -> str:
@@ -75,7 +77,7 @@ class Submission:
     @property
     def variables(self) -> dict[str, str]:
         """Environment variables of the job, none of them a secret."""
-        return {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+        return {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **self.tracked}
 
     def ray_command(self, cluster: str, id: str) -> str:
         """The line of Ray's own command that starts the same job, once the inputs are in the root."""
@@ -138,17 +140,17 @@ def make_submission(
     sources = {place: str(content.source) for place, content in contents.items()}
     place = "" if code.content is None else code.content.place
     request = Request(tuple(moved), sources, socket.gethostname(), place)
-    submission = Submission(name, root, request, tuple(contents.values()), code)
+    tracked, notes = sent_variables(config.search.track)
+    submission = Submission(name, root, request, tuple(contents.values()), code, notes=notes, tracked=tracked)
     if root.read(f"{RUNS}/{name}/{RUN}") is None:
         return submission
     where = f"{RUNS}/{name}/{REQUEST}"
     before = root.read_json(where)
-    notes: tuple[str, ...] = ()
     if before is not None:
         begun = Request.from_json(before, where=root.full(where))
         check_same(name, begun, request)
         if begun.code != request.code:
-            notes = ("the code of the modules that are named is not what the run began with",)
+            notes += ("the code of the modules that are named is not what the run began with",)
     return replace(submission, is_new=False, notes=notes)
 
 

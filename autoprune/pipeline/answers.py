@@ -30,5 +30,6 @@ def answer_budget(search: OpenedSearch, budget: Budget, *, state: str) -> None:
     with search.progress.bar(f"The solver's answer to {budget}", 1) as bar:
         for outcome in run_each(search.pool, [search.job(candidate, rung)], bar):
             trial = study.tell(asked.token, ledger.trial_of(candidate, rung, outcome))
+            search.tell(trial)
             ledger.sum_up(state=state)
             ledger.keep(trial, outcome.result)

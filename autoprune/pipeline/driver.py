@@ -37,6 +37,7 @@ from autoprune.run.status import resume_command
 from autoprune.run.text import size_text
 from autoprune.space.trial import Trial
 from autoprune.tasks.class_balance import check_original
+from autoprune.tracking.tracking import Tracking
 from autoprune.workers import Pool
 from autoprune.workers.pool import describe, run_one
 
@@ -52,12 +53,13 @@ def search(
     trials: int,
     new_budget: bool = False,
     on_trial: Callable[[Trial], object] | None = None,
+    followed: Tracking | None = None,
 ) -> Summary:
     """Run or go on with a search until `trials` trials are finished, baselines not counted.
 
     new_budget: whether the run was searched under another one; the solver answers it first.
     on_trial: hears of each trial and baseline once the study has it; what it raises ends the search, which is
-    saved.
+    saved. followed: the trackers that the run is followed in.
 
     Raises:
         BudgetError: when no finished trial is within the budget.
@@ -85,8 +87,9 @@ def search(
     deadline = None if limit is None else time.monotonic() + limit
     costed = measure_costs(run, prepared, pool, progress)
     opened = open_search(
-        run, prepared, costed, pool, progress, wanted=trials, deadline=deadline, on_trial=on_trial
-    )
+        run, prepared, costed, pool, progress, wanted=trials, deadline=deadline, on_trial=on_trial,
+        followed=followed,
+    )  # fmt: skip
     return drive(opened, new_budget=new_budget)
 
 
@@ -120,6 +123,7 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
         BudgetError, FailedTrialsError: as `search` raises; the records say then that it stopped.
     """
     try:
+        search.begin_tracking()
         run_baselines(search)
         run_lines(search)
         if new_budget:

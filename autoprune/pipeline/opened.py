@@ -27,6 +27,7 @@ from autoprune.strategy.solver.mckp import Problem
 from autoprune.strategy.study import Study
 from autoprune.strategy.surrogates.recovery_model import Training
 from autoprune.strategy.trial_limits import TrialLimits
+from autoprune.tracking.tracking import Tracking
 from autoprune.workers import Pool
 
 
@@ -35,7 +36,8 @@ class OpenedSearch:
     """One driver at work on one run.
 
     wanted: candidates to try. deadline: by `time.monotonic()`, after which no trial is begun. limits: how
-    long a trial may work. on_trial: hears of each trial and baseline that the study has.
+    long a trial may work. on_trial: hears of each trial and baseline that the study has. followed: the
+    trackers that hear of them.
     """
 
     run: RunFolder
@@ -51,11 +53,19 @@ class OpenedSearch:
     deadline: float | None
     limits: TrialLimits
     on_trial: Callable[[Trial], object] | None = None
+    followed: Tracking | None = None
 
     def tell(self, trial: Trial) -> None:
         """Tell whoever asked of a trial that the study has."""
+        if self.followed is not None:
+            self.followed.tell([trial])
         if self.on_trial is not None:
             self.on_trial(trial)
+
+    def begin_tracking(self) -> None:
+        """Tell the trackers, which may lack some, of the trials that the study has."""
+        if self.followed is not None:
+            self.followed.begin(self.prepared.setting.task.metric, self.study.trials())
 
     @property
     def budget(self) -> Budget:
@@ -101,6 +111,7 @@ def open_search(
     wanted: int,
     deadline: float | None = None,
     on_trial: Callable[[Trial], object] | None = None,
+    followed: Tracking | None = None,
 ) -> OpenedSearch:
     """Open the run's study and ledger; whoever calls closes the study.
 
@@ -136,6 +147,7 @@ def open_search(
     ledger = Ledger(run, prepared, study, costed, wanted=wanted, byte_range=aim.scale.byte_range)
     limits = TrialLimits(prepared.recipe.steps, asked.trial_timeout_s)
     search = OpenedSearch(
-        run, config, prepared, costed, aim, study, ledger, pool, progress, wanted, deadline, limits, on_trial
-    )
+        run, config, prepared, costed, aim, study, ledger, pool, progress, wanted, deadline, limits, on_trial,
+        followed,
+    )  # fmt: skip
     return search

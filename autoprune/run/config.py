@@ -54,6 +54,7 @@ class SearchSettings:
     altered test rows too. allocation: rules of `strategy/allocation` whose models are baselines too.
     folds: of training and validation rows that the points to ship are scored on, fine-tuned on the others.
     attacks: whether the points to ship are scored on test rows that are made hard for each of them.
+    track: trackers that the search is followed in too.
     """
 
     budget: tuple[str, ...] = ()
@@ -70,6 +71,7 @@ class SearchSettings:
     allocation: tuple[str, ...] = ()
     folds: int | None = None
     attacks: bool = False
+    track: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class Config:
             raise AutopruneError(
                 f"run.json is damaged: it has settings of another type than they are: {', '.join(wrong)}"
             )
-        lists = {"text_columns", "budget", "limit_rows", "allocation"}
+        lists = {"text_columns", "budget", "limit_rows", "allocation", "track"}
         return cls.of(**{name: tuple(value) if name in lists else value for name, value in data.items()})
 
 
@@ -208,6 +210,7 @@ def _may_be(name: str, value: object) -> bool:
 _WRITTEN_IF_SET = {
     "new_head", "wait_s", "trial_timeout_s", "clean_data", "robustness", "augment", "allocation",
     "teacher", "teacher_weights", "teacher_revision", "folds", "attacks",
+    "track",
 }  # fmt: skip
 """Settings that earlier versions do not know: files without them are read by these too."""
 

@@ -19,6 +19,7 @@ from autoprune.core.redaction import escaped, redacted
 from autoprune.space.levels import SearchSpace
 from autoprune.strategy import optuna_trials
 from autoprune.strategy.database_errors import opening_error
+from autoprune.strategy.study_note import write_note
 
 LOCK_SECONDS = 30.0
 """How long a write waits for another program that reads `study.db`, such as a dashboard."""
@@ -238,6 +239,7 @@ def check_space(study: optuna.Study, space: SearchSpace, where: str) -> None:
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(list(optuna_trials.OBJECTIVES))
         study.set_user_attr("space", now)
+        write_note(study)
     elif not ours or before != now:
         raise AutopruneError(
             f"{where} holds a search over another space: {_difference(before, now)}. Go on with "

@@ -31,6 +31,7 @@ sees half of one. A kill costs the trials in flight and nothing else.
 | `sensitivity.json` | predicted damage of every unit compressed alone, in nats |
 | `lines.json` | simple models that the front is compared with, where texts have classes |
 | `trials/0042/` | a model of the front, packed: `config.json`, `model.safetensors`, `sha256.json` |
+| `trackers/` | what each tracker has (`--track`), and what those write that have no other place |
 | `tokenizer/` | what an export needs beside the model |
 | `logs/search.log` | what the searches of the run said, one after another |
 | `.lock`, `.holder.json` | which process has the run; a second one is refused |
