@@ -39,6 +39,7 @@ class SearchOptions(TypedDict, total=False):
     allocation: str | Sequence[str]
     finetune_steps: int
     robustness: bool
+    no_examples: bool
     clean_data: str
     augment: bool
     teacher_epochs: float

@@ -82,6 +82,9 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--robustness", is_flag=True, default=None,
                  help="Score the original and the points to ship on altered test rows too: with typos and in "
                       "other case, or with noise, blurred and brighter."),
+    click.option("--no-examples", is_flag=True, default=None,
+                 help="Keep no row of the data in the run folder and its report, which else show validation "
+                      "rows whose answers changed (docs: report)."),
     click.option("--augment", is_flag=True, default=None,
                  help="Train on changed rows: pictures mirrored and shifted, tokens of texts hidden."),
     click.option("--clean-data", type=click.Choice(["repeats", "labels"]),

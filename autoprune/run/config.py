@@ -51,7 +51,8 @@ class SearchSettings:
 
     storage: address of the study's database; None is `study.db` of the run. trial_timeout_s: seconds that a
     trial may work; None is worked out from those before. robustness: whether the points to ship are scored on
-    altered test rows too. allocation: rules of `strategy/allocation` whose models are baselines too.
+    altered test rows too. no_examples: whether no row of the data is kept for the report. allocation: rules
+    of `strategy/allocation` whose models are baselines too.
     """
 
     budget: tuple[str, ...] = ()
@@ -65,6 +66,7 @@ class SearchSettings:
     seed: int = 0
     storage: str | None = field(default=None, repr=False)
     robustness: bool = False
+    no_examples: bool = False
     allocation: tuple[str, ...] = ()
 
 
@@ -198,7 +200,8 @@ def _may_be(name: str, value: object) -> bool:
 
 
 _WRITTEN_IF_SET = {
-    "new_head", "wait_s", "trial_timeout_s", "clean_data", "robustness", "augment", "allocation",
+    "new_head", "wait_s", "trial_timeout_s", "clean_data", "robustness", "no_examples", "augment",
+    "allocation",
 }  # fmt: skip
 """Settings that earlier versions do not know: files without them are read by these too."""
 
