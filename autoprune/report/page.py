@@ -17,6 +17,7 @@ from typing import NamedTuple, cast
 import jinja2
 import markupsafe
 
+from autoprune.report.sections.answer_changes import changes_section, not_compared
 from autoprune.report.sections.choices import choice_note, choices
 from autoprune.report.sections.classes import class_table
 from autoprune.report.sections.latency import bytes_alone, prediction
@@ -35,6 +36,9 @@ from autoprune.run.text import printable, shell_word
 from autoprune.space.storage import widest_first
 from autoprune.tasks.metrics import ACCURACY
 
+STYLES = ("report.css", "changes.css")
+"""Inlined in this order."""
+
 SCRIPTS = (
     "dom.js",
     "metric.js",
@@ -45,9 +49,14 @@ SCRIPTS = (
     "report.js",
     "table.js",
     "limit.js",
+    "ties.js",
+    "pair.js",
     "address.js",
 )
 """Inlined in this order."""
+
+ROWS_OF_DATA = "answer_changes"
+"""The field of `front.json` that may have rows of the data: shown, and left out of what the page saves."""
 
 LIVE_SCRIPT = "live.js"
 """Inlined last where the page follows its run."""
@@ -76,8 +85,8 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
     """
     read = checked_front(front)
     numbers = shown_numbers(read)
-    style = _asset("report.css")
-    script = "\n".join(_asset(name) for name in (*SCRIPTS, *([] if live is None else [LIVE_SCRIPT])))
+    style = "\n".join(map(asset, STYLES))
+    script = "\n".join(asset(name) for name in (*SCRIPTS, *([] if live is None else [LIVE_SCRIPT])))
     # Files of this package, and data that `embedded` has left nothing in that HTML would read.
     texts = {
         "style": style,
@@ -85,7 +94,7 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         "data": embedded(_data(with_shown(safe(front), numbers), read)),
     }
     unescaped = {name: markupsafe.Markup(text) for name, text in texts.items()}  # nosec B704
-    return _template("report.html.j2").render(
+    return template("report.html.j2").render(
         run=read.run,
         has_budget=has_budget(read),
         verdict=verdict(read),
@@ -97,6 +106,8 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         gain_heads=gain_heads(read),
         gain_note=gain_note(read),
         classes=class_table(read),
+        changes=changes_section(read),
+        not_compared=not_compared(read),
         robustness=robustness_table(read),
         causes=causes(read),
         provenance=provenance(read),
@@ -109,7 +120,7 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         prediction=prediction(read),
         bytes_alone=bytes_alone(read),
         command=printable(read.run.command),
-        policy=_policy(style, script, is_live=live is not None),
+        policy=policy(style, script, is_live=live is not None),
         live=live,
         shown_note=shown_note(read, len(numbers)),
         **unescaped,
@@ -118,20 +129,21 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
 
 def render_waiting(name: str, line: str) -> str:
     """The page of a run that is watched and has no front yet, as text."""
-    style, script = _asset("report.css"), "\n".join(_asset(name) for name in ("dom.js", LIVE_SCRIPT))
+    style, script = asset("report.css"), "\n".join(asset(name) for name in ("dom.js", LIVE_SCRIPT))
     unescaped = {"style": markupsafe.Markup(style), "script": markupsafe.Markup(script)}  # nosec B704
-    policy = _policy(style, script, is_live=True)
-    return _template("waiting.html.j2").render(
-        name=printable(name), policy=policy, live=Live("", line), **unescaped
+    allowed = policy(style, script, is_live=True)
+    return template("waiting.html.j2").render(
+        name=printable(name), policy=allowed, live=Live("", line), **unescaped
     )
 
 
-def _template(name: str) -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A template of `assets`, which escapes all that is put into it."""
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_asset), autoescape=True, undefined=jinja2.StrictUndefined,
+        loader=jinja2.FunctionLoader(asset), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template(name)
+    return environment.gettemplate(name)
 
 
 def embedded(value: object) -> str:
@@ -149,8 +161,9 @@ def embedded(value: object) -> str:
 def _data(front: Json, read: Front) -> dict[str, object]:
     run, shown = read.run, {trial.number: trial for trial in read.trials}
     stem = "".join(character if character.isalnum() or character in "._-" else "-" for character in run.name)
+    packed = pack({name: value for name, value in front.items() if name != ROWS_OF_DATA})
     return {
-        **pack(front),
+        **packed,
         "fields": FIELDS,
         "errors": [
             _standard_error(read, shown[cast(int, trial["number"])])
@@ -197,11 +210,12 @@ def _standard_error(front: Front, trial: TrialRow | LineRow) -> float | None:
     return standard_error(trial.accuracy, run.validation_rows) if run.metric.is_share_of_rows else None
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of `assets` as text."""
     return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str, *, is_live: bool = False) -> str:
+def policy(style: str, script: str, *, is_live: bool = False) -> str:
     """What the browser allows: this style and script alone; a page that is live may ask its own server."""
     asks = "connect-src 'self'; " if is_live else ""
     return (
