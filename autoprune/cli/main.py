@@ -204,6 +204,7 @@ def report(runs: tuple[Path, ...], output: Path | None, show: bool) -> None:
 def _reported(run: Path, output: Path | None) -> Path:
     """Write the report of a run, and its table; where."""
     from autoprune.report import write_csv, write_report
+    from autoprune.run.answer_changes import with_rows
 
     scrub_and_say(run)
     record = read_front_file(run)
@@ -216,7 +217,7 @@ def _reported(run: Path, output: Path | None) -> Path:
         click.echo(f"{run} cannot be written ({why}): this is the report that it has", err=True)
     else:
         write_csv(record, folder / "front.csv")
-        write_report(record, page)
+        write_report(with_rows(record, run), page)
     return page
 
 

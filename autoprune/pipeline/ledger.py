@@ -20,7 +20,7 @@ from autoprune.models.split_embedding import parts_of
 from autoprune.pipeline.measured_costs import Costed
 from autoprune.pipeline.prepare import Prepared
 from autoprune.report import write_csv, write_report
-from autoprune.run.answer_changes import changes_field
+from autoprune.run.answer_changes import changes_field, with_rows
 from autoprune.run.config import Config
 from autoprune.run.fast_storages import fast_facts
 from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder, read_record
@@ -177,7 +177,7 @@ class Ledger:
             record_validation_scores(self.run.path, now)
             record = read_record(self.run.path / FRONT)
             write_csv(record, self.run.path / "front.csv")
-            write_report(record, self.run.path / "report.html")
+            write_report(with_rows(record, self.run.path), self.run.path / "report.html")
         return now
 
     def _write_front(self, now: Standing, state: str, seconds: float) -> None:

@@ -30,6 +30,7 @@ from autoprune.report.sections.verdict import figures, has_budget, latency_title
 from autoprune.report.shown import shown_note, shown_numbers, with_shown
 from autoprune.report.text import standard_error, write_text
 from autoprune.report.trial_rows import FIELDS, Json, metric_column, pack
+from autoprune.run.answer_changes import without_rows
 from autoprune.run.front_schema import Front, LineRow, TrialRow, checked_front
 from autoprune.run.safe_front import safe
 from autoprune.run.text import printable, shell_word
@@ -54,9 +55,6 @@ SCRIPTS = (
     "address.js",
 )
 """Inlined in this order."""
-
-ROWS_OF_DATA = "answer_changes"
-"""The field of `front.json` that may have rows of the data: shown, and left out of what the page saves."""
 
 LIVE_SCRIPT = "live.js"
 """Inlined last where the page follows its run."""
@@ -143,7 +141,7 @@ def template(name: str) -> jinja2.Template:
         loader=jinja2.FunctionLoader(asset), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return environment.gettemplate(name)
+    return environment.get_template(name)
 
 
 def embedded(value: object) -> str:
@@ -161,9 +159,8 @@ def embedded(value: object) -> str:
 def _data(front: Json, read: Front) -> dict[str, object]:
     run, shown = read.run, {trial.number: trial for trial in read.trials}
     stem = "".join(character if character.isalnum() or character in "._-" else "-" for character in run.name)
-    packed = pack({name: value for name, value in front.items() if name != ROWS_OF_DATA})
     return {
-        **packed,
+        **pack(without_rows(front)),
         "fields": FIELDS,
         "errors": [
             _standard_error(read, shown[cast(int, trial["number"])])

@@ -13,7 +13,7 @@ from autoprune.core.files import write_json
 from autoprune.core.record import checked
 from autoprune.run.folder import read_record
 
-ANSWER_CHANGES = "answer_changes.json"
+ANSWER_CHANGES, FIELD = "answer_changes.json", "answer_changes"
 
 MOST_CLASSES = 20
 """Classes up to which all counts of a confusion matrix are kept; of more, as many of the largest cells."""
@@ -148,6 +148,21 @@ def record_changes(run: Path, what: AnswerChanges) -> None:
 
 
 def changes_field(run: Path) -> dict[str, Any]:
-    """What `front.json` has of it: the field `answer_changes`, or none where there is none."""
+    """What `front.json` has of it: the field `answer_changes`, without rows of data; none where there is none."""
     what = recorded_changes(run)
-    return {} if what is None else {"answer_changes": what.model_dump()}
+    return {} if what is None else without_rows({FIELD: what.model_dump()})
+
+
+def with_rows(front: Mapping[str, Any], run: Path) -> Mapping[str, Any]:
+    """A `front.json` with the rows of data that its run keeps, for the report."""
+    what = recorded_changes(run)
+    return front if what is None else {**front, FIELD: what.model_dump()}
+
+
+def without_rows(front: Mapping[str, Any]) -> dict[str, Any]:
+    """A `front.json` without rows of data: what is copied, saved and logged elsewhere."""
+    what = front.get(FIELD)
+    if not what:
+        return dict(front)
+    points = {number: {**point, "examples": []} for number, point in what["points"].items()}
+    return {**front, FIELD: {**what, "rows": {}, "points": points}}

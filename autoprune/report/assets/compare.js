@@ -37,7 +37,8 @@ function drawRun(run, k, x, y, scales) {
   const points = drawnPoints(run).map((trial) => ({ trial,
     x: Math.round(10 * scales.x.at(x.of(trial))) / 10, y: Math.round(10 * scales.y.at(y.of(trial))) / 10 }));
   const steps = staircase(points.filter((p) => p.trial.on_front), x, y);
-  const marks = points.map((p) => shape("g", { class: "point", transform: `translate(${p.x} ${p.y})` },
+  const marks = points.map((p) => shape("g", { class: p.trial.on_front && p.trial.name !== "original" ? "point" : "point plain",
+    transform: `translate(${p.x} ${p.y})` },
     shape("path", { class: "mark", d: RUN_MARKS[k] }),
     shape("title", {}, `${run.title}, ${label(p.trial)}: ${x.shown(x.of(p.trial))}, ${y.shown(y.of(p.trial))}`)));
   return shape("g", { class: "run run-" + k },
@@ -63,6 +64,6 @@ byId("axes").addEventListener("submit", (event) => event.preventDefault());
 byId("originals").addEventListener("change", drawFronts);
 byId("legend").append(...data.runs.map((run, k) => el("li", {},
   shape("svg", { viewBox: "-10 -10 20 20", class: "symbol run run-" + k, "aria-hidden": "true" },
-    shape("path", { class: "mark", d: RUN_MARKS[k] })), run.title)));
+    shape("path", { class: "mark", d: RUN_MARKS[k] })), run.title)), el("li", {}, "open marks are the originals"));
 drawFronts();
 window.addEventListener("resize", drawFronts);

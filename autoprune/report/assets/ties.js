@@ -39,7 +39,6 @@ function tieWords(chosen, ties) {
   if (!ties.length) return `A paired test on the same validation rows tells ${label(chosen)} apart from every other it was held against.`;
   const named = ties.slice(0, 6).map(label).join(", ");
   const more = ties.length > 6 ? ` and ${ties.length - 6} more` : "";
-  return `Ringed, within the band: ${named}${more}. A paired test on the same validation rows does not tell ` +
-    `${ties.length === 1 ? "it" : "them"} apart from ${label(chosen)} (5${SPACE}%, one-sided): differences in accuracy ` +
-    "between them are noise.";
+  return `Ringed: ${named}${more}. Of the front, the baselines and the points to choose from, a paired test on the same validation rows does not tell ` +
+    `${ties.length === 1 ? "it" : "these"} apart from ${label(chosen)} (5${SPACE}%, one-sided): the band is noise.`;
 }

@@ -10,7 +10,7 @@ import numpy as np
 
 from autoprune.report.compared.compared_runs import Comparable, ComparedRun
 from autoprune.report.sections.lines import small_size
-from autoprune.report.text import milliseconds, score_text, standard_error
+from autoprune.report.text import MINUS, milliseconds, score_text, standard_error
 from autoprune.run.front_schema import TrialRow
 from autoprune.strategy.paired import scores_told_apart
 from autoprune.tasks.row_scores import rows_of_text
@@ -18,7 +18,7 @@ from autoprune.tasks.row_scores import rows_of_text
 MOST_LIMITS = 8
 """Rows of a table of limits."""
 
-STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
 """Round numbers of a decade that limits are drawn from."""
 
 ONE_SIDED = 1.645
@@ -139,7 +139,7 @@ def _verdict(
         parts = [f"{best.letter} and {others[0][0].letter} are equal"]
         apart = [letter for letter in apart if letter != others[0][0].letter]
     else:
-        parts = [f"{best.letter} is ahead by {nearest}"]
+        parts = [f"{best.letter} is ahead by {nearest.lstrip('+' + MINUS)}"]
     if apart:
         parts.append(f"more than noise against {', '.join(apart)}")
     if within:
@@ -153,7 +153,7 @@ def _verdict(
 def told_apart(
     better: tuple[ComparedRun, TrialRow], other: tuple[ComparedRun, TrialRow], split: str, what: Comparable
 ) -> tuple[bool | None, str]:
-    """Whether a run's model is better than another's by more than noise, None if not known; and by which test.
+    """Whether a run's model is better than another's by more than noise, and by which test; None: not known.
 
     The paired test of `strategy/paired` where both answered the same rows and these were kept, else both
     standard errors, which forget that most rows are answered alike.

@@ -32,8 +32,8 @@ MEANT = {
     "class": f", those whose likeliest class is not the original\u2019s. {_SIDES}",
     "tag": f", those whose likeliest tag is not the original\u2019s. {_SIDES}",
     "token": ", those whose likeliest next token is not the original\u2019s. Lost: it was the token that "
-    "came, and no longer is; won: the other way. The percentages are of the token that came. A vocabulary is too "
-    "large for a table of confusions",
+    "came, and no longer is; won: the other way. The percentages are of the token that came. A vocabulary "
+    "is too large for a table of confusions",
     "number": ". Answers are numbers, which all change a little: those that moved furthest are shown, and "
     "there is no table of confusions",
     "vector": ". Answers are vectors: one counts as changed where another text is nearest, among the first "
