@@ -148,7 +148,7 @@ def record_changes(run: Path, what: AnswerChanges) -> None:
 
 
 def changes_field(run: Path) -> dict[str, Any]:
-    """What `front.json` has of it: the field `answer_changes`, without rows of data; none where there is none."""
+    """What `front.json` has of it: the field `answer_changes`, or none; without rows of data."""
     what = recorded_changes(run)
     return {} if what is None else without_rows({FIELD: what.model_dump()})
 

@@ -1,4 +1,4 @@
-"""Answers that changed, in the report: what is said, that hostile rows run nothing, and that it stays small."""
+"""Answers that changed, in the report: what is said; hostile rows run nothing; it stays small."""
 
 from __future__ import annotations
 

@@ -148,3 +148,15 @@ def test_the_command_writes_a_page_and_a_table_and_overwrites_no_other_file(
     single = CliRunner().invoke(main, ["report", "a"])
     assert single.stdout.strip() == str(Path("a") / "report.html")
     assert comparison_lines(compare([tmp_path / "a", tmp_path / "b"]))[0].startswith("A: ")
+
+
+def test_another_host_counts_as_another_machine_unless_its_original_is_as_fast(tmp_path: Path) -> None:
+    slow = copy.deepcopy(OTHER)
+    next(row for row in slow["trials"] if row["name"] == "original")["latency_ms"] *= 2
+    a, b = folder(tmp_path / "a", FRONT), folder(tmp_path / "b", slow)
+    assert comparable(compare([a, b]).runs).same_clock  # no host is known
+    for path, host in ((a, "one"), (b, "two")):
+        (path / "status.json").write_text(json.dumps({"state": "finished", "host": host}), encoding="utf-8")
+    assert not comparable(compare([a, b]).runs).same_clock
+    (b / "front.json").write_text(json.dumps(OTHER), encoding="utf-8")
+    assert comparable(compare([a, b]).runs).same_clock

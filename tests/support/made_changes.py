@@ -17,8 +17,8 @@ def with_changes(front: Json, *, text: str = "a fine film", classes: tuple[str, 
     for k in range(20):
         kept[str(k)] = {"picture": PIXEL} if k % 3 == 2 else {"text": text, "word": text if k % 3 else ""}
         rows.append(
-            {"row": k, "expected": classes[0], "original": classes[0], "now": classes[last], "kl": 1.0 / (k + 1),
-             "original_sure": 0.75, "now_sure": 0.5}
+            {"row": k, "expected": classes[0], "original": classes[0], "now": classes[last],
+             "kl": 1.0 / (k + 1), "original_sure": 0.75, "now_sure": 0.5}
         )  # fmt: skip
     point = {
         "changed": 43, "lost": 30, "won": 13, "kl": 0.0123, "examples": rows,

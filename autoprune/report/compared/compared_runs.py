@@ -8,11 +8,14 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from autoprune.core.errors import AutopruneError
-from autoprune.run.folder import RUN, read_run
+from autoprune.run.folder import RUN, STATUS, read_record, read_run
 from autoprune.run.front_schema import Front, checked_front
 from autoprune.run.row_scores import RowScores, recorded_scores
 from autoprune.run.run_record import RunRecord
 from autoprune.run.status import read_front_file
+
+AS_FAST = 1.1
+"""Times that an original may take longer on another host for both to count as one machine."""
 
 MOST_RUNS = 8
 """Runs on one page: as many as have a colour and a mark of their own."""
@@ -20,13 +23,14 @@ MOST_RUNS = 8
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run that is compared. letter: what tables call it. folder: as it was given."""
+    """A run that is compared. letter: what tables call it. folder: as it was given. host: "" if unknown."""
 
     letter: str
     folder: Path
     front: Front
     about: RunRecord
     scores: RowScores
+    host: str
 
     @property
     def title(self) -> str:
@@ -65,7 +69,9 @@ def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
     for letter, folder in zip(ascii_uppercase, folders, strict=False):
         front = checked_front(read_front_file(folder))
         about = read_run(folder) if (folder / RUN).is_file() else RunRecord()
-        runs.append(ComparedRun(letter, folder, front, about, recorded_scores(folder)))
+        status = read_record(folder / STATUS) if (folder / STATUS).is_file() else {}
+        host = str(status.get("host") or "")
+        runs.append(ComparedRun(letter, folder, front, about, recorded_scores(folder), host))
     _refuse(runs)
     return runs
 
@@ -94,7 +100,7 @@ def comparable(runs: Sequence[ComparedRun]) -> Comparable:
         (fact.validation_rows, fact.test_rows) for fact in facts
     )
     same_data = same_rows or (_same(map(_source, runs)) and _same(fact.labels for fact in facts))
-    same_clock = _same((fact.machine, fact.target, fact.protocol, fact.latency_of) for fact in facts)
+    same_clock = not _what_differs(runs)
     warnings = []
     if not same_data:
         warnings.append(
@@ -132,7 +138,7 @@ def _source(run: ComparedRun) -> object:
     """The data set by the last part of its name, wherever it lies, and its columns."""
     config = run.about.config
     name = str(config.get("dataset") or run.front.run.dataset).rstrip("/").rpartition("/")[2]
-    columns = ("config_name", "text_columns", "image_column", "label_column")
+    columns = ("text_columns", "image_column", "label_column")
     return name, [config.get(column) for column in columns]
 
 
@@ -144,4 +150,15 @@ def _what_differs(runs: Sequence[ComparedRun]) -> str:
         "protocol": [fact.protocol for fact in facts],
         "what is timed": [fact.latency_of for fact in facts],
     }
-    return ", ".join(name for name, values in words.items() if not _same(values))
+    differs = [name for name, values in words.items() if not _same(values)]
+    if "machine" not in differs and not _same(run.host for run in runs) and not _as_fast(runs):
+        differs.insert(0, "machine")
+    return ", ".join(differs)
+
+
+def _as_fast(runs: Sequence[ComparedRun]) -> bool:
+    """Whether one original took as long in all runs: of two names of hosts, which may be one machine's."""
+    originals = [run.front.original for run in runs]
+    times = [row.latency_ms for row in originals if row is not None and row.latency_ms]
+    same_model = _same(run.front.run.model_hash for run in runs)
+    return same_model and len(times) == len(runs) and max(times) <= AS_FAST * min(times)

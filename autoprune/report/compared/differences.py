@@ -15,7 +15,7 @@ from autoprune.space.budget import megabytes
 WORDS = {
     "model": "Model", "weights": "Weights file", "revision": "Revision of the model",
     "trust_remote_code": "Code of the model", "image_size": "Side of pictures, pixels",
-    "new_head": "New head", "dataset": "Data", "config_name": "Part of the data set",
+    "new_head": "New head", "dataset": "Data",
     "image_column": "Column of pictures", "text_columns": "Columns of text",
     "label_column": "Column of labels",
     "group_by": "Rows kept together by", "limit_rows": "Most rows: training, validation, test",
