@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from autoprune.tasks.answers import Answers, divergence, divergences, spread_of
 from autoprune.tasks.kinds import OWN, SENTENCE_EMBEDDING, TEXT_CLASSIFICATION, TEXT_REGRESSION, TaskKind
 from autoprune.tasks.task import Encoded, Task
 from tests.support.made_pictures import photograph
+from tests.support.tiny_search import OPTIONS, autoprune, environment, write_inputs
 
 ROWS = 60
 
@@ -137,3 +140,42 @@ def test_points_that_are_gone_take_their_rows_along() -> None:
     left = record.of_points({"7"})
     assert set(left.points) == {"7"}
     assert set(left.rows) == {example.key for example in left.points["7"].examples}
+
+
+@pytest.mark.slow
+def test_a_search_keeps_what_its_points_change_and_no_row_where_none_is_wanted(tmp_path: Path) -> None:
+    write_inputs(tmp_path)
+    env = environment(tmp_path / "cache")
+    words = ["search", "model", *OPTIONS, "--dataset", "rows.csv"]
+    for name, more in (("run", ()), ("private", ("--no-examples",))):
+        autoprune([*words, *more, "-o", name], cwd=tmp_path, env=env)
+        check_run(tmp_path / name, has_examples=not more)
+    autoprune(["report", "run", "private", "-o", "both.html"], cwd=tmp_path, env=env)
+    assert "paired test" in (tmp_path / "both.html").read_text(encoding="utf-8")
+
+
+def check_run(run: Path, *, has_examples: bool) -> None:
+    """That a run's records of changed answers agree with its other records."""
+    record = json.loads((run / "answer_changes.json").read_text(encoding="utf-8"))
+    front = json.loads((run / "front.json").read_text(encoding="utf-8"))
+    page = (run / "report.html").read_text(encoding="utf-8")
+    numbers = {str(number) for number in front["points"].values() if number is not None}
+    assert set(record["points"]) == set(front["answer_changes"]["points"]) == numbers
+    trials = {str(trial["number"]): trial for trial in front["trials"]}
+    original = next(trial for trial in front["trials"] if trial["name"] == "original")
+    for number, point in record["points"].items():
+        gained = (point["won"] - point["lost"]) * 100 / record["places"]
+        assert trials[number]["accuracy"] - original["accuracy"] == pytest.approx(gained, abs=1e-6)
+        assert trials[number]["kl"] == pytest.approx(point["kl"], rel=1e-3, abs=1e-6)
+        right = sum(count for true, answered, count, _ in point["confusion"] if true == answered)
+        assert trials[number]["accuracy"] == pytest.approx(100 * right / record["places"])
+        assert bool(point["examples"]) == (has_examples and point["changed"] > 0)
+    texts = [row["text"] for row in record["rows"].values()]
+    assert has_examples or not texts
+    assert all(text in page for text in texts)
+    assert not front["answer_changes"]["rows"]
+    assert "Answers that changed" in page
+    scores = json.loads((run / "row_scores.json").read_text(encoding="utf-8"))
+    assert set(scores["test"]) <= set(scores["validation"])
+    assert str(original["number"]) in scores["test"]
+    assert set(front["ties"]["numbers"]) >= {int(number) for number in numbers}
