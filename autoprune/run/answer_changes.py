@@ -39,7 +39,7 @@ class Cell(NamedTuple):
 
     true: int
     answered: int
-    count: int
+    now: int
     original: int
 
 

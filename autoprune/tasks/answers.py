@@ -103,7 +103,7 @@ def divergence(values: NDArray[np.float32], teacher: Answers | NDArray[np.float3
 def divergences(values: NDArray[np.float32], teacher: Answers) -> NDArray[np.float64]:
     """The divergence of each answer [m], nats, whose mean `divergence` is."""
     if teacher.spread > 0:
-        return np.square(values - teacher.values, dtype=np.float64).sum(1) / (2 * teacher.spread)
+        return np.asarray(np.square(values - teacher.values, dtype=np.float64).sum(1) / (2 * teacher.spread))
     p, q = (_all(answer, teacher.watched) for answer in (teacher.values, values))
     return np.asarray(np.sum(np.exp(p) * (p - q), axis=-1))
 

@@ -58,10 +58,10 @@ def test_counts_are_those_of_a_loop(classes: int) -> None:
     assert point.won == sum(a != b and b == t for t, a, b in triples)
     assert point.kl == pytest.approx(divergence(after, teacher), rel=1e-5)
     for cell in point.confusion:
-        assert cell.count == sum((t, b) == (cell.true, cell.answered) for t, _, b in triples)
+        assert cell.now == sum((t, b) == (cell.true, cell.answered) for t, _, b in triples)
         assert cell.original == sum((t, a) == (cell.true, cell.answered) for t, a, _ in triples)
     if classes <= 20:
-        assert sum(cell.count for cell in point.confusion) == ROWS
+        assert sum(cell.now for cell in point.confusion) == ROWS
     else:
         assert all(cell.true != cell.answered for cell in point.confusion)
     assert len(point.examples) == min(MOST_EXAMPLES, point.changed or 0)

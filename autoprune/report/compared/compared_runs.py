@@ -144,7 +144,7 @@ def _source(run: ComparedRun) -> object:
 
 def _what_differs(runs: Sequence[ComparedRun]) -> str:
     facts = [run.front.run for run in runs]
-    words = {
+    words: dict[str, Sequence[object]] = {
         "machine": [fact.machine for fact in facts],
         "target": [fact.target for fact in facts],
         "protocol": [fact.protocol for fact in facts],

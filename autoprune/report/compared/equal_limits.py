@@ -129,7 +129,10 @@ def _verdict(
     pairs.sort(key=lambda pair: -_score(pair[1], split))
     (best, top), *others = pairs
     metric = best.front.run.metric
-    apart, within, unknown, ways = [], [], [], set()
+    apart: list[str] = []
+    within: list[str] = []
+    unknown: list[str] = []
+    ways: set[str] = set()
     for run, trial in others:
         answer, way = told_apart((best, top), (run, trial), split, what)
         (unknown if answer is None else apart if answer else within).append(run.letter)

@@ -260,10 +260,10 @@ def _confusion(cells: Sequence[Cell], classes: Sequence[str]) -> Confusion | Non
 
 
 def _cell(cell: Cell) -> ConfusionCell:
-    step = cell.count - cell.original
+    step = cell.now - cell.original
     change = f"{'+' if step > 0 else MINUS}{abs(step):,}" if step else ""
     is_right = cell.true == cell.answered
-    look = "right" if is_right else "empty" if not cell.count and not step else ""
+    look = "right" if is_right else "empty" if not cell.now and not step else ""
     if step and not look:
         look = "more" if step > 0 else "less"
-    return ConfusionCell(f"{cell.count:,}", change, look)
+    return ConfusionCell(f"{cell.now:,}", change, look)
