@@ -42,6 +42,7 @@ class SearchOptions(TypedDict, total=False):
     robustness: bool
     attacks: bool
     folds: int
+    no_examples: bool
     clean_data: str
     augment: bool
     teacher: Any

@@ -171,35 +171,70 @@ def resume(
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path), shell_complete=OF_FOLDERS)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write to.  [default: RUN]")
+@click.argument(
+    "runs",
+    nargs=-1,
+    required=True,
+    metavar="RUN...",
+    type=click.Path(path_type=Path),
+    shell_complete=OF_FOLDERS,
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path),
+    help="Folder to write to; of several runs the page.  [default: RUN; compare.html, or compare-2.html "
+         "where that is there]",
+)  # fmt: skip
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
-def report(run: Path, output: Path | None, show: bool) -> None:
-    """Write report.html and front.csv of RUN again; prints where.
+def report(runs: tuple[Path, ...], output: Path | None, show: bool) -> None:
+    """Write report.html and front.csv of RUN again; of several a page that compares them. Prints where.
 
     Of a RUN that can only be read it is the report that it has.
 
     \b
     autoprune report runs/demo-minilm-20MB --open
+    autoprune report runs/first runs/second -o compare.html
     """
-    from autoprune.report import write_csv, write_report
-
     with reported():
-        scrub_and_say(run)
-        record = read_front_file(run)
-        folder = run if output is None else output
-        page = folder / "report.html"
-        why = why_unwritable(folder)
-        if why and (output is not None or not page.is_file()):
-            raise AutopruneError(f"{folder} cannot be written ({why}): give another folder with -o")
-        if why:
-            click.echo(f"{run} cannot be written ({why}): this is the report that it has", err=True)
-        else:
-            write_csv(record, folder / "front.csv")
-            write_report(record, page)
+        page = _compared(runs, output) if len(runs) > 1 else _reported(runs[0], output)
         click.echo(page)
         if show:
             click.launch(str(page.resolve()))
+
+
+def _reported(run: Path, output: Path | None) -> Path:
+    """Write the report of a run, and its table; where."""
+    from autoprune.report import write_csv, write_report
+    from autoprune.run.answer_changes import with_rows
+
+    scrub_and_say(run)
+    record = read_front_file(run)
+    folder = run if output is None else output
+    page = folder / "report.html"
+    why = why_unwritable(folder)
+    if why and (output is not None or not page.is_file()):
+        raise AutopruneError(f"{folder} cannot be written ({why}): give another folder with -o")
+    if why:
+        click.echo(f"{run} cannot be written ({why}): this is the report that it has", err=True)
+    else:
+        write_csv(record, folder / "front.csv")
+        write_report(with_rows(record, run), page)
+    return page
+
+
+def _compared(runs: tuple[Path, ...], output: Path | None) -> Path:
+    """Print what differs between runs, and write the page; where."""
+    from autoprune.report.compared.lines import comparison_lines
+    from autoprune.report.compared.page import compare, page_path, write_comparison
+
+    comparison = compare(runs)
+    page = page_path(output)
+    for line in comparison_lines(comparison):
+        click.echo(line)
+    if page.exists():
+        say(f"{page} is written again")
+    write_comparison(comparison, page)
+    click.echo()
+    return page
 
 
 for command in (

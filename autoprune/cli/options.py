@@ -100,6 +100,9 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
                  help="At the end fine-tune the points to ship anew on all but one of K folds of training "
                       "and validation rows, and score them on that one: K fine-tunes for each.  "
                       "[default: none]"),
+    click.option("--no-examples", is_flag=True, default=None,
+                 help="Keep no row of the data in the run folder and its report, which else show validation "
+                      "rows whose answers changed (docs: report)."),
     click.option("--augment", is_flag=True, default=None,
                  help="Train on changed rows: pictures mirrored and shifted, tokens of texts hidden."),
     click.option("--clean-data", type=click.Choice(["repeats", "labels"]),

@@ -164,7 +164,15 @@ class FindRoom(Job[Room]):
 
 
 @dataclass(frozen=True)
-class Score(Job[float]):
-    """A model's score on test, 0 to 100."""
+class Scored:
+    """A score of 0 to 100, and that of each row, as `tasks/row_scores.rows_as_text` writes them."""
+
+    score: float
+    row_scores: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Score(Job[Scored]):
+    """A model's score on test."""
 
     model: ModelRef

@@ -92,7 +92,7 @@ def logits_of(
     """
     starts = task.answer_starts(data)
     out: NDArray[np.float32] | None = None
-    for _, places, found in _answered(run, task, data, starts, room):
+    for _, places, found in answer_batches(run, task, data, starts, room):
         if watched is not None:
             found = log_probabilities(found, watched[places])
         if out is None:
@@ -113,7 +113,7 @@ def teacher_answers(
         return Answers(values, starts, spread=0.0 if task.is_probable else spread_of(values))
     watched = np.empty((starts[-1], WATCHED), np.int32)
     values = np.empty(watched.shape, np.float32)
-    for rows, places, logits in _answered(run, task, data, starts, room):
+    for rows, places, logits in answer_batches(run, task, data, starts, room):
         watched[places] = watch(logits, task.labels(data, rows))
         values[places] = log_probabilities(logits, watched[places])
     return Answers(values, starts, watched)
@@ -126,7 +126,7 @@ def labels_watched(task: Task, data: Data) -> NDArray[np.int32] | None:
     return task.labels(data, np.arange(len(data))).astype(np.int32)[:, None]
 
 
-def _answered(
+def answer_batches(
     run: Runner, task: Task, data: Data, starts: NDArray[np.int64], room: Entered
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
     """Batches of all rows: their numbers, their places among all answers, and those answers [m k]."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from autoprune.compress.stitch import Stitched
 from autoprune.core.memory import give_memory_back, is_out_of_memory
+from autoprune.evaluation.answer_changes import LookAtAnswers, looked_at
 from autoprune.evaluation.devices import best_device
 from autoprune.evaluation.finetune import finetune
 from autoprune.evaluation.folds import FoldScore, score_fold
@@ -33,6 +34,7 @@ from autoprune.evaluation.jobs import (
     PackedModel,
     Room,
     Score,
+    Scored,
     Sense,
     Setting,
     TimeModel,
@@ -111,6 +113,8 @@ class Worker:
                 return self._room(batch_size)
             case Score(model):
                 return self._score(model)
+            case LookAtAnswers(model):
+                return looked_at(model, self.workbench)
             case Examine():
                 return examine(job, self.workbench)
             case FoldScore(recipe=recipe):
@@ -207,15 +211,16 @@ class Worker:
         task, answers = self.workbench.task, self.workbench.setting.validation_answers
         return rows_as_text(row_scores(task, task.validation, logits, answers))
 
-    def _score(self, model: ModelRef) -> float:
-        """The score on test, 0 to 100, on the target."""
+    def _score(self, model: ModelRef) -> Scored:
+        """The score on test, on the target."""
         bench = self.workbench
         task, room = bench.task, bench.room.busy
         teacher = None if task.has_labels else teacher_answers(bench.original(), task, task.test, room=room)
         watched = labels_watched(task, task.test)
         with bench.runners(model) as [run]:
             logits = logits_of(run, task, task.test, watched=watched, room=room)
-        return task.score(task.test, logits, teacher)
+        scores = rows_as_text(row_scores(task, task.test, logits, teacher))
+        return Scored(task.score(task.test, logits, teacher), scores)
 
 
 class _Clock:

@@ -14,6 +14,7 @@ from autoprune.core.errors import BudgetError
 from autoprune.core.files import written_whole
 from autoprune.core.progress import Progress
 from autoprune.evaluation.jobs import FindRoom
+from autoprune.pipeline.answer_changes import look_at_finalists
 from autoprune.pipeline.answers import answer_budget
 from autoprune.pipeline.baselines import run_baselines, train_rivals
 from autoprune.pipeline.finalists import score_finalists, time_again
@@ -132,6 +133,7 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
         train_rivals(search)
         time_again(search)
         score_finalists(search)
+        look_at_finalists(search)
         examine_finalists(search)
         cross_validate(search)
         now = search.ledger.sum_up(state="finished")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from autoprune.evaluation.jobs import Original, PackedModel, Score, TimeTogether
+from autoprune.evaluation.jobs import Original, PackedModel, Score, Scored, TimeTogether
 from autoprune.pipeline.opened import OpenedSearch
 from autoprune.run.folder import MODEL
 from autoprune.run.kept_models import kept_artifact
+from autoprune.run.row_scores import record_test_scores
 from autoprune.space.trial import ORIGINAL, Trial
 from autoprune.workers.pool import run_all, run_one
 
@@ -49,8 +50,9 @@ def score_finalists(search: OpenedSearch) -> None:
     todo = [trial for trial in finalists.values() if trial.test_accuracy is None and trial.measurement]
     jobs = [Score(Original() if trial.name == ORIGINAL else packed_model(search, trial)) for trial in todo]
 
-    def done(k: int, score: float) -> None:
-        search.study.update(todo[k].number, test_accuracy=score)
+    def done(k: int, scored: Scored) -> None:
+        search.study.update(todo[k].number, test_accuracy=scored.score)
+        record_test_scores(search.run.path, todo[k].number, scored.row_scores)
 
     if todo:
         with search.progress.bar("Test scores of finalists and baselines", len(todo)) as bar:

@@ -20,6 +20,7 @@ from autoprune.models.split_embedding import parts_of
 from autoprune.pipeline.measured_costs import Costed
 from autoprune.pipeline.prepare import Prepared
 from autoprune.report import write_csv, write_report
+from autoprune.run.answer_changes import changes_field, with_rows
 from autoprune.run.config import Config
 from autoprune.run.fast_storages import fast_facts
 from autoprune.run.folder import FRONT, SENSITIVITY, RunFolder, read_record
@@ -28,8 +29,10 @@ from autoprune.run.front_file import FrontFile
 from autoprune.run.front_record import sensitivity_file
 from autoprune.run.lines import lines_field
 from autoprune.run.robustness import robustness_field
+from autoprune.run.row_scores import record_validation_scores
 from autoprune.run.run_record import Limits, RecordedRecipe, RunFacts
 from autoprune.run.standing import Standing, class_scores, standing
+from autoprune.run.ties import ties_field
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Measurement, Trial
 from autoprune.strategy.hypervolume import ByteRange
@@ -172,9 +175,10 @@ class Ledger:
         )  # fmt: skip
         if state != "running":
             self.run.note(seconds=seconds)
+            record_validation_scores(self.run.path, now)
             record = read_record(self.run.path / FRONT)
             write_csv(record, self.run.path / "front.csv")
-            write_report(record, self.run.path / "report.html")
+            write_report(with_rows(record, self.run.path), self.run.path / "report.html")
         return now
 
     def _write_front(self, now: Standing, state: str, seconds: float) -> None:
@@ -182,7 +186,9 @@ class Ledger:
         about = self.run.about().model_copy(update={"seconds": seconds})
         path = self.run.path
         more = lines_field(path) | class_scores(now, self.classes) | robustness_field(path)
-        more |= folds_field(path)
+        more |= folds_field(path) | changes_field(path)
+        if state != "running":
+            more |= ties_field(now)
         fields = self._front.write(about, now, state=state, more=more)
         if state != "running" or not (self.run.path / SENSITIVITY).exists():
             write_json(self.run.path / SENSITIVITY, sensitivity_file(fields))

@@ -1,7 +1,9 @@
 """The report of a run: one HTML file to read, one CSV file to compute with.
 
 `page` puts the page together from `sections`; scripts and styles lie in `assets`. Everything comes from
-`front.json`. Imports `run`, `space`, `tasks` and `core`, and no torch. Begin with `page`.
+`front.json`, but for rows of data, which the run keeps in `answer_changes.json`. `compared` shows several
+runs on one page. Imports `run`, `space`, `tasks`, `core`, and the tests of `strategy`; no torch.
+Begin with `page`.
 """
 
 from autoprune.report.page import write_report

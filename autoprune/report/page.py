@@ -17,6 +17,7 @@ from typing import NamedTuple, cast
 import jinja2
 import markupsafe
 
+from autoprune.report.sections.answer_changes import changes_section, not_compared
 from autoprune.report.sections.choices import choice_note, choices
 from autoprune.report.sections.classes import class_table
 from autoprune.report.sections.folds import fold_table
@@ -31,11 +32,15 @@ from autoprune.report.sections.verdict import figures, has_budget, latency_title
 from autoprune.report.shown import shown_note, shown_numbers, with_shown
 from autoprune.report.text import standard_error, write_text
 from autoprune.report.trial_rows import FIELDS, Json, metric_column, pack
+from autoprune.run.answer_changes import without_rows
 from autoprune.run.front_schema import Front, LineRow, TrialRow, checked_front
 from autoprune.run.safe_front import safe
 from autoprune.run.text import printable, shell_word
 from autoprune.space.storage import widest_first
 from autoprune.tasks.metrics import ACCURACY
+
+STYLES = ("report.css", "changes.css")
+"""Inlined in this order."""
 
 SCRIPTS = (
     "dom.js",
@@ -47,6 +52,8 @@ SCRIPTS = (
     "report.js",
     "table.js",
     "limit.js",
+    "ties.js",
+    "pair.js",
     "address.js",
 )
 """Inlined in this order."""
@@ -78,8 +85,8 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
     """
     read = checked_front(front)
     numbers = shown_numbers(read)
-    style = _asset("report.css")
-    script = "\n".join(_asset(name) for name in (*SCRIPTS, *([] if live is None else [LIVE_SCRIPT])))
+    style = "\n".join(map(asset, STYLES))
+    script = "\n".join(asset(name) for name in (*SCRIPTS, *([] if live is None else [LIVE_SCRIPT])))
     # Files of this package, and data that `embedded` has left nothing in that HTML would read.
     texts = {
         "style": style,
@@ -87,7 +94,7 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         "data": embedded(_data(with_shown(safe(front), numbers), read)),
     }
     unescaped = {name: markupsafe.Markup(text) for name, text in texts.items()}  # nosec B704
-    return _template("report.html.j2").render(
+    return template("report.html.j2").render(
         run=read.run,
         has_budget=has_budget(read),
         verdict=verdict(read),
@@ -99,6 +106,8 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         gain_heads=gain_heads(read),
         gain_note=gain_note(read),
         classes=class_table(read),
+        changes=changes_section(read),
+        not_compared=not_compared(read),
         robustness=robustness_table(read),
         folds=fold_table(read),
         causes=causes(read),
@@ -112,7 +121,7 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         prediction=prediction(read),
         bytes_alone=bytes_alone(read),
         command=printable(read.run.command),
-        policy=_policy(style, script, is_live=live is not None),
+        policy=policy(style, script, is_live=live is not None),
         live=live,
         shown_note=shown_note(read, len(numbers)),
         **unescaped,
@@ -121,17 +130,18 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
 
 def render_waiting(name: str, line: str) -> str:
     """The page of a run that is watched and has no front yet, as text."""
-    style, script = _asset("report.css"), "\n".join(_asset(name) for name in ("dom.js", LIVE_SCRIPT))
+    style, script = asset("report.css"), "\n".join(asset(name) for name in ("dom.js", LIVE_SCRIPT))
     unescaped = {"style": markupsafe.Markup(style), "script": markupsafe.Markup(script)}  # nosec B704
-    policy = _policy(style, script, is_live=True)
-    return _template("waiting.html.j2").render(
-        name=printable(name), policy=policy, live=Live("", line), **unescaped
+    allowed = policy(style, script, is_live=True)
+    return template("waiting.html.j2").render(
+        name=printable(name), policy=allowed, live=Live("", line), **unescaped
     )
 
 
-def _template(name: str) -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A template of `assets`, which escapes all that is put into it."""
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_asset), autoescape=True, undefined=jinja2.StrictUndefined,
+        loader=jinja2.FunctionLoader(asset), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template(name)
@@ -153,7 +163,7 @@ def _data(front: Json, read: Front) -> dict[str, object]:
     run, shown = read.run, {trial.number: trial for trial in read.trials}
     stem = "".join(character if character.isalnum() or character in "._-" else "-" for character in run.name)
     return {
-        **pack(front),
+        **pack(without_rows(front)),
         "fields": FIELDS,
         "errors": [
             _standard_error(read, shown[cast(int, trial["number"])])
@@ -200,11 +210,12 @@ def _standard_error(front: Front, trial: TrialRow | LineRow) -> float | None:
     return standard_error(trial.accuracy, run.validation_rows) if run.metric.is_share_of_rows else None
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of `assets` as text."""
     return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str, *, is_live: bool = False) -> str:
+def policy(style: str, script: str, *, is_live: bool = False) -> str:
     """What the browser allows: this style and script alone; a page that is live may ask its own server."""
     asks = "connect-src 'self'; " if is_live else ""
     return (

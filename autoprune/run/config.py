@@ -51,7 +51,8 @@ class SearchSettings:
 
     storage: address of the study's database; None is `study.db` of the run. trial_timeout_s: seconds that a
     trial may work; None is worked out from those before. robustness: whether the points to ship are scored on
-    altered test rows too. allocation: rules of `strategy/allocation` whose models are baselines too.
+    altered test rows too. no_examples: whether no row of the data is kept for the report. allocation: rules
+    of `strategy/allocation` whose models are baselines too.
     folds: of training and validation rows that the points to ship are scored on, fine-tuned on the others.
     attacks: whether the points to ship are scored on test rows that are made hard for each of them.
     track: trackers that the search is followed in too.
@@ -68,6 +69,7 @@ class SearchSettings:
     seed: int = 0
     storage: str | None = field(default=None, repr=False)
     robustness: bool = False
+    no_examples: bool = False
     allocation: tuple[str, ...] = ()
     folds: int | None = None
     attacks: bool = False
@@ -208,9 +210,8 @@ def _may_be(name: str, value: object) -> bool:
 
 
 _WRITTEN_IF_SET = {
-    "new_head", "wait_s", "trial_timeout_s", "clean_data", "robustness", "augment", "allocation",
-    "teacher", "teacher_weights", "teacher_revision", "folds", "attacks",
-    "track",
+    "new_head", "wait_s", "trial_timeout_s", "clean_data", "robustness", "no_examples", "augment",
+    "allocation", "teacher", "teacher_weights", "teacher_revision", "folds", "attacks", "track",
 }  # fmt: skip
 """Settings that earlier versions do not know: files without them are read by these too."""
 

@@ -9,11 +9,13 @@ import pydantic
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.record import checked
+from autoprune.run.answer_changes import AnswerChanges
 from autoprune.run.class_scores import ClassScores
 from autoprune.run.folds import Folds
 from autoprune.run.robustness import Robustness
 from autoprune.run.run_record import RunFacts
 from autoprune.run.safe_front import safe
+from autoprune.run.ties import Ties
 from autoprune.space.point_names import by_trial
 from autoprune.space.storage import STATIC8, Storage, storage_of
 from autoprune.space.trial import ORIGINAL
@@ -239,6 +241,8 @@ class Front(_Frozen):
     class_scores: ClassScores | None = None
     robustness: Robustness | None = None
     folds: Folds | None = None
+    answer_changes: AnswerChanges | None = None
+    ties: Ties | None = None
 
     @property
     def searched(self) -> list[TrialRow]:

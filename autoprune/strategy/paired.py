@@ -30,11 +30,11 @@ def told_apart(better: Trial, other: Trial) -> bool | None:
     Matthews' correlation are no means over rows, so that of them too it is right and wrong answers that are
     compared. The better one being the best of many, the test is a little too ready to tell them apart.
     """
-    return _told_apart(better.row_scores, other.row_scores)
+    return scores_told_apart(better.row_scores, other.row_scores)
 
 
 @lru_cache(maxsize=65_536)
-def _told_apart(better: str, other: str) -> bool | None:
+def scores_told_apart(better: str, other: str) -> bool | None:
     """The same of two models' rows as text: of a front the same pairs are asked for again and again."""
     ours, theirs = rows_of_text(better), rows_of_text(other)
     if ours is None or theirs is None or ours.shape != theirs.shape or ours.dtype != theirs.dtype:

@@ -97,8 +97,15 @@ def divergence(values: NDArray[np.float32], teacher: Answers | NDArray[np.float3
     if teacher.spread > 0:
         gap = np.square(values - teacher.values, dtype=np.float64).sum(1)
         return float(gap.mean() / (2 * teacher.spread))
+    return float(np.mean(divergences(values, teacher)))
+
+
+def divergences(values: NDArray[np.float32], teacher: Answers) -> NDArray[np.float64]:
+    """The divergence of each answer [m], nats, whose mean `divergence` is."""
+    if teacher.spread > 0:
+        return np.asarray(np.square(values - teacher.values, dtype=np.float64).sum(1) / (2 * teacher.spread))
     p, q = (_all(answer, teacher.watched) for answer in (teacher.values, values))
-    return float(np.mean(np.sum(np.exp(p) * (p - q), axis=-1)))
+    return np.asarray(np.sum(np.exp(p) * (p - q), axis=-1))
 
 
 def _all(values: NDArray[np.float32], watched: NDArray[np.int32] | None) -> NDArray[np.float64]:

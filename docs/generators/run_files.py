@@ -30,6 +30,8 @@ sees half of one. A kill costs the trials in flight and nothing else.
 | `units.json` | bytes, milliseconds and predicted damage of every unit at every level |
 | `sensitivity.json` | predicted damage of every unit compressed alone, in nats |
 | `lines.json` | simple models that the front is compared with, where texts have classes |
+| `answer_changes.json` | answers that points to ship change, with rows of data (`--no-examples`: none) |
+| `row_scores.json` | scores of rows of the models worth comparing with another run's |
 | `trials/0042/` | a model of the front, packed: `config.json`, `model.safetensors`, `sha256.json` |
 | `trackers/` | what each tracker has (`--track`), and what those write that have no other place |
 | `tokenizer/` | what an export needs beside the model |

@@ -19,6 +19,7 @@ from torch import nn
 from autoprune.compress.statistics import Statistics
 from autoprune.core.errors import BudgetError, FailedTrialsError
 from autoprune.core.progress import Progress
+from autoprune.evaluation.answer_changes import LookAtAnswers, Looked
 from autoprune.evaluation.finetune import Recipe
 from autoprune.evaluation.jobs import (
     BuildUnit,
@@ -27,6 +28,7 @@ from autoprune.evaluation.jobs import (
     Original,
     PackedModel,
     Score,
+    Scored,
     Sense,
     Setting,
     TimeModel,
@@ -90,7 +92,10 @@ class Worker:
             case TimeModel(model):
                 return timing(REFERENCE_MS if model == Original() else 0.5 * REFERENCE_MS)
             case Score():
-                return 70.0
+                return Scored(70.0)
+            case LookAtAnswers():
+                places = np.zeros(ROWS, np.float32)
+                return Looked(places.astype(np.int32), places, places)
             case Sense(units):
                 scores = {level: np.full(3, 0.5) for unit in units for level in unit.choices.levels()}
                 return Sensitivity({unit.name: scores for unit in units})
@@ -157,6 +162,7 @@ def prepared(steps: int = 0, texts: Splits | None = None) -> Prepared:
     inputs = SimpleNamespace(
         space=TOY.space, sizes=TOY.costs, original_bytes=ORIGINAL_BYTES,
         dataset="rows.csv", data_hash="0" * 64, space_name="toy", texts=texts, cleaned=None,
+        loaded=SimpleNamespace(tokenizer=None),
     )  # fmt: skip
     model = nn.Module()
     model.layer = nn.ModuleList(nn.ModuleDict({"up": nn.Identity(), "down": nn.Identity()}) for _ in units)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from autoprune.core.progress import Progress
-from autoprune.evaluation.jobs import PackedModel, Score, TimeTogether
+from autoprune.evaluation.jobs import PackedModel, Score, Scored, TimeTogether
 from autoprune.evaluation.measure import Timing
 from autoprune.pipeline import finalists as finalists_module
 from autoprune.pipeline.finalists import score_finalists, time_again, together
@@ -61,7 +61,7 @@ class Finished:
     def work(self, job: object) -> object:
         self.jobs.append(job)
         if isinstance(job, Score):
-            return 80.0
+            return Scored(80.0)
         assert isinstance(job, TimeTogether)
         ms = [self.true[cast(PackedModel, model).weights.decode()] for model in job.models]
         return [Timing(x, 0.9 * x, 1.1 * x, REFERENCE_MS, x / REFERENCE_MS, x / REFERENCE_MS) for x in ms]

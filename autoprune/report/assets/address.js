@@ -16,6 +16,8 @@ function keepView() {
   }
   const moved = limitOfView();
   if (moved) view.set("limit", moved);
+  const shown = pairOfView();
+  if (shown) view.set("pair", shown);
   const text = view.toString().replaceAll("%3A", ":");
   if (text !== location.hash.slice(1)) history.replaceState(null, "", text ? "#" + text : location.pathname + location.search);
 }
@@ -55,6 +57,10 @@ showSensitivity();
 showScatter();
 showView();
 startLimits();
+startPair();
 keepView();
 redrawOnResize();
-window.addEventListener("hashchange", showView);
+window.addEventListener("hashchange", () => {
+  showView();
+  pairOfAddress();
+});

@@ -125,6 +125,7 @@ function markSelected() {
     p.node.classList.toggle("selected", i === k);
     p.node.setAttribute("aria-pressed", String(i === k));
   });
+  markTies();
   if (state.points.length) rove(Math.max(k, 0));
   for (const p of state.predicted) {
     p.node.classList.toggle("selected", p.trial === state.selected);
