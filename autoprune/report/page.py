@@ -22,9 +22,12 @@ from autoprune.report.sections.classes import class_table
 from autoprune.report.sections.latency import bytes_alone, prediction
 from autoprune.report.sections.lines import fits_budget
 from autoprune.report.sections.robustness import robustness_table
+from autoprune.report.sections.plain_table import plain_rows
+from autoprune.report.sections.progress import progress
 from autoprune.report.sections.rungs import agreements, ladder
 from autoprune.report.sections.sensitivity import extremes, held, predicted
 from autoprune.report.sections.tables import causes, gain_heads, gain_note, gains, provenance
+from autoprune.report.sections.timeline import timeline
 from autoprune.report.sections.verdict import figures, has_budget, latency_title, notes, verdict
 from autoprune.report.shown import shown_note, shown_numbers, with_shown
 from autoprune.report.text import standard_error, write_text
@@ -44,9 +47,17 @@ SCRIPTS = (
     "map.js",
     "report.js",
     "table.js",
+    "filter.js",
+    "progress.js",
+    "parallel.js",
+    "timeline.js",
+    "save.js",
     "limit.js",
     "address.js",
 )
+"""Inlined in this order."""
+
+STYLES = ("report.css", "charts.css")
 """Inlined in this order."""
 
 LIVE_SCRIPT = "live.js"
@@ -76,13 +87,15 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
     """
     read = checked_front(front)
     numbers = shown_numbers(read)
-    style = _asset("report.css")
+    style = "\n".join(_asset(name) for name in STYLES)
     script = "\n".join(_asset(name) for name in (*SCRIPTS, *([] if live is None else [LIVE_SCRIPT])))
+    curve, lanes = progress(read), timeline(read)
+    drawn = {"progress": curve and curve.as_json(), "timeline": lanes and lanes.as_json()}
     # Files of this package, and data that `embedded` has left nothing in that HTML would read.
     texts = {
         "style": style,
         "script": script,
-        "data": embedded(_data(with_shown(safe(front), numbers), read)),
+        "data": embedded(_data(with_shown(safe(front), numbers), read) | drawn),
     }
     unescaped = {name: markupsafe.Markup(text) for name, text in texts.items()}  # nosec B704
     return _template("report.html.j2").render(
@@ -99,6 +112,9 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         classes=class_table(read),
         robustness=robustness_table(read),
         causes=causes(read),
+        progress=curve,
+        timeline=lanes,
+        plain_rows=plain_rows(read, numbers),
         provenance=provenance(read),
         ladder=ladder(read),
         agreements=agreements(read),

@@ -130,6 +130,8 @@ function markSelected() {
     p.node.classList.toggle("selected", p.trial === state.selected);
     p.node.setAttribute("aria-pressed", String(p.trial === state.selected));
   }
+  markLine();
+  markSpans();
   for (const row of byId("trials").querySelectorAll("tbody tr")) {
     const on = row.dataset.key === String(trials.indexOf(state.selected));
     row.classList.toggle("selected", on);
