@@ -21,9 +21,9 @@ from autoprune.report.sections.choices import choice_note, choices
 from autoprune.report.sections.classes import class_table
 from autoprune.report.sections.latency import bytes_alone, prediction
 from autoprune.report.sections.lines import fits_budget
-from autoprune.report.sections.robustness import robustness_table
 from autoprune.report.sections.plain_table import plain_rows
 from autoprune.report.sections.progress import progress
+from autoprune.report.sections.robustness import robustness_table
 from autoprune.report.sections.rungs import agreements, ladder
 from autoprune.report.sections.sensitivity import extremes, held, predicted
 from autoprune.report.sections.tables import causes, gain_heads, gain_note, gains, provenance

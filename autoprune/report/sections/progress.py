@@ -125,7 +125,9 @@ def _passed(steps: Sequence[Step], rivals: Sequence[tuple[str, float]]) -> str:
     for name, volume in rivals:
         first = next((step for step in steps if step.volume > volume), None)
         if first is None:
-            said.append(f"The trials of the search alone ({end:.4f}) are not above the {name} ({volume:.4f}).")
+            said.append(
+                f"The trials of the search alone ({end:.4f}) are not above the {name} ({volume:.4f})."
+            )
             continue
         after = "" if first.seconds is None else f", {duration(first.seconds)} into the run"
         said.append(

@@ -21,7 +21,7 @@ MOST_BARS = 3000
 
 @dataclass(frozen=True)
 class Bar:
-    """A stretch of a worker's time, in seconds of the run. number: its trial's; None where several are one."""
+    """A stretch of a worker's time, in seconds of the run. number: its trial's; None of several in one."""
 
     lane: int
     kind: int
@@ -82,7 +82,7 @@ def _bars(trial: TrialRow, lane: int) -> list[Bar]:
 
 
 def _joined(bars: Sequence[Bar]) -> list[Bar]:
-    """At most `MOST_BARS`: the smallest gap at which neighbours of a kind are joined is doubled until so few."""
+    """At most `MOST_BARS`: neighbours of a kind are joined over gaps that double until so few are left."""
     ordered = sorted(bars, key=lambda bar: (bar.lane, bar.kind, bar.begin))
     if len(ordered) <= MOST_BARS:
         return ordered
