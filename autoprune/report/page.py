@@ -23,6 +23,7 @@ from autoprune.report.sections.latency import bytes_alone, prediction
 from autoprune.report.sections.lines import fits_budget
 from autoprune.report.sections.plain_table import plain_rows
 from autoprune.report.sections.progress import progress
+from autoprune.report.sections.repeat import repeat_note
 from autoprune.report.sections.robustness import robustness_table
 from autoprune.report.sections.rungs import agreements, ladder
 from autoprune.report.sections.sensitivity import extremes, held, predicted
@@ -125,6 +126,7 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         prediction=prediction(read),
         bytes_alone=bytes_alone(read),
         command=printable(read.run.command),
+        repeat_note=repeat_note(read),
         policy=_policy(style, script, is_live=live is not None),
         live=live,
         shown_note=shown_note(read, len(numbers)),

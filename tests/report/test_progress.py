@@ -12,6 +12,8 @@ from autoprune.report.page import render
 from autoprune.report.sections import timeline as lanes
 from autoprune.report.sections.plain_table import plain_rows
 from autoprune.report.sections.progress import MOST_STEPS, progress
+from autoprune.report.sections.repeat import repeat_note
+from autoprune.report.sections.tables import provenance
 from autoprune.report.sections.timeline import KINDS, timeline
 from autoprune.run.front_schema import checked_front
 from tests.report.test_report import MB, Json, changed, climbed, lined, synthetic
@@ -161,3 +163,31 @@ def test_the_table_needs_no_javascript() -> None:
     best = rows[f"trial {FRONT['best']}"]
     assert best.standing.startswith("best")
     assert best.size in plain
+
+
+def test_the_command_is_told_with_what_it_takes_to_repeat_it() -> None:
+    said = repeat_note(checked_front(FRONT))
+    assert said.startswith(
+        "Start it in the folder that its relative paths begin at, with seed 0, the versions below and the "
+        "model and data of the hashes below. In the end 40 trials were asked for."
+    )
+    assert "another -o" not in said
+    output = {
+        "command": "autoprune search m -o runs/a",
+        "versions": {},
+        "model_hash": "",
+        "planned_trials": 0,
+    }
+    assert repeat_note(checked_front(changed(FRONT, output))) == (
+        "Start it in the folder that its relative paths begin at. No run is written over: give another -o. "
+        "Milliseconds differ each time, and with them what is tried after the first trials."
+    )
+    assert repeat_note(checked_front(changed(FRONT, {"command": ""}))) == ""
+
+
+def test_provenance_has_trials_and_the_fine_tune() -> None:
+    recipe = {"recipe": {"steps": 40, "batch_size": 8, "learning_rate": 1e-4}}
+    told = dict(provenance(checked_front(changed(FRONT, recipe))))
+    assert told["Fine-tune"] == "40 steps of 8 rows at a learning rate of 0.0001 in a brief one"
+    assert told["Trials"] == "40 asked for, 55 ended, those trained further counted again, 2 failed"
+    assert "Fine-tune" not in dict(provenance(checked_front(FRONT)))

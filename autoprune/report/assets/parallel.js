@@ -212,7 +212,7 @@ function showParallel() {
     const trial = nearestLine(event.clientX - at.left, event.clientY - at.top);
     if (trial) select(trial);
   });
-  host.replaceChildren(el("div", { class: "scroll", tabindex: "0", role: "region",
+  host.replaceChildren(el("div", { class: "scroll", tabindex: "0", role: "group",
     "aria-labelledby": "parallel-title" }, svg));
   showRanges();
   markLine();
@@ -223,18 +223,33 @@ function markLine() {
   parallel.chosen?.setAttribute("d", isDrawn ? linePath(state.selected) : "");
 }
 
-function startParallel() {
-  const drawn = trials.filter((t) => t.role !== "failed" && known(t.size_bytes) && known(t.accuracy));
+// The axes of the trials that are drawn: baselines would stretch them, so that they come when asked for.
+function measureAxes() {
+  const all = trials.filter((t) => t.role !== "failed" && known(t.size_bytes) && known(t.accuracy));
+  const searched = all.filter((t) => t.name === null);
+  byId("parallel-baselines").closest("label").hidden = searched.length < 2 || searched.length === all.length;
+  const drawn = byId("parallel-baselines").checked || searched.length < 2 ? all : searched;
   parallel.axes = drawn.length > 1 ? allAxes().map((axis) => measuredAxis(axis, drawn)).filter(Boolean) : [];
-  if (parallel.axes.length < 2) return;
-  byId("parallel-section").hidden = false;
+  byId("parallel-section").hidden = parallel.axes.length < 2;
+}
+
+function startParallel() {
+  const anew = () => {
+    measureAxes();
+    if (parallel.axes.length > 1) showParallel();
+  };
+  anew();
+  byId("parallel-baselines").addEventListener("change", () => {
+    parallel.ranges.clear();
+    anew();
+    rangesChanged();
+  });
   byId("parallel-table").addEventListener("change", rangesChanged);
   byId("parallel-clear").addEventListener("click", () => {
     parallel.ranges.clear();
     showRanges();
     rangesChanged();
   });
-  showParallel();
 }
 
 // In the address as `ranges=size:0.2-0.5,kl:0-0.3`, in shares of each axis.
