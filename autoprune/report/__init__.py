@@ -1,7 +1,7 @@
 """The report of a run: one HTML file to read, one CSV file to compute with.
 
 `page` puts the page together from `sections`; scripts and styles lie in `assets`. Everything comes from
-`front.json`. Imports `run`, `space`, `tasks` and `core`, and no torch. Begin with `page`.
+`front.json`. Imports `run`, `strategy`, `space`, `tasks` and `core`, and no torch. Begin with `page`.
 """
 
 from autoprune.report.page import write_report

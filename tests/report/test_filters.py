@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.report.test_progress import timed
-from tests.report.test_report import MB, Json, climbed, synthetic, worded
+from tests.report.test_report import MB, Json, changed, climbed, synthetic, worded
 
 FRONT = timed(climbed(synthetic()))
 NAMES = [trial["name"] or f"trial {trial['number']}" for trial in FRONT["trials"]]
@@ -86,7 +86,8 @@ def test_filters_are_kept_in_the_address_and_work_by_keyboard(visit: Callable[[J
 
 
 def test_every_column_sorts_both_ways_and_keeps_the_filter(visit: Callable[[Json], Any]) -> None:
-    page = visit(FRONT)
+    rows = [{**trial, "seconds": 1.0 + trial["number"] % 7} for trial in FRONT["trials"]]
+    page = visit(changed(FRONT, trials=rows))
     page.select_option("#filter-show", "searched")
     names = sorted(shown(page))
     keys = page.locator("#trials thead button").evaluate_all("(all) => all.map((b) => b.dataset.key)")

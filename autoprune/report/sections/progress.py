@@ -60,16 +60,16 @@ def progress(front: Front) -> Progress | None:
     reference = _reference(front)
     if reference is None or not any(trial.measured for trial in front.searched):
         return None
-    growth, steps, gains = Growth(reference), [], []
+    growth, steps, gains = Growth(reference), list[Step](), list[float]()
     for count, trial in enumerate(front.searched, start=1):
         gains.append(_add(growth, trial))
         if gains[-1] > 0:
             steps.append(Step(count, trial.ended_s, growth.volume))
-    rivals = [
-        (name, volume)
-        for name, models in (("uniform baselines", front.baselines), ("simple models", front.lines))
-        if (volume := _volume(reference, models)) > 0
-    ]
+    volumes = {
+        "uniform baselines": _volume(reference, front.baselines),
+        "simple models": _volume(reference, front.lines),
+    }
+    rivals = [(name, volume) for name, volume in volumes.items() if volume > 0]
     ends = [trial.ended_s for trial in front.searched]
     return Progress(
         steps=tuple(_thinned(steps)),
