@@ -2,10 +2,10 @@
 
     python -m benchmarks.report [--trials 500 1000] [--check] [-o FILE.json]
 
-Reports of searches over simulated workers (`benchmarks.scale`): the real loop, study and files, 38 units. Each
-page is opened three times in headless Chromium; told are the median seconds until it is loaded, which a busy
-machine stretches, and those that the page's own thread worked, which it does not. `--check` ends with 1 where a
-limit does not hold. Needs playwright and chromium.
+Reports of searches over simulated workers (`benchmarks.scale`): the real loop, study and files, 38 units.
+Each page is opened three times in headless Chromium; told are the median seconds until it is loaded, which a
+busy machine stretches, and those that the page's own thread worked, which it does not. `--check` ends with 1
+where a limit does not hold. Needs playwright and chromium.
 """
 
 from __future__ import annotations
