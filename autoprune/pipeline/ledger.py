@@ -102,13 +102,18 @@ class Ledger:
         task = prepared.setting.task
         self.classes = class_rows(task, task.validation)
         self.started = time.monotonic()
-        self.before = run.about().seconds
+        ended = (trial.ended_s or 0.0 for trial in study.history.finished)
+        self.before = max(run.about().seconds, *ended, 0.0)  # a driver that was killed noted no seconds
         self.estimates: list[tuple[float, float]] = []
         self.leaders = Leaders()
         self._front = FrontFile(run.path / FRONT, self.costs, self.budget, byte_range)
         self._summed: tuple[int, Standing] | None = None
         self._dropped = -1
         self._note_facts()
+
+    def seconds(self) -> float:
+        """Seconds that the run has had a driver, this one and those before it."""
+        return self.before + time.monotonic() - self.started
 
     def trial_of(
         self, candidate: Candidate, rung: int, outcome: Outcome[Evaluated], name: str | None = None
@@ -123,6 +128,7 @@ class Ledger:
             name=name,
             predicted_size_bytes=self.costs.size_bytes(candidate),
             seconds=round(outcome.seconds, 3),
+            ended_s=round(self.seconds(), 3),
             worker=outcome.worker,
             seed=candidate_seed(self.config.search.seed, candidate),
             rung=rung,
@@ -158,7 +164,7 @@ class Ledger:
         study.
         """
         now = self.standing()
-        seconds = round(self.before + time.monotonic() - self.started, 1)
+        seconds = round(self.seconds(), 1)
         if state != "running" or self._front.is_due(len(now.trials)):
             self._write_front(now, state, seconds)
         if state != "running" or self._dropped != self.leaders.version:

@@ -2,7 +2,7 @@
 
 `page` puts the page together from `sections`; scripts and styles lie in `assets`. Everything comes from
 `front.json`, but for rows of data, which the run keeps in `answer_changes.json`. `compared` shows several
-runs on one page. Imports `run`, `space`, `tasks`, `core`, and the tests of `strategy`; no torch.
+runs on one page. Imports `run`, `strategy`, `space`, `tasks` and `core`, and no torch.
 Begin with `page`.
 """
 

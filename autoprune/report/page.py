@@ -23,11 +23,15 @@ from autoprune.report.sections.classes import class_table
 from autoprune.report.sections.folds import fold_table
 from autoprune.report.sections.latency import bytes_alone, prediction
 from autoprune.report.sections.lines import fits_budget
+from autoprune.report.sections.plain_table import plain_rows
+from autoprune.report.sections.progress import progress
+from autoprune.report.sections.repeat import repeat_note
 from autoprune.report.sections.robustness import robustness_table
 from autoprune.report.sections.rungs import agreements, ladder
 from autoprune.report.sections.sensitivity import extremes, held, predicted
 from autoprune.report.sections.tables import causes, gain_heads, gain_note, gains, provenance
 from autoprune.report.sections.teacher import teacher_notes
+from autoprune.report.sections.timeline import timeline
 from autoprune.report.sections.verdict import figures, has_budget, latency_title, notes, verdict
 from autoprune.report.shown import shown_note, shown_numbers, with_shown
 from autoprune.report.text import standard_error, write_text
@@ -51,11 +55,19 @@ SCRIPTS = (
     "map.js",
     "report.js",
     "table.js",
+    "filter.js",
+    "progress.js",
+    "parallel.js",
+    "timeline.js",
+    "save.js",
     "limit.js",
     "ties.js",
     "pair.js",
     "address.js",
 )
+"""Inlined in this order."""
+
+STYLES = ("report.css", "charts.css")
 """Inlined in this order."""
 
 LIVE_SCRIPT = "live.js"
@@ -87,11 +99,13 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
     numbers = shown_numbers(read)
     style = "\n".join(map(asset, STYLES))
     script = "\n".join(asset(name) for name in (*SCRIPTS, *([] if live is None else [LIVE_SCRIPT])))
+    curve, lanes = progress(read), timeline(read)
+    drawn = {"progress": curve and curve.as_json(), "timeline": lanes and lanes.as_json()}
     # Files of this package, and data that `embedded` has left nothing in that HTML would read.
     texts = {
         "style": style,
         "script": script,
-        "data": embedded(_data(with_shown(safe(front), numbers), read)),
+        "data": embedded(_data(with_shown(safe(front), numbers), read) | drawn),
     }
     unescaped = {name: markupsafe.Markup(text) for name, text in texts.items()}  # nosec B704
     return template("report.html.j2").render(
@@ -111,6 +125,9 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         robustness=robustness_table(read),
         folds=fold_table(read),
         causes=causes(read),
+        progress=curve,
+        timeline=lanes,
+        plain_rows=plain_rows(read, numbers),
         provenance=provenance(read),
         ladder=ladder(read),
         agreements=agreements(read),
@@ -122,6 +139,7 @@ def render(front: Mapping[str, object], *, live: Live | None = None) -> str:
         bytes_alone=bytes_alone(read),
         command=printable(read.run.command),
         policy=policy(style, script, is_live=live is not None),
+        repeat_note=repeat_note(read),
         live=live,
         shown_note=shown_note(read, len(numbers)),
         **unescaped,

@@ -24,6 +24,7 @@ FIELDS = (
     *("number", "name", "state", "failure", "size_bytes", "predicted_size_bytes"),
     *("latency_ms", "latency_low_ms", "latency_high_ms", "accuracy", "kl", "test_accuracy"),
     *("seconds", "worker", "on_front", "within_budget", "rung", "predicted_kl", "predicted_latency_ms"),
+    "ended_s",
 )
 """Columns of a trial; those of its units (ratio, bits, bytes) follow."""
 

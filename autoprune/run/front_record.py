@@ -105,6 +105,7 @@ class TrialRows:
             "rung": trial.rung,
             "test_accuracy": trial.test_accuracy,
             "seconds": trial.seconds,
+            "ended_s": trial.ended_s,
             "parts": dict(trial.parts),
             "worker": trial.worker,
             "on_front": trial.number in self._members[1],

@@ -95,6 +95,7 @@ class TrialRow(Measured, _Frozen):
     """One trial or baseline.
 
     level_numbers: the levels of its units in the place of `levels`; see `run/short_rows`.
+    ended_s: seconds of the run when it ended; absent from earlier records. parts: seconds of its stages.
     """
 
     number: int
@@ -106,6 +107,8 @@ class TrialRow(Measured, _Frozen):
     unit_bytes: dict[str, int | None] | None = None
     unit_ms: dict[str, float | None] | None = None
     seconds: float | None = None
+    ended_s: float | None = None
+    parts: dict[str, float] | None = None
     worker: str = ""
     on_front: bool = False
     within_budget: bool = False

@@ -60,6 +60,8 @@ class Trial:
     """How long it was fine-tuned: 0 not at all, 1 briefly, 2 longer."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """Seconds of each stage of the trial: stitch, finetune, save, accuracy, latency."""
+    ended_s: float | None = None
+    """Seconds of the run when it ended, on the clock of its drivers; None where no version noted it."""
     row_scores: str = field(default="", repr=False)
     """Its score on each validation row, as `tasks/row_scores` writes them; empty where they were not kept."""
 

@@ -24,6 +24,9 @@ SECTIONS = {
     "report-gain": "Gain over baselines",
     "report-classes": "Classes",
     "report-trials": "Trials and baselines",
+    "report-measures": "All measures at once",
+    "report-progress": "Progress",
+    "report-workers": "Workers",
     "report-rungs": "Rungs",
     "report-sensitivity": "Sensitivity",
 }

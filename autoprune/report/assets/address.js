@@ -1,5 +1,5 @@
 // The view is kept in the address, after `#`, so that it can be sent and outlives a reload: the axes, the zoom,
-// the order of the table, the selected trial, the slider's limit. What the page would show by itself is left out.
+// the order of the table and its filters, the ranges of the parallel axes, the selected trial, the slider's limit. What the page would show by itself is left out.
 
 const SHOWN_FIRST = { x: state.x, y: state.y, sort: state.sort };
 const firstShown = ["best", "knee", "front", "dominated", "baseline", "original", "failed"]
@@ -14,11 +14,14 @@ function keepView() {
   if (selected && selected !== firstShown) {
     view.set(...(selected.role === "line" ? ["line", selected.name] : ["trial", selected.number]));
   }
+  for (const name of FILTER_FIELDS) if (filterField(name).value) view.set(name, filterField(name).value);
+  if (parallel.ranges.size) view.set("ranges", rangesText());
+  if (byId("parallel-table").checked) view.set("table", "ranges");
   const moved = limitOfView();
   if (moved) view.set("limit", moved);
   const shown = pairOfView();
   if (shown) view.set("pair", shown);
-  const text = view.toString().replaceAll("%3A", ":");
+  const text = view.toString().replaceAll("%3A", ":").replaceAll("%2C", ",");
   if (text !== location.hash.slice(1)) history.replaceState(null, "", text ? "#" + text : location.pathname + location.search);
 }
 
@@ -37,6 +40,8 @@ function viewOfAddress() {
   if (COLUMNS.some((column) => column.key === view.get("sort"))) state.sort = view.get("sort");
   state.zoom = view.get("zoom") === "1";
   state.descending = view.get("descending") === "1";
+  filtersOfView(view);
+  rangesOfView(view);
   return charted.find((t) => (t.role === "line" ? t.name === view.get("line")
     : String(t.number) === view.get("trial"))) ?? firstShown;
 }
@@ -55,6 +60,11 @@ startControls();
 drawLegend();
 showSensitivity();
 showScatter();
+startFilters();
+startParallel();
+startProgress();
+showTimeline();
+startSaving();
 showView();
 startLimits();
 startPair();

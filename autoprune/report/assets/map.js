@@ -74,7 +74,7 @@ function showMap(trial) {
       .filter(Boolean).join(", ")];
   const rest = { bytes: bytes.some(known) ? whole.bytes - sum(bytes) : null, ms: whole.ms - sum(times) };
   const head = (text, kind) => el("th", { scope: "col", class: kind }, text);
-  const region = { class: heightOf(names.length), tabindex: "0", role: "region", "aria-label": "Units" };
+  const region = { class: heightOf(names.length), tabindex: "0", role: "group", "aria-label": "Units" };
   const table = el("div", region,
     el("table", { class: "units" },
       el("thead", {}, el("tr", {}, head("Unit"), head("Rows removed"), head("Bits", "middle"),

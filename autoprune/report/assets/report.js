@@ -131,6 +131,8 @@ function markSelected() {
     p.node.classList.toggle("selected", p.trial === state.selected);
     p.node.setAttribute("aria-pressed", String(p.trial === state.selected));
   }
+  markLine();
+  markSpans();
   for (const row of byId("trials").querySelectorAll("tbody tr")) {
     const on = row.dataset.key === String(trials.indexOf(state.selected));
     row.classList.toggle("selected", on);
@@ -216,10 +218,14 @@ function promotedFrom(trial) {
   return go;
 }
 
+// As `cause_of` in space/trial.py.
+const causeOf = (failure) => (failure ?? "").trim().split(/[:\n]/)[0].trim() || "no cause was recorded";
+
 function standing(trial) {
   const budget = trial.within_budget ? "within the budget" : "over budget";
   const limited = known(run.budget?.size_bytes) || known(run.budget?.latency_ms);
-  return [ROLES[trial.role], trial.role === "failed" || trial.role === "best" || !limited ? null : budget,
+  const cause = trial.role === "failed" ? `: ${shorten(causeOf(trial.failure), 40)}` : "";
+  return [ROLES[trial.role] + cause, trial.role === "failed" || trial.role === "best" || !limited ? null : budget,
     trial.on_front && trial.role !== "front" ? "on the front" : null].filter(Boolean).join(", ");
 }
 

@@ -57,6 +57,7 @@ function showTable() {
   byId("trials").replaceChildren(
     el("thead", {}, el("tr", {}, ...COLUMNS.map(headCell))),
     el("tbody", {}, ...sorted().map(bodyRow)));
+  showFiltered();
   markSelected();
 }
 
@@ -83,10 +84,6 @@ function startControls() {
     keepView();
   });
   byId("scatter-all")?.addEventListener("change", showScatter);
-  byId("save-csv").addEventListener("click", () =>
-    save("front.csv", "text/csv", csvText(front, data.fields, data.names, metric)));
-  byId("save-json").addEventListener("click", () =>
-    save("front.json", "application/json", JSON.stringify(front, null, 1) + "\n"));
   for (const button of document.querySelectorAll("[data-copy]")) {
     copyButton(byId(button.dataset.copy).textContent, button);
   }
@@ -100,5 +97,8 @@ function redrawOnResize() {
     width = now;
     showChart();
     showScatter();
+    showProgress();
+    showTimeline();
+    if (parallel.axes.length > 1) showParallel();
   }).observe(byId("chart"));
 }

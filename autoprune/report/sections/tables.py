@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from autoprune.report.sections.lines import fits_budget, small_size
 from autoprune.report.sections.verdict import accuracy_on, budget_text, split_of
-from autoprune.report.text import duration, milliseconds, named_score, score_text, share
+from autoprune.report.text import duration, milliseconds, named_score, plural, score_text, share
 from autoprune.run.front_schema import Front, LineRow, TrialRow
 from autoprune.space.budget import megabytes
 from autoprune.space.trial import ORIGINAL, cause_of
@@ -151,6 +151,8 @@ def provenance(front: Front) -> list[tuple[str, str]]:
         ("Search space", run.space),
         ("Sampler", run.sampler),
         ("Seed", "" if run.seed is None else str(run.seed)),
+        ("Trials", _trials(front)),
+        ("Fine-tune", _fine_tune(front)),
         ("Started", run.started),
         ("Duration", "" if run.seconds is None else duration(run.seconds)),
         ("Stopped by", STOPPED.get(run.stopped_by, run.stopped_by)),
@@ -189,6 +191,24 @@ def _rows(front: Front) -> str:
     run = front.run
     pairs = ((run.validation_rows, "validation"), (run.test_rows, "test"))
     return ", ".join(f"{count:,} {name}" for count, name in pairs if count)
+
+
+def _trials(front: Front) -> str:
+    """What was asked for and what came of it; promotions are trials of their own."""
+    planned, searched = front.run.planned_trials, front.searched
+    failed = sum(trial.state == "FAIL" for trial in searched)
+    counts = [f"{planned:,} asked for"] if planned else []
+    counts += [f"{len(searched):,} ended, those trained further counted again"] if searched else []
+    return ", ".join([*counts, f"{failed:,} failed"] if failed else counts)
+
+
+def _fine_tune(front: Front) -> str:
+    """The brief fine-tune of a trial; nothing where none was or it is unknown."""
+    recipe = front.run.recipe
+    parts = [f"{recipe.steps:,} steps"] if recipe.steps else []
+    parts += [f"of {plural(recipe.batch_size, 'row')}"] if parts and recipe.batch_size else []
+    parts += [f"at a learning rate of {recipe.learning_rate:g}"] if parts and recipe.learning_rate else []
+    return " ".join(parts) + " in a brief one" if parts else ""
 
 
 def _share_of(value: float | None, whole: str) -> str:
