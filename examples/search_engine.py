@@ -19,26 +19,9 @@ from numpy.typing import NDArray
 
 from autoprune.tasks.data.demo import demo_rows
 from examples.commands import Example, example, sizes
-from examples.inputs import minilm, plots, write_table
+from examples.inputs import FEW_LEVELS, minilm, plots, write_table
 
 FIRST, LONGEST = 10, 128
-SPACE = """
-version: 1
-units:
-  word_embeddings: {at: embeddings.word_embeddings, quantize: {bits: [4, 8]}}
-  attention:
-    at: encoder.layer.*.attention
-    rows: [self.query, self.key, self.value]
-    cols: [output.dense]
-    quantize: {bits: [4, 8]}
-  feed_forward:
-    at: encoder.layer.*
-    rows: [intermediate.dense]
-    cols: [output.dense]
-    quantize: {bits: [4, 8]}
-"""
-"""Of the small size: two widths, nothing removed, nothing trained."""
-
 Vectors = NDArray[np.float32]
 
 
@@ -75,19 +58,17 @@ def questions(*, small: bool) -> tuple[list[str], list[str], NDArray[np.int64]]:
     story = dict(list(plots().items())[: 150 if small else None])
     names = list(story)
     asked = [row for row in demo_rows() if row["movie_name"] in story and len(row["text"].split()) > 12]
-    asked = [asked[k] for k in np.random.default_rng(0).permutation(len(asked))[: 200 if small else 1000]]
+    asked = [asked[k] for k in np.random.default_rng(0).permutation(len(asked))[: 150 if small else 1000]]
     about = np.array([[names.index(row["movie_name"])] for row in asked])
     return list(story.values()), [row["text"] for row in asked], about
 
 
 def words_of_search(asked: Example, texts: Path) -> list[object]:
     """What `autoprune search` is told."""
-    words: list[object] = [minilm(), "--dataset", texts, "--task", "sentence-embedding", "--max-length", 64]
+    words: list[object] = [minilm(), "--dataset", texts, "--task", "sentence-embedding"]
     if not asked.small:
-        return [*words, "--budget", "8MB", "--finetune-steps", 100, "--trials", 24]
-    space = asked.work / "two-widths.yaml"
-    space.write_text(SPACE, encoding="utf-8")
-    words += ["--space", space, "--budget", "14MB", "--trials", 1, "--finetune-steps", 0, "--workers", 0]
+        return [*words, "--max-length", 64, "--budget", "8MB", "--finetune-steps", 100, "--trials", 24]
+    words += ["--space", FEW_LEVELS, "--budget", "12MB", "--trials", 1, "--finetune-steps", 0, "--workers", 0]
     return [*words, "--limit-rows", 64, 100, 100, "--calibration-rows", 32, "--max-length", 32]
 
 

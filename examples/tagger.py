@@ -15,7 +15,7 @@ from pathlib import Path
 
 from autoprune.tasks.data.demo import demo_rows
 from examples.commands import Example, example, sizes
-from examples.inputs import minilm, write_lines
+from examples.inputs import FEW_LEVELS, minilm, write_lines
 
 TAGS = {"": "NONE", ",": "COMMA", ".": "END", "!": "END", "?": "END"}
 WORD = re.compile(r"([A-Za-z'-]+)([,.!?]?)")
@@ -63,7 +63,8 @@ def words_of_search(asked: Example, rows: Path) -> list[object]:
     if not asked.small:
         return [*words, "--budget", "6MB", "--teacher-epochs", 3, "--trials", 32]
     words += ["--budget", "5MB", "--teacher-epochs", 2, "--trials", 1, "--finetune-steps", 5, "--workers", 0]
-    return [*words, "--limit-rows", 600, 150, 150, "--calibration-rows", 32, "--sequence", 48]
+    words += ["--space", FEW_LEVELS, "--limit-rows", 600, 150, 150, "--calibration-rows", 32]
+    return [*words, "--sequence", 48]
 
 
 def main() -> None:

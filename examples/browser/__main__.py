@@ -18,7 +18,7 @@ import subprocess
 from pathlib import Path
 
 from examples.commands import Example, example, parser_of, sizes
-from examples.inputs import minilm, reviews
+from examples.inputs import FEW_LEVELS, minilm, reviews
 
 PAGE = Path(__file__).with_name("page")
 MODEL_FILES = ("model.onnx", "tokenizer.json", "tokenizer_config.json", "config.json")
@@ -37,7 +37,7 @@ def words_of_search(asked: Example) -> list[object]:
     if not asked.small:
         return [*words, "--max-length", 64, "--trials", 32]
     words += ["--trials", 1, "--workers", 0, "--finetune-steps", 5, "--teacher-rate", "3e-4"]
-    words += ["--limit-rows", 600, 150, 150, "--calibration-rows", 32]
+    words += ["--space", FEW_LEVELS, "--limit-rows", 600, 150, 150, "--calibration-rows", 32]
     return [*words, "--max-length", 32, "--sequence", 32]
 
 
