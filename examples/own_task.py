@@ -116,7 +116,7 @@ def main() -> None:
     asked = example(__doc__, "own-task")
     model, weights, space = prepare(asked.work, small=asked.small)
     run = asked.work / "run"
-    front = autoprune.open_run(run) if run.exists() else autoprune.search(
+    front = autoprune.resume(run, quiet=True) if run.exists() else autoprune.search(
         model, weights=str(weights), task="examples.own_task:task", space=str(space), target="packed",
         budget="10kB" if asked.small else "30kB", trials=3 if asked.small else 40, finetune_steps=100,
         workers=0, output=str(run), quiet=True,

@@ -5,7 +5,7 @@
 Shows: a search for target onnx, its export, and a page that runs the file with onnxruntime-web
 (WebAssembly) and the tokenizer's JavaScript twin, `@huggingface/tokenizers`. Both come from the npm
 registry in the versions of `page/package-lock.json`, so `npm` is needed once; what is written below
-`site` needs nothing but a web server. Small is MiniLM's first two layers, fitted to 600 reviews; full is
+`site` needs nothing but a web server. Small is MiniLM's first layer, fitted to 3,000 reviews; full is
 all of MiniLM on all 12,752.
 """
 
@@ -18,7 +18,7 @@ import subprocess
 from pathlib import Path
 
 from examples.commands import Example, example, parser_of, sizes
-from examples.inputs import FEW_LEVELS, minilm, reviews
+from examples.inputs import FEW_LEVELS, minilm, quick_sentiment, reviews
 
 PAGE = Path(__file__).with_name("page")
 MODEL_FILES = ("model.onnx", "tokenizer.json", "tokenizer_config.json", "config.json")
@@ -32,11 +32,11 @@ VENDOR = (
 
 def words_of_search(asked: Example) -> list[object]:
     """What `autoprune search` is told."""
-    words: list[object] = [minilm(2 if asked.small else 6), "--dataset", reviews()]
-    words += ["--group-by", "movie_name", "--target", "onnx", "--budget", "5MB"]
+    words: list[object] = [quick_sentiment() if asked.small else minilm(), "--dataset", reviews()]
+    words += ["--target", "onnx", "--budget", "5MB"]
     if not asked.small:
         return [*words, "--max-length", 64, "--trials", 32]
-    words += ["--trials", 1, "--workers", 0, "--finetune-steps", 5, "--teacher-rate", "3e-4"]
+    words += ["--trials", 1, "--workers", 0, "--finetune-steps", 5]
     words += ["--space", FEW_LEVELS, "--limit-rows", 600, 150, 150, "--calibration-rows", 32]
     return [*words, "--max-length", 32, "--sequence", 32]
 
