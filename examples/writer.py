@@ -52,7 +52,6 @@ def _fit(folder: Path) -> None:
 
     learned = tokenizers.ByteLevelBPETokenizer()
     learned.train_from_iterator(texts(), vocab_size=VOCABULARY, special_tokens=["<s>", "</s>"])
-    learned.save_model(str(folder))
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=learned._tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
     )
