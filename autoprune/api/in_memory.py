@@ -180,9 +180,8 @@ def _kept(save: Callable[[Path], object], name: str, key: Callable[[Path], str])
 def _no_progress_bars() -> Iterator[None]:
     """Without the bars that transformers and datasets print as they save, where they are imported."""
     names = ("transformers.utils.logging", "datasets.utils.logging")
-    shown = [
-        module for name in names if (module := sys.modules.get(name)) and module.is_progress_bar_enabled()
-    ]
+    modules = [sys.modules[name] for name in names if name in sys.modules]
+    shown = [module for module in modules if module.is_progress_bar_enabled()]
     for module in shown:
         module.disable_progress_bar()
     try:
