@@ -54,6 +54,7 @@ LONGEST = (
     "tests/workers/",
     "tests/faults/",
     "tests/docs/test_runnable.py",
+    "tests/examples/",
     "tests/project/",
     "tests/watch/",
     "tests/benchmarks/",

@@ -10,7 +10,8 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ def data_source(dataset: Any) -> str:
         whole = datasets.DatasetDict({name: _table(part) for name, part in dataset.items()})
     else:
         whole = _table(dataset)
+    if not any(map(len, whole.values() if isinstance(whole, datasets.DatasetDict) else [whole])):
+        raise AutopruneError(f"dataset is a {type(dataset).__name__} without a row: give one with rows")
     return str(_kept(lambda folder: whole.save_to_disk(str(folder)), "data", _data_key))
 
 
@@ -164,12 +167,28 @@ def _kept(save: Callable[[Path], object], name: str, key: Callable[[Path], str])
     with tempfile.TemporaryDirectory(prefix=".new.", dir=root) as temporary:
         made = Path(temporary) / name
         made.mkdir()
-        save(made)
+        with _no_progress_bars():
+            save(made)
         place = root / key(made) / name
         if not place.exists():
             with written_whole(place) as whole:
                 shutil.copytree(made, whole)
     return place
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Without the bars that transformers and datasets print as they save, where they are imported."""
+    names = ("transformers.utils.logging", "datasets.utils.logging")
+    modules = [sys.modules[name] for name in names if name in sys.modules]
+    shown = [module for module in modules if module.is_progress_bar_enabled()]
+    for module in shown:
+        module.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for module in shown:
+            module.enable_progress_bar()
 
 
 def _files_key(folder: Path) -> str:

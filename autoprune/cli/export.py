@@ -25,9 +25,9 @@ from autoprune.run.folder import run_config
 from autoprune.space.budget import parse_budget
 
 EXPORT_OPTIONS: list[Any] = [
-    click.option("--trial", "which", default="best", show_default=True, shell_complete=OF_POINTS,
+    click.option("--trial", "which", shell_complete=OF_POINTS,
                  help="best; accurate: the most accurate; small, fast: the smallest, fastest that is as "
-                      "accurate; knee; or a trial's number."),
+                      "accurate; knee; or a trial's number.  [default: best]"),
     click.option("--budget", multiple=True, metavar="LIMIT",
                  help="The best within this limit instead: the solver's answer is made and measured first. "
                       "With --ensemble the limit of all members together."),
@@ -61,7 +61,7 @@ EXPORT_OPTIONS: list[Any] = [
 @with_options(EXPORT_OPTIONS)
 def export(
     run: Path,
-    which: str,
+    which: str | None,
     budget: tuple[str, ...],
     count: int | None,
     average: str | None,
@@ -105,7 +105,7 @@ def export(
         elif count is not None:
             said = export_together(run, count=count, average=average or "simple", **of_target, **common)
         else:
-            said = export_one(run, which=which, **of_target, **common)
+            said = export_one(run, which=which or "best", **of_target, **common)
         click.echo(said)
         if repo is not None:
             click.echo(f"Pushed:   {push(output, repo, private=not public)}")

@@ -10,7 +10,7 @@ from autoprune.core.errors import AutopruneError
 
 
 def check_form(
-    which: str,
+    which: str | None,
     budget: Sequence[str],
     count: int | None,
     average: str | None,
@@ -21,7 +21,7 @@ def check_form(
 ) -> None:
     """Raise `AutopruneError` for flags that do not go together."""
     flag = "--family" if family else "--ensemble" if count is not None else "--budget" if budget else None
-    if which != "best" and flag is not None:
+    if which is not None and flag is not None:
         instead = "; name members with --trials" if family else ""
         raise AutopruneError(f"{flag} chooses the trial itself: leave out --trial {which}{instead}")
     if family and count is not None:

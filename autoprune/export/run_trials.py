@@ -198,7 +198,13 @@ def write_trial(
     source = run.packed_model(trial["number"], progress)
     example = run.example(source)
     predicted = predicted_bytes(
-        source, get_target(target), example, units, levels, key=run.record.library_key, builder=run.builder
+        source,
+        runtime_of(target, builder=run.builder),
+        example,
+        units,
+        levels,
+        key=run.record.library_key,
+        builder=run.builder,
     )
     if unknown or any(level.ratio == EMPTY for level in levels.values()):
         predicted = recorded_bytes(

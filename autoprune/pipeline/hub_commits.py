@@ -27,12 +27,18 @@ def with_commits(config: Config) -> Config:
     that has none either, the revision of a data set stays as it is: it may be cached in another way.
 
     Raises:
-        AutopruneError: for a model that is no folder here, where the hub cannot be reached and its cache has
-            none of that name. Loading would ask the hub again and again, for half a minute, and then fail.
+        AutopruneError: for a revision of a model that is not from the hub; and for a model that is no folder
+            here, where the hub cannot be reached and its cache has none of that name. Loading would ask the
+            hub again and again, for half a minute, and then fail.
     """
     from huggingface_hub.errors import RevisionResolutionError
 
     model, data = config.model, config.data
+    if model.revision is not None and _is_here(model.name):
+        raise AutopruneError(
+            f"--revision {model.revision} is of a model on the hub; {model.name or 'the demo'} is none: "
+            "leave it out, or give the model's hub id"
+        )
     try:
         commit = _commit(model.name, model.revision, "model")
     except RevisionResolutionError as error:
@@ -64,6 +70,11 @@ def commits_of(config: Config) -> dict[str, str]:
     return {name: commit for name, commit in given.items() if commit and _COMMIT.fullmatch(commit)}
 
 
+def _is_here(name: str | None) -> bool:
+    """Whether a model or data set is the demo's, a function's, or a file or folder of this machine."""
+    return name is None or is_reference(name) or Path(name).expanduser().exists()
+
+
 def _commit(name: str | None, revision: str | None, kind: str) -> str | None:
     """The commit of a repository on the hub; None where it is not known, or the name is of none.
 
@@ -74,7 +85,7 @@ def _commit(name: str | None, revision: str | None, kind: str) -> str | None:
     from huggingface_hub.errors import HFValidationError, RevisionResolutionError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-    if name is None or not name.strip() or is_reference(name) or Path(name).expanduser().exists():
+    if name is None or not name.strip() or _is_here(name):
         return None
     try:
         validate_repo_id(name)

@@ -9,6 +9,7 @@ import datasets
 import pandas
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from autoprune.api.in_memory import data_source, model_source
@@ -62,6 +63,21 @@ def test_the_same_data_are_written_once_and_other_data_apart() -> None:
 def test_what_is_no_table_is_refused(dataset: object) -> None:
     with pytest.raises(AutopruneError, match="dataset"):
         data_source(dataset)
+
+
+@pytest.mark.parametrize("dataset", [pandas.DataFrame(COLUMNS)[:0], {"text": []}, {"train": {"text": []}}])
+def test_data_without_rows_are_refused(dataset: object) -> None:
+    with pytest.raises(AutopruneError, match=f"dataset is a {type(dataset).__name__} without a row"):
+        data_source(dataset)
+
+
+def test_no_bars_are_printed_and_they_come_back(capfd: pytest.CaptureFixture[str]) -> None:
+    transformers.utils.logging.enable_progress_bar()
+    model_source(random_model("bert"), word_tokenizer(60))
+    data_source(COLUMNS)
+    assert capfd.readouterr().err == ""
+    assert transformers.utils.logging.is_progress_bar_enabled()
+    assert datasets.is_progress_bar_enabled()
 
 
 def test_a_transformers_model_answers_as_in_memory() -> None:

@@ -325,6 +325,7 @@ def test_a_level_that_a_target_lacks_names_unit_level_and_targets_that_have_it(
         (["--push-to-hub", "a/b/c"], "OWNER/NAME"),
         (["--trial", "99"], "give best, accurate, small, fast, knee, or a number from 0 to 3"),
         (["--budget", "1MB", "--trial", "3"], "leave out --trial 3"),
+        (["--budget", "1MB", "--trial", "best"], "leave out --trial best"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(

@@ -1,0 +1,53 @@
+"""Every example runs at small size, as its docstring says, and ends with figures that hold."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+from tests.support.tiny_search import environment
+
+pytestmark = pytest.mark.slow
+
+SIZES = re.compile(r"^([\d.]+ [kM]B) to ([\d.]+ [kM]B), .* test ([\d.]+) to ([\d.]+)$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the examples make once, for all of them."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def run(name: str, work: Path, cache: Path, *words: object, **variables: str) -> str:
+    """What an example prints at small size."""
+    env = environment(cache, PYTHONPATH=str(ROOT), **variables)
+    line = [sys.executable, "-m", f"examples.{name}", "--small", "--work", str(work), *map(str, words)]
+    done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=1500, check=False)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def bytes_and_scores(printed: str) -> tuple[float, float, float, float]:
+    """Bytes and test scores before and after, from the line that each example prints."""
+    found = SIZES.search(printed)
+    assert found, printed
+    before, after, *scores = found.groups()
+    units = {"kB": 1e3, "MB": 1e6}
+    sizes = [float(number) * units[unit] for number, unit in (before.split(), after.split())]
+    return sizes[0], sizes[1], float(scores[0]), float(scores[1])
+
+
+def test_a_task_of_ones_own(tmp_path: Path, cache: Path) -> None:
+    printed = run("own_task", tmp_path, cache)
+    before, after, score, smaller_score = bytes_and_scores(printed)
+    assert after <= 10_000 < before
+    assert score > 40
+    assert smaller_score > score - 15
+    (told,) = re.findall(r"The export explains ([\d.]+) %", printed)
+    assert float(told) == pytest.approx(smaller_score, abs=0.11)
