@@ -1,7 +1,7 @@
 """Weights as the product of two thin factors, of the least error that a rank allows under the input's moment.
 
 The singular value decomposition of the weight times a Cholesky factor of the moment is cut off, which is best
-for the layer's output (SVD-LLM: Wang et al., arXiv 2403.07378, section 3.1; ASVD and FWSVD weigh by a
+for the layer's output (SVD-LLM: Wang et al., arXiv 2403.07378; ASVD and FWSVD weigh by a
 diagonal: arXiv 2312.05821, 2207.00112). Factors are integers with a scale a row: the right one is rounded,
 the left one is then solved for anew by least squares, and rounded.
 

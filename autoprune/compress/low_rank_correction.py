@@ -1,8 +1,8 @@
 """Integers of few bits and a product of two thin factors, which are added: low bits with a correction.
 
 The best factors of the weight are taken off first, so that the integers have less to hold; what these leave
-over is then decomposed anew, under the input's moment (CALDERA: Saha et al., arXiv 2405.18886, algorithm 1;
-decomposed once, after rounding: LQER, Zhang et al., arXiv 2402.02446, and QERA, arXiv 2410.06040, theorem 1).
+over is then decomposed anew, under the input's moment (CALDERA: Saha et al., arXiv 2405.18886;
+decomposed once, after rounding: LQER, Zhang et al., arXiv 2402.02446, and QERA, arXiv 2410.06040).
 
 Shapes: o output features (rows), i input features (columns), r rank.
 """

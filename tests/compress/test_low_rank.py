@@ -119,10 +119,11 @@ def corrected(storage: Corrected, weight: Tensor, moment: Tensor) -> CorrectedIn
 def test_a_correction_leaves_less_error_the_larger_its_rank() -> None:
     weight, moment = weight_of((64, 64)), moment_of(64)
     [integers] = round_compensated(weight, moment, bits=[2], group_size=32)
-    errors = [
+    plain = error(integers.dequantize(), weight, moment)
+    small, large = (
         error(corrected(Corrected(2, rank), weight, moment).dequantize(), weight, moment) for rank in (8, 16)
-    ]
-    assert errors[1] < 0.7 * errors[0] < 0.7 * error(integers.dequantize(), weight, moment)
+    )
+    assert large < 0.9 * small < 0.8 * plain
 
 
 def test_the_correction_is_the_best_of_what_integers_leave_over() -> None:
@@ -183,20 +184,20 @@ def test_weights_of_other_right_factors_are_not_one(storage: LowRank | Corrected
 @sorts
 def test_training_moves_the_factors_on_their_integers(storage: LowRank | Corrected) -> None:
     weight = weight_of((32, 16))
-    stored = stored_in(storage, weight)
+    stored, goal = stored_in(storage, weight), weight + 0.3 * weight_of((32, 16), 7)
     rounding, trained = stored.rounding(), stored.start(weight)
-    before = float((rounding(trained) - weight).square().sum())
-    optimizer = torch.optim.Adam(rounding.parameters(), lr=0.003)
+    before = float((rounding(trained) - goal).square().sum())
+    optimizer = torch.optim.Adam(rounding.parameters(), lr=0.005)
     for _ in range(60):
-        loss = (rounding(trained) - weight).square().sum()
+        loss = (rounding(trained) - goal).square().sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     after = rounding.stored(trained)
     assert after.storage == storage
-    assert torch.allclose(after.dequantize(), rounding(trained), atol=1e-6)
+    assert torch.allclose(after.dequantize(), rounding(trained), atol=1e-5)
     assert not torch.equal(after.tensors()["left"], stored.tensors()["left"])
-    assert float((after.dequantize() - weight).square().sum()) <= 1.001 * before
+    assert float((after.dequantize() - goal).square().sum()) < 0.95 * before
 
 
 def test_the_rank_is_a_share_of_the_smaller_side_and_bytes_follow_from_it() -> None:
