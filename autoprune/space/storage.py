@@ -129,7 +129,7 @@ OPTIONAL: tuple[Storage, ...] = (
     Ternary(),
     *(Sparse.of_kept(bits, kept, of) for kept, of in ((2, 4), (32, 64)) for bits in (3, 4, 6)),
     *(LowRank.of_percent(percent) for percent in (12, 25, 50)),
-    *(Corrected(bits, rank) for bits in (2, 3) for rank in (8, 16)),
+    *(Corrected(bits, rank) for bits in (2, 3) for rank in (4, 8)),
 )
 """Storages that a space file offers by their names."""
 

@@ -53,7 +53,7 @@ OF_NAMES: dict[Storage, str] = {
     **{Sparse.of_kept(b, 2, 4): f"2of4x{b}" for b in (3, 4, 6)},
     **{Sparse.of_kept(b, 32, 64): f"32of64x{b}" for b in (3, 4, 6)},
     **{LowRank.of_percent(p): f"rank{p}" for p in (12, 25, 50)},
-    **{Corrected(b, r): f"{b}r{r}" for b in (2, 3) for r in (8, 16)},
+    **{Corrected(b, r): f"{b}r{r}" for b in (2, 3) for r in (4, 8)},
 }
 """The same of those that a space file offers by name."""
 
