@@ -3,7 +3,8 @@
     python -m benchmarks.storages [STORAGE...] [--model NAME] [--steps N] [--group-size N] [-o FILE]
 
 STORAGE: as a space file names it, 4 or codebook16; without any, integers and all that are offered by name. A
-model has all of its units in the storage, and nothing removed; it is saved as `packed`, plain and coded.
+model has all of its units in the storage, of 2r4/2 embeddings in the first and other units in the second, and
+nothing removed; it is saved as `packed`, plain and coded.
 Divergence is in nats a place on validation; `line` is what it is over that of integers of as many bytes.
 Seconds are of one core, process time, for making the model's variants. With --steps each is fine-tuned as a
 trial is.
@@ -55,9 +56,8 @@ class Row:
 def row_of(name: str, opened: Opened, written: str, steps: int, group_size: int | None) -> Row:
     """One storage measured."""
     bench = opened.worker.workbench
-    storage = storage_of(written)
     units = [_stored_so(unit, written, group_size) for unit in bench.setting.units]
-    candidate = Candidate(tuple((unit.name, Level(0.0, storage)) for unit in units))
+    candidate = Candidate(tuple((unit.name, Level(0.0, unit.storages[-1])) for unit in units))
     begun = time.process_time()
     for unit in units:
         bench.library.build(unit, 0.0)
@@ -78,7 +78,9 @@ def row_of(name: str, opened: Opened, written: str, steps: int, group_size: int 
 
 
 def _stored_so(unit: Unit, written: str, group_size: int | None) -> Unit:
-    return replace(unit, storages=(FLOAT32, storage_of(written)), group_size=group_size or unit.group_size)
+    first, _, others = written.partition("/")
+    storage = storage_of(others if others and not unit.is_looked_up else first)
+    return replace(unit, storages=(FLOAT32, storage), group_size=group_size or unit.group_size)
 
 
 def _bytes(stitched: Stitched, coding: str) -> int:

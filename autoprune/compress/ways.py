@@ -13,10 +13,13 @@ from torch import Tensor
 
 from autoprune.compress.gptq import round_compensated
 from autoprune.compress.integers import Integers, check_scales, round_nearest
+from autoprune.compress.low_rank import LowRankWay
+from autoprune.compress.low_rank_correction import CorrectedWay
 from autoprune.compress.sparsity import SparseWay
 from autoprune.compress.stored import HalfFloats, Parts, StoredWeight
 from autoprune.compress.ternary import TernaryWay
 from autoprune.compress.weight_sharing import CodebookWay
+from autoprune.space.low_rank_storages import Corrected, LowRank
 from autoprune.space.named_storages import Codebook, Sparse, Ternary
 from autoprune.space.storage import (
     FLOAT32,
@@ -152,6 +155,8 @@ _WAYS: dict[type[Storage], Way] = {
     Codebook: CodebookWay(),
     Ternary: TernaryWay(),
     Sparse: SparseWay(),
+    LowRank: LowRankWay(),
+    Corrected: CorrectedWay(),
 }
 
 

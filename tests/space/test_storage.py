@@ -12,6 +12,7 @@ from autoprune.evaluation.seeds import candidate_seed
 from autoprune.models.unit import Unit, Weight
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Level
+from autoprune.space.low_rank_storages import Corrected, LowRank
 from autoprune.space.named_storages import Codebook, Sparse, Ternary
 from autoprune.space.storage import (
     FLOAT16,
@@ -51,6 +52,8 @@ OF_NAMES: dict[Storage, str] = {
     Ternary(): "ternary",
     **{Sparse.of_kept(b, 2, 4): f"2of4x{b}" for b in (3, 4, 6)},
     **{Sparse.of_kept(b, 32, 64): f"32of64x{b}" for b in (3, 4, 6)},
+    **{LowRank.of_percent(p): f"rank{p}" for p in (12, 25, 50)},
+    **{Corrected(b, r): f"{b}r{r}" for b in (2, 3) for r in (4, 8)},
 }
 """The same of those that a space file offers by name."""
 
