@@ -29,7 +29,9 @@ from autoprune.tasks.answers import Answers
 from tests.support.targets import TARGETS
 from tests.support.tiny import Tiny, make_tiny
 
-TRIED = storages_of(["codebook16", "codebook4", "shared8", "2g32", "3row", "ternary", "2of4x3", "32of64x4"])
+TRIED = storages_of(
+    ["codebook16", "shared8", "vector2x64", "vector4x256", "2g32", "3row", "ternary", "2of4x3", "32of64x4"]
+)
 """One or two of each sort in `OPTIONAL`."""
 
 each = pytest.mark.parametrize("storage", TRIED, ids=lambda storage: storage.name)
