@@ -94,7 +94,8 @@ class Identity(Record):
     data: of what the model is fed, and the names of its classes. paths: absolute, of the settings that name
     a file or folder. commits: of the hub's repositories that `model` and `dataset` name. folder: the working
     directory, which functions are imported from. run: the run's folder. importance: what says which heads,
-    neurons and channels go, of the kinds of units where a space file names other than second order.
+    neurons and channels go, of the kinds of units where a space file names other than second order, and the
+    fallback of tokens where that is not the nearest row.
     """
 
     weights: AnyText

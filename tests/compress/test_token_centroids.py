@@ -15,6 +15,7 @@ from autoprune.compress.library import Library
 from autoprune.compress.prune_tokens import nearest_rows, sparing_order
 from autoprune.compress.stitch import Stitched
 from autoprune.compress.token_centroids import RowCentroids, expected_uses, row_centroids
+from autoprune.models.units import importance_line
 from autoprune.space.levels import Level
 from autoprune.targets.packed import WEIGHTS, Packed, read_packed
 from tests.support.tiny import Tiny, make_tiny
@@ -130,3 +131,7 @@ def test_another_fallback_has_variants_of_its_own_and_none_named_the_ones_it_had
     assert "fallback" not in nearest.described()
     assert unit.described()["fallback"] == "centroid"
     assert tiny.library.path(unit, 0.5) != tiny.library.path(nearest, 0.5)
+
+
+def test_a_run_says_that_its_tokens_have_centroids(tmp_path: Path) -> None:
+    assert importance_line(with_centroids(tmp_path).units) == "word_embeddings by centroid"
