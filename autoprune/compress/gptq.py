@@ -152,7 +152,7 @@ def round_on_grids(
 ) -> Float[Tensor, "i n o"]:
     """Codes of a weight on `count` grids at once, each chosen for `size` columns when their turn has come."""
     damped = damped_moment(moment)
-    factor = _inverse_factor(damped).to(moment.dtype)
+    factor = inverse_factor(damped).to(moment.dtype)
     left = weight.T[:, None].repeat(1, count, 1)  # what is still to be rounded, compensated [i n o]
     codes, grids = torch.empty_like(left), []
     for start in range(0, len(left), size):
@@ -234,7 +234,7 @@ def damped_moment(moment: Float[Tensor, "i i"]) -> Float[Tensor, "i i"]:
     return h
 
 
-def _inverse_factor(damped: Float[Tensor, "i i"]) -> Float[Tensor, "i i"]:
+def inverse_factor(damped: Float[Tensor, "i i"]) -> Float[Tensor, "i i"]:
     """Upper Cholesky factor of H^-1."""
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     factor: Tensor = torch.linalg.cholesky(inverse, upper=True)

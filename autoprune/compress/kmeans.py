@@ -14,13 +14,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 STRETCHES = 48
-"""From which clusters are joined; so many numbers or fewer are clustered exactly."""
+"""From which clusters are joined, twice as many as clusters at least; so many numbers or fewer are clustered
+exactly."""
 
 ROUNDS = 8
 """Of Lloyd's algorithm, where numbers were joined before."""
 
 LINES_AT_ONCE = 512
-"""Lines whose tables, STRETCHES^2 numbers each, are in memory at once."""
+"""Lines whose tables, the square of STRETCHES numbers each, are in memory at once."""
 
 
 def cluster_values(
@@ -37,7 +38,7 @@ def cluster_values(
     points, order = numbers.double().sort(dim=1)
     heavy = weights.double().expand_as(points).gather(1, order)
     mass, pull = _sums(heavy), _sums(heavy * points)
-    edges = _edges(points)
+    edges = _edges(points, max(STRETCHES, 2 * k))
     bounds = _best_bounds(mass.gather(1, edges), pull.gather(1, edges), k)
     bounds = edges.gather(1, bounds)
     values = _means(mass, pull, bounds, points)
@@ -54,12 +55,12 @@ def _sums(numbers: Float[Tensor, "c n"]) -> Float[Tensor, "c n+1"]:
     return torch.nn.functional.pad(numbers.cumsum(1), (1, 0))
 
 
-def _edges(points: Float[Tensor, "c n"]) -> Int[Tensor, "c m+1"]:
-    """Where stretches begin and end: half of them hold as many points each, half are as long each."""
+def _edges(points: Float[Tensor, "c n"], m: int) -> Int[Tensor, "c m+1"]:
+    """Where m stretches begin and end: half of them hold as many points each, half are as long each."""
     lines, n = points.shape
-    if n <= STRETCHES:
+    if n <= m:
         return torch.arange(n + 1, device=points.device).expand(lines, -1)
-    half = STRETCHES // 2
+    half = m // 2
     shares = torch.linspace(0, 1, half + 1, dtype=points.dtype, device=points.device)
     by_count = (shares * n).round().long().expand(lines, -1)
     span = points[:, :1] + (points[:, -1:] - points[:, :1]) * shares[1:]

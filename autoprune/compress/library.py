@@ -29,7 +29,8 @@ from autoprune.compress.prune_tokens import nearest_rows, sparing_order
 from autoprune.compress.removal import pieces_of, removal_orders, without
 from autoprune.compress.statistics import Statistics
 from autoprune.compress.stored import StoredWeight
-from autoprune.compress.variants import Variant, make_variants
+from autoprune.compress.token_centroids import row_centroids
+from autoprune.compress.variants import Variant, make_variants, stored_rows
 from autoprune.compress.ways import as_floats, way_of
 from autoprune.core.cache import content_key
 from autoprune.core.errors import AutopruneError
@@ -37,6 +38,7 @@ from autoprune.core.files import written_whole
 from autoprune.models.layer_io import matrix_of
 from autoprune.models.unit import Unit
 from autoprune.space.levels import Level
+from autoprune.space.space_file import CENTROID
 from autoprune.space.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -148,11 +150,15 @@ class Library:
 
     def _tensors(self, unit: Unit, keep: Int[Tensor, " k"] | None) -> dict[str, Tensor]:
         """What a new file holds. Rows of a vocabulary are rounded apart from each other, so those that stay
-        are taken from the file that has them all."""
+        as they are come from the file that has them all."""
         if keep is None or not unit.by_token:
             return make_variants(unit, keep, self._teacher, self._statistics)
-        whole = self._found(unit, 0.0) or self._make(unit, 0.0)
         path = unit.rows[0].path
+        if unit.fallback == CENTROID:
+            seen = self._statistics[path]
+            made = row_centroids(matrix_of(self._teacher.get_submodule(path)), seen.moment, seen.fisher, keep)
+            return {"keep": made.tokens, "places": made.places} | stored_rows(unit, made.rows, seen)
+        whole = self._found(unit, 0.0) or self._make(unit, 0.0)
         old = matrix_of(self._teacher.get_submodule(path))
         tensors = {"keep": keep, "places": nearest_rows(old, keep)}
         return tensors | whole.rows(path, unit.storages, keep)

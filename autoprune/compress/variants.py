@@ -56,20 +56,32 @@ def make_variants(
     `keep`, `path.weight` (float), and `path@storage.bias` and what the storage has (`Storage.parts`), as
     `.codes`, `.scale` and `.zero`; for 8-bit activations `.activations`: their scale and zero point.
     """
-    tensors: dict[str, Tensor] = {} if keep is None else {"keep": keep}
+    tensors: dict[str, Tensor] = {} if keep is None else {"keep": keep.clone()}
     for weight in unit.weights:
         made = _rounded(unit, weight, keep, teacher.get_submodule(weight.path), statistics[weight.path])
-        for storage, variant in made.items():
-            tensors[f"{weight.path}.weight"] = variant.weight.contiguous()
-            stem = f"{weight.path}@{storage.name}"
-            if variant.bias is not None:
-                tensors[f"{stem}.bias"] = variant.bias.contiguous()
-            if variant.stored is not None:
-                parts = variant.stored.tensors()
-                tensors |= {f"{stem}.{part}": tensor.contiguous() for part, tensor in parts.items()}
-            if variant.activations is not None:
-                grid = variant.activations
-                tensors[f"{stem}.activations"] = torch.tensor([grid.scale, grid.zero], dtype=torch.float64)
+        tensors |= _tensors_of(weight.path, made)
+    return tensors
+
+
+def stored_rows(unit: Unit, rows: Float[Tensor, "k d"], seen: Statistics) -> dict[str, Tensor]:
+    """Tensors of a vocabulary's unit, as `make_variants` names them, with rows that are not the teacher's."""
+    return _tensors_of(unit.rows[0].path, _looked_up(unit, rows, seen))
+
+
+def _tensors_of(path: str, made: Mapping[Storage, Variant]) -> dict[str, Tensor]:
+    """What is kept of one matrix in every storage."""
+    tensors: dict[str, Tensor] = {}
+    for storage, variant in made.items():
+        tensors[f"{path}.weight"] = variant.weight.contiguous()
+        stem = f"{path}@{storage.name}"
+        if variant.bias is not None:
+            tensors[f"{stem}.bias"] = variant.bias.contiguous()
+        if variant.stored is not None:
+            parts = variant.stored.tensors()
+            tensors |= {f"{stem}.{part}": tensor.contiguous() for part, tensor in parts.items()}
+        if variant.activations is not None:
+            grid = variant.activations
+            tensors[f"{stem}.activations"] = torch.tensor([grid.scale, grid.zero], dtype=torch.float64)
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 

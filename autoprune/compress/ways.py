@@ -18,9 +18,10 @@ from autoprune.compress.low_rank_correction import CorrectedWay
 from autoprune.compress.sparsity import SparseWay
 from autoprune.compress.stored import HalfFloats, Parts, StoredWeight
 from autoprune.compress.ternary import TernaryWay
+from autoprune.compress.vector_rounding import VectorWay
 from autoprune.compress.weight_sharing import CodebookWay
 from autoprune.space.low_rank_storages import Corrected, LowRank
-from autoprune.space.named_storages import Codebook, Sparse, Ternary
+from autoprune.space.named_storages import Codebook, Sparse, Ternary, Vectors
 from autoprune.space.storage import (
     FLOAT32,
     Floats,
@@ -153,6 +154,7 @@ _WAYS: dict[type[Storage], Way] = {
     GroupedIntegers: _INTEGERS,
     StaticIntegers: _INTEGERS,
     Codebook: CodebookWay(),
+    Vectors: VectorWay(),
     Ternary: TernaryWay(),
     Sparse: SparseWay(),
     LowRank: LowRankWay(),

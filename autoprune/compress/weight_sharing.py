@@ -31,7 +31,7 @@ MOST_NUMBERS = 2**18
 """Weights of a matrix, evenly spread, that its one codebook is clustered from."""
 
 SOLVER_STEPS = 8
-"""Of conjugate gradients, for at most 16 values."""
+"""Of conjugate gradients, whose equations are nearly solved where values are few."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from autoprune.models.split_embedding import ranks_type
 from autoprune.space.levels import UNTOUCHED, Choices, Level
-from autoprune.space.space_file import SECOND_ORDER
+from autoprune.space.space_file import NEAREST, SECOND_ORDER
 from autoprune.space.storage import STATIC8, Storage
 
 FLOAT_BYTES = 4
@@ -64,6 +64,8 @@ class Unit:
     """Of a vocabulary's rare part: tokens of both parts, each of which has a rank; 0 of all else."""
     importance: tuple[str, ...] = SECOND_ORDER
     """What says which heads, neurons or channels go; of several the least harmful at each ratio."""
+    fallback: str = NEAREST
+    """What removed tokens are looked up as: the nearest row that stays, or the centroid of several tokens."""
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -88,13 +90,15 @@ class Unit:
         """The unit as plain data, for keys of caches.
 
         Keys of files that exist already have storages in two parts: the numbers of bits, in ascending order,
-        and whether w8a8 is among them. They say nothing of the importance that all had.
+        and whether w8a8 is among them. They say nothing of the importance and the fallback that all had.
         """
         bits = [storage.written for storage in reversed(self.storages) if storage != STATIC8]
         described = asdict(self) | {"bits": bits, "integer": STATIC8 in self.storages}
         del described["storages"]
         if self.importance == SECOND_ORDER:
             del described["importance"]
+        if self.fallback == NEAREST:
+            del described["fallback"]
         return described
 
     @property

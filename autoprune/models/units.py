@@ -20,7 +20,7 @@ from autoprune.models.row_lookup import lookup_obstacle
 from autoprune.models.split_embedding import COMMON, RARE, Parted
 from autoprune.models.unit import Unit, Weight
 from autoprune.space.levels import Choices, Level, SearchSpace
-from autoprune.space.space_file import SECOND_ORDER, SpaceFile, UnitRule
+from autoprune.space.space_file import NEAREST, SECOND_ORDER, SpaceFile, UnitRule
 
 CHANNEL_STEP = 8
 """Channels are kept in multiples of this, which kernels like."""
@@ -142,6 +142,7 @@ def _unit(
         storages=rule.quantize.storages,
         by_token=by_token,
         importance=rule.prune.importance if rule.prune is not None else SECOND_ORDER,
+        fallback=rule.prune.fallback if rule.prune is not None else NEAREST,
     )
     return replace(unit, ratios=_unlike(unit))
 
@@ -255,8 +256,12 @@ def _head_size(model: nn.Module, path: str) -> int:
 
 
 def importance_line(units: Sequence[Unit]) -> str:
-    """What says which pieces go, by kind of unit, where it is not second order; empty where it all is."""
+    """What says which pieces go, by kind of unit, where it is not second order; empty where it all is.
+
+    Of tokens that are looked up as something else than the nearest row that stays, what that is.
+    """
     by_kind = {unit.kind: unit.importance for unit in units if unit.importance != SECOND_ORDER}
+    by_kind |= {unit.kind: (unit.fallback,) for unit in units if unit.fallback != NEAREST}
     return "; ".join(f"{kind} by {' or '.join(names)}" for kind, names in by_kind.items())
 
 

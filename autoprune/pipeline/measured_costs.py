@@ -27,7 +27,7 @@ from autoprune.run.folder import UNITS, RunFolder
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.costs import Costs
 from autoprune.space.levels import Level
-from autoprune.space.space_file import SECOND_ORDER
+from autoprune.space.space_file import NEAREST, SECOND_ORDER
 from autoprune.targets import get_target, is_fast, versions_of
 from autoprune.targets.latency_table import Design, LatencyTable
 from autoprune.tasks.task import layout
@@ -178,7 +178,7 @@ def _latency_table(
         machine, setting.target, versions_of(setting.target),
         setting.architecture.identity(), setting.batch, setting.sequence,
         layout(setting.task.timing_batch(setting.batch, setting.sequence)),
-        _described([replace(unit, importance=SECOND_ORDER) for unit in setting.units]),  # whichever rows go
+        _described([replace(u, importance=SECOND_ORDER, fallback=NEAREST) for u in setting.units]),
         [[str(level) for _, level in probe.items] for probe in probes],
         *([[*hosts]] if hosts else []),
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from autoprune.space.storage_base import Part, Storage, dense_codes, group_size_for
 
+_VECTOR_SIGNS = {2: "p", 4: "q"}
 _SPARSE_SIGNS = {(2, 4): "d", (32, 64): "h"}
 
 
@@ -54,6 +55,60 @@ class Codebook(Storage):
         if self.is_shared:
             return {"codes": codes, "values": Part("F16", (1, self.values)), "scale": Part("F16", (rows,))}
         return {"codes": codes, "values": Part("F16", (rows, self.values))}
+
+
+@dataclass(frozen=True)
+class Vectors(Storage):
+    """Codes of vectors that stand for `length` neighbouring weights of a row: a codebook for the matrix.
+
+    Each row has a half-float scale. The weights of a row that are left over, where `length` does not part it,
+    have a code too. `bits`: of a weight; source: product quantization (Stock et al., arXiv 1907.05686).
+
+    >>> Vectors.of(2, 256).name, Vectors.of(2, 256).bits, Vectors.of(4, 256).bits
+    ('vector2x256', 4, 2)
+    >>> Vectors.of(4, 256).size_bytes(384, 384, group_size=64)  # codes, 2048 of values, 768
+    39680
+    """
+
+    length: int
+    values: int
+
+    @classmethod
+    def of(cls, length: int, values: int) -> Vectors:
+        """The storage with the bits that follow."""
+        return cls(-(-(values - 1).bit_length() // length), length, values)
+
+    @property
+    def code_bits(self) -> int:
+        """Bits of a code."""
+        return (self.values - 1).bit_length()
+
+    @property
+    def name(self) -> str:
+        return f"vector{self.length}x{self.values}"
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @property
+    def words(self) -> str:
+        return f"a codebook of {self.values} vectors of {self.length} weights for the matrix"
+
+    @property
+    def sign(self) -> str:
+        return f"{self.bits}{_VECTOR_SIGNS[self.length]}"
+
+    def codes_of(self, columns: int) -> int:
+        """How many codes a row of so many columns has."""
+        return -(-columns // self.length)
+
+    def parts(self, rows: int, columns: int, *, group_size: int) -> Mapping[str, Part]:
+        return {
+            "codes": dense_codes(rows * self.codes_of(columns), self.code_bits),
+            "values": Part("F16", (self.values, self.length)),
+            "scale": Part("F16", (rows,)),
+        }
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,22 @@ SECOND_ORDER: tuple[Importance, ...] = ("obs",)
 """The importance of a space file that names none."""
 
 
+Fallback = Literal["nearest", "centroid"]
+"""What a removed token is looked up as."""
+
+NEAREST: Fallback = "nearest"
+"""The fallback of a space file that names none."""
+
+CENTROID: Fallback = "centroid"
+
+
 class Prune(_Strict):
     """What is removed from a unit, and how much of it may go: 1.0 is all of it.
 
     by: head takes whole groups of query heads where several share a key and value head; token takes rows
-    of an embedding, whose ids then stand for the nearest row that stays. importance: what says which heads,
+    of an embedding, whose ids then stand for the nearest row that stays. fallback: of tokens: nearest leaves
+    the rows that stay as they are; centroid makes the rows of rarely used tokens those of weighted k-means,
+    as many as would stay. importance: what says which heads,
     neurons or channels go first, one name or several; of several each unit has at each ratio the one whose
     removal harms the answers to training rows least.
     """
@@ -60,6 +71,7 @@ class Prune(_Strict):
     def _with_zero(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
         return tuple(sorted({0.0, *ratios}))
 
+    fallback: Fallback = NEAREST
     importance: Annotated[tuple[Importance, ...], pydantic.Field(min_length=1)] = SECOND_ORDER
 
     @pydantic.field_validator("importance", mode="before")
@@ -78,6 +90,8 @@ class Prune(_Strict):
     def _tokens_by_use(self) -> Prune:
         if self.by == "token" and "importance" in self.model_fields_set:
             raise ValueError("`importance` is for heads, neurons and channels: tokens go by their use")
+        if self.by != "token" and "fallback" in self.model_fields_set:
+            raise ValueError("`fallback` is for tokens: what else is removed has nothing in its place")
         return self
 
     @pydantic.model_validator(mode="after")

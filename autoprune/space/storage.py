@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from autoprune.space.low_rank_storages import Corrected, LowRank
-from autoprune.space.named_storages import Codebook, Sparse, Ternary
+from autoprune.space.named_storages import Codebook, Sparse, Ternary, Vectors
 from autoprune.space.storage_base import FLOAT_BITS as FLOAT_BITS
 from autoprune.space.storage_base import Part as Part
 from autoprune.space.storage_base import Storage as Storage
@@ -125,6 +125,8 @@ STATIC8 = StaticIntegers()
 
 OPTIONAL: tuple[Storage, ...] = (
     *(Codebook(bits, is_shared) for is_shared in (False, True) for bits in (2, 3, 4)),
+    Codebook(8, is_shared=True),
+    *(Vectors.of(length, values) for length, values in ((2, 16), (2, 64), (2, 256), (4, 256))),
     *(GroupedIntegers(bits, group) for bits in (2, 3, 4) for group in _GROUP_WORDS),
     Ternary(),
     *(Sparse.of_kept(bits, kept, of) for kept, of in ((2, 4), (32, 64)) for bits in (3, 4, 6)),

@@ -16,6 +16,7 @@ from autoprune.compress.low_rank_correction import CorrectedIntegers
 from autoprune.compress.sparsity import SparseIntegers
 from autoprune.compress.stored import HalfFloats, StoredWeight
 from autoprune.compress.ternary import Trits
+from autoprune.compress.vectors import SharedVectors
 from autoprune.compress.ways import way_of
 from autoprune.space.storage import FLOAT16, OPTIONAL, GroupedIntegers, Storage
 from tests.support.tiny import Tiny
@@ -85,6 +86,8 @@ class TestContract:
             one_more = stored.scale.float().repeat_interleave(stored.group_size, dim=1)
         elif isinstance(stored, Shared):
             one_more = stored.unit
+        elif isinstance(stored, SharedVectors):
+            one_more = stored.scale.float()[:, None]
         elif isinstance(stored, Trits):
             one_more = stored.scale.float().repeat_interleave(stored.integers.group_size, dim=1)
         elif isinstance(stored, SparseIntegers):

@@ -282,6 +282,20 @@ def test_tokens_have_no_importance(tmp_path: Path) -> None:
     assert "units.words.prune: `importance` is for heads, neurons and channels" in said
 
 
+def test_tokens_have_a_fallback_and_nothing_else_has(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    words = "  words:\n    at: w\n    prune: {by: token, ratios: [0.5]}\n    quantize: {bits: [4]}\n"
+    for written, fallback in (("", "nearest"), (", fallback: centroid", "centroid")):
+        path.write_text(GOOD + words.replace("0.5]", f"0.5]{written}"))
+        rule = read_space(path).units["words"]
+        assert rule.prune is not None
+        assert rule.prune.fallback == fallback
+    said = refusal(tmp_path, GOOD + words.replace("0.5]", "0.5], fallback: mean"))
+    assert "units.words.prune.fallback: input should be 'nearest' or 'centroid', got 'mean'" in said
+    said = refusal(tmp_path, GOOD.replace("0.25]", "0.25], fallback: centroid"))
+    assert "units.block.prune: `fallback` is for tokens" in said
+
+
 def test_a_vocabulary_is_parted_where_it_is_an_embedding_alone(tmp_path: Path) -> None:
     path = tmp_path / "space.yaml"
     words = "  words:\n    at: words\n    common: 0.8\n    quantize: {bits: [4]}\n"

@@ -13,7 +13,7 @@ from autoprune.models.unit import Unit, Weight
 from autoprune.space.costs import Cost, Costs
 from autoprune.space.levels import Candidate, Level
 from autoprune.space.low_rank_storages import Corrected, LowRank
-from autoprune.space.named_storages import Codebook, Sparse, Ternary
+from autoprune.space.named_storages import Codebook, Sparse, Ternary, Vectors
 from autoprune.space.storage import (
     FLOAT16,
     FLOAT32,
@@ -47,6 +47,11 @@ OF_NAMES: dict[Storage, str] = {
     Codebook(2, is_shared=True): "shared4",
     Codebook(3, is_shared=True): "shared8",
     Codebook(4, is_shared=True): "shared16",
+    Codebook(8, is_shared=True): "shared256",
+    Vectors.of(2, 16): "vector2x16",
+    Vectors.of(2, 64): "vector2x64",
+    Vectors.of(2, 256): "vector2x256",
+    Vectors.of(4, 256): "vector4x256",
     **{GroupedIntegers(b, group): f"{b}g{group}" for b in (2, 3, 4) for group in (32, 64, 128)},
     **{GroupedIntegers(b, WHOLE_ROW): f"{b}row" for b in (2, 3, 4)},
     Ternary(): "ternary",

@@ -31,7 +31,20 @@ from tests.support.targets import TARGETS
 from tests.support.tiny import Tiny, make_tiny
 
 TRIED = storages_of(
-    ["codebook16", "codebook4", "shared8", "2g32", "3row", "ternary", "2of4x3", "32of64x4", "rank25", "2r8"]
+    [
+        "codebook16",
+        "codebook4",
+        "shared8",
+        "vector2x64",
+        "vector4x256",
+        "2g32",
+        "3row",
+        "ternary",
+        "2of4x3",
+        "32of64x4",
+        "rank25",
+        "2r8",
+    ]
 )
 """One or two of each sort in `OPTIONAL`."""
 
