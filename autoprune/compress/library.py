@@ -131,10 +131,11 @@ class Library:
         """Write the file and make room for it."""
         path = self.path(unit, ratio)
         keep, by = self._to_keep(unit, ratio) if unit.prunable and ratio > 0 else (None, "")
+        of = unit.importance if by else ()
         tensors = self._tensors(unit, keep)
         sums = {name: _checksum(tensor) for name, tensor in tensors.items()}
         bits = tuple(storage.written for storage in reversed(unit.storages))
-        note = Note(VERSION, self._key, unit.name, unit.kind, ratio, bits, time.time(), sums, by)
+        note = Note(VERSION, self._key, unit.name, unit.kind, ratio, bits, time.time(), sums, by, of)
         with written_whole(path) as temporary:
             save_file(tensors, temporary, metadata=note.metadata())
             file = _File(temporary)  # open before it has its name, by which another process may remove it

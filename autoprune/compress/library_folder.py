@@ -73,7 +73,7 @@ class Note:
     """What a file says of itself: a unit at a ratio, in all `bits`, for the model and data of `key`.
 
     made: seconds since 1970. sums: a checksum of each tensor by name. importance: by which pieces were
-    removed; empty where none were, of tokens, and in files of before it was noted.
+    removed, out of `importances`; empty where none were, of tokens, and in files of before it was noted.
     """
 
     version: int
@@ -85,6 +85,7 @@ class Note:
     made: float
     sums: Mapping[str, int]
     importance: str = ""
+    importances: tuple[str, ...] = ()
 
     def metadata(self) -> dict[str, str]:
         """For a safetensors file; `from_metadata` reads it back."""
@@ -107,7 +108,8 @@ class Note:
             raise ValueError("its note is not what was written")
         data = json.loads(text)
         known = {one.name: data[one.name] for one in fields(cls) if one.name in data or one.name in _NEEDED}
-        return cls(**known | {"bits": tuple(data["bits"])})
+        lists = {name: tuple(known[name]) for name in ("bits", "importances") if name in known}
+        return cls(**known | lists)
 
 
 _NEEDED = {one.name for one in fields(Note) if one.default is MISSING}

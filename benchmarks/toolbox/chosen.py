@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from autoprune.compress.library_folder import holdings, library_path
@@ -42,11 +41,14 @@ def by_storage(*names: str) -> Count:
     return count
 
 
-def by_importance(*names: str) -> Count:
-    """Of units that lose heads, neurons or channels, those that lose them by one of these scores."""
+def by_importance(*names: str, offered: tuple[str, ...]) -> Count:
+    """Of units that lose heads, neurons or channels, those that lose them by one of these scores.
+
+    offered: all that the space file names.
+    """
 
     def count(run: Run) -> Chosen:
-        orders = orders_of(str(read_json(run.path / "run.json")["library_key"]))
+        orders = orders_of(str(read_json(run.path / "run.json")["library_key"]), offered)
         return _counted(
             run,
             lambda levels: [
@@ -74,14 +76,13 @@ def by_training(run: Run) -> Chosen:
     return Chosen((int(bool(run.best["rung"])), 1), (sum(bool(t["rung"]) for t in trials), len(trials)))
 
 
-@cache
-def orders_of(library_key: str) -> dict[tuple[str, float], str]:
+def orders_of(library_key: str, offered: tuple[str, ...]) -> dict[tuple[str, float], str]:
     """By unit and ratio, the importance by which the variants of a library lost what they lost."""
     notes = [held.note for held in holdings(library_path()) if held.note is not None]
     return {
         (note.unit, note.ratio): note.importance
         for note in sorted(notes, key=lambda note: note.made)
-        if note.key == library_key and note.importance
+        if note.key == library_key and note.importances == offered
     }
 
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import yaml
 
+from autoprune.core.errors import AutopruneError
 from autoprune.core.files import read_json
 from benchmarks.harness import models as zoo
 from benchmarks.harness.commands import Bench, Run
+from benchmarks.toolbox.small import small_cnn
 from benchmarks.toolbox.spaces import shipped
 from benchmarks.toolbox.tools import DEFAULT, Tool
 
@@ -38,8 +40,12 @@ class Subject:
     trials: int
 
 
-def subject_of(name: str, folder: Path | None) -> Subject:
-    """`demo`: MiniLM on film reviews. `cnn`: the ResNet on digits."""
+def subject_of(name: str, folder: Path | None, *, small: bool = False) -> Subject:
+    """`demo`: MiniLM on film reviews. `cnn`: the ResNet on digits; small: the check's, on fewer."""
+    if name == "cnn" and small:
+        model, data = small_cnn(folder)
+        words = (str(model), "--dataset", str(data), "--task", "image-classification")
+        return Subject(name, words, "resnet", SMALL_BYTES, (), 2)
     if name == "demo":
         return Subject(name, (), "bert", 90_300_000, (3_000_000, 5_000_000, 8_000_000), 16)
     model, data = zoo.resnet(folder), zoo.digit_images(folder)
@@ -48,6 +54,7 @@ def subject_of(name: str, folder: Path | None) -> Subject:
 
 
 CNN_BYTES = 2_820_000
+SMALL_BYTES = 700_000
 CNN_LIMITS = (140_000, 210_000, 420_000)
 """The smallest is a twentieth of the weights in float32."""
 
@@ -162,7 +169,7 @@ def _rules_own(run: Run, baseline: str) -> Figures:
     """The rule's model, trained as long as finalists where that is there."""
     named = [trial for name, trial in run.baselines.items() if name.startswith(baseline)]
     if not named:
-        raise SystemExit(f"{run.path} has no baseline {baseline}: it has {', '.join(run.baselines)}")
+        raise AutopruneError(f"{run.path} has no baseline {baseline}: it has {', '.join(run.baselines)}")
     return min(named, key=lambda trial: trial["kl"])
 
 
@@ -171,12 +178,13 @@ def _exported(plan: Plan, run: Run, limit: int, tool: Tool) -> tuple[Figures, in
     flags = [word.format(three=f"{3 * limit}B", any=f"{100 * limit}B") for word in tool.export]
     folder = plan.bench.export(run, "packed", *flags, name=tool.name.replace(" ", "-"))
     about = read_json(folder / "autoprune.json")
-    size = int(about["validated"]["size_bytes"])
     if (family := about.get("family")) is not None:
-        return run.best | {"size_bytes": size}, sum(member["size_bytes"] for member in family["members"])
+        members = sum(member["size_bytes"] for member in family["members"])
+        return run.best | {"size_bytes": family["file_bytes"]}, members
     if (several := about.get("ensemble")) is not None:
+        size = sum(member["size_bytes"] for member in several["members"])
         return run.best | {"size_bytes": size, "kl": None} | several[several["average"]], None
-    return run.best | {"size_bytes": size}, None
+    return run.best | {"size_bytes": int(about["validated"]["size_bytes"])}, None
 
 
 def _closest(run: Run, limit: int) -> Figures:

@@ -68,8 +68,8 @@ def importance(*scores: str, source: str) -> Tool:
     line = f"prune: {{importance: [{', '.join(scores)}]}}"
     others = [score for score in scores if score != "obs"] or ["obs"]
     return Tool(
-        f"importance {' '.join(scores)}", line, source, removing_by(*scores), only_removing_by(*others),
-        count=by_importance(*others),
+        f"importance {' '.join(scores)}", line, source, removing_by(*scores), only_removing_by(*scores),
+        count=by_importance(*others, offered=scores),
     )  # fmt: skip
 
 

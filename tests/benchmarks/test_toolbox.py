@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ import pytest
 from click.testing import CliRunner
 
 from autoprune.cli.main import main
+from autoprune.core.errors import AutopruneError
+from autoprune.core.files import read_json
 from autoprune.space.space_file import SpaceFile
 from autoprune.space.storage import FLOAT16, storage_of
-from benchmarks.harness.commands import Run
+from benchmarks.harness.commands import Bench, Run
 from benchmarks.toolbox.chosen import by_baseline, by_storage, by_training
-from benchmarks.toolbox.rows import Row
+from benchmarks.toolbox.rows import Plan, Row, Subject, measured
 from benchmarks.toolbox.spaces import shipped
 from benchmarks.toolbox.tools import TOOLS, Tool, for_check, tools_named
 from benchmarks.toolbox.verdicts import rows_table, verdicts, verdicts_table
+from tests.support.paths import ROOT
 
 BY_NAME = {tool.name: tool for tool in TOOLS}
 
@@ -57,7 +61,7 @@ def test_what_a_check_offers_is_the_tool_alone() -> None:
         assert "prune" not in unit
         assert (unit["quantize"]["bits"], unit["quantize"]["also"]) == ([FLOAT16.bits], ["ternary"])
     units = for_check(BY_NAME["importance taylor obs"]).edit(shipped("bert"))["units"]
-    assert units["feed_forward"]["prune"]["importance"] == ["taylor"]
+    assert units["feed_forward"]["prune"]["importance"] == ["taylor", "obs"]
     assert "importance" not in units["word_embeddings"]["prune"]
     assert all(unit["quantize"] == {"bits": [FLOAT16.bits]} for unit in units.values())
 
@@ -95,6 +99,28 @@ def test_training_and_rules_are_counted() -> None:
     run = run_of({"levels": {}, "rung": 2}, {"levels": {}}, {"levels": {}, "name": "ERK pruning, longer"})
     assert str(by_training(run)) == "1 of 1, in 1 of 2 trials"
     assert str(by_baseline("ERK pruning")(run)) == "0 of 1, in 0 of 2 trials"
+
+
+def test_a_finished_run_is_read_and_not_searched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, subject = Bench(tmp_path, workers=0), Subject("demo", (), "bert", 1, (300_000,), 2)
+    for name in ("default", "rules"):
+        shutil.copytree(ROOT / "tests/support/old_run/run", tmp_path / f"demo-full-300000-{name}-0")
+        (tmp_path / f"demo-full-300000-{name}-0.peak").write_text("1", encoding="utf-8")
+    monkeypatch.setattr(Bench, "_call", lambda *_: pytest.fail("a command was called"))
+    plan = Plan(bench, 0, ())
+    plain = measured(plan, subject, 300_000, BY_NAME["default"])
+    assert plain.key == ("demo", 300_000, "default", 0, False)
+    assert (plain.best["number"], plain.trials, plain.of_trials) == (4, 3, (1, 3))
+    assert plain.closest["kl"] == min(
+        t["kl"] for t in read_json(ROOT / "tests/support/old_run/run/front.json")["trials"]
+        if t["size_bytes"] <= 300_000
+    )  # fmt: skip
+    ruled = measured(plan, subject, 300_000, BY_NAME["allocation uniform"])
+    assert ruled.best["name"] == "uniform pruning"
+    with pytest.raises(AutopruneError, match="has no baseline ERK pruning"):
+        measured(plan, subject, 300_000, BY_NAME["allocation erk"])
 
 
 def test_a_row_comes_back_from_its_file() -> None:

@@ -246,7 +246,7 @@ def test_of_several_importances_each_ratio_has_the_one_that_harms_least(tiny: Ti
         least = int(np.argmin(harms[:-1]))
         assert torch.equal(keeps[-1], keeps[least])
         noted = [held.note for held in holdings(tmp_path) if held.path == library.path(unit, ratio)]
-        assert [note and note.importance for note in noted] == [names[least]]
+        assert [note and (note.importance, note.importances) for note in noted] == [(names[least], names)]
 
 
 def test_a_file_says_by_which_importance_it_lost_what_it_lost(tiny_bert: Tiny, tmp_path: Path) -> None:
@@ -258,10 +258,10 @@ def test_a_file_says_by_which_importance_it_lost_what_it_lost(tiny_bert: Tiny, t
 
 
 def test_a_file_of_before_it_was_noted_is_read() -> None:
-    note = Note(VERSION, "k", "u", "neuron", 0.5, (4,), 1.0, {"a": 1}, "taylor")
-    text = json.dumps({key: value for key, value in asdict(note).items() if key != "importance"})
+    note = Note(VERSION, "k", "u", "neuron", 0.5, (4,), 1.0, {"a": 1}, "taylor", ("taylor", "obs"))
+    text = json.dumps({key: value for key, value in asdict(note).items() if "importance" not in key})
     old = Note.from_metadata({"autoprune": text, "crc32": str(zlib.crc32(text.encode()))})
-    assert old == replace(note, importance="")
+    assert old == replace(note, importance="", importances=())
     assert Note.from_metadata(note.metadata()) == note
 
 
