@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from autoprune.core.errors import AutopruneError
-from autoprune.core.files import read_json
+from autoprune.core.files import read_json, write_json
 from benchmarks.harness import models as zoo
 from benchmarks.harness.commands import Bench, Run
 from benchmarks.toolbox.small import small_cnn
@@ -113,9 +113,8 @@ class Plan:
 
 def measured(plan: Plan, subject: Subject, limit: int, tool: Tool) -> Row:
     """Search or export as a user would, and read what came of it."""
-    before = _cpu_seconds()
     run = _searched(plan, subject, limit, tool)
-    best = run.best
+    best, before = run.best, _cpu_seconds()
     robustness = run.record.get("robustness")
     members = None
     if tool.baseline is not None:
@@ -132,7 +131,7 @@ def measured(plan: Plan, subject: Subject, limit: int, tool: Tool) -> Row:
         of_best=None if counted is None else counted.of_best,
         of_trials=None if counted is None else counted.trials,
         trials=sum(trial["name"] is None for trial in run.trials),
-        seconds=round(float(seconds), 1), cpu_seconds=round(_cpu_seconds() - before, 1),
+        seconds=round(float(seconds), 1), cpu_seconds=round(_paid(run) + _cpu_seconds() - before, 1),
         members_bytes=members, robustness=robustness,
     )  # fmt: skip
 
@@ -160,9 +159,22 @@ def _searched(plan: Plan, subject: Subject, limit: int, tool: Tool) -> Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(space, sort_keys=False), encoding="utf-8")
         words += ["--space", str(path)]
-    return plan.bench.search(
+    before = _cpu_seconds()
+    run = plan.bench.search(
         f"{subject.name}-{kind}-{limit}-{name}-{plan.seed}", *words, trials=subject.trials
     )
+    write_json(_paid_file(run), {"cpu_seconds": _paid(run) + _cpu_seconds() - before})
+    return run
+
+
+def _paid_file(run: Run) -> Path:
+    """Where the CPU seconds of a search lie, which several rows may read."""
+    return run.path.with_name(f"{run.name}.cpu.json")
+
+
+def _paid(run: Run) -> float:
+    path = _paid_file(run)
+    return float(read_json(path)["cpu_seconds"]) if path.is_file() else 0.0
 
 
 def _rules_own(run: Run, baseline: str) -> Figures:
@@ -175,7 +187,9 @@ def _rules_own(run: Run, baseline: str) -> Figures:
 
 def _exported(plan: Plan, run: Run, limit: int, tool: Tool) -> tuple[Figures, int | None]:
     """The export's figures, and of a family the bytes of its members' own files."""
-    flags = [word.format(three=f"{3 * limit}B", any=f"{100 * limit}B") for word in tool.export]
+    count = 2 if plan.few else 3
+    words = {"count": count, "together": f"{count * limit}B", "any": f"{100 * limit}B"}
+    flags = [word.format(**words) for word in tool.export]
     folder = plan.bench.export(run, "packed", *flags, name=tool.name.replace(" ", "-"))
     about = read_json(folder / "autoprune.json")
     if (family := about.get("family")) is not None:

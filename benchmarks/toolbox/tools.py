@@ -88,7 +88,10 @@ def rule(name: str, baseline: str, source: str) -> Tool:
 
 
 def exported(name: str, *flags: str, source: str = "", keeps_answers: bool = False) -> Tool:
-    """Flags of the export of the default search. {three}, {any}: bytes of three limits, and of no limit."""
+    """Flags of the export of the default search.
+
+    {count}: of an ensemble's members. {together}, {any}: the limits of all of them, and none.
+    """
     line = f"export {' '.join(flag for flag in flags if '{' not in flag).removesuffix(' --budget')}"
     return Tool(name, line, source, export=flags, keeps_answers=keeps_answers)
 
@@ -123,7 +126,7 @@ TOOLS: tuple[Tool, ...] = (
         flags=_OPENVINO, count=by_storage("w8a8"), against="float inputs",
     ),
     exported("entropy coding", "--storage", "entropy", source="1510.00149", keeps_answers=True),
-    exported("ensemble", "--ensemble", "3", "--budget", "{three}"),
+    exported("ensemble", "--ensemble", "{count}", "--budget", "{together}"),
     exported("family", "--family", "--budget", "{any}"),
 )  # fmt: skip
 """All of them; the default search, `untrained` and `float inputs` are what others are compared with."""
