@@ -8,7 +8,7 @@ TOOL: as `tools.py` names it; without any, all. Models: MiniLM on the demo's fil
 digits, at three size limits each. The search is free to choose the tool or not. A finished row is not
 run again, and one that was stopped goes on where it was. Bytes, accuracy and divergence do not depend on what
 else the machine does; milliseconds and seconds do. --check has each tool as the only choice, with few trials,
-and exports and loads what it made: it exits 1 where a tool is not used or a command fails.
+and exports and loads what a space file brought: it exits 1 where a tool is not used or a command fails.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from autoprune.core.files import read_json, write_json
 from benchmarks.harness.claim import Claim
 from benchmarks.harness.commands import Bench
 from benchmarks.toolbox.rows import Plan, Row, Subject, checked_export, measured, subject_of
+from benchmarks.toolbox.spaces import unchanged
 from benchmarks.toolbox.tools import BOTH, TOOLS, Tool, for_check, tools_named
 from benchmarks.toolbox.verdicts import rows_table, verdicts, verdicts_table
 
@@ -108,7 +109,8 @@ def _check(bench: Bench, tools: tuple[Tool, ...], asked: argparse.Namespace) -> 
 
 def _claim(tool: Tool, row: Row | None, limit: int) -> Claim:
     """That a tool works from the space file or flag to a model that is loaded again."""
-    says = f"{tool.name}: searched, used, exported and loaded"
+    by_space = for_check(tool).edit is not unchanged
+    says = f"{tool.name}: searched{', used, exported and loaded' if by_space else ' or exported'}"
     if row is None:
         return Claim(says, "a command failed, see above", False)
     used = row.of_best is None or tool.only is None or tool.baseline is not None or row.of_best[0] > 0
@@ -122,7 +124,7 @@ def _row(plan: Plan, subject: Subject, limit: int, tool: Tool) -> Row | None:
     """A new row; None, with the reason printed, where a command failed."""
     try:
         row = measured(plan, subject, limit, tool)
-        if plan.few and not tool.export:
+        if plan.few and tool.edit is not unchanged:
             checked_export(plan, subject, limit, tool)
     except AutopruneError:
         traceback.print_exc()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,14 @@ def test_every_flag_of_a_tool_is_one_of_the_command() -> None:
     ):
         help_text = CliRunner().invoke(main, [command, "--help"]).output
         assert all(word in help_text for word in words if word.startswith("--"))
+
+
+def test_the_page_of_the_toolbox_has_every_tool() -> None:
+    page = (ROOT / "docs/toolbox.md").read_text(encoding="utf-8")
+    for tool in TOOLS:
+        missing = [w for w in re.findall(r"--[a-z-]+|[a-z0-9]*[0-9][a-z0-9]*", tool.line) if w not in page]
+        assert not missing, tool.name
+        assert all(source in page for source in tool.source.split(", ") if source)
 
 
 def test_the_units_that_have_a_storage_are_counted() -> None:
