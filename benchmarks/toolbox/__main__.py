@@ -113,7 +113,8 @@ def _claim(tool: Tool, row: Row | None, limit: int) -> Claim:
     says = f"{tool.name}: searched{', used, exported and loaded' if by_space else ' or exported'}"
     if row is None:
         return Claim(says, "a command failed, see above", False)
-    used = row.of_best is None or tool.only is None or tool.baseline is not None or row.of_best[0] > 0
+    is_sure = tool.only is not None and tool.baseline is None and row.of_best is not None
+    used = not is_sure or (row.of_best or (0, 0))[0] > 0 or (row.of_trials or (0, 0))[0] > 0
     fits = row.best["size_bytes"] <= limit or bool(tool.export) or tool.baseline is not None
     chosen = "" if row.of_best is None else "; in {} of {} parts of the best".format(*row.of_best)
     figures = f"{row.best['size_bytes']} bytes of {limit}, KL {row.best['kl']}{chosen}; {row.cpu_seconds} s"
