@@ -74,7 +74,7 @@ class Library:
         self._folder, self._teacher, self._statistics, self._key = folder, teacher, statistics, key
         self._limit = limit_bytes() if limit is None else limit
         self._harm = harm
-        self._orders: dict[tuple[str, tuple[str, ...]], list[Tensor]] = {}
+        self._orders: dict[tuple[str, tuple[str, ...]], dict[str, Tensor]] = {}
         self._made: set[Path] = set()
         self._is_cramped = False
 
@@ -132,11 +132,12 @@ class Library:
     def _make(self, unit: Unit, ratio: float) -> _File:
         """Write the file and make room for it."""
         path = self.path(unit, ratio)
-        keep = self._to_keep(unit, ratio) if unit.prunable and ratio > 0 else None
+        keep, by = self._to_keep(unit, ratio) if unit.prunable and ratio > 0 else (None, "")
+        of = unit.importance if by else ()
         tensors = self._tensors(unit, keep)
         sums = {name: _checksum(tensor) for name, tensor in tensors.items()}
         bits = tuple(storage.written for storage in reversed(unit.storages))
-        note = Note(VERSION, self._key, unit.name, unit.kind, ratio, bits, time.time(), sums)
+        note = Note(VERSION, self._key, unit.name, unit.kind, ratio, bits, time.time(), sums, by, of)
         with written_whole(path) as temporary:
             save_file(tensors, temporary, metadata=note.metadata())
             file = _File(temporary)  # open before it has its name, by which another process may remove it
@@ -163,28 +164,30 @@ class Library:
         tensors = {"keep": keep, "places": nearest_rows(old, keep)}
         return tensors | whole.rows(path, unit.storages, keep)
 
-    def _to_keep(self, unit: Unit, ratio: float) -> Int[Tensor, " k"]:
-        """Pieces that a new file keeps, in order. An order of removal serves all ratios, so they nest; of
-        several orders each ratio has the one that harms least, measured with this unit alone."""
+    def _to_keep(self, unit: Unit, ratio: float) -> tuple[Int[Tensor, " k"], str]:
+        """Pieces that a new file keeps, in order, and the importance that says so. An order of removal serves
+        all ratios, so they nest; of several each ratio has the one that harms least, with this unit alone."""
         known = (unit.name, unit.importance)
         if known not in self._orders:
             self._orders[known] = self._removal_orders(unit)
         kept = unit.kept(ratio)
-        keeps = [order[len(order) - kept :].sort().values for order in self._orders[known]]
+        keeps = [order[len(order) - kept :].sort().values for order in self._orders[known].values()]
+        names = list(self._orders[known])
         if all(torch.equal(keep, keeps[0]) for keep in keeps):
-            return keeps[0]
+            return keeps[0], names[0]
         if self._harm is None:
             raise ValueError(f"{unit.name} names several importances, and this library measures no harm")
         harms = [self._harm(without(unit, keep, self._teacher, self._statistics)) for keep in keeps]
-        return keeps[harms.index(min(harms))]
+        least = harms.index(min(harms))
+        return keeps[least], names[least]
 
-    def _removal_orders(self, unit: Unit) -> list[Int[Tensor, " c"]]:
-        """Pieces in the order in which they can best be spared, by each importance of the unit."""
+    def _removal_orders(self, unit: Unit) -> dict[str, Int[Tensor, " c"]]:
+        """Pieces in the order in which they can best be spared, by each importance; of tokens by ""."""
         if unit.by_token:
             path = unit.rows[0].path
             matrix = matrix_of(self._teacher.get_submodule(path))
-            return [sparing_order(self._statistics[path].moment, matrix)]
-        return list(removal_orders(unit, self._pieces(unit)).values())
+            return {"": sparing_order(self._statistics[path].moment, matrix)}
+        return removal_orders(unit, self._pieces(unit))
 
     def _pieces(self, unit: Unit) -> Pieces:
         return pieces_of(unit, self._teacher, self._statistics, key=self._key)

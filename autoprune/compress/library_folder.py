@@ -16,7 +16,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -72,7 +72,8 @@ def limit_bytes() -> int:
 class Note:
     """What a file says of itself: a unit at a ratio, in all `bits`, for the model and data of `key`.
 
-    made: seconds since 1970. sums: a checksum of each tensor by name.
+    made: seconds since 1970. sums: a checksum of each tensor by name. importance: by which pieces were
+    removed, out of `importances`; empty where none were, of tokens, and in files of before it was noted.
     """
 
     version: int
@@ -83,6 +84,8 @@ class Note:
     bits: tuple[int | str, ...]
     made: float
     sums: Mapping[str, int]
+    importance: str = ""
+    importances: tuple[str, ...] = ()
 
     def metadata(self) -> dict[str, str]:
         """For a safetensors file; `from_metadata` reads it back."""
@@ -104,8 +107,12 @@ class Note:
         if found.get("crc32") != str(zlib.crc32(text.encode())):
             raise ValueError("its note is not what was written")
         data = json.loads(text)
-        known = {one.name: data[one.name] for one in fields(cls)}
-        return cls(**known | {"bits": tuple(data["bits"])})
+        known = {one.name: data[one.name] for one in fields(cls) if one.name in data or one.name in _NEEDED}
+        lists = {name: tuple(known[name]) for name in ("bits", "importances") if name in known}
+        return cls(**known | lists)
+
+
+_NEEDED = {one.name for one in fields(Note) if one.default is MISSING}
 
 
 @dataclass(frozen=True)

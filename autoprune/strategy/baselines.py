@@ -26,15 +26,21 @@ UNIFORM_PRUNING = "uniform pruning"
 def baselines(space: SearchSpace, costs: Costs, budget: Budget) -> dict[str, Candidate]:
     """The models every run is compared with, by name; over the limit or not."""
     pruned = uniform_pruning(space, costs, budget)
-    named = {
-        ORIGINAL: space.untouched(),
-        **{uniform_name(storage): space.uniform(Level(0.0, storage)) for storage in ALWAYS},
-    }
-    if not fits(named[uniform_name(ALWAYS[-1])], costs, budget):
+    uniform = [space.uniform(Level(0.0, storage)) for storage in ALWAYS]
+    named = {ORIGINAL: space.untouched()}
+    for storage, candidate in zip(ALWAYS, uniform, strict=True):
+        named[uniform_name(_held(candidate, storage))] = candidate
+    if not fits(uniform[-1], costs, budget):
         named |= _widest_that_fits(space, costs, budget)
     if any(STATIC8 in choices.storages for choices in space.units):
         named[uniform_name(STATIC8)] = space.uniform(Level(0.0, STATIC8))
     return named | ({UNIFORM_PRUNING: pruned} if pruned is not None else {})
+
+
+def _held(candidate: Candidate, storage: Storage) -> Storage:
+    """The storage that a uniform model was asked for, or where no unit offers it the widest that it has."""
+    held = {level.storage for _, level in candidate.items}
+    return storage if storage in held else widest_first(held)[0]
 
 
 def uniform_name(storage: Storage) -> str:

@@ -137,9 +137,9 @@ class Bench:
             self._call(run.name, words, [] if self.workers is None else ["--workers", str(self.workers)])
         return Run(run.name, run.path, read_json(run.path / "front.json"), run.peak_bytes)
 
-    def export(self, run: Run, target: str, *words: str) -> Path:
-        """`autoprune export`: the best model's folder, for a runtime alone."""
-        folder = self.work / f"{run.name}-{target}"
+    def export(self, run: Run, target: str, *words: str, name: str = "") -> Path:
+        """`autoprune export`: the best model's folder, for a runtime alone. name: of the folder's end."""
+        folder = self.work / f"{run.name}-{name or target}"
         if not folder.is_dir():
             self._call(
                 folder.name, ["export", str(run.path), "--target", target, *words, "-o", str(folder)], []

@@ -219,7 +219,7 @@ def efficientnet(folder: Path | None = None) -> Path:
             save_file(
                 {k: v.contiguous() for k, v in model.state_dict().items()}, temporary / "model.safetensors"
             )
-            _write_processor(temporary, CELL_PIXELS, CELLS)
+            write_processor(temporary, CELL_PIXELS, CELLS)
             note(temporary, **facts)
     return path
 
@@ -250,12 +250,12 @@ def _digit_model(name: str, folder: Path | None, recipe: Recipe, config: Any, sh
             model = transformers.AutoModelForImageClassification.from_config(config)
             facts = train(model, digits(), DIGIT_LABELS, recipe)
             model.save_pretrained(temporary)
-            _write_processor(temporary, DIGIT_PIXELS, recipe)
+            write_processor(temporary, DIGIT_PIXELS, recipe)
             note(temporary, **facts)
     return path
 
 
-def _write_processor(folder: Path, pixels: int, recipe: Recipe) -> None:
+def write_processor(folder: Path, pixels: int, recipe: Recipe) -> None:
     """What is done to an image before the model sees it, as transformers keeps it."""
     settings = {
         "image_processor_type": "ViTImageProcessor",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
-from dataclasses import replace
+import zlib
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from autoprune.compress.importance import IMPORTANCES, Pieces, taylor
 from autoprune.compress.library import Library
+from autoprune.compress.library_folder import VERSION, Note, holdings
 from autoprune.compress.prune_obs import Reader, removal_order
 from autoprune.compress.removal import pieces_of
 from autoprune.compress.statistics import Statistics, calibrate
@@ -245,7 +248,26 @@ def test_of_several_importances_each_ratio_has_the_one_that_harms_least(tiny: Ti
             harms.append(harm(stitch(tiny.model, units, candidate, library).model))
             keeps.append(library.kept(unit, ratio))
         assert harms[-1] == pytest.approx(min(harms[:-1]), rel=1e-4)
-        assert torch.equal(keeps[-1], keeps[int(np.argmin(harms[:-1]))])
+        least = int(np.argmin(harms[:-1]))
+        assert torch.equal(keeps[-1], keeps[least])
+        noted = [held.note for held in holdings(tmp_path) if held.path == library.path(unit, ratio)]
+        assert [note and (note.importance, note.importances) for note in noted] == [(names[least], names)]
+
+
+def test_a_file_says_by_which_importance_it_lost_what_it_lost(tiny_bert: Tiny, tmp_path: Path) -> None:
+    library = Library(tmp_path, tiny_bert.model, tiny_bert.statistics, key="k")
+    unit = replace(tiny_bert.unit("feed_forward"), importance=("l1",))
+    for ratio in (0.0, 0.5):
+        library.build(unit, ratio)
+    assert {held.note and held.note.importance for held in holdings(tmp_path)} == {"", "l1"}
+
+
+def test_a_file_of_before_it_was_noted_is_read() -> None:
+    note = Note(VERSION, "k", "u", "neuron", 0.5, (4,), 1.0, {"a": 1}, "taylor", ("taylor", "obs"))
+    text = json.dumps({key: value for key, value in asdict(note).items() if "importance" not in key})
+    old = Note.from_metadata({"autoprune": text, "crc32": str(zlib.crc32(text.encode()))})
+    assert old == replace(note, importance="", importances=())
+    assert Note.from_metadata(note.metadata()) == note
 
 
 def test_several_importances_need_a_measure_of_harm(tiny_bert: Tiny, tmp_path: Path) -> None:

@@ -6,12 +6,21 @@ import hypothesis
 import hypothesis.strategies as some
 
 from autoprune.space.budget import Budget
-from autoprune.space.levels import Candidate, Level
+from autoprune.space.costs import Cost, Costs
+from autoprune.space.levels import Candidate, Choices, Level, SearchSpace
+from autoprune.space.storage import storages_of
 from autoprune.space.trial import ORIGINAL, Measurement, Trial
-from autoprune.strategy.baselines import rivals
+from autoprune.strategy.baselines import baselines, rivals
 from autoprune.strategy.promotion import FINALISTS, WORTH_TRAINING_KL
 
 BUDGET = Budget(size_bytes=1000)
+
+
+def test_a_uniform_model_is_named_by_the_storage_that_it_has() -> None:
+    for also, names in (("codebook4", {"uniform codebook4"}), (8, {"uniform 8-bit"}), (3, {"uniform 3-bit"})):
+        levels = {Level(0.0, storage): Cost(10) for storage in storages_of((32, also))}
+        space = SearchSpace((Choices("a", (0.0,), storages_of((32, also))),))
+        assert baselines(space, Costs(0, {"a": levels}), BUDGET).keys() == {ORIGINAL, *names}
 
 
 @some.composite

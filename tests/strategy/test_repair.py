@@ -307,7 +307,7 @@ def test_below_4_bits_the_widest_uniform_model_that_fits_is_a_baseline(seed: int
         s.bits: space.uniform(Level(0.0, s)) for unit in space.units for s in unit.storages if s.bits < 4
     }
     fit = [bits for bits, candidate in narrow.items() if costs.size_bytes(candidate) <= limit]
-    is_needed = costs.size_bytes(named["uniform 4-bit"]) > limit
+    is_needed = costs.size_bytes(space.uniform(Level.of(0.0, 4))) > limit
     found = {f"uniform {bits}-bit" for bits in narrow} & named.keys()
     assert found == ({f"uniform {max(fit)}-bit"} if is_needed and fit else set())
     assert all(named[f"uniform {bits}-bit"] == narrow[bits] for bits in fit if f"uniform {bits}-bit" in found)

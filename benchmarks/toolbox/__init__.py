@@ -1,0 +1,1 @@
+"""Which tools of the toolbox pay? See `__main__`."""
