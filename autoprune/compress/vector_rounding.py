@@ -17,7 +17,7 @@ from typing import cast
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoprune.compress.codebooks import as_scale
 from autoprune.compress.gptq import damped_moment, importance_of, inverse_factor
@@ -118,8 +118,8 @@ class _Problem:
     def of(cls, weight: Float[Tensor, "o i"], moment: Float[Tensor, "i i"], length: int) -> _Problem:
         damped = damped_moment(moment)
         fill = -len(moment) % length
-        little = FILLED * float(damped.diagonal().mean()) * torch.eye(fill).to(damped)
-        filled = torch.block_diag(damped, little)
+        filled = nn.functional.pad(damped, (0, fill, 0, fill))
+        filled.diagonal()[len(moment) :] = FILLED * float(damped.diagonal().mean())
         factor = inverse_factor(filled)
         flat = in_vectors(weight, length).flatten(1)
         return cls(flat, filled.to(weight.dtype), factor.to(weight.dtype), length)

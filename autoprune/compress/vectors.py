@@ -137,8 +137,9 @@ class _VectorRounding(Rounding):
 
 def in_vectors(weight: Float[Tensor, "o i"], length: int) -> Float[Tensor, "o m d"]:
     """Rows cut into vectors, the last of each filled up with zeros."""
-    fill = -weight.shape[1] % length
-    return nn.functional.pad(weight, (0, fill)).unflatten(1, (-1, length))
+    count = -(-weight.shape[1] // length)
+    filled = nn.functional.pad(weight, (0, count * length - weight.shape[1]))
+    return filled.reshape(len(weight), count, length)
 
 
 def nearest_codes(exact: Float[Tensor, "o i"], table: Float[Tensor, "k d"]) -> Int[Tensor, "o m"]:
@@ -156,8 +157,9 @@ def nearest_vectors(exact: Float[Tensor, "*s d"], table: Float[Tensor, "k d"]) -
 
 def _cut(rows: Float[Tensor, "o i"], length: int) -> list[Float[Tensor, "o m _"]]:
     """Rows in vectors, and apart from these the weights that are left over."""
-    whole = rows.shape[1] // length * length
-    parts = [rows[:, :whole].unflatten(1, (-1, length)), rows[:, None, whole:]]
+    count = rows.shape[1] // length
+    whole = rows[:, : count * length].reshape(len(rows), count, length)
+    parts = [whole, rows[:, None, count * length :]]
     return [part for part in parts if part.numel()]
 
 
