@@ -98,8 +98,8 @@ class Identity(Record):
     a file or folder. commits: of the hub's repositories that `model` and `dataset` name. folder: the working
     directory, which functions are imported from. run: the run's folder. importance: what says which heads,
     neurons and channels go, of the kinds of units where a space file names other than second order, and the
-    fallback of tokens where that is not the nearest row. teacher: of another model that fine-tunes learn from,
-    its head with it.
+    fallback of tokens where that is not the nearest row. teacher: of another model that fine-tunes learn
+    from, its head with it.
     """
 
     weights: AnyText
