@@ -12,7 +12,7 @@ from benchmarks.toolbox.tools import TOOLS, Tool
 
 PAYS, HARMS = 0.9, 1.1
 """Shares of the divergence, or of an export's bytes, from which a tool pays or harms; between them no
-difference is told, since two seeds of one search differ by as much."""
+difference is told: a first guess, since how far seeds of one search spread was not measured."""
 
 
 @dataclass(frozen=True)
