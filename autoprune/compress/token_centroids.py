@@ -94,7 +94,8 @@ def _metric(fisher: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
     """A factor L by which distances of rows x L are those under the information, which is L L^T."""
     if not bool(fisher.any()):
         return torch.eye(len(fisher))
-    return torch.linalg.cholesky(damped_moment(fisher)).to(fisher.dtype)
+    factor: Tensor = torch.linalg.cholesky(damped_moment(fisher))
+    return factor.to(fisher.dtype)
 
 
 def _without_empty(clusters: Clusters, own: int) -> Int[Tensor, " n"]:

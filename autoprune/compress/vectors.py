@@ -85,7 +85,8 @@ class SharedVectors:
         moved = []
         for at, way in zip(_cut(value, d), ways, strict=True):
             flat = at.flatten(0, 1), way.flatten(0, 1)
-            share = [_free_share(*parts, table[:, : at.shape[2]]) for parts in _parts(*flat)]
+            short = table[:, : at.shape[2]]
+            share = [_free_share(start, gone, short) for start, gone in _parts(*flat)]
             moved.append((at + way * torch.cat(share).view(*at.shape[:2], 1) * NEAR).flatten(1))
         return torch.cat(moved, 1)
 
