@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -107,7 +108,9 @@ class Note:
         if found.get("crc32") != str(zlib.crc32(text.encode())):
             raise ValueError("its note is not what was written")
         data = json.loads(text)
-        known = {one.name: data[one.name] for one in fields(cls) if one.name in data or one.name in _NEEDED}
+        known: dict[str, Any] = {
+            one.name: data[one.name] for one in fields(cls) if one.name in data or one.name in _NEEDED
+        }
         lists = {name: tuple(known[name]) for name in ("bits", "importances") if name in known}
         return cls(**known | lists)
 

@@ -55,7 +55,8 @@ def looked_at(model: ModelRef, bench: Workbench) -> Looked:
         if not task.kind.predicts_next_token:
             return looked(task, logits_of(run, task, task.validation, room=room), teacher)
         places = int(teacher.starts[-1])
-        out = Looked(*(np.empty(places, kind) for kind in (np.int32, np.float32, np.float32, np.float32)))
+        choice, (value, kl, came) = np.empty(places, np.int32), np.empty((3, places), np.float32)
+        out = Looked(choice, value, kl, came)
         assert out.choice is not None
         assert out.came is not None
         assert teacher.watched is not None

@@ -6,6 +6,7 @@ Shapes: m answered places of all rows in order, k classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,14 +95,14 @@ class HeldAgainst:
             if not task.kind.gives_vectors:
                 lost = changed & (then.choice == labels)
                 won = changed & (now.choice == labels)
-        chosen = self._worst(now, changed, lost) if has_examples else []
+        chosen = self._worst(now, changed, lost).tolist() if has_examples else []
         return PointChanges(
             changed=_count(changed),
             lost=_count(lost),
             won=_count(won),
             kl=float(np.mean(now.kl, dtype=np.float64)),
             confusion=self._confusion(now, labels),
-            examples=tuple(self._example(int(k), now, labels) for k in chosen),
+            examples=tuple(self._example(k, now, labels) for k in chosen),
         )
 
     def _worst(
@@ -132,14 +133,14 @@ class HeldAgainst:
         else:
             wrong = ours * (1 - np.eye(names, dtype=np.int64))
             order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CLASSES]
-            places = [divmod(int(k), names) for k in order if wrong.flat[k] > 0]
+            places = [[int(k) // names, int(k) % names] for k in order if wrong.flat[k] > 0]
         return tuple(Cell(i, j, int(ours[i, j]), int(theirs[i, j])) for i, j in places)
 
     def _example(self, k: int, now: Looked, labels: NDArray[np.int64]) -> Example:
         then, kind, shown = self.original, self.task.kind, self.shown
         row, place = shown.row_of(k)
         sure = (then.value, now.value) if now.came is None or then.came is None else (then.came, now.came)
-        told = {"row": row, "place": place, "kl": float(now.kl[k])}
+        told: dict[str, Any] = {"row": row, "place": place, "kl": float(now.kl[k])}
         if now.choice is None or then.choice is None:
             return Example(**told, expected=_number(labels[k]), original=_number(then.value[k]),
                            now=_number(now.value[k]))  # fmt: skip

@@ -25,7 +25,10 @@ END_SECONDS = 120.0
 """How long an ended search waits for a tracker that has not failed: it may be importing still."""
 
 AWAY_SECONDS = 3.0
-"""The same for one that has failed, or where the search was interrupted."""
+"""The same for one that has failed."""
+
+STOP_SECONDS = 6.0
+"""The same where the search did not finish: who ends it wants it to end."""
 
 
 class Tracking:
@@ -59,7 +62,7 @@ class Tracking:
             follower.send({"end": state})
         begun = time.monotonic()
         for follower in self._followers:
-            follower.close(begun, END_SECONDS if state == "finished" else AWAY_SECONDS)
+            follower.close(begun, END_SECONDS if state == "finished" else STOP_SECONDS)
 
 
 @contextlib.contextmanager

@@ -30,8 +30,8 @@ OTHERS = {
     "RAY_API_SERVER_ADDRESS": "As `AUTOPRUNE_CLUSTER`, where that is not set.",
     "RAY_AUTH_MODE": "`token` where a cluster asks for tokens; see the cluster guide.",
     "HF_TOKEN": "Token of the hub, for private models and data and for `--push-to-hub`. Written to no file.",
-    "MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME": "Where `--track mlflow` writes; see the page on trackers.",
-    "WANDB_API_KEY, WANDB_MODE, WANDB_DIR, WANDB_PROJECT": "The same for `--track wandb`, and others of W&B.",
+    "MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME": "Of `--track mlflow`: [Trackers](../trackers.md).",
+    "WANDB_API_KEY, WANDB_MODE, WANDB_DIR, WANDB_PROJECT": "Of `--track wandb`, as others of W&B.",
     "PGPASSWORD": "Password of PostgreSQL, where the address has none; `~/.pgpass` works too.",
 }
 
