@@ -111,7 +111,9 @@ class Note:
         known: dict[str, Any] = {
             one.name: data[one.name] for one in fields(cls) if one.name in data or one.name in _NEEDED
         }
-        lists = {name: tuple(known[name]) for name in ("bits", "importances") if name in known}
+        lists: dict[str, Any] = {
+            name: tuple(known[name]) for name in ("bits", "importances") if name in known
+        }
         return cls(**known | lists)
 
 

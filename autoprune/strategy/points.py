@@ -116,8 +116,9 @@ def knee(members: Sequence[Trial]) -> Trial | None:
         return None
     xs = [math.log(m.size_bytes) for _, m in done]
     ys = [m.accuracy for _, m in done]
-    width, height = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 1.0
-    lift = [(y - min(ys)) / height - (x - min(xs)) / width for x, y in zip(xs, ys, strict=True)]
+    left, low = min(xs), min(ys)
+    width, height = (max(xs) - left) or 1.0, (max(ys) - low) or 1.0
+    lift = [(y - low) / height - (x - left) / width for x, y in zip(xs, ys, strict=True)]
     return done[max(range(len(done)), key=lambda k: (lift[k], -xs[k]))][0]
 
 
