@@ -31,7 +31,7 @@ _SIDES = "Lost: the original was right, and the point is wrong; won: the other w
 MEANT = {
     "class": f", those whose likeliest class is not the original\u2019s. {_SIDES}",
     "tag": f", those whose likeliest tag is not the original\u2019s. {_SIDES}",
-    "token": ", those whose likeliest next token is not the original\u2019s. Lost: it was the token that "
+    "token": ", those whose likeliest next token is not the original\u2019s. Lost: it was the token that "  # nosec B105 # a sort of answer
     "came, and no longer is; won: the other way. The percentages are of the token that came. A vocabulary "
     "is too large for a table of confusions",
     "number": ". Answers are numbers, which all change a little: those that moved furthest are shown, and "
