@@ -25,7 +25,7 @@ def values_of(name: str) -> some.SearchStrategy[Any]:
         return some.tuples(*[some.integers(1, 10**6)] * 3) | some.just(())
     if name in CHOICES:
         return some.sampled_from(CHOICES[name]) | some.none()
-    if name in ("text_columns", "budget", "allocation"):
+    if name in ("text_columns", "budget", "allocation", "track"):
         return some.lists(some.text(min_size=1), max_size=2).map(tuple)
     kinds = set(typing.get_args(setting_type(name)) or [setting_type(name)])
     least = LEAST.get(name, 0)
