@@ -13,7 +13,7 @@ from autoprune.space.storage_base import Part, Storage, dense_codes, group_size_
 FACTOR_BITS = 8
 """Of each number of a factor."""
 
-_RANK_SIGNS = {4: "q", 8: "e"}
+_RANK_SIGNS = {4: "n", 8: "e"}
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,7 @@ def test_three_mistakes_are_one_error_that_names_all(tmp_path: Path) -> None:
             "0.25]",
             "0.25], importance: taylr",
             "importance.0: input should be 'l1', 'l2', 'activation', "
-            "'taylor', 'obs', 'random' or 'hybrid', got 'taylr'",
+            "'taylor', 'obs', 'gates', 'random' or 'hybrid', got 'taylr'",
         ),
         ("0.25]", "0.25], importance: [obs, obs]", "importance: `importance` names one of them twice"),
         ("0.25]", "0.25], importance: []", "prune.importance: tuple should have at least 1 item"),
