@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -51,3 +52,33 @@ def test_a_task_of_ones_own(tmp_path: Path, cache: Path) -> None:
     assert smaller_score > score - 15
     (told,) = re.findall(r"The export explains ([\d.]+) %", printed)
     assert float(told) == pytest.approx(smaller_score, abs=0.11)
+
+
+NOTEBOOK = ROOT / "examples" / "first_search.ipynb"
+
+
+def test_the_notebook_runs(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    for name, value in environment(cache, PYTHONPATH=str(ROOT)).items():
+        monkeypatch.setenv(name, value)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    client = nbclient.NotebookClient(
+        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()
+    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    (times,) = re.findall(r"([\d.]+) times smaller", printed)
+    assert float(times) > 229 / 30
+    assert "False" not in printed
+
+
+def test_the_notebook_is_kept_with_its_output_and_small() -> None:
+    assert NOTEBOOK.stat().st_size < 60_000
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    ran = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in ran] == list(range(1, len(ran) + 1))
+    outputs = [output for cell in ran for output in cell["outputs"]]
+    assert not [
+        output for output in outputs if output["output_type"] == "error" or output.get("name") == "stderr"
+    ]
+    assert not re.search(r"/(work|home|root|tmp)/", json.dumps(outputs))
