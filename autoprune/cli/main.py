@@ -205,9 +205,10 @@ def _reported(run: Path, output: Path | None) -> Path:
     """Write the report of a run, and its table; where."""
     from autoprune.report import write_csv, write_report
     from autoprune.run.answer_changes import with_rows
+    from autoprune.run.safe_front import safe
 
     scrub_and_say(run)
-    record = read_front_file(run)
+    front = safe(with_rows(read_front_file(run), run))
     folder = run if output is None else output
     page = folder / "report.html"
     why = why_unwritable(folder)
@@ -216,8 +217,8 @@ def _reported(run: Path, output: Path | None) -> Path:
     if why:
         click.echo(f"{run} cannot be written ({why}): this is the report that it has", err=True)
     else:
-        write_csv(record, folder / "front.csv")
-        write_report(with_rows(record, run), page)
+        write_csv(front, folder / "front.csv")
+        write_report(front, page)
     return page
 
 

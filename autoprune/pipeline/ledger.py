@@ -31,6 +31,7 @@ from autoprune.run.lines import lines_field
 from autoprune.run.robustness import robustness_field
 from autoprune.run.row_scores import record_validation_scores
 from autoprune.run.run_record import Limits, RecordedRecipe, RunFacts
+from autoprune.run.safe_front import safe
 from autoprune.run.standing import Standing, class_scores, standing
 from autoprune.run.ties import ties_field
 from autoprune.space.levels import Candidate
@@ -182,9 +183,9 @@ class Ledger:
         if state != "running":
             self.run.note(seconds=seconds)
             record_validation_scores(self.run.path, now)
-            record = read_record(self.run.path / FRONT)
-            write_csv(record, self.run.path / "front.csv")
-            write_report(with_rows(record, self.run.path), self.run.path / "report.html")
+            front = safe(with_rows(read_record(self.run.path / FRONT), self.run.path))
+            write_csv(front, self.run.path / "front.csv")
+            write_report(front, self.run.path / "report.html")
         return now
 
     def _write_front(self, now: Standing, state: str, seconds: float) -> None:

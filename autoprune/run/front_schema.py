@@ -287,4 +287,8 @@ def checked_front(raw: Mapping[str, object]) -> Front:
             f"front.json has version {raw.get('version')!r}, this report reads version {VERSION}; "
             f"write it again with `autoprune report` of the version that made the run"
         )
-    return checked(Front, safe(raw), "front.json")
+    front = safe(raw)
+    if front.checked is None:
+        front.checked = checked(Front, front, "front.json")
+    found: Front = front.checked
+    return found

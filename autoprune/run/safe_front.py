@@ -10,18 +10,28 @@ from typing import Any, cast
 from autoprune.core.redaction import cleaned, may_hold_secret
 
 
-def safe(front: Mapping[str, Any]) -> Mapping[str, Any]:
+class SafeFront(dict[str, Any]):
+    """What `safe` gave, so that it is gone through once: of many trials it takes seconds. Not to be changed.
+
+    checked: the record that it was found to be, once it was checked.
+    """
+
+    checked: Any = None
+
+
+def safe(front: Mapping[str, Any]) -> SafeFront:
     """A parsed `front.json` as the report may show it: `clean`, and without passwords and tokens.
 
-    One that is so already, as those are that this version writes, is given back as it is: of many trials it
-    takes long to go through all values.
+    The values of one that is so already, as those are that this version writes, are not copied.
     """
+    if isinstance(front, SafeFront):
+        return front
     try:
         text = json.dumps(front, allow_nan=False, ensure_ascii=False)
         text.encode("utf-8")
     except (TypeError, ValueError):
-        return cast(Mapping[str, Any], clean(cleaned(front)))
-    return cast(Mapping[str, Any], clean(cleaned(front))) if may_hold_secret(text) else front
+        return SafeFront(cast(Mapping[str, Any], clean(cleaned(front))))
+    return SafeFront(cast(Mapping[str, Any], clean(cleaned(front))) if may_hold_secret(text) else front)
 
 
 def clean(value: object) -> object:
