@@ -140,7 +140,7 @@ def _verdict(
     nearest = metric.signed(_score(top, split), _score(others[0][1], split))
     if _score(top, split) == _score(others[0][1], split):
         parts = [f"{best.letter} and {others[0][0].letter} are equal"]
-        apart = [letter for letter in apart if letter != others[0][0].letter]
+        apart, within = ([k for k in letters if k != others[0][0].letter] for letters in (apart, within))
     else:
         parts = [f"{best.letter} is ahead by {nearest.lstrip('+' + MINUS)}"]
     if apart:
@@ -150,7 +150,7 @@ def _verdict(
     if unknown:
         parts.append(f"not known against {', '.join(unknown)}")
     told = " and ".join(sorted(way for way in ways if way))
-    return f"{'; '.join(parts)}{f' ({told})' if told else ''}", not within and not unknown
+    return f"{'; '.join(parts)}{f' ({told})' if told else ''}", bool(apart) and not within and not unknown
 
 
 def told_apart(
