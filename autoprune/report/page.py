@@ -43,9 +43,6 @@ from autoprune.run.text import printable, shell_word
 from autoprune.space.storage import widest_first
 from autoprune.tasks.metrics import ACCURACY
 
-STYLES = ("report.css", "changes.css")
-"""Inlined in this order."""
-
 SCRIPTS = (
     "dom.js",
     "metric.js",
@@ -67,7 +64,7 @@ SCRIPTS = (
 )
 """Inlined in this order."""
 
-STYLES = ("report.css", "charts.css")
+STYLES = ("report.css", "charts.css", "changes.css")
 """Inlined in this order."""
 
 LIVE_SCRIPT = "live.js"
