@@ -55,20 +55,17 @@ def looked_at(model: ModelRef, bench: Workbench) -> Looked:
         if not task.kind.predicts_next_token:
             return looked(task, logits_of(run, task, task.validation, room=room), teacher)
         places = int(teacher.starts[-1])
-        choice, (value, kl, came) = np.empty(places, np.int32), np.empty((3, places), np.float32)
-        out = Looked(choice, value, kl, came)
-        assert out.choice is not None
-        assert out.came is not None
+        choice = np.empty(places, np.int32)
+        value, kl, came = (np.empty(places, np.float32) for _ in range(3))
         assert teacher.watched is not None
         for _, at, logits in answer_batches(run, task, task.validation, teacher.starts, room):
             values = log_probabilities(logits, teacher.watched[at])
             part = Answers(teacher.values[at], np.arange(len(at) + 1), teacher.watched[at])
-            out.choice[at] = logits.argmax(1)
-            best = out.choice[at][:, None]
-            out.value[at] = np.exp(log_probabilities(logits, best)[:, 0])
-            out.kl[at] = divergences(values, part)
-            out.came[at] = np.exp(values[:, 0])
-        return out
+            choice[at] = logits.argmax(1)
+            value[at] = np.exp(log_probabilities(logits, choice[at][:, None])[:, 0])
+            kl[at] = divergences(values, part)
+            came[at] = np.exp(values[:, 0])
+        return Looked(choice, value, kl, came)
 
 
 def looked(task: Task, values: NDArray[np.float32], teacher: Answers) -> Looked:

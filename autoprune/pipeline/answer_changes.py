@@ -6,7 +6,6 @@ Shapes: m answered places of all rows in order, k classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,28 +128,29 @@ class HeldAgainst:
             return ()
         ours, theirs = (_counts(labels, answers.choice, names) for answers in (now, then))
         if names <= MOST_CLASSES:
-            places = np.argwhere((ours > 0) | (theirs > 0)).tolist()
+            places = [(int(i), int(j)) for i, j in np.argwhere((ours > 0) | (theirs > 0))]
         else:
             wrong = ours * (1 - np.eye(names, dtype=np.int64))
             order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CLASSES]
-            places = [[int(k) // names, int(k) % names] for k in order if wrong.flat[k] > 0]
+            places = [divmod(int(k), names) for k in order if wrong.flat[k] > 0]
         return tuple(Cell(i, j, int(ours[i, j]), int(theirs[i, j])) for i, j in places)
 
     def _example(self, k: int, now: Looked, labels: NDArray[np.int64]) -> Example:
         then, kind, shown = self.original, self.task.kind, self.shown
         row, place = shown.row_of(k)
         sure = (then.value, now.value) if now.came is None or then.came is None else (then.came, now.came)
-        told: dict[str, Any] = {"row": row, "place": place, "kl": float(now.kl[k])}
+        kl = float(now.kl[k])
         if now.choice is None or then.choice is None:
-            return Example(**told, expected=_number(labels[k]), original=_number(then.value[k]),
-                           now=_number(now.value[k]))  # fmt: skip
+            numbers = (labels[k], then.value[k], now.value[k])
+            expected, before, after = (f"{float(number):.3g}" for number in numbers)
+            return Example(row=row, place=place, kl=kl, expected=expected, original=before, now=after)
         if kind.gives_vectors:
-            words = ["", *(shown.short_text(int(choice[k])) for choice in (then.choice, now.choice))]
+            expected, before, after = "", shown.short_text(then.choice[k]), shown.short_text(now.choice[k])
         else:
-            words = [shown.name(int(n)) for n in (labels[k], then.choice[k], now.choice[k])]
+            expected, before, after = (shown.name(n) for n in (labels[k], then.choice[k], now.choice[k]))
         return Example(
-            **told, expected=words[0], original=words[1], now=words[2], original_sure=float(sure[0][k]),
-            now_sure=float(sure[1][k]),
+            row=row, place=place, kl=kl, expected=expected, original=before, now=after,
+            original_sure=float(sure[0][k]), now_sure=float(sure[1][k]),
         )  # fmt: skip
 
 
@@ -164,7 +164,3 @@ def _counts(labels: NDArray[np.int64], choice: NDArray[np.int32] | None, names: 
 
 def _count(places: NDArray[np.bool_] | None) -> int | None:
     return None if places is None else int(places.sum())
-
-
-def _number(value: float) -> str:
-    return f"{float(value):.3g}"

@@ -48,12 +48,13 @@ class RowsToShow:
             return KeptRow(text=cut(self._text(row)))
         return self._around(data, row, place)
 
-    def short_text(self, row: int) -> str:
+    def short_text(self, row: int | np.integer[Any]) -> str:
         """The beginning of a row's text."""
-        return cut(self._text(row), LONGEST_TEXT // 2)
+        return cut(self._text(int(row)), LONGEST_TEXT // 2)
 
-    def name(self, number: int) -> str:
+    def name(self, answer: int | np.integer[Any]) -> str:
         """A class by its name, or a token by its text."""
+        number = int(answer)
         if self.task.kind.predicts_next_token:
             return cut(self._decoded(np.array([number])), 40)
         names = self.task.label_names

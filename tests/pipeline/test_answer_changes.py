@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from autoprune.evaluation.answer_changes import is_looked_at, looked, nearest_others
+from autoprune.evaluation.answer_changes import is_looked_at, looked, looked_at, nearest_others
+from autoprune.evaluation.jobs import Original
+from autoprune.evaluation.measure import teacher_answers
 from autoprune.pipeline.answer_changes import HeldAgainst, sort_of
 from autoprune.pipeline.kept_rows import RowsToShow, cut, small_picture
 from autoprune.run.answer_changes import LONGEST_PICTURE, MOST_EXAMPLES, AnswerChanges, KeptRow
 from autoprune.tasks.answers import Answers, divergence, divergences, spread_of
-from autoprune.tasks.kinds import OWN, SENTENCE_EMBEDDING, TEXT_CLASSIFICATION, TEXT_REGRESSION, TaskKind
-from autoprune.tasks.task import Encoded, Task
+from autoprune.tasks.kinds import (
+    CAUSAL_LM,
+    OWN,
+    SENTENCE_EMBEDDING,
+    TEXT_CLASSIFICATION,
+    TEXT_REGRESSION,
+    TOKEN_CLASSIFICATION,
+    TaskKind,
+)
+from autoprune.tasks.task import NO_LABEL, Encoded, Task
 from tests.support.made_pictures import photograph
 from tests.support.tiny_search import OPTIONS, autoprune, environment, write_inputs
 
@@ -140,6 +152,53 @@ def test_points_that_are_gone_take_their_rows_along() -> None:
     left = record.of_points({"7"})
     assert set(left.points) == {"7"}
     assert set(left.rows) == {example.key for example in left.points["7"].examples}
+
+
+def test_a_language_model_is_asked_batch_by_batch_and_shows_what_came_before() -> None:
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1, 30, 60).astype(np.int32)
+    data = Encoded(ids, np.zeros(60, np.uint8), np.array([0, 20, 35, 60]), np.zeros(3))
+    task = Task(data, data, data, (), ("input_ids",), 0, CAUSAL_LM)
+    tables = [rng.normal(size=(30, 40)).astype(np.float32) for _ in range(2)]
+    runs = [lambda batch, table=table: table[batch["input_ids"]] for table in tables]
+    teacher = teacher_answers(runs[0], task, data)
+
+    def bench(run: Any) -> Any:
+        return SimpleNamespace(
+            task=task, setting=SimpleNamespace(validation_answers=teacher),
+            room=SimpleNamespace(busy=nullcontext), runners=lambda model: nullcontext([run]),
+        )  # fmt: skip
+
+    then, now = (looked_at(Original(), bench(run)) for run in runs)
+    point = HeldAgainst(task, then, RowsToShow(task, None, Words())).point(now)
+    assert (sort_of(task), point.confusion) == ("token", ())
+    before = np.concatenate([ids[a : b - 1] for a, b in ((0, 20), (20, 35), (35, 60))])
+    came = np.concatenate([ids[a + 1 : b] for a, b in ((0, 20), (20, 35), (35, 60))])
+    likeliest = [table[before].argmax(1) for table in tables]
+    assert point.changed == int((likeliest[0] != likeliest[1]).sum())
+    assert point.lost == int(((likeliest[0] != likeliest[1]) & (likeliest[0] == came)).sum())
+    example = point.examples[0]
+    assert example.place is not None
+    start = int(data.starts[example.row])
+    assert example.expected == f"w{ids[start + example.place + 1]}"
+    kept = RowsToShow(task, None, Words()).row(example.row, example.place)
+    assert kept.text.endswith(f"w{ids[start + example.place]}")
+    assert then.kl.max() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_tag_shows_its_word_in_its_text() -> None:
+    labels = np.array([NO_LABEL, 0, 1, NO_LABEL, NO_LABEL, 1, 0, NO_LABEL])
+    data = Encoded(np.arange(8, dtype=np.int32), np.zeros(8, np.uint8), np.array([0, 4, 8]), labels)
+    task = Task(data, data, data, ("O", "B"), ("input_ids",), 0, TOKEN_CLASSIFICATION)
+    values = [np.array([[1, 0], [0, 1], [0, 1], [1, 0]], np.float32), np.array([[1, 0]] * 4, np.float32)]
+    teacher = Answers(values[0], np.array([0, 2, 4]))
+    shown = RowsToShow(task, None, Words())
+    then, now = (looked(task, each, teacher) for each in values)
+    point = HeldAgainst(task, then, shown).point(now)
+    assert (sort_of(task), point.changed, point.lost, point.won) == ("tag", 2, 2, 0)
+    assert {(example.row, example.place) for example in point.examples} == {(0, 1), (1, 0)}
+    assert shown.row(0, 1) == KeptRow(text="w0 w1 w2 w3", word="w2")
+    assert shown.row(1, 0).word == "w5"
 
 
 @pytest.mark.slow

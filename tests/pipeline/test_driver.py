@@ -590,7 +590,7 @@ def test_finalists_are_timed_again_and_scored_after_the_trials(bench: Bench) -> 
     assert best is not None
     kinds = [type(job) for job in bench.worker.jobs]
     assert kinds == sorted(kinds, key=[Evaluate, TimeTogether, Score, LookAtAnswers].index)
-    assert {*kinds} == {Evaluate, TimeTogether, Score}
+    assert {*kinds} == {Evaluate, TimeTogether, Score, LookAtAnswers}
     plain = {trial.number for trial in search.study.trials() if trial.is_baseline}
     shipped = {trial.number for trial in summary.now.points_to_ship}
     scored = {trial.number for trial in search.study.trials() if trial.test_accuracy == 70.0}
