@@ -70,6 +70,7 @@ class WandbTracker:
             copy = shutil.copy(path, self._run.dir)
             self._run.save(copy, base_path=self._run.dir, policy="now")
         self._run.finish(exit_code=_EXIT_CODES[ending.state])
+        wandb.teardown()  # its own process may not have written all of the file before
 
 
 def _has_key(wandb: Any) -> bool:
