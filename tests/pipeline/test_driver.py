@@ -162,7 +162,7 @@ def prepared(steps: int = 0, texts: Splits | None = None) -> Prepared:
     inputs = SimpleNamespace(
         space=TOY.space, sizes=TOY.costs, original_bytes=ORIGINAL_BYTES,
         dataset="rows.csv", data_hash="0" * 64, space_name="toy", texts=texts, cleaned=None,
-        loaded=SimpleNamespace(tokenizer=None),
+        loaded=SimpleNamespace(tokenizer=None), teacher=None,
     )  # fmt: skip
     model = nn.Module()
     model.layer = nn.ModuleList(nn.ModuleDict({"up": nn.Identity(), "down": nn.Identity()}) for _ in units)
