@@ -455,6 +455,7 @@ def test_limits_read_well_in_a_plan_and_a_result(
 ) -> None:
     splits = SimpleNamespace(train=[0], validation=[0], test=[0], label_names=("a", "b"))
     inputs: Any = SimpleNamespace(
+        teacher=None,
         task=splits,
         original_bytes=91_080_000,
         dataset="reviews",
