@@ -137,7 +137,7 @@ def prepared(toy: Toy) -> Prepared:
     )  # fmt: skip
     inputs = SimpleNamespace(
         space=toy.space, sizes=toy.costs, original_bytes=toy.costs.size_bytes(toy.space.untouched()),
-        dataset="rows.csv", data_hash="0" * 64, space_name="toy", texts=None, cleaned=None,
+        dataset="rows.csv", data_hash="0" * 64, space_name="toy", texts=None, cleaned=None, teacher=None,
     )  # fmt: skip
     return Prepared(cast(Any, inputs), nn.Module(), setting, Recipe(40, 8, 1e-4), "0" * 64)
 
