@@ -32,6 +32,11 @@ LENGTHS = tuple(range(1, 26))  # every remainder of 2, 4 and 8 codes a step
 every_width = pytest.mark.parametrize("bits", WIDTHS)
 
 
+def assert_equal_answers(ours: Tensor, theirs: Tensor) -> None:
+    """Within what float32 rounds to, which depends on the processor's kernels."""
+    assert (ours - theirs).abs().max() <= 1e-6 * max(1.0, float(theirs.abs().max()))
+
+
 def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -430,7 +435,7 @@ def test_removing_rows_equals_masking_them(tiny: Tiny, kind: str, share: float) 
             mask = torch.zeros(weight.columns).index_fill(0, keep, 1.0)
             full.get_submodule(weight.path).register_forward_pre_hook(masked(mask))
     batch = tiny.task.batch(tiny.task.test, range(8))
-    assert (logits(smaller, batch) - logits(full, batch)).abs().max() <= 1e-6
+    assert_equal_answers(logits(smaller, batch), logits(full, batch))
 
 
 def pieces_to_keep(unit: Unit, share: float) -> Tensor:
@@ -451,7 +456,7 @@ def test_a_pruned_variant_is_the_masked_layer_with_refitted_columns(tiny: Tiny, 
         spread[:, keep] = new.weight.detach()
         replace_(full, weight.path, spread, new.bias)
     batch = tiny.task.batch(tiny.task.test, range(8))
-    assert (logits(stitched.model, batch) - logits(full, batch)).abs().max() <= 1e-6
+    assert_equal_answers(logits(stitched.model, batch), logits(full, batch))
 
 
 @pytest.mark.parametrize("kind", ["attention", "feed_forward"])
