@@ -2,8 +2,9 @@
 
     python -m benchmarks.workers [--trials 12] [--rounds 2] [--check] [-o FILE.json]
 
-Each search is the command of a user, with one worker and with two on the same machine, in turn; timed is the span
-from the moment its trials begin until so many have ended, so that what both prepare alike does not count.
+Each search is the command of a user, with one worker and with two on the same machine, in turn. What is
+timed is the span from the moment its trials begin until so many have ended, so that what both prepare alike
+does not count.
 Workers compute with one thread each. `--check` exits 1 where two workers are less than 1.9 times one.
 """
 
