@@ -2,8 +2,8 @@
 
 The singular value decomposition of the weight times a Cholesky factor of the moment is cut off, which is best
 for the layer's output (SVD-LLM: Wang et al., arXiv 2403.07378; ASVD and FWSVD weigh by a
-diagonal: arXiv 2312.05821, arXiv 2207.00112). Factors are integers with a scale a row: the right one is rounded,
-the left one is then solved for anew by least squares, and rounded.
+diagonal: arXiv 2312.05821, arXiv 2207.00112). Factors are integers with a scale a row: the right one is
+rounded, the left one is then solved for anew by least squares, and rounded.
 
 Shapes: o output features (rows), i input features (columns), r rank.
 """
