@@ -28,6 +28,7 @@ from autoprune.targets.onnx.target import GRAPH
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.kinds import CAUSAL_LM, IMAGE_CLASSIFICATION
 from tests.support.families import make_case
+from tests.support.processor import skip_where_products_saturate
 from tests.support.stored import integers_of
 from tests.support.tiny import Tiny
 
@@ -238,6 +239,7 @@ def test_convolutions_multiply_integers_and_hand_on_codes(library: Path, tmp_pat
 def test_signed_codes_made_unsigned_give_the_same(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    skip_where_products_saturate()
     tiny = tiny_of("resnet", library)
     saved(tiny, nearest(tiny, Level.of(0.0, "w8a8")), tmp_path)
     got = []
