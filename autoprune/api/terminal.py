@@ -149,11 +149,10 @@ def _fold_lines(summary: Summary) -> list[str]:
     folds, now, metric = summary.folds, summary.now, summary.metric
     if folds is None:
         return []
-    original = [trial for trial in now.trials if trial.name == ORIGINAL]
     named = by_trial(now.points.numbers())
     told = [
         (f"#{trial.number} {named[trial.number][0]}" if trial.name != ORIGINAL else "the original", scores)
-        for trial in [*original, *now.points_to_ship]
+        for trial in now.original_and_points
         if (scores := folds.of(trial.number)) is not None
     ]
     return [f"{name}: {spread_text(metric, scores)}" for name, scores in told]

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from autoprune.compress.stored import Rounding, StoredWeight, straight_through
+from autoprune.compress.stored import Parts, Rounding, StoredWeight, straight_through
 from autoprune.space.storage import GroupedIntegers, Storage, group_size_for
 
 SMALLEST_SCALE = 2.0**-14
@@ -241,6 +241,14 @@ def round_nearest(
         zero.reshape(o, -1).to(torch.uint8),
         bits,
     )
+
+
+def read_integers(parts: Parts, bits: int, shape: tuple[int, int]) -> Integers:
+    """Integers in groups [o i] as they were written; `ValueError` or `KeyError` where they are not such."""
+    scale = parts.tensor("scale")
+    check_scales(scale, shape)
+    zero = parts.codes("zero", bits, tuple(scale.shape))
+    return Integers(parts.codes("codes", bits, shape), scale, zero, bits)
 
 
 def check_scales(scale: Tensor, shape: tuple[int, int]) -> None:

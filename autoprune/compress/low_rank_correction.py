@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from autoprune.compress.gptq import damped_moment, round_compensated
-from autoprune.compress.integers import IntegerRounding, Integers, check_scales
+from autoprune.compress.integers import IntegerRounding, Integers, read_integers
 from autoprune.compress.low_rank import FactorRounding, Factors, best_factors, fitted_factors
 from autoprune.compress.stored import Parts, Rounding, StoredWeight
 from autoprune.space.low_rank_storages import Corrected
@@ -127,11 +127,8 @@ class CorrectedWay:
     def read(self, parts: Parts, storage: Storage, shape: tuple[int, int]) -> StoredWeight:
         """What was written."""
         kind = cast(Corrected, storage)
-        scale = parts.tensor("scale")
-        check_scales(scale, shape)
-        zero = parts.codes("zero", kind.bits, tuple(scale.shape))
-        integers = Integers(parts.codes("codes", kind.bits, shape), scale, zero, kind.bits)
-        return CorrectedIntegers(integers, Factors.read(parts, shape, kind.rank_of(*shape)), kind)
+        factors = Factors.read(parts, shape, kind.rank_of(*shape))
+        return CorrectedIntegers(read_integers(parts, kind.bits, shape), factors, kind)
 
 
 def _corrected(

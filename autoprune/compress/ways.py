@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoprune.compress.gptq import round_compensated
-from autoprune.compress.integers import Integers, check_scales, round_nearest
+from autoprune.compress.integers import Integers, read_integers, round_nearest
 from autoprune.compress.low_rank import LowRankWay
 from autoprune.compress.low_rank_correction import CorrectedWay
 from autoprune.compress.sparsity import SparseWay
@@ -133,10 +133,7 @@ class IntegerWay:
         return rounded
 
     def read(self, parts: Parts, storage: Storage, shape: tuple[int, int]) -> StoredWeight | None:
-        scale = parts.tensor("scale")
-        check_scales(scale, shape)
-        zero = parts.codes("zero", storage.bits, tuple(scale.shape))
-        return Integers(parts.codes("codes", storage.bits, shape), scale, zero, storage.bits)
+        return read_integers(parts, storage.bits, shape)
 
 
 def _columns_of_scale(storage: Storage, weight: Float[Tensor, "o i"], group_size: int) -> int:

@@ -48,7 +48,7 @@ def score_finalists(search: OpenedSearch) -> None:
     plain = [trial for trial in now.trials if trial.is_baseline]
     finalists = {trial.number: trial for trial in [*now.points_to_ship, *plain]}
     todo = [trial for trial in finalists.values() if trial.test_accuracy is None and trial.measurement]
-    jobs = [Score(Original() if trial.name == ORIGINAL else packed_model(search, trial)) for trial in todo]
+    jobs = [Score(model_of(search, trial)) for trial in todo]
 
     def done(k: int, scored: Scored) -> None:
         search.study.update(todo[k].number, test_accuracy=scored.score)
@@ -57,6 +57,11 @@ def score_finalists(search: OpenedSearch) -> None:
     if todo:
         with search.progress.bar("Test scores of finalists and baselines", len(todo)) as bar:
             run_all(search.pool, jobs, done, bar)
+
+
+def model_of(search: OpenedSearch, trial: Trial) -> Original | PackedModel:
+    """What a worker is asked about: a trial's model, or the original."""
+    return Original() if trial.name == ORIGINAL else packed_model(search, trial)
 
 
 def packed_model(search: OpenedSearch, trial: Trial) -> PackedModel:

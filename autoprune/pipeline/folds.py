@@ -13,7 +13,6 @@ from autoprune.pipeline.opened import OpenedSearch
 from autoprune.pipeline.prepare import Prepared
 from autoprune.run.config import Config
 from autoprune.run.folds import Folds, record_folds, recorded_folds
-from autoprune.space.trial import ORIGINAL
 from autoprune.tasks.folds import deal_folds, pooled
 from autoprune.workers.pool import run_all
 
@@ -23,9 +22,7 @@ def cross_validate(search: OpenedSearch) -> None:
     count = search.config.search.folds
     if not count:
         return
-    now = search.ledger.standing()
-    original = [trial for trial in now.trials if trial.name == ORIGINAL]
-    wanted = [trial for trial in [*original, *now.points_to_ship] if trial.measurement]
+    wanted = [trial for trial in search.ledger.standing().original_and_points if trial.measurement]
     folds = folds_of(search.prepared, search.config)
     record = recorded_folds(search.run.path) or Folds(
         count=count, rows=len(folds), seed=search.config.search.seed

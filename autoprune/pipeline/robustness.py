@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.core.errors import AutopruneError
-from autoprune.evaluation.jobs import ModelRef, Original
 from autoprune.evaluation.robustness import AlteredRows, Examine, Examined
-from autoprune.pipeline.finalists import packed_model
+from autoprune.pipeline.finalists import model_of
 from autoprune.pipeline.inputs import Inputs
 from autoprune.pipeline.opened import OpenedSearch
 from autoprune.run.robustness import AlterationRow, Robustness, record_robustness, recorded_robustness
-from autoprune.space.trial import ORIGINAL, Trial
 from autoprune.tasks.alterations import alterations_of, altered_text, attacks_on
 from autoprune.tasks.byte_images import ByteImages
 from autoprune.tasks.data.rows import Rows
@@ -40,17 +38,15 @@ def examine_finalists(search: OpenedSearch) -> None:
     inputs, seed = search.prepared.inputs, search.config.search.seed
     before = recorded_robustness(search.run.path)
     have = set() if before is None else {*before.scores}
-    now = search.ledger.standing()
-    original = [trial for trial in now.trials if trial.name == ORIGINAL]
-    wanted = {str(trial.number): trial for trial in [*original, *now.points_to_ship] if trial.measurement}
-    todo = [trial for number, trial in wanted.items() if number not in have]
+    wanted = [trial for trial in search.ledger.standing().original_and_points if trial.measurement]
+    todo = [trial for trial in wanted if str(trial.number) not in have]
     if not todo:
         return
     asked = search.config.search
     rows = altered_rows(
         inputs, search.config.task.max_length, seed=seed, alters=asked.robustness, attacks=asked.attacks
     )
-    jobs = [Examine(_model(search, trial), rows) for trial in todo]
+    jobs = [Examine(model_of(search, trial), rows) for trial in todo]
     record = before or _empty(search, rows)
 
     def done(k: int, result: Examined) -> None:
@@ -60,10 +56,6 @@ def examine_finalists(search: OpenedSearch) -> None:
 
     with search.progress.bar("Finalists on altered test rows", len(jobs)) as bar:
         run_all(search.pool, jobs, done, bar)
-
-
-def _model(search: OpenedSearch, trial: Trial) -> ModelRef:
-    return Original() if trial.name == ORIGINAL else packed_model(search, trial)
 
 
 def _empty(search: OpenedSearch, rows: tuple[AlteredRows, ...]) -> Robustness:
@@ -104,13 +96,7 @@ def altered_rows(
     rows, labels = inputs.texts.test.pick(chosen.tolist()), task.test.pick(chosen).labels
     out = [plain]
     for name in names:
-        texts = tuple(
-            tuple(
-                altered_text(str(text), name, seed=seed, row=int(k))
-                for k, text in zip(chosen, column, strict=True)
-            )
-            for column in rows.texts
-        )
+        texts = _altered(rows, name, chosen, seed)
         tokens = encode_rows(Rows(texts, rows.labels), inputs.loaded.tokenizer, max_length, task.kind)
         out.append(AlteredRows(name, chosen, seed, _like(tokens, labels)))
     return (*out, *hard)

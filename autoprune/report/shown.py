@@ -23,11 +23,11 @@ def shown_numbers(front: Front) -> set[int]:
         return {trial.number for trial in front.trials}
     named = {trial.number for trial, _ in front.named} | {trial.number for trial in front.baselines}
     members = sorted((t for t in front.trials if t.on_front), key=lambda trial: trial.size_bytes or 0)
-    shown = named | {members[k].number for k in _spread(len(members), MOST_OF_FRONT)}
+    shown = named | {members[k].number for k in spread_places(len(members), MOST_OF_FRONT)}
     lower = {trial.promoted_from for trial in front.trials if trial.number in named}
     shown |= {number for number in lower if number is not None}
     others = [trial.number for trial in front.trials if trial.number not in shown]
-    return shown | {others[k] for k in _spread(len(others), MOST_SHOWN - len(shown))}
+    return shown | {others[k] for k in spread_places(len(others), MOST_SHOWN - len(shown))}
 
 
 def shown_note(front: Front, shown: int) -> str:
@@ -48,7 +48,7 @@ def with_shown(front: Mapping[str, Any], numbers: set[int]) -> dict[str, Any]:
     return {**front, "trials": rows}
 
 
-def _spread(count: int, most: int) -> list[int]:
+def spread_places(count: int, most: int) -> list[int]:
     """At most so many places of a sequence, evenly spread, with its first and last."""
     if count <= most:
         return list(range(count))

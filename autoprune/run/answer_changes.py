@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, Self
 import pydantic
 
 from autoprune.core.files import write_json
-from autoprune.core.record import checked
-from autoprune.run.folder import read_record
+from autoprune.run.recorded import recorded
 
 ANSWER_CHANGES, FIELD = "answer_changes.json", "answer_changes"
 
@@ -138,8 +137,7 @@ def recorded_changes(run: Path) -> AnswerChanges | None:
     Raises:
         AutopruneError: where the file is damaged.
     """
-    path = run / ANSWER_CHANGES
-    return checked(AnswerChanges, read_record(path), str(path)) if path.is_file() else None
+    return recorded(AnswerChanges, run / ANSWER_CHANGES)
 
 
 def record_changes(run: Path, what: AnswerChanges) -> None:

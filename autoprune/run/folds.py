@@ -10,8 +10,7 @@ from typing import Any, Self
 import pydantic
 
 from autoprune.core.files import write_json
-from autoprune.core.record import checked
-from autoprune.run.folder import read_record
+from autoprune.run.recorded import recorded
 from autoprune.tasks.metrics import Metric
 
 FOLDS = "folds.json"
@@ -76,8 +75,7 @@ def recorded_folds(run: Path) -> Folds | None:
     Raises:
         AutopruneError: where the file is damaged.
     """
-    path = run / FOLDS
-    return checked(Folds, read_record(path), str(path)) if path.is_file() else None
+    return recorded(Folds, run / FOLDS)
 
 
 def record_folds(run: Path, what: Folds) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 import pydantic
 
 from autoprune.core.files import write_json
-from autoprune.core.record import checked
-from autoprune.run.folder import read_record
 from autoprune.run.front_schema import LineRow
+from autoprune.run.recorded import recorded
 
 LINES = "lines.json"
 
@@ -25,8 +24,8 @@ def recorded_lines(run: Path) -> tuple[LineRow, ...]:
     Raises:
         AutopruneError: where the file is damaged.
     """
-    path = run / LINES
-    return checked(_Recorded, read_record(path), str(path)).lines if path.is_file() else ()
+    found = recorded(_Recorded, run / LINES)
+    return () if found is None else found.lines
 
 
 def record_line(run: Path, row: LineRow) -> None:

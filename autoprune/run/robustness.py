@@ -9,8 +9,7 @@ from typing import Any, Self
 import pydantic
 
 from autoprune.core.files import write_json
-from autoprune.core.record import checked
-from autoprune.run.folder import read_record
+from autoprune.run.recorded import recorded
 
 ROBUSTNESS = "robustness.json"
 
@@ -68,8 +67,7 @@ def recorded_robustness(run: Path) -> Robustness | None:
     Raises:
         AutopruneError: where the file is damaged.
     """
-    path = run / ROBUSTNESS
-    return checked(Robustness, read_record(path), str(path)) if path.is_file() else None
+    return recorded(Robustness, run / ROBUSTNESS)
 
 
 def record_robustness(run: Path, what: Robustness) -> None:

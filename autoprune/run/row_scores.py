@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import pydantic
 
 from autoprune.core.files import write_json
-from autoprune.core.record import checked
-from autoprune.run.folder import read_record
+from autoprune.run.recorded import recorded
 
 if TYPE_CHECKING:
     from autoprune.run.standing import Standing
@@ -43,8 +42,7 @@ def recorded_scores(run: Path) -> RowScores:
     Raises:
         AutopruneError: where the file is damaged.
     """
-    path = run / ROW_SCORES
-    return checked(RowScores, read_record(path), str(path)) if path.is_file() else RowScores()
+    return recorded(RowScores, run / ROW_SCORES) or RowScores()
 
 
 def record_test_scores(run: Path, number: int, text: str) -> None:

@@ -50,6 +50,11 @@ class Standing:
         """The points that have a name, as far as there are any, each once."""
         return self.points.distinct()
 
+    @property
+    def original_and_points(self) -> list[Trial]:
+        """The original and the points to ship: what is looked at more closely after a search."""
+        return [*(trial for trial in self.trials if trial.name == ORIGINAL), *self.points_to_ship]
+
 
 def standing(trials: Sequence[Trial], budget: Budget, reference: Measurement, *, answers: int) -> Standing:
     """Sum up the trials; `answers` is how many validation answers accuracy was measured on."""
@@ -83,8 +88,7 @@ def class_scores(now: Standing, classes: ClassRows | None) -> dict[str, Any]:
     """
     if classes is None:
         return {}
-    wanted = [trial for trial in now.trials if trial.name == ORIGINAL] + now.points_to_ship
-    right = {str(trial.number): classes.right(trial.row_scores) for trial in wanted}
+    right = {str(trial.number): classes.right(trial.row_scores) for trial in now.original_and_points}
     told = {number: scores for number, scores in right.items() if scores is not None}
     field = {"classes": list(classes.names), "validation_rows": classes.counts, "percent_right": told}
     return {"class_scores": field} if told else {}

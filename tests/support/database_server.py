@@ -6,13 +6,14 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.ports import free_ports
 
 PASSWORD = "t@p/s3cret word%"
 """With signs that a URL has for other purposes."""
@@ -38,9 +39,7 @@ def postgresql() -> Iterator[str]:
         pytest.skip("PostgreSQL's server is not installed")
     home = Path(tempfile.mkdtemp(prefix="autoprune-postgresql-"))
     user = _owner(home)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
 
     def call(program: str, *arguments: object) -> None:
         words = [str(bin_folder / program), *map(str, arguments)]

@@ -11,7 +11,6 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -20,6 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+
+from tests.support.ports import free_ports
 
 BUCKET = "models"
 KEY = "not-a-real-secret-key"
@@ -43,9 +44,7 @@ def object_store(scheme: str) -> Iterator[ObjectStore]:
     program = os.environ.get("AUTOPRUNE_TEST_STORE") or shutil.which(name)
     if program is None or not program.endswith(name) or importlib.util.find_spec(_DRIVERS[scheme]) is None:
         pytest.skip(f"{name} or {_DRIVERS[scheme]} is not installed (CONTRIBUTING.md)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     address = f"http://127.0.0.1:{port}"
     words = {
         "s3": ["-H", "127.0.0.1", "-p", str(port)],

@@ -6,17 +6,18 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from tests.support.ports import free_ports
 
 _STORE_BYTES = 100_000_000
 
@@ -48,7 +49,7 @@ def start_head(
     environment: Mapping[str, str], folder: Path, *, cpus: int = 1, labels: str = "", port: int | None = None
 ) -> Head:
     """Start a head, and wait until its dashboard answers. port: of the dashboard."""
-    gcs, dashboard, agent, client = _free_ports(4)
+    gcs, dashboard, agent, client = free_ports(4)
     dashboard = port or dashboard
     words = [
         "start", "--head", "--node-ip-address", "127.0.0.1", "--port", gcs, "--num-cpus", cpus,
@@ -81,14 +82,6 @@ def _wait_for(head: Head) -> None:
             time.sleep(0.3)
         else:
             return
-
-
-def _free_ports(count: int) -> Sequence[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _kill(folder: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from autoprune.report.compared.compared_runs import Comparable, ComparedRun
 from autoprune.report.sections.lines import small_size
+from autoprune.report.shown import spread_places
 from autoprune.report.text import MINUS, milliseconds, score_text, standard_error
 from autoprune.run.front_schema import TrialRow
 from autoprune.strategy.paired import scores_told_apart
@@ -77,8 +78,7 @@ def limits_of(runs: Sequence[ComparedRun], cost: str) -> list[float]:
     round_ = [step * 10.0**power for power in range(first, last + 1) for step in STEPS]
     inside = [value for value in round_ if low <= value <= high * 1.05]
     room = max(2, MOST_LIMITS - len(own))
-    if len(inside) > room:
-        inside = [inside[k] for k in np.unique(np.linspace(0, len(inside) - 1, room).round().astype(int))]
+    inside = [inside[k] for k in spread_places(len(inside), room)]
     return sorted({*map(float, own), *inside}) or [float(high)]
 
 

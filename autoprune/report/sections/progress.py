@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from autoprune.report.shown import spread_places
 from autoprune.report.text import duration, milliseconds, named_score, plural, share
 from autoprune.run.front_schema import Front, LineRow, TrialRow
 from autoprune.space.budget import megabytes
@@ -112,10 +113,7 @@ def _volume(reference: tuple[float, float, float], models: Iterable[TrialRow | L
 
 
 def _thinned(steps: Sequence[Step]) -> Sequence[Step]:
-    if len(steps) <= MOST_STEPS:
-        return steps
-    places = {round(k * (len(steps) - 1) / (MOST_STEPS - 1)) for k in range(MOST_STEPS)}
-    return [steps[k] for k in sorted(places)]
+    return [steps[k] for k in spread_places(len(steps), MOST_STEPS)]
 
 
 def _passed(steps: Sequence[Step], rivals: Sequence[tuple[str, float]]) -> str:
