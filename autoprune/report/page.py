@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -41,7 +41,7 @@ from autoprune.run.front_schema import Front, LineRow, TrialRow, checked_front
 from autoprune.run.safe_front import safe
 from autoprune.run.text import printable, shell_word
 from autoprune.space.storage import widest_first
-from autoprune.tasks.metrics import ACCURACY
+from autoprune.tasks.metrics import ACCURACY, Metric
 
 SCRIPTS = (
     "dom.js",
@@ -181,23 +181,17 @@ def _data(front: Json, read: Front) -> dict[str, object]:
         **pack(without_rows(front)),
         "fields": FIELDS,
         "errors": [
-            _standard_error(read, shown[cast(int, trial["number"])])
-            for trial in cast(list[Json], front["trials"])
+            error_of(read, shown[cast(int, trial["number"])]) for trial in cast(list[Json], front["trials"])
         ],
         "lines": [
             {
                 **line.model_dump(),
-                "error": _standard_error(read, line),
+                "error": error_of(read, line),
                 "within_budget": fits_budget(read, line),
             }
             for line in read.lines
         ],
-        "metric": {
-            **run.metric.as_json(),
-            **{name: getattr(run.metric, name) for name in ("word", "title")},
-            "is_accuracy": run.metric == ACCURACY,
-            "column": metric_column(run.metric),
-        },
+        "metric": metric_data(run.metric, metric_column(run.metric)),
         "latency": latency_title(read),
         "storages": _storages(read),
         "place": run.place,
@@ -206,6 +200,16 @@ def _data(front: Json, read: Front) -> dict[str, object]:
             "target": shell_word(run.target or "original"),
             "stem": stem.strip("-.") or "model",
         },
+    }
+
+
+def metric_data(metric: Metric, column: Sequence[str] = ()) -> dict[str, Json]:
+    """A metric as the scripts of a page take it. column: heads of its own column in a table."""
+    return {
+        **metric.as_json(),
+        **{name: getattr(metric, name) for name in ("word", "title")},
+        "is_accuracy": metric == ACCURACY,
+        "column": [*column],
     }
 
 
@@ -220,7 +224,8 @@ def _storages(front: Front) -> dict[str, Json]:
     }
 
 
-def _standard_error(front: Front, trial: TrialRow | LineRow) -> float | None:
+def error_of(front: Front, trial: TrialRow | LineRow) -> float | None:
+    """The standard error of a score on validation, in points; None where it is no share of rows."""
     run = front.run
     return standard_error(trial.accuracy, run.validation_rows) if run.metric.is_share_of_rows else None
 

@@ -12,10 +12,9 @@ from autoprune.core.errors import AutopruneError
 from autoprune.report.compared.compared_runs import Comparable, ComparedRun, comparable, read_runs
 from autoprune.report.compared.differences import Difference, differences, summaries
 from autoprune.report.compared.equal_limits import LimitTable, limit_tables
-from autoprune.report.page import STYLES, asset, embedded, policy, template
-from autoprune.report.text import standard_error, write_text
+from autoprune.report.page import STYLES, asset, embedded, error_of, metric_data, policy, template
+from autoprune.report.text import write_text
 from autoprune.run.front_schema import TrialRow
-from autoprune.tasks.metrics import ACCURACY
 
 SCRIPTS = ("dom.js", "metric.js", "chart.js", "compare.js")
 """Inlined in this order."""
@@ -74,12 +73,7 @@ def render_comparison(comparison: Comparison) -> str:
     style, script = ("\n".join(map(asset, names)) for names in (STYLES, SCRIPTS))
     metric = comparison.runs[0].front.run.metric
     data = {
-        "metric": {
-            **metric.as_json(),
-            **{name: getattr(metric, name) for name in ("word", "title")},
-            "is_accuracy": metric == ACCURACY,
-            "column": [],
-        },
+        "metric": metric_data(metric),
         "same_clock": comparison.what.same_clock,
         "storages": {},
         "runs": [
@@ -112,6 +106,4 @@ def _points(run: ComparedRun) -> list[dict[str, object]]:
 
 def _point(run: ComparedRun, trial: TrialRow) -> dict[str, object]:
     fields = ("number", "name", "size_bytes", "latency_ms", "accuracy", "test_accuracy", "kl", "on_front")
-    facts = run.front.run
-    error = standard_error(trial.accuracy, facts.validation_rows) if facts.metric.is_share_of_rows else None
-    return {**{name: getattr(trial, name) for name in fields}, "error": error}
+    return {**{name: getattr(trial, name) for name in fields}, "error": error_of(run.front, trial)}
