@@ -114,17 +114,9 @@ def connect(address: str | None, num_cpus: int) -> tuple[Any, Callable[[], None]
             shutil.rmtree(home, ignore_errors=True)
 
     before = signal.getsignal(signal.SIGTERM)  # Ray puts its own handler there
-    constants: Any = importlib.import_module("ray._private.ray_constants")
-    spread = constants.ENABLE_RAY_CLUSTER
-    utils: Any = importlib.import_module("ray._private.utils")
-    command = utils.get_entrypoint_name
-    # Ray tells the cluster, and whoever looks at its dashboard, the driver's command line.
-    utils.get_entrypoint_name = lambda: shlex.join(shown_command(sys.orig_argv))
-    # While it is true Ray takes 127.0.0.1 for a slip, and listens on every interface. Its variable
-    # RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER would come too late where Ray was imported before.
-    constants.ENABLE_RAY_CLUSTER = spread and not home
     try:
-        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+        with _changed(_changes(own=bool(home))):
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
         disconnect()
         name = "a local Ray" if address is None else f"the Ray cluster at {address}"
@@ -133,7 +125,6 @@ def connect(address: str | None, num_cpus: int) -> tuple[Any, Callable[[], None]
         disconnect()
         raise
     finally:
-        constants.ENABLE_RAY_CLUSTER, utils.get_entrypoint_name = spread, command
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
     if not home and not _has_token():
@@ -141,6 +132,40 @@ def connect(address: str | None, num_cpus: int) -> tuple[Any, Callable[[], None]
     if home and (host := ray.util.get_node_ip_address()) != "127.0.0.1":
         log.warning("Ray listens on %s, not on 127.0.0.1 alone", host)
     return ray, disconnect
+
+
+def _changes(*, own: bool) -> list[tuple[Any, str, object]]:
+    """What of Ray is another way while it starts or is joined: an object, its attribute, and the value."""
+    utils: Any = importlib.import_module("ray._private.utils")
+    # Ray tells the cluster, and whoever looks at its dashboard, the driver's command line.
+    changes: list[tuple[Any, str, object]] = [
+        (utils, "get_entrypoint_name", lambda: shlex.join(shown_command(sys.orig_argv)))
+    ]
+    if own:
+        constants: Any = importlib.import_module("ray._private.ray_constants")
+        # While it is true Ray takes 127.0.0.1 for a slip, and listens on every interface. Its variable
+        # RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER would come too late where Ray was imported before.
+        changes.append((constants, "ENABLE_RAY_CLUSTER", False))
+        node: Any = importlib.import_module("ray._private.node")
+        # An autoscaler, a reader of logs and a server of pages: no search asks them anything, and they are
+        # a third of the processor's time that a start of Ray takes.
+        for name in ("start_monitor", "start_log_monitor", "start_api_server"):
+            if hasattr(node.Node, name):
+                changes.append((node.Node, name, lambda *_, **__: None))
+    return changes
+
+
+@contextmanager
+def _changed(changes: list[tuple[Any, str, object]]) -> Iterator[None]:
+    """Attributes with other values inside."""
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+    try:
+        for owner, name, value in changes:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
 
 
 class Pulse:

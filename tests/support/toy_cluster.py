@@ -67,6 +67,9 @@ def patiently(start: Callable[[], Any]) -> Any:
 def main(nodes: int, head_cpus: int) -> None:
     from ray.cluster_utils import Cluster
 
+    from tests.support.ray_programs import bare_nodes
+
+    bare_nodes()
     store = {"object_store_memory": STORE_BYTES}
     head = {"num_cpus": head_cpus, "include_dashboard": False, **store}
     cluster: Any = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))

@@ -18,6 +18,7 @@ from autoprune.core.errors import AutopruneError, BudgetError
 from autoprune.workers import RayPool, open_pool
 from autoprune.workers.latency_node import parse_label
 from autoprune.workers.pool import Job, run_all
+from tests.support.ray_programs import bare_nodes
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -59,6 +60,7 @@ def make(context: Mapping[str, Any]) -> Callable[[object], object]:
 def cluster() -> Iterator[str]:
     """Two nodes on this machine, the second with the label; its id."""
     assert not ray.is_initialized()
+    bare_nodes()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     cluster.add_node(num_cpus=1, labels=dict([EDGE]))
     ray.init(address=cluster.address, log_to_driver=False)

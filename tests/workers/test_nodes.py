@@ -16,6 +16,7 @@ from ray.cluster_utils import Cluster
 from autoprune.core.errors import AutopruneError, BudgetError, StoppedError
 from autoprune.workers import RayPool
 from autoprune.workers.census import workers_line
+from tests.support.ray_programs import bare_nodes
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -43,6 +44,7 @@ def make(context: Mapping[str, Any]) -> Callable[[object], object]:
 def cluster() -> Iterator[Cluster]:
     """A head without processors and two nodes of one."""
     assert not ray.is_initialized()
+    bare_nodes()
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **STORE}
     )

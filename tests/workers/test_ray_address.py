@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -83,6 +83,20 @@ def test_a_ray_of_ones_own_writes_no_token_into_the_home_folder(
 
 
 @pytest.mark.ray
+def test_a_ray_of_ones_own_starts_nothing_that_a_search_does_not_ask() -> None:
+    with running(PRIVATE) as address:
+        of_ray = [line for line in commands() if address in line]
+    assert any("/raylet" in line for line in of_ray)
+    assert not [line for line in of_ray if "monitor" in line or "dashboard/dashboard.py" in line]
+
+
+def commands() -> Iterator[str]:
+    """The command lines of all processes."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+
+
 def test_auto_is_a_cluster_and_never_the_ray_that_another_search_started() -> None:
     with running(PRIVATE) as private:
         assert private.startswith("127.0.0.1:")
