@@ -99,6 +99,7 @@ class SerialPool(Pool):
     def __init__(self, factory: Factory, context: Mapping[str, object] | None = None) -> None:
         self._factory = factory
         self._queue: deque[Queued] = deque()
+        self._has_begun = False
         if context is not None:
             self.start(context)
 
@@ -110,11 +111,13 @@ class SerialPool(Pool):
         return max(0, 1 - len(self._queue))
 
     def census(self) -> Census:
-        state: State = "training" if self._queue else "idle"
+        # A status is written between two jobs, when the next one is about to begin.
+        state: State = "training" if self._has_begun else "idle"
         return Census((WorkerState("serial", socket.gethostname(), state, own_memory_bytes()),))
 
     def submit(self, key: int, job: Job[Any]) -> None:
         self._queue.append(Queued(key, job))
+        self._has_begun = True
 
     def next(self, timeout: float | None = None) -> Outcome[Any] | None:
         if not self._queue:
@@ -125,6 +128,7 @@ class SerialPool(Pool):
 
     def close(self) -> None:
         self._queue.clear()
+        self._has_begun = False
 
 
 @dataclass

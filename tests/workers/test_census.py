@@ -8,6 +8,7 @@ from pathlib import Path
 from autoprune.run.config import Config
 from autoprune.run.folder import STATUS, RunFolder
 from autoprune.run.status import read_status, status_line
+from autoprune.workers import SerialPool
 from autoprune.workers.census import LISTED, Census, WorkerState, own_memory_bytes, workers_line
 
 CENSUS = Census(
@@ -73,3 +74,13 @@ def test_a_process_holds_some_memory() -> None:
     before, taken = own_memory_bytes(), bytearray(b"x" * 50_000_000)
     assert own_memory_bytes() - before > 40_000_000
     assert len(taken) == 50_000_000
+
+
+def test_a_worker_in_this_process_trains_between_two_jobs_too() -> None:
+    """A status is written when a job has ended: the next one follows at once."""
+    with SerialPool(lambda context: lambda job: job, {}) as pool:
+        assert pool.census().as_json()["idle"] == 1
+        pool.submit(0, 1)
+        assert pool.next() is not None
+        assert pool.census().as_json()["training"] == 1
+    assert pool.census().as_json()["idle"] == 1
