@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import typing
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,18 @@ CONFIGS = some.fixed_dictionaries({}, optional={name: values_of(name) for name i
 )
 
 
+class Writer(yaml.SafeDumper):
+    """Writes YAML 1.2, in which `0E0` is a number: PyYAML, of 1.1, would write such a text without quotes."""
+
+
+Writer.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 @hypothesis.settings(deadline=None, max_examples=40)
 @hypothesis.given(config=CONFIGS)
+@hypothesis.example(config=Config.of(teacher_weights="0E0", revision="12e4567"))
 def test_settings_as_a_dry_run_prints_them_are_read_as_they_were(
     config: Config, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -50,7 +61,11 @@ def test_settings_as_a_dry_run_prints_them_are_read_as_they_were(
     printed = json.loads(json.dumps(config.as_json()))
     unset = {name for name, value in printed.items() if value is None}
     expected = {name: value for name, value in config.as_json().items() if name not in unset}
-    ways = (json.dumps(printed, indent=1), json.dumps(printed, ensure_ascii=False), yaml.safe_dump(printed))
+    ways = (
+        json.dumps(printed, indent=1),
+        json.dumps(printed, ensure_ascii=False),
+        yaml.dump(printed, Dumper=Writer),
+    )
     for text in ways:
         path.write_text(text, encoding="utf-8")
         assert read_settings(path) == expected
