@@ -30,6 +30,7 @@ from autoprune.cli.places import say
 from autoprune.cli.signals import reported
 from autoprune.cli.submit import submit
 from autoprune.cli.watch import watch
+from autoprune.core.collection import held_collector
 from autoprune.core.database_address import given_storage
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import why_unwritable
@@ -195,7 +196,8 @@ def report(runs: tuple[Path, ...], output: Path | None, show: bool) -> None:
     autoprune report runs/first runs/second -o compare.html
     """
     with reported():
-        page = _compared(runs, output) if len(runs) > 1 else _reported(runs[0], output)
+        with held_collector():
+            page = _compared(runs, output) if len(runs) > 1 else _reported(runs[0], output)
         click.echo(page)
         if show:
             click.launch(str(page.resolve()))

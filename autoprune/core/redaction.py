@@ -27,6 +27,14 @@ _NAMES = (
     r"[\w.-]*(?:token|password|passwd|pwd|secret|signature|credential|api[_-]?key|access[_-]?key)"
     r"|sig|key|auth|pass|odbc_connect"
 )
+_TOKEN_BEGINS = ("hf_", "gho_", "ghp_", "ghs_", "ghu_", "github_pat_")
+_PARAMETER = re.compile(
+    rf"(?P<before>[?&](?:{_NAMES})=)(?P<secret>(?!\*\*\*(?![a-z\d]))[^\s&#\"'<>]+)(?P<after>)", re.I
+)
+_TOKEN = re.compile(
+    r"(?P<before>(?<![A-Za-z\d]))(?P<secret>hf_[A-Za-z\d]{20,}|gh[opsu]_[A-Za-z\d]{20,}"
+    r"|github_pat_\w{20,})(?P<after>)"
+)
 _PATTERNS = (
     # A database: SQLAlchemy takes all up to the @ for the password, / ? and # too.
     re.compile(
@@ -41,13 +49,8 @@ _PATTERNS = (
         r"(?P<secret>[^\s/?#\"<>]+)(?P<after>@)",
         re.I,
     ),
-    re.compile(
-        rf"(?P<before>[?&](?:{_NAMES})=)(?P<secret>(?!\*\*\*(?![a-z\d]))[^\s&#\"'<>]+)(?P<after>)", re.I
-    ),
-    re.compile(
-        r"(?P<before>(?<![A-Za-z\d]))(?P<secret>hf_[A-Za-z\d]{20,}|gh[opsu]_[A-Za-z\d]{20,}"
-        r"|github_pat_\w{20,})(?P<after>)"
-    ),
+    _PARAMETER,
+    _TOKEN,
 )
 _ADDRESS = re.compile(
     rf"(?P<before>(?:--[\w-]+=)?{_DATABASES}://[^\s/:@]*:)(?P<secret>.+?)(?P<after>@[^@?]*(?:\?.*)?)",
@@ -117,7 +120,8 @@ def may_hold_secret(text: str) -> bool:
     """Whether a long text may hold a secret: quick, and never false where there is one."""
     return (
         "://" in text
-        or any(pattern.search(text) for pattern in _PATTERNS[3:])
+        or (any(mark in text for mark in "?&") and _PARAMETER.search(text) is not None)
+        or (any(begin in text for begin in _TOKEN_BEGINS) and _TOKEN.search(text) is not None)
         or any(form in text for value in secret_values() for form in (value, json.dumps(value)[1:-1]))
     )
 

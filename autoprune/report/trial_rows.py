@@ -59,9 +59,9 @@ def write_csv(front: Json, path: Path) -> None:
         if metric != ACCURACY:
             cells.append(_own_number(metric, trial.get("accuracy")))
         if trial.get(NUMBERS) is None:
-            writer.writerow([harmless(cell) for cell in (*cells, *_unit_cells(trial, names))])
+            writer.writerow(_harmless_row([*cells, *_unit_cells(trial, names)]))
         else:
-            writer.writerow([harmless(cell) for cell in cells])
+            writer.writerow(_harmless_row(cells))
             out.seek(out.tell() - len(END))
             units = zip(cells_of, cast(list[int], trial[NUMBERS]), strict=True)
             out.write("".join(levels[number] for levels, number in units) + END)
@@ -107,6 +107,11 @@ def harmless(cell: object) -> object:
     if isinstance(cell, bool):
         return "true" if cell else "false"
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+
+def _harmless_row(cells: Iterable[object]) -> list[object]:
+    """Each cell as `harmless` gives it; numbers, which most are, are not asked about."""
+    return [cell if cell.__class__ is float or cell.__class__ is int else harmless(cell) for cell in cells]
 
 
 def trials(front: Json) -> list[Json]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, NamedTuple
 
 import pydantic
@@ -247,28 +248,28 @@ class Front(_Frozen):
     answer_changes: AnswerChanges | None = None
     ties: Ties | None = None
 
-    @property
+    @cached_property
     def searched(self) -> list[TrialRow]:
         """The trials of the search, baselines left out."""
         return [trial for trial in self.trials if trial.name is None]
 
-    @property
+    @cached_property
     def baselines(self) -> list[TrialRow]:
         """The models that the run is compared with, the original among them."""
         return [trial for trial in self.trials if trial.name is not None]
 
-    @property
+    @cached_property
     def original(self) -> TrialRow | None:
         """The uncompressed model, where it was measured."""
         named = (trial for trial in self.baselines if trial.name == ORIGINAL and trial.measured)
         return next(named, None)
 
-    @property
+    @cached_property
     def chosen(self) -> TrialRow | None:
         """The trial to ship: the best within the budget."""
         return next((trial for trial in self.trials if trial.number == self.best), None)
 
-    @property
+    @cached_property
     def named(self) -> list[tuple[TrialRow, list[str]]]:
         """Each measured trial that is a point to choose from, with the words for it."""
         words = by_trial(self.points or {"best": self.best, "knee": self.knee})

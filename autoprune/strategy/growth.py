@@ -30,14 +30,14 @@ class Growth:
 
     def add(self, point: Costs) -> float:
         """Add a point; what it adds. One that is at or beyond the reference adds nothing."""
-        if self._box <= 0 or any(p >= r for p, r in zip(point, self.reference, strict=True)):
+        (a, b, c), (high, wide, deep) = point, self.reference
+        if self._box <= 0 or a >= high or b >= wide or c >= deep:
             return 0.0
-        if any(q[0] <= point[0] and q[1] <= point[1] and q[2] <= point[2] for q in self._members):
-            return 0.0
-        a, b, c = point
+        for x, y, z in self._members:
+            if x <= a and y <= b and z <= c:
+                return 0.0
         shared = self._dominated([(max(q[0], a), max(q[1], b), max(q[2], c)) for q in self._members])
-        r = self.reference
-        gained = ((r[0] - a) * (r[1] - b) * (r[2] - c) - shared) / self._box
+        gained = ((high - a) * (wide - b) * (deep - c) - shared) / self._box
         self._members = [q for q in self._members if not (a <= q[0] and b <= q[1] and c <= q[2])]
         self._members.append(point)
         self.volume += gained

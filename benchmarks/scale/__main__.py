@@ -150,14 +150,16 @@ def _resident() -> int:
 
 def report_seconds(run: Path) -> float:
     """Seconds that `autoprune report` takes in this process."""
+    from autoprune.core.collection import held_collector
     from autoprune.report import write_csv, write_report
     from autoprune.run.safe_front import safe
     from autoprune.run.status import read_front_file
 
     begun = time.perf_counter()
-    front = safe(read_front_file(run))
-    write_report(front, run / "report.html")
-    write_csv(front, run / "front.csv")
+    with held_collector():
+        front = safe(read_front_file(run))
+        write_report(front, run / "report.html")
+        write_csv(front, run / "front.csv")
     return time.perf_counter() - begun
 
 

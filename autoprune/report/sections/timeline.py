@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from autoprune.report.text import duration, plural, share
 from autoprune.run.front_schema import Front, TrialRow
@@ -19,8 +20,7 @@ MOST_BARS = 3000
 """Bars that are drawn: of more, neighbours of a kind are joined."""
 
 
-@dataclass(frozen=True)
-class Bar:
+class Bar(NamedTuple):
     """A stretch of a worker's time, in seconds of the run. number: its trial's; None of several in one."""
 
     lane: int
@@ -92,7 +92,7 @@ def _joined(bars: Sequence[Bar]) -> list[Bar]:
         for bar in ordered:
             last = joined[-1] if joined else None
             if last and (last.lane, last.kind) == (bar.lane, bar.kind) and bar.begin - last.end <= gap:
-                joined[-1] = replace(last, end=max(last.end, bar.end), number=None)
+                joined[-1] = last._replace(end=max(last.end, bar.end), number=None)
             else:
                 joined.append(bar)
         if len(joined) <= MOST_BARS:
