@@ -76,7 +76,7 @@ def test_a_disk_that_fills_ends_it_and_room_lets_it_go_on(tmp_path: Path) -> Non
 
 
 def test_a_database_that_is_away_ends_it_and_its_return_lets_it_go_on(tmp_path: Path) -> None:
-    figures = faults.database_away(tmp_path / "run", 1)
+    figures = faults.database_away(tmp_path / "run", 1, "--outage", 8)
     assert (figures["code"], figures["state"], figures["resumed_code"]) == (75, "stopped", 0), figures
     assert (figures["lost"], figures["is_secret_kept"]) == (0, True)
     assert figures["code_while_away"] == 75

@@ -378,24 +378,27 @@ class CutWire:
                 end.close()
 
 
-def database_away(run: Path, away: float) -> dict[str, Any]:
-    """A search whose PostgreSQL is out of reach for so many seconds, and is gone on with afterwards."""
+def database_away(run: Path, away: float, *outage: object) -> dict[str, Any]:
+    """A search whose PostgreSQL is out of reach for so many seconds, and is gone on with afterwards.
+
+    outage: words to the drivers, which say how long they wait for it.
+    """
     with postgresql() as address:
         host, _, rest = address.partition(":")
         port, _, name = rest.partition("/")
         wire = CutWire(host, int(port))
         url = f"postgresql+psycopg://me:{ENCODED}@127.0.0.1:{wire.port}/{name}"
-        driver = Driver.start(run, "--storage", url)
+        driver = Driver.start(run, "--storage", url, *outage)
         driver.wait_for_trials(4)
         wire.cut()
         begun = time.monotonic()
         code = driver.end(away + PATIENCE_S)
         seconds, now = time.monotonic() - begun, status_of(run)
-        meanwhile = Driver.start(run, "--storage", url).end(away + PATIENCE_S)
+        meanwhile = Driver.start(run, "--storage", url, *outage).end(away + PATIENCE_S)
         time.sleep(max(0.0, away - (time.monotonic() - begun)))
         wire.mend()
         before = len(told(run))
-        resumed = Driver.start(run, "--storage", url, "--trials", before + 4).end()
+        resumed = Driver.start(run, "--storage", url, *outage, "--trials", before + 4).end()
     numbers = told(run)
     return {
         "code": code, "state": now["state"], "seconds": round(seconds, 1), "code_while_away": meanwhile,

@@ -28,6 +28,7 @@ from autoprune.run.folder import FRONT, RUN, STUDY, RunFolder
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Trial, failed_trials, tried_trials
+from autoprune.strategy import stored_trials
 from autoprune.strategy.samplers import make_proposer
 from autoprune.strategy.schedule import Plan, Schedule
 from autoprune.strategy.study import Study
@@ -156,10 +157,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--wait", type=float)
     parser.add_argument("--trial-timeout", type=float)
     parser.add_argument("--faults", default="")
+    parser.add_argument("--outage", type=float, help="seconds that a database is waited for")
     parser.add_argument("--grace", type=float, help="seconds that a cluster's head may be away")
     asked = parser.parse_args(arguments)
     if asked.grace is not None:
         ray_cluster.HEAD_GRACE_SECONDS = asked.grace
+    if asked.outage is not None:
+        stored_trials.OUTAGE_SECONDS = asked.outage
 
     def tell(text: str) -> None:
         print(f"{time.time():.1f} {text}", file=sys.stderr, flush=True)

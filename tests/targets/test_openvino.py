@@ -479,6 +479,37 @@ def test_a_language_model_rounds_by_the_groups_that_its_file_notes(
 # ---- what it reports, what it refuses -----------------------------------------------------------
 
 
+BOUND = """
+import os, sys, threading, time
+from pathlib import Path
+import numpy as np
+from autoprune.targets import get_target
+
+run, mine, seen = get_target("openvino").load(Path(sys.argv[1])), os.sched_getaffinity(0), set()
+batch = {name: np.ones((64, 16), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+asked = threading.Thread(target=lambda: [run(batch) for _ in range(200)])
+asked.start()
+while asked.is_alive():
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            seen.add(frozenset(os.sched_getaffinity(int(thread))))
+        except ProcessLookupError:
+            pass
+    time.sleep(0.001)
+print(len(mine), "processors", seen == {frozenset(mine)})
+"""
+
+
+def test_no_thread_is_bound_to_a_processor(tiny_bert: Tiny, tmp_path: Path) -> None:
+    """Else two workers share one processor while another idles: each process binds to the same."""
+    example = tiny_bert.task.batch(tiny_bert.task.test, [0])
+    OPENVINO.save(tiny_bert.stitched(UNTOUCHED), tmp_path, example)
+    done = subprocess.run(
+        [sys.executable, "-c", BOUND, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.endswith("processors True\n")
+
+
 def test_it_reports_nothing_over_the_network() -> None:
     code = (
         "import sys; from autoprune.targets import get_target; get_target('openvino'); import openvino;"

@@ -94,8 +94,13 @@ class OpenVino:
         ov.save_model(graph, folder / GRAPH, compress_to_fp16=False)
 
     def load(self, folder: Path, *, threads: int = 1) -> Runner:
-        """Compile the model; weights are memory-mapped from the file."""
+        """Compile the model; weights are memory-mapped from the file.
+
+        Its threads may run anywhere: OpenVINO would bind those of each process to the first processors, where
+        two workers wait for each other while other processors idle.
+        """
         config = {
+            "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
