@@ -208,6 +208,9 @@ def _fine_tune(front: Front) -> str:
     parts = [f"{recipe.steps:,} steps"] if recipe.steps else []
     parts += [f"of {plural(recipe.batch_size, 'row')}"] if parts and recipe.batch_size else []
     parts += [f"at a learning rate of {recipe.learning_rate:g}"] if parts and recipe.learning_rate else []
+    more = [f"a weight decay of {recipe.weight_decay:g}"] if recipe.weight_decay else []
+    more += [f"dropout of {recipe.dropout:g}"] if recipe.dropout else []
+    parts += [f"with {' and '.join(more)}"] if parts and more else []
     return " ".join(parts) + " in a brief one" if parts else ""
 
 
