@@ -1,14 +1,15 @@
 """Which tools of the toolbox pay? Each switched on beside the default search, by the command as a user would.
 
-    python -m benchmarks.toolbox [TOOL...] [--model demo|cnn|small] [--limit BYTES] [--work FOLDER] [-o FILE.json]
+    python -m benchmarks.toolbox [TOOL...] [--model demo|cnn|small] [--limit BYTES] [-o FILE.json]
     python -m benchmarks.toolbox --check
     python -m benchmarks.toolbox --table
 
 TOOL: as `tools.py` names it; without any, all. Models: MiniLM on the demo's film reviews, a ResNet on
-digits (`cnn`), at three size limits each, and the small one of the check at two. The search is free to choose the tool or not. A finished row is not
-run again, and one that was stopped goes on where it was. Bytes, accuracy and divergence do not depend on what
-else the machine does; milliseconds and seconds do. --check has each tool as the only choice, with few trials,
-and exports and loads what a space file brought: it exits 1 where a tool is not used or a command fails.
+digits (`cnn`), at three size limits each, and the small one of the check, at two. The search is free to
+choose the tool or not. A finished row is not run again, and one that was stopped goes on where it was. Bytes,
+accuracy and divergence do not depend on what else the machine does; milliseconds and seconds do. --check has
+each tool as the only choice, with few trials, and exports and loads what a space file brought: it exits 1
+where a tool is not used or a command fails.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ TOOLS: tuple[Tool, ...] = (
     importance("l1", source="1608.08710"),
     importance("activation", source="2306.11695"),
     importance("gates", "obs", source="1712.01312, 2204.00408"),
-    importance("random", source="2009.11094"),
+    importance("random", source=""),
     stored("codebook4", source="1510.00149"),
     stored("codebook4", "codebook8", "codebook16", source="1510.00149"),
     stored("shared4", "shared8", "shared16", source="1510.00149"),
@@ -132,7 +132,10 @@ TOOLS: tuple[Tool, ...] = (
     Tool("distillation", "on by default", "1503.02531", count=by_training, against="untrained"),
     flagged("augment", "--augment"),
     flagged("clean-data", "--clean-data", "labels", source="1911.00068"),
-    Tool("weight decay", "finetune: {weight_decay: 0.1}", "1711.05101", with_recipe(weight_decay=0.1), count=by_training),
+    Tool(
+        "weight decay", "finetune: {weight_decay: 0.1}", "1711.05101", with_recipe(weight_decay=0.1),
+        count=by_training,
+    ),
     Tool(
         "dropout", "finetune: {dropout: 0.1}", "JMLR 15, 2014", with_recipe(dropout=0.1), count=by_training,
         subjects=("demo",), subject="demo",

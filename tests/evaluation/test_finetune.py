@@ -505,7 +505,10 @@ def test_weight_decay_shrinks_weights_and_spares_norms(tiny_bert: Tiny) -> None:
     recipe = Recipe(steps=6, batch_size=8, learning_rate=1e-3)
     plain = finetune(stitched, Lesson(tiny_bert.task, tiny_bert.task.train, goal), recipe, seed=0)
     decayed = finetune(
-        stitched, Lesson(tiny_bert.task, tiny_bert.task.train, goal), replace(recipe, weight_decay=20.0), seed=0
+        stitched,
+        Lesson(tiny_bert.task, tiny_bert.task.train, goal),
+        replace(recipe, weight_decay=20.0),
+        seed=0,
     )
     path = "classifier"
     assert weight_at(decayed, path).norm() < 0.97 * weight_at(plain, path).norm()

@@ -288,9 +288,7 @@ def test_dropout_is_refused_where_the_model_has_none(tmp_path: Path) -> None:
     write_checkpoint(
         tmp_path / "model", "llama", num_labels=2, num_key_value_heads=2, pad_token_id=0, **small
     )
-    assert "the model has no dropout layers" in refused(
-        tmp_path, space=space_with_dropout(tmp_path, "llama")
-    )
+    assert "the model has no dropout layers" in refused(tmp_path, space=space_with_dropout(tmp_path, "llama"))
 
 
 def test_dropout_is_taken_where_it_has_some(tmp_path: Path) -> None:
