@@ -10,19 +10,13 @@ from autoprune.report.sections.lines import fits_budget, small_size
 from autoprune.report.sections.verdict import accuracy_on, budget_text, split_of
 from autoprune.report.text import duration, milliseconds, named_score, plural, score_text, share
 from autoprune.run.front_schema import Front, LineRow, TrialRow
+from autoprune.run.remarks import STOPPED
 from autoprune.space.budget import megabytes
 from autoprune.space.trial import ORIGINAL, cause_of
 from autoprune.tasks.metrics import ACCURACY
 
 MOST_LISTED = 100
 """Failed trials of one cause that are named."""
-
-STOPPED = {
-    "trials": "the number of trials asked for",
-    "time": "the time limit",
-    "patience": "patience: no more progress",
-}
-"""What ended a run, by its word in `front.json`."""
 
 
 @dataclass(frozen=True)
