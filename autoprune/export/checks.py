@@ -140,12 +140,10 @@ def bench_lines(measured: ExportMeasurements, checks: Sequence[Check], about: Ex
     if about.validated is None:
         return out
     then, before = about.validated, about.validated.latency
-    is_same = (then.batch, then.sequence, then.threads) == (
-        measured.batch,
-        measured.sequence,
-        measured.threads,
-    )
-    size = f"{then.batch} x {then.sequence} tokens" if then.sequence else f"batch {then.batch}"
+    length = then.sequence if measured.sequence else 0  # versions before noted one of pictures too
+    now = (measured.batch, measured.sequence, measured.threads)
+    is_same = (then.batch, length, then.threads) == now
+    size = f"{then.batch} x {length} tokens" if length else f"batch {then.batch}"
     other = "" if is_same else f", at {size}, {then.threads} thread(s)"
     name = " " * _name_width(checks)
     return [
