@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 INSTALL := $(PIP) install --no-compile -c constraints.txt
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 
-.PHONY: demo test test-fast lint audit docs clean
+.PHONY: demo test test-fast examples lint audit docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/autoprune search --budget 20MB
@@ -19,6 +19,10 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 FAST := core space tasks workers strategy run report
 test-fast: $(VENV)/.dev
 	$(PYTEST) --fast -m "not (ray or browser or slow or demo or gpu)" $(FAST:%=autoprune/%) tests
+
+# Every example at small size, those of several minutes too.
+examples: $(VENV)/.demo $(VENV)/.dev
+	AUTOPRUNE_ALL_EXAMPLES=1 $(PYTEST) --dist load tests/examples
 
 test: $(VENV)/.demo $(VENV)/.dev
 	$(PYTEST)

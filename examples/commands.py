@@ -7,9 +7,11 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import autoprune
+from autoprune.tasks.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,10 @@ def call(*words: object) -> str:
 
 def sizes(front: autoprune.Front) -> str:
     """The original beside the best, in a line."""
-    best, original = front.best, front.original
+    best, original, score = front.best, front.original, partial(_score, front.metric)
     return (
         f"{_mb(original.size_bytes)} to {_mb(best.size_bytes)}, {_ms(original.latency_ms)} to "
-        f"{_ms(best.latency_ms)}, test {_score(original.test_accuracy)} to {_score(best.test_accuracy)}"
+        f"{_ms(best.latency_ms)}, test {score(original.test_accuracy)} to {score(best.test_accuracy)}"
     )
 
 
@@ -88,5 +90,5 @@ def _ms(value: float | None) -> str:
     return "?" if value is None else f"{value:.2f} ms"
 
 
-def _score(value: float | None) -> str:
-    return "?" if value is None else f"{value:.1f}"
+def _score(metric: Metric, value: float | None) -> str:
+    return "?" if value is None else f"{metric.shown(value):.1f}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from autoprune.core.processors import quota_line, usable_processors
 from autoprune.run.config import Config
-from autoprune.run.remarks import Compared, Remarked, remarks
+from autoprune.run.remarks import STOPPED, Compared, Remarked, remarks
 from autoprune.run.text import shell_word, size_text
 from autoprune.space.budget import Budget, megabytes
 from autoprune.space.point_names import POINT_NAMES, also, by_trial
@@ -103,6 +103,8 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
         f"hypervolume {now.hypervolume:.3f} (reference {reference.size_bytes / 1e6:.1f} MB, "
         f"{reference.latency_ms:.1f} ms, {metric.told(reference.accuracy)})"
     )
+    if summary.stopped_by in STOPPED and summary.stopped_by != "trials":
+        lines.append(f"Ended     by {STOPPED[summary.stopped_by]}")
     lines.append(f"Report    {summary.run / 'report.html'}")
     if now.best is not None:
         words = f"autoprune export {shell_word(str(summary.run))} --trial best -o model-{now.best.number}"

@@ -11,7 +11,7 @@ import click
 
 from autoprune.cli.completion import OF_FOLDERS
 from autoprune.cli.options import PLACE_OPTIONS, with_options
-from autoprune.cli.places import opened_root, reached_cluster, remote_run, say
+from autoprune.cli.places import answered, opened_root, reached_cluster, remote_run, remote_status, say
 from autoprune.cli.signals import reported
 from autoprune.core.errors import AutopruneError
 from autoprune.run.status import read_status, status_line
@@ -36,15 +36,16 @@ def jobs(cluster: str | None, storage_root: str | None) -> None:
                 click.echo(status_line(path.parent, read_status(path.parent)))
             return
         from autoprune.jobs.mirror import RUNS
-        from autoprune.jobs.remote_run import RemoteRun
 
         root = opened_root(storage_root)
         joined = reached_cluster(cluster, root)
-        names = {job.run: None for job in (joined.jobs() if joined is not None else [])}
+        known = answered(lambda asked: [] if asked is None else asked.jobs(), joined, root)
+        names = {job.run: None for job in known}
         names |= dict.fromkeys(root.folders(RUNS) if root is not None else [])
+        if not names:
+            say(f"no run at {' and '.join(place for place in (cluster, storage_root) if place)}")
         for name in names:
-            run = RemoteRun(name, joined, root)
-            click.echo(status_line(Path(name), run.status()))
+            click.echo(status_line(Path(name), remote_status(name, joined, root)))
 
 
 @click.command()
@@ -63,7 +64,7 @@ def status(
     """
     with reported():
         remote = remote_run(context, run, cluster, storage_root)
-        now = read_status(Path(run)) if remote is None else remote.status()
+        now = read_status(Path(run)) if remote is None else remote_status(run, remote.cluster, remote.root)
         click.echo(json.dumps(now, indent=1) if as_json else status_line(Path(run), now))
 
 
@@ -117,7 +118,7 @@ def stop(context: click.Context, run: str, cluster: str | None, storage_root: st
             raise AutopruneError(
                 f"job {job.id} has not ended in {_STOP_SECONDS:.0f} s: see autoprune logs {run}"
             )
-        click.echo(status_line(Path(run), remote.status()))
+        click.echo(status_line(Path(run), remote_status(run, remote.cluster, remote.root)))
 
 
 @click.command()

@@ -182,8 +182,8 @@ def resume(
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path),
-    help="Folder to write to; of several runs the page.  [default: RUN; compare.html, or compare-2.html "
-         "where that is there]",
+    help="Folder to write to, or a page NAME.html, whose table is NAME.csv; of several runs the page.  "
+         "[default: RUN; compare.html, or compare-2.html where that is there]",
 )  # fmt: skip
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
 def report(runs: tuple[Path, ...], output: Path | None, show: bool) -> None:
@@ -205,21 +205,27 @@ def report(runs: tuple[Path, ...], output: Path | None, show: bool) -> None:
 
 def _reported(run: Path, output: Path | None) -> Path:
     """Write the report of a run, and its table; where."""
-    from autoprune.report import write_csv, write_report
+    from autoprune.report import REPORT_TITLE, write_csv, write_report
     from autoprune.run.answer_changes import with_rows
     from autoprune.run.safe_front import safe
 
     scrub_and_say(run)
     front = safe(with_rows(read_front_file(run), run))
     folder = run if output is None else output
-    page = folder / "report.html"
+    page, table = folder / "report.html", folder / "front.csv"
+    if folder.suffix == ".html" and not folder.is_dir():
+        page, table, folder = folder, folder.with_suffix(".csv"), folder.parent
+        if page.exists() and REPORT_TITLE not in page.read_text(encoding="utf-8", errors="replace")[:4000]:
+            raise AutopruneError(
+                f"{page} is there, and no report: it is not overwritten; give another with -o"
+            )
     why = why_unwritable(folder)
     if why and (output is not None or not page.is_file()):
         raise AutopruneError(f"{folder} cannot be written ({why}): give another folder with -o")
     if why:
         click.echo(f"{run} cannot be written ({why}): this is the report that it has", err=True)
     else:
-        write_csv(front, folder / "front.csv")
+        write_csv(front, table)
         write_report(front, page)
     return page
 

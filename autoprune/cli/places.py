@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-
-from autoprune.core.errors import AutopruneError
 
 if TYPE_CHECKING:
     from autoprune.jobs.cluster import Cluster
     from autoprune.jobs.remote_run import RemoteRun
     from autoprune.jobs.storage_root import StorageRoot
+
+
+T = TypeVar("T")
 
 
 def remote_run(
@@ -26,7 +28,28 @@ def remote_run(
     from autoprune.jobs.remote_run import RemoteRun
 
     root = opened_root(storage_root)
-    return RemoteRun(run, reached_cluster(cluster, root), root)
+    joined = reached_cluster(cluster, root)
+    return answered(lambda asked: RemoteRun(run, asked, root), joined, root)
+
+
+def answered(ask: Callable[[Cluster | None], T], cluster: Cluster | None, root: StorageRoot | None) -> T:
+    """What a cluster says; where it fails, as while its head dies, that is said, and the root is asked."""
+    from autoprune.jobs.cluster import ClusterError
+
+    try:
+        return ask(cluster)
+    except ClusterError as error:
+        if root is None:
+            raise
+        _say_root_alone(error, root)
+        return ask(None)
+
+
+def remote_status(name: str, cluster: Cluster | None, root: StorageRoot | None) -> dict[str, Any]:
+    """How a run is, from its cluster, or from its storage root where the cluster fails."""
+    from autoprune.jobs.remote_run import RemoteRun
+
+    return answered(lambda asked: RemoteRun(name, asked, root).status(), cluster, root)
 
 
 def opened_cluster(address: str | None) -> Cluster | None:
@@ -40,12 +63,16 @@ def opened_cluster(address: str | None) -> Cluster | None:
 
 def reached_cluster(address: str | None, root: StorageRoot | None) -> Cluster | None:
     """As `opened_cluster`; where it does not answer and there is a root, that is said, and the root does."""
+    if address is None:
+        return None
+    from autoprune.jobs.cluster import Cluster, ClusterError
+
     try:
-        return opened_cluster(address)
-    except AutopruneError as error:
+        return Cluster(address)
+    except ClusterError as error:
         if root is None:
             raise
-        say(f"{error}; what follows is of the storage root {root.address} alone")
+        _say_root_alone(error, root)
         return None
 
 
@@ -56,6 +83,10 @@ def opened_root(address: str | None) -> StorageRoot | None:
     from autoprune.jobs.storage_root import StorageRoot
 
     return StorageRoot(address)
+
+
+def _say_root_alone(error: Exception, root: StorageRoot) -> None:
+    say(f"{error}; what follows is of the storage root {root.address} alone")
 
 
 def say(text: str) -> None:

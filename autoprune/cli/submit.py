@@ -99,7 +99,7 @@ def submit_search(
         if dry_run:
             click.echo(submission.ray_command(joined.address, id))
             return
-        sent = submission.send()
+        sent = submission.send(id)
         joined.submit(id, submission.entrypoint, submission.metadata, submission.variables)
         say(f"Sent      {sent / 1e6:.1f} MB; follow it with: autoprune logs {submission.name} -f")
         click.echo(submission.name)
@@ -156,7 +156,7 @@ def _plan(submission: Submission, cluster: Cluster, id: str) -> list[str]:
     for content in submission.sent():
         there = submission.root.has(content)
         size = f"{content.size_bytes / 1e6:.1f} MB in {len(content.files)} files"
-        lines.append(f"Send      {content.source}  {size}" + (", there already" if there else ""))
+        lines.append(f"Send      {content.shown}  {size}" + (", there already" if there else ""))
         if content.left_out:
             shown = ", ".join(content.left_out[:3]) + (", ..." if len(content.left_out) > 3 else "")
             lines.append(f"          {len(content.left_out)} left out: {shown}")

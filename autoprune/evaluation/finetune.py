@@ -2,7 +2,7 @@
 
 Shapes: o output features, i input features, m answered places of a batch, k outputs.
 Weights behind their codes are trained in units of their scale, so that a step is a share of a code
-whatever the width; see `student`. Dropout is off: in so few steps its noise costs more than it teaches.
+whatever the width; see `student`. Dropout and weight decay are off unless the recipe asks for them.
 Figures are in docs/decisions/017-training-in-units-of-the-scale.md.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -60,13 +60,17 @@ class Recipe:
     """How a trial is fine-tuned: in so many steps at most.
 
     learning_rate: of matrices that stay floats; others have multiples of it (`CODE_RATE`). augment: whether
-    the rows of each step are changed (see `augmentation`).
+    the rows of each step are changed (see `augmentation`). weight_decay: of weights, decoupled from their
+    gradients (Loshchilov and Hutter, arXiv 1711.05101); scales, norms and biases have none. dropout: of the
+    model's dropout layers (Srivastava et al., JMLR 15, 2014).
     """
 
     steps: int
     batch_size: int
     learning_rate: float
     augment: bool = False
+    weight_decay: float = 0.0
+    dropout: float = 0.0
 
 
 def finetune(
@@ -159,29 +163,62 @@ def _train_(
     before: divergence before the fine-tune, nats a row. learn: adds the gradients of the loss of rows at a
     step.
     """
-    optimizer = _optimizer(student, recipe.learning_rate * min(1.0, math.sqrt(before / REFERENCE_KL)))
+    rate = recipe.learning_rate * min(1.0, math.sqrt(before / REFERENCE_KL))
+    optimizer = _optimizer(student, rate, recipe.weight_decay)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share(step, recipe.steps))
     rng = np.random.default_rng(seed)
     batches = lesson.task.random_rows(training, recipe.batch_size, recipe.steps, rng)
     for step, rows in enumerate(batches):
         with step_room():
-            learn(rows, step)
+            with dropping(student.model, recipe.dropout, seed + step):
+                learn(rows, step)
             nn.utils.clip_grad_norm_(student.parameters, 1.0)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
 
 
-def _optimizer(student: Student, rate: float) -> torch.optim.Optimizer:
+def _optimizer(student: Student, rate: float, decay: float) -> torch.optim.Optimizer:
     """AdamW with a rate for each sort of parameter, of which `rate` is that of matrices that stay floats."""
     sorts = [
-        (CODE_RATE * rate, student.codes),
-        (SCALE_RATE * rate, student.scales),
-        (VECTOR_RATE * rate, student.vectors),
-        (rate, student.matrices),
+        (CODE_RATE * rate, decay, student.codes),
+        (SCALE_RATE * rate, 0.0, student.scales),
+        (VECTOR_RATE * rate, 0.0, student.vectors),
+        (rate, decay, student.matrices),
     ]
-    groups = [{"params": list(chosen), "lr": own_rate} for own_rate, chosen in sorts if chosen]
-    return torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
+    groups = [
+        {"params": list(chosen), "lr": own_rate, "weight_decay": own_decay}
+        for own_rate, own_decay, chosen in sorts
+        if chosen
+    ]
+    return torch.optim.AdamW(groups, fused=True)
+
+
+@contextlib.contextmanager
+def dropping(model: nn.Module, share: float, seed: int) -> Iterator[None]:
+    """The model's dropout layers drop a share of what goes through them; nothing else of it trains.
+
+    What they drop depends on the seed alone, and the global generator is as it was afterwards.
+    """
+    layers = dropout_layers(model) if share else []
+    if not layers:
+        yield
+        return
+    before = [(layer.p, layer.training) for layer in layers]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            for layer in layers:
+                layer.p, layer.training = share, True
+            yield
+        finally:
+            for layer, (p, training) in zip(layers, before, strict=True):
+                layer.p, layer.training = p, training
+
+
+def dropout_layers(model: nn.Module) -> list[nn.Dropout]:
+    """Those that a recipe's dropout switches on."""
+    return [module for module in model.modules() if isinstance(module, nn.Dropout)]
 
 
 def _augmenter(recipe: Recipe, lesson: Lesson, teacher: nn.Module | None, seed: int) -> Augmenter | None:

@@ -100,7 +100,7 @@ def write_artifact(
     with written_whole(folder) as temporary:
         temporary.mkdir(parents=True)
         stitched.architecture.write(temporary)
-        for file in sorted(tokenizer.iterdir()):
+        for file in sorted(tokenizer.glob("*")):  # a fetched run has no empty folder
             (temporary / file.name).write_bytes(file.read_bytes())
         runtime.save(_as_kept(stitched, runtime), temporary, example)
         hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}

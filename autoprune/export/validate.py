@@ -42,7 +42,7 @@ from autoprune.export.recorded_rows import (
 from autoprune.models.spec import Architecture
 from autoprune.targets import Runner
 from autoprune.tasks.answers import Answers
-from autoprune.tasks.task import Data, Task
+from autoprune.tasks.task import Arrays, Data, Task
 from autoprune.workers.machine_lock import Room, default_room
 
 LOGIT_ROWS = 256
@@ -54,7 +54,7 @@ step of the runtime's own, and the accuracy tells whether they matter."""
 
 PROTOCOL = (
     "Size: stat of the files the runtime opens. Latency: median of {pairs} calls with the 10th and 90th "
-    "percentile, batch {batch}, {sequence} tokens, {threads} thread(s), in turn with the original on the "
+    "percentile, batch {batch}, {tokens}{threads} thread(s), in turn with the original on the "
     "same target ({original}), while other work of autoprune on the machine waits."
 )
 
@@ -167,6 +167,7 @@ def measure(request: Request) -> ExportMeasurements:
             missing = "the original is not on this machine, and there are no labels to compare with"
         else:
             teacher = teacher_answers(original, task, task.validation, room=room.busy)
+    sequence = 0 if isinstance(task.validation, Arrays) else timed_at["sequence"]
     with room.alone():
         timing = time_interleaved(run, original, task.timing_batch(timed_at["batch"], timed_at["sequence"]))
     return ExportMeasurements(
@@ -178,12 +179,18 @@ def measure(request: Request) -> ExportMeasurements:
         missing=missing,
         logits=_compared(run, task, wanted, made_up=bool(missing), room=room),
         latency=timing,
-        protocol=PROTOCOL.format(pairs=TIMING_PAIRS, original=which, **timed_at),
+        protocol=PROTOCOL.format(
+            pairs=TIMING_PAIRS,
+            original=which,
+            batch=timed_at["batch"],
+            threads=timed_at["threads"],
+            tokens=f"{sequence} tokens, " if sequence else "",
+        ),
         machine=f"{_processor()}, {platform.system()}, Python {platform.python_version()}",
         versions={name: version for name in PACKAGES if (version := _version(name))},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         batch=timed_at["batch"],
-        sequence=timed_at["sequence"],
+        sequence=sequence,
         threads=timed_at["threads"],
     )
 

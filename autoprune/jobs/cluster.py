@@ -43,9 +43,19 @@ class Job:
     exit_code: int | None
 
     @property
+    def reason(self) -> str:
+        """What Ray says of how it is, without the log that it adds."""
+        first = (self.message.splitlines() or [""])[0]
+        return first.partition(", last available logs")[0].rstrip(" :")
+
+    @property
     def is_over(self) -> bool:
         """Whether its driver has ended."""
         return self.state in ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+class ClusterError(AutopruneError):
+    """A cluster does not answer, or answers that it cannot: a storage root may know what it does not say."""
 
 
 class Cluster:
@@ -140,7 +150,7 @@ class Cluster:
         try:
             socket.create_connection((str(parts.hostname), port), timeout=10).close()
         except OSError as error:
-            raise AutopruneError(
+            raise ClusterError(
                 f"no Ray cluster answers at {self.address} ({reason_of(error)}): give http://HOST:8265 of "
                 "the head's dashboard; it listens for others when started with --dashboard-host 0.0.0.0"
             ) from error
@@ -159,7 +169,12 @@ class Cluster:
                     "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the one that it was started with"
                 ) from error
             text = redacted(" ".join(str(error).split()))[:500]
-            raise AutopruneError(f"the cluster at {self.address} refused ({text})") from error
+            if "No available agent" in text:
+                text += (
+                    "; where another Ray runs on the head's machine, it may hold the agent's port: start the "
+                    "head with --dashboard-agent-listen-port=PORT of another"
+                )
+            raise ClusterError(f"the cluster at {self.address} refused ({text})") from error
 
 
 def job_id(run: str, taken: set[str]) -> str:

@@ -41,13 +41,21 @@ class SentFile:
 class Content:
     """A file or folder to send. name: its own; the paths of its files begin with it.
 
-    left_out: what of it is not sent, each with its reason.
+    left_out: what of it is not sent, each with its reason. label: what people are shown in place of `source`.
     """
 
     name: str
     source: Path
     files: tuple[SentFile, ...]
     left_out: tuple[str, ...] = ()
+    label: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """Where it comes from, for people: of files of several places what they are at the top."""
+        if self.label is not None:
+            return self.label
+        return str(self.source)
 
     @property
     def key(self) -> str:
@@ -102,7 +110,8 @@ def read_content(path: Path) -> Content:
 def gathered(name: str, folder: Path, sources: Mapping[str, Path], left_out: Iterable[str] = ()) -> Content:
     """Files of several places as one content, by the paths that they get below `name`."""
     files = tuple(_sent(source, f"{name}/{path}") for path, source in sorted(sources.items()))
-    return Content(name, folder, files, tuple(left_out))
+    tops = dict.fromkeys(path.partition("/")[0] for path in sorted(sources))
+    return Content(name, folder, files, tuple(left_out), f"{name} ({', '.join(tops)})")
 
 
 def files_below(folder: Path, left_out: Callable[[str], object]) -> list[Path]:

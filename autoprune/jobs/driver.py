@@ -42,8 +42,11 @@ JOBS_VARIABLE = "AUTOPRUNE_JOBS"
 """The environment variable that may name the folder, on the cluster's nodes, that jobs work in."""
 
 _PLACE = re.compile(rf"{SENT_INPUTS}/[0-9a-f]{{24}}/[^/]+")
+_COMMAND = (
+    "from autoprune.jobs.with_driver import end_with_parent; end_with_parent(); "
+    "from autoprune.cli.main import main; main()"
+)
 _LOOK_SECONDS, _STUDY_SECONDS, _LAST_TRIES = 2.0, 10.0, 30
-_COMMAND = "from autoprune.cli.main import main; main()"
 
 
 def jobs_folder() -> Path:

@@ -18,7 +18,7 @@ from autoprune.core.errors import AutopruneError
 from autoprune.core.files import written_whole
 from autoprune.jobs.storage_root import StorageRoot
 
-DRIVER = ".job/driver.json"
+DRIVER, SENT = ".job/driver.json", ".job/sent.json"
 BEAT_SECONDS = 5.0
 """How often a driver counts up; one that has not for three times as long is gone."""
 
@@ -54,6 +54,30 @@ class Driver:
             return cls(**{name: value for name, value in data.items() if name in known})
         except TypeError as error:
             raise AutopruneError(f"{root.full(f'{place}/{DRIVER}')} is damaged: {error}") from error
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The last job that was sent to drive a run. after: attempts that its drivers had made until then."""
+
+    job: str
+    after: int
+
+    @classmethod
+    def read(cls, root: StorageRoot, place: str) -> Self | None:
+        """Of a run at a place of the root; None where none was noted, as by earlier versions."""
+        data = root.read_json(f"{place}/{SENT}")
+        try:
+            return None if data is None else cls(str(data["job"]), int(data["after"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise AutopruneError(f"{root.full(f'{place}/{SENT}')} is damaged: {error}") from error
+
+    @classmethod
+    def note(cls, root: StorageRoot, place: str, job: str) -> None:
+        """Note that a job is sent now."""
+        before = Driver.read(root, place)
+        sent = cls(job, 0 if before is None else before.attempt)
+        root.write_json(f"{place}/{SENT}", asdict(sent))
 
 
 class Lease:

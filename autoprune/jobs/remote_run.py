@@ -12,12 +12,17 @@ from autoprune.core.errors import AutopruneError
 from autoprune.core.files import write_json, written_whole
 from autoprune.core.redaction import redacted
 from autoprune.jobs.cluster import Cluster, Job, running
-from autoprune.jobs.lease import ENDED, Driver
+from autoprune.jobs.lease import ENDED, Driver, Sent
 from autoprune.jobs.mirror import LOG, RUNS, bring_run
 from autoprune.jobs.request import REQUEST, Request
 from autoprune.jobs.storage_root import StorageRoot
-from autoprune.run.folder import FRONT, STATUS, check_new_run, read_record
+from autoprune.run.folder import FRONT, RUN, STATUS, check_new_run, read_record
 from autoprune.run.status import BUSY, resume_command
+
+SAME_SUBMIT = "the same autoprune submit"
+
+_REFUSED = (2, 3)
+"""Exit codes of what is refused again: wrong input, and a budget that nothing meets."""
 
 KILLED = 137
 """Exit code of a driver that ended without a word."""
@@ -70,8 +75,14 @@ class RemoteRun:
         if noted is None and job is not None and job.state == "PENDING":
             now["reason"] = job.message
         is_over = job.is_over if job is not None else driver is not None and driver.state == ENDED
-        if is_over:
+        sent = self._sent_since(driver) if job is None else None
+        if sent is not None:
+            now |= {"state": "gone", "reason": f"job {sent} was sent and never began", "next": SAME_SUBMIT}
+        elif is_over:
             self._end(now, job, driver)
+        elif job is not None and now["state"] not in (*BUSY, "submitted", "finished"):
+            now |= {"state": "submitted", "reason": job.message if job.state == "PENDING" else ""}
+            now |= {"next": "", "exit_code": None}  # those of the driver before
         elif job is None and now["state"] in (*BUSY, "submitted"):
             now["driver"] = "unknown"
         return now
@@ -85,11 +96,18 @@ class RemoteRun:
         code = self._code(job, driver)
         if driver is None or driver.state != ENDED:
             now["state"] = "gone"
-            now["reason"] = (job.message.splitlines() or [""])[0] if job is not None else ""
+            now["reason"] = job.reason if job is not None else ""
         elif now["state"] in (*BUSY, "submitted"):
             now |= {"state": "stopped" if code else "finished", "reason": driver.last}
         now["exit_code"] = code
-        now["next"] = "the same autoprune submit" if now["state"] != "finished" else ""
+        can_go_on = now["state"] != "finished" and code not in _REFUSED
+        now["next"] = SAME_SUBMIT if can_go_on else ""
+
+    def _sent_since(self, driver: Driver | None) -> str | None:
+        """The last job that was sent, where no driver has begun since."""
+        sent = None if self.root is None else Sent.read(self.root, self._place)
+        is_behind = sent is not None and (0 if driver is None else driver.attempt) <= sent.after
+        return sent.job if sent is not None and is_behind else None
 
     def exit_code(self) -> int:
         """What its last driver ended with."""
@@ -168,6 +186,11 @@ class RemoteRun:
         with written_whole(target) as temporary:
             temporary.mkdir()
             count = bring_run(self.root, self.name, temporary)
+            if not (temporary / RUN).is_file():
+                raise AutopruneError(
+                    f"run {self.name} has not begun, so there is nothing to fetch; what its driver said: "
+                    f"autoprune logs {self.name}"
+                )
             status = read_record(temporary / STATUS) if (temporary / STATUS).is_file() else {}
             if status.get("next"):
                 write_json(temporary / STATUS, status | {"next": resume_command(target)})

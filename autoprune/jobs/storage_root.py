@@ -251,10 +251,10 @@ def _opened(address: str) -> tuple[Any, str]:
             f"--storage-root {address}: {scheme}:// needs the package {package}, here and on the cluster's "
             f"head: pip install {_DRIVERS.get(scheme, 'it')}"
         ) from error
-    except ValueError as error:
+    except Exception as error:  # each driver of fsspec raises its own
         raise AutopruneError(
-            f"--storage-root {address}: {error}. Give a folder that this machine and the cluster's head "
-            "share, s3://BUCKET/PATH or gs://BUCKET/PATH"
+            f"--storage-root {redacted(address)}: {redacted(str(reason_of(error)))}. Give a folder that this "
+            "machine and the cluster's head share, s3://BUCKET/PATH or gs://BUCKET/PATH"
         ) from error
     return files, str(path)
 

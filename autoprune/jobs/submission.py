@@ -14,6 +14,7 @@ from autoprune.core.redaction import shown_command
 from autoprune.core.references import is_reference
 from autoprune.jobs.cluster import ROOT_KEY, RUN_KEY
 from autoprune.jobs.contents import Content, read_content
+from autoprune.jobs.lease import Sent
 from autoprune.jobs.mirror import RUNS
 from autoprune.jobs.request import REQUEST, Given, Request, check_same
 from autoprune.jobs.storage_root import StorageRoot
@@ -93,10 +94,14 @@ class Submission:
         code = [] if self.code.content is None else [self.code.content]
         return [*self.contents, *code]
 
-    def send(self, told: Callable[[int], object] = lambda _: None) -> int:
-        """Put what is missing into the root, with what was asked for; bytes that were sent."""
+    def send(self, job: str, told: Callable[[int], object] = lambda _: None) -> int:
+        """Put what is missing into the root, with what was asked for; bytes that were sent.
+
+        job: the name of the job that is submitted next.
+        """
         bytes_sent = sum(self.root.send(content, told) for content in self.sent())
         self.root.write_json(f"{RUNS}/{self.name}/{REQUEST}", self.request.as_json())
+        Sent.note(self.root, f"{RUNS}/{self.name}", job)
         return bytes_sent
 
 
@@ -114,7 +119,7 @@ def make_submission(
         AutopruneError: for what cannot be sent, or a run of that name with other settings.
     """
     _check(config, given)
-    name = name or usual_name(config)
+    name = usual_name(config) if name is None else name
     if not _NAME.fullmatch(name):
         raise AutopruneError(
             f"--name {name!r}: give letters, digits, dots, dashes and underscores, at most 100"

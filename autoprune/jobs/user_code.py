@@ -19,6 +19,9 @@ from autoprune.jobs.contents import Content, files_below, gathered
 CODE = "code"
 """Name of the content that code is sent as; modules are imported from it."""
 
+_BINDERS = ("globals", "setattr", "exec")
+"""A module that calls one of these may bind what its text does not name."""
+
 MOST_BYTES = 100_000_000
 """Code beyond this is refused: what is as large is data, weights or a mistake."""
 
@@ -43,8 +46,10 @@ def user_code(references: Iterable[str], folder: Path) -> UserCode:
         folder: the working directory, which is imported from first.
 
     Raises:
-        AutopruneError: where a module is nowhere, cannot be read, or is larger than `MOST_BYTES`.
+        AutopruneError: where a module is nowhere, has no such function, cannot be read, or is larger than
+            `MOST_BYTES`.
     """
+    references = tuple(references)
     named = tuple(dict.fromkeys(reference.partition(":")[0] for reference in references))
     places = [str(folder), *(place for place in sys.path if place and os.path.isdir(place))]
     sent: dict[str, Path] = {}
@@ -72,6 +77,8 @@ def user_code(references: Iterable[str], folder: Path) -> UserCode:
         sent |= files
         for name in _imported(files.values()):
             waiting.append((name, False))
+    for reference in references:
+        _check_bound(reference, sent)
     if not sent:
         return UserCode(None, named, tuple(installed))
     _check_size(sent)
@@ -133,6 +140,25 @@ def _imported(files: Iterable[Path]) -> Iterator[str]:
                 yield from (alias.name.partition(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 yield node.module.partition(".")[0]
+
+
+def _check_bound(reference: str, sent: dict[str, Path]) -> None:
+    """Refuse `module:function` where nothing in the module's file could bind the function."""
+    module, _, function = reference.partition(":")
+    stem = module.replace(".", "/")
+    file = sent.get(f"{stem}.py") or sent.get(f"{stem}/__init__.py")
+    if file is None:
+        return
+    bound: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.Name) and (isinstance(node.ctx, ast.Store) or node.id in _BINDERS):
+            bound.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            bound |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+    if function not in bound and not bound & {"*", "__getattr__", *_BINDERS}:
+        raise AutopruneError(f"{reference!r}: {file} binds no {function!r}")
 
 
 def _check_size(sent: dict[str, Path]) -> None:

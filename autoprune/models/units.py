@@ -41,13 +41,15 @@ def find_units(model: nn.Module, file: SpaceFile, *, source: str) -> tuple[Unit,
     prefix = str(getattr(model, "base_model_prefix", ""))
     fitting: list[Unit] = []
     errors: list[str] = []
-    taken: set[str] = set()
+    taken, tied = set[str](), set[str]()
     for kind, rule in file.units.items():
         places = _places(rule.at, modules, prefix)
         if not places and not rule.optional:
             errors.append(f"units.{kind}: no module matches {rule.at!r}")
+        found, shared = len(fitting), set[str]()
         for place in places:
             paths = _paths(place, rule)
+            shared |= taken & paths - tied
             if taken & paths or (rule.optional and not paths <= modules.keys()):
                 continue
             try:
@@ -55,8 +57,15 @@ def find_units(model: nn.Module, file: SpaceFile, *, source: str) -> tuple[Unit,
             except AutopruneError as error:
                 errors.append(f"units.{kind}: {error}")
                 break
-            taken |= paths | {w.tied for unit in units for w in unit.weights}
+            tied |= {w.tied for unit in units for w in unit.weights}
+            taken |= paths | tied
             fitting += units
+        if shared and len(fitting) == found and not rule.optional:
+            named = ", ".join(sorted(shared)[:3])
+            errors.append(
+                f"units.{kind}: a rule above has {named}, and a module is in one unit alone; leave one "
+                "of the rules out, or say `optional: true`"
+            )
     if errors:
         raise AutopruneError(
             f"space file {source} does not fit this model ({type(model).__name__}):\n  " + "\n  ".join(errors)

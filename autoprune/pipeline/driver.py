@@ -161,4 +161,5 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
         robustness=recorded_robustness(path),
         folds=recorded_folds(path),
         metric=search.prepared.setting.task.metric,
+        stopped_by=search.run.about().stopped_by,
     )

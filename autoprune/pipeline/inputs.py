@@ -13,6 +13,7 @@ from autoprune.core.cache import content_key
 from autoprune.core.errors import AutopruneError, BudgetError
 from autoprune.core.progress import Progress
 from autoprune.evaluation.augmentation import check_augmentable
+from autoprune.evaluation.finetune import dropout_layers
 from autoprune.models import loading
 from autoprune.models.find_space import find_space
 from autoprune.models.image_processor import Pixels
@@ -147,6 +148,11 @@ def read_inputs(
     if other is not None:
         identity = identity.model_copy(update={"teacher": other.weights})
     file, space_name = find_space(config.search.space, loaded.model)
+    if file.finetune.dropout and not dropout_layers(loaded.model):
+        raise AutopruneError(
+            f"finetune.dropout is {file.finetune.dropout:g} in {space_name}, and the model has no dropout "
+            "layers. Leave it out"
+        )
     if target.parts:
         _part_(loaded, file, task)
     units = find_units(loaded.model, file, source=space_name)

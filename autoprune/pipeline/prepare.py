@@ -87,7 +87,10 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
     asked = config.training.finetune_steps
     steps = inputs.file.finetune.steps if asked is None else asked
     finetune = inputs.file.finetune
-    recipe = Recipe(steps, finetune.batch_size, finetune.learning_rate, config.training.augment)
+    recipe = Recipe(
+        steps, finetune.batch_size, finetune.learning_rate, config.training.augment, finetune.weight_decay,
+        finetune.dropout,
+    )  # fmt: skip
     least = PLACED_TRAINING if task.kind.answers_each_token else TRAINING_ROWS
     rows = min(len(task.train), max(least, recipe.steps * recipe.batch_size))
     task = replace(task, train=drawn(task.train, rows, config.search.seed))

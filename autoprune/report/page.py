@@ -78,6 +78,10 @@ class Live(NamedTuple):
     line: str
 
 
+REPORT_TITLE = "compression report</title>"
+"""By which a page is known as a report."""
+
+
 def write_report(front: Mapping[str, object], path: Path) -> None:
     """Write the report of a parsed `front.json` to `path`, whole or not at all.
 

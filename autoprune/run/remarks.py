@@ -12,6 +12,14 @@ from autoprune.space.budget import megabytes
 from autoprune.space.trial import ORIGINAL
 from autoprune.tasks.metrics import ACCURACY, Metric
 
+STOPPED = {
+    "trials": "the number of trials asked for",
+    "time": "the time limit",
+    "patience": "patience: no more progress",
+    "space": "no candidate within the budget being left to try",
+}
+"""What ended a run, by its word in `front.json`."""
+
 
 @dataclass(frozen=True)
 class Remarked:

@@ -36,6 +36,8 @@ class RecordedRecipe(Record):
     steps: int = 0
     batch_size: int | None = None
     learning_rate: float | None = None
+    weight_decay: float = 0.0
+    dropout: float = 0.0
 
 
 class RunFacts(Record):

@@ -67,7 +67,7 @@ class Summary:
     """How a search ended, and the simple models that it is compared with.
 
     classes: of the validation rows, where each has one. robustness: scores on altered test rows, where these
-    were asked for; folds: scores by fold, likewise.
+    were asked for; folds: scores by fold, likewise. stopped_by: what ended it, a key of `remarks.STOPPED`.
     """
 
     run: Path
@@ -79,6 +79,7 @@ class Summary:
     robustness: Robustness | None = None
     folds: Folds | None = None
     metric: Metric = ACCURACY
+    stopped_by: str = "trials"
 
 
 def class_scores(now: Standing, classes: ClassRows | None) -> dict[str, Any]:

@@ -170,11 +170,17 @@ class UnitRule(_Strict):
 
 
 class Finetune(_Strict):
-    """The brief fine-tune of a trial."""
+    """The brief fine-tune of a trial.
+
+    weight_decay: share of the weights, times the learning rate, that each step takes away (AdamW).
+    dropout: of the model's own dropout layers.
+    """
 
     steps: Annotated[int, pydantic.Field(ge=0)] = 60
     batch_size: Annotated[int, pydantic.Field(ge=1)] = 32
     learning_rate: Annotated[float, pydantic.Field(gt=0.0)] = 3e-5
+    weight_decay: Annotated[float, pydantic.Field(ge=0.0)] = 0.0
+    dropout: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)] = 0.0
 
 
 class SpaceFile(_Strict):

@@ -59,9 +59,13 @@ def _knock(address: str) -> None:
     except (OSError, ValueError) as error:
         source = ", which RAY_ADDRESS names" if os.environ.get("RAY_ADDRESS") == address else ""
         raise AutopruneError(
-            f"no Ray cluster answers at {address!r}{source} ({reason_of(error)}): give --address auto, "
+            f"no Ray cluster answers at {address!r}{source} ({_why(error)}): give --address auto, "
             "HOST:PORT or ray://HOST:PORT of one that runs, or local for a Ray of this search alone"
         ) from error
+
+
+def _why(error: Exception) -> str:
+    return "no port in it" if isinstance(error, ValueError) else str(reason_of(error))
 
 
 def _own_token() -> dict[str, str]:

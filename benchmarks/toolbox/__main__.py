@@ -1,14 +1,15 @@
 """Which tools of the toolbox pay? Each switched on beside the default search, by the command as a user would.
 
-    python -m benchmarks.toolbox [TOOL...] [--model demo|cnn] [--limit BYTES] [--work FOLDER] [-o FILE.json]
+    python -m benchmarks.toolbox [TOOL...] [--model demo|cnn|small] [--limit BYTES] [-o FILE.json]
     python -m benchmarks.toolbox --check
     python -m benchmarks.toolbox --table
 
-TOOL: as `tools.py` names it; without any, all. Models: MiniLM on the demo's film reviews, and a ResNet on
-digits, at three size limits each. The search is free to choose the tool or not. A finished row is not
-run again, and one that was stopped goes on where it was. Bytes, accuracy and divergence do not depend on what
-else the machine does; milliseconds and seconds do. --check has each tool as the only choice, with few trials,
-and exports and loads what a space file brought: it exits 1 where a tool is not used or a command fails.
+TOOL: as `tools.py` names it; without any, all. Models: MiniLM on the demo's film reviews, a ResNet on
+digits (`cnn`), at three size limits each, and the small one of the check, at two. The search is free to
+choose the tool or not. A finished row is not run again, and one that was stopped goes on where it was. Bytes,
+accuracy and divergence do not depend on what else the machine does; milliseconds and seconds do. --check has
+each tool as the only choice, with few trials, and exports and loads what a space file brought: it exits 1
+where a tool is not used or a command fails.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.harness.claim import Claim
 from benchmarks.harness.commands import Bench
 from benchmarks.toolbox.rows import Plan, Row, Subject, checked_export, measured, subject_of
 from benchmarks.toolbox.spaces import unchanged
-from benchmarks.toolbox.tools import BOTH, TOOLS, Tool, for_check, tools_named
+from benchmarks.toolbox.tools import SUBJECTS, TOOLS, Tool, for_check, tools_named
 from benchmarks.toolbox.verdicts import rows_table, verdicts, verdicts_table
 
 RESULTS = Path(__file__).parents[1] / "results" / "toolbox.json"
@@ -54,7 +55,7 @@ def _asked() -> argparse.Namespace:
         prog="python -m benchmarks.toolbox", description=__doc__, formatter_class=raw
     )
     parser.add_argument("tools", nargs="*", metavar="TOOL", help="; ".join(tool.name for tool in TOOLS))
-    parser.add_argument("--model", action="append", choices=BOTH, help="both if not given")
+    parser.add_argument("--model", action="append", choices=SUBJECTS, help="all if not given")
     parser.add_argument(
         "--limit", action="append", type=int, metavar="BYTES", help="the model's if not given"
     )
@@ -72,7 +73,7 @@ def _asked() -> argparse.Namespace:
 def _run(bench: Bench, tools: tuple[Tool, ...], asked: argparse.Namespace) -> int:
     """Every row that is not there; 1 where a command failed."""
     rows, failed = _read(asked.output), 0
-    for name in asked.model or BOTH:
+    for name in asked.model or SUBJECTS:
         subject = subject_of(name, asked.zoo)
         for limit in asked.limit or subject.limits:
             for tool in tools:

@@ -63,9 +63,24 @@ def only_removing_by(*scores: str) -> Edit:
     return lambda space: removing_by(*scores)(_each_unit(edit)(space))
 
 
+def with_centroids(space: Space) -> Space:
+    """Rows of rarely used tokens are centroids of all of them."""
+
+    def edit(unit: dict[str, Any]) -> None:
+        if unit.get("prune", {"by": None})["by"] == "token":
+            unit["prune"]["fallback"] = "centroid"
+
+    return _each_unit(edit)(space)
+
+
 def with_float_inputs(space: Space) -> Space:
     """No unit's inputs are rounded to 8 bits."""
     return _each_unit(lambda unit: unit["quantize"].pop("activations", None))(space)
+
+
+def with_recipe(**settings: float) -> Edit:
+    """Fine-tunes of another recipe."""
+    return lambda space: {**space, "finetune": {**space.get("finetune", {}), **settings}}
 
 
 def unchanged(space: Space) -> Space:

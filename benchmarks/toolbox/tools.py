@@ -16,11 +16,13 @@ from benchmarks.toolbox.spaces import (
     only_removing_by,
     removing_by,
     unchanged,
+    with_centroids,
     with_float_inputs,
+    with_recipe,
 )
 
 DEFAULT = "default"
-BOTH = ("demo", "cnn")
+SUBJECTS = ("demo", "cnn", "small")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Tool:
     baseline: str | None = None
     keeps_answers: bool = False
     against: str = DEFAULT
-    subjects: tuple[str, ...] = BOTH
+    subjects: tuple[str, ...] = SUBJECTS
     subject: str = "cnn"
 
     @property
@@ -103,6 +105,8 @@ TOOLS: tuple[Tool, ...] = (
     importance("taylor", "obs", source="1906.10771"),
     importance("l1", source="1608.08710"),
     importance("activation", source="2306.11695"),
+    importance("gates", "obs", source="1712.01312, 2204.00408"),
+    importance("random", source=""),
     stored("codebook4", source="1510.00149"),
     stored("codebook4", "codebook8", "codebook16", source="1510.00149"),
     stored("shared4", "shared8", "shared16", source="1510.00149"),
@@ -110,8 +114,17 @@ TOOLS: tuple[Tool, ...] = (
     stored("codebook4", "ternary", source="1510.00149, 1605.04711"),
     stored("2of4x4", source="2104.08378"),
     stored("32of64x4", source="2301.00774"),
+    stored("shared256", source="1510.00149"),
+    stored("vector4x256", source="1907.05686"),
+    stored("vector2x16", "vector2x64", "vector2x256", source="1907.05686"),
+    stored("2r4", "2r8", "3r4", "3r8", source="2402.02446, 2410.06040"),
+    stored("rank12", "rank25", "rank50", source="2403.07378"),
     stored("2g32", "3g32", "4g32", source=""),
     stored("2row", "3row", "4row", source=""),
+    Tool(
+        "token centroids", "prune: {by: token, fallback: centroid}", edit=with_centroids, count=uncounted,
+        subjects=("demo",),
+    ),
     rule("uniform", "uniform pruning", source=""),
     rule("global-threshold", "global threshold pruning", source="1611.06440"),
     rule("erk", "ERK pruning", source="1911.11134"),
@@ -119,7 +132,17 @@ TOOLS: tuple[Tool, ...] = (
     Tool("distillation", "on by default", "1503.02531", count=by_training, against="untrained"),
     flagged("augment", "--augment"),
     flagged("clean-data", "--clean-data", "labels", source="1911.00068"),
+    Tool(
+        "weight decay", "finetune: {weight_decay: 0.1}", "1711.05101", with_recipe(weight_decay=0.1),
+        count=by_training,
+    ),
+    Tool(
+        "dropout", "finetune: {dropout: 0.1}", "JMLR 15, 2014", with_recipe(dropout=0.1), count=by_training,
+        subjects=("demo",), subject="demo",
+    ),
+    flagged("folds", "--folds", "3"),
     flagged("robustness", "--robustness"),
+    flagged("attacks", "--attacks", source="1412.6572, 1907.11932"),
     Tool("float inputs", "quantize without activations", edit=with_float_inputs, flags=_OPENVINO),
     Tool(
         "static 8 bits", "quantize: {activations: 8}, --target openvino", "1712.05877",

@@ -1,6 +1,6 @@
 """Pictures of a run's report, for the pages that explain it: `python -m docs.generators.pictures RUN`.
 
-Needs playwright, Chromium and Pillow. Colours are cut to 64, so that each file stays small. Look at every
+Needs playwright, Chromium and Pillow. Colours are cut to 24, so that each file stays small. Look at every
 picture before it is committed.
 """
 
@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 IMAGES = Path(__file__).parents[1] / "images"
-WIDTH, COLOURS = 1000, 64
+WIDTH, COLOURS = 1000, 24
 
 SECTIONS = {
     "report-limit": "At a limit of your own",
@@ -23,6 +23,8 @@ SECTIONS = {
     "report-units": "Units",
     "report-gain": "Gain over baselines",
     "report-classes": "Classes",
+    "report-changes": "Answers that changed",
+    "report-points": "Two points side by side",
     "report-trials": "Trials and baselines",
     "report-measures": "All measures at once",
     "report-progress": "Progress",
@@ -36,14 +38,18 @@ SECTIONS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="A run folder with a report.html.")
-    page_file = parser.parse_args().run / "report.html"
+    parser.add_argument("names", nargs="*", metavar="PICTURE", help=f"All if none: {', '.join(SECTIONS)}.")
+    asked = parser.parse_args()
+    page_file = asked.run / "report.html"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": 1500}, color_scheme="light")
         page.goto(page_file.resolve().as_uri())
         page.wait_for_function("document.querySelector('svg') !== null")
-        _save(page.locator("header").first.screenshot(), "report-verdict")
-        for name, heading in SECTIONS.items():
+        if not asked.names:
+            _save(page.locator("header").first.screenshot(), "report-verdict")
+        for name in asked.names or SECTIONS:
+            heading = SECTIONS[name]
             section = page.locator(f"section:has(h2:text-is('{heading}'))").first
             _save(section.screenshot(), name)
         browser.close()

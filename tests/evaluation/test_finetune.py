@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from autoprune.compress.integers import round_nearest
 from autoprune.compress.stitch import Stitched
 from autoprune.evaluation.distillation import Targets, distance, distillation_loss
-from autoprune.evaluation.finetune import Recipe, _learn, finetune
+from autoprune.evaluation.finetune import Recipe, _learn, dropout_layers, dropping, finetune
 from autoprune.evaluation.lesson import Lesson
 from autoprune.evaluation.measure import logits_of, teacher_answers
 from autoprune.models.spec import Architecture
@@ -463,3 +463,54 @@ def test_under_another_teacher_it_nears_that_one_and_is_judged_by_it(tiny_bert: 
     assert apart(tiny, found, own) > apart(tiny, stitched, own)
     with pytest.raises(ValueError, match="answered by the original alone"):
         finetune(stitched, lesson, replace(FEW, augment=True), seed=0, teacher=tiny.model)
+
+
+def test_dropout_is_of_the_seed_and_leaves_the_model_and_the_global_state_as_they_were(
+    tiny: Tiny, before: Stitched, after: Stitched
+) -> None:
+    dropped = replace(FEW, dropout=0.3)
+    torch.manual_seed(5)
+    first = torch.rand(1)
+    torch.manual_seed(5)
+    one = tuned(tiny, before, dropped)
+    assert torch.equal(torch.rand(1), first)
+    torch.manual_seed(6)
+    assert states_equal(one.model, tuned(tiny, before, dropped).model)
+    assert not states_equal(one.model, after.model)
+    layers = dropout_layers(one.model)
+    assert layers
+    assert [(layer.p, layer.training) for layer in layers] == [
+        (layer.p, layer.training) for layer in dropout_layers(before.model)
+    ]
+
+
+def test_dropout_drops_while_it_is_on() -> None:
+    model = nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.1), nn.BatchNorm1d(64)).eval()
+    x = torch.ones(3, 4)
+    plain = model(x)
+    with dropping(model, 0.5, seed=0):
+        assert not model[2].training
+        once = model(x)
+    with dropping(model, 0.5, seed=0):
+        assert torch.equal(model(x), once)
+    with dropping(model, 0.0, seed=0):
+        assert torch.equal(model(x), plain)
+    assert not torch.equal(once, plain)
+    assert torch.equal(model(x), plain)
+
+
+def test_weight_decay_shrinks_weights_and_spares_norms(tiny_bert: Tiny) -> None:
+    stitched = tiny_bert.stitched_as(tiny_bert.space.untouched())
+    goal = sure_teacher(tiny_bert)
+    recipe = Recipe(steps=6, batch_size=8, learning_rate=1e-3)
+    plain = finetune(stitched, Lesson(tiny_bert.task, tiny_bert.task.train, goal), recipe, seed=0)
+    decayed = finetune(
+        stitched,
+        Lesson(tiny_bert.task, tiny_bert.task.train, goal),
+        replace(recipe, weight_decay=20.0),
+        seed=0,
+    )
+    path = "classifier"
+    assert weight_at(decayed, path).norm() < 0.97 * weight_at(plain, path).norm()
+    norm = next(path for path, module in plain.model.named_modules() if isinstance(module, nn.LayerNorm))
+    assert torch.allclose(weight_at(decayed, norm), weight_at(plain, norm), atol=0.02)

@@ -179,9 +179,16 @@ def test_a_folder_that_exists_is_refused_and_not_touched(
 
 
 def test_an_export_that_fails_leaves_nothing_behind(tiny_bert: Tiny, example: Batch, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="no-tokenizer"):
-        export(tiny_bert, tmp_path / "out", "packed", example, tmp_path / "no-tokenizer")
-    assert list(tmp_path.iterdir()) == []
+    tokenizer = tmp_path / "tokenizer"
+    (tokenizer / "unreadable").mkdir(parents=True)
+    with pytest.raises(OSError, match="unreadable"):
+        export(tiny_bert, tmp_path / "out", "packed", example, tokenizer)
+    assert list(tmp_path.iterdir()) == [tokenizer]
+
+
+def test_a_model_without_a_tokenizer_is_exported(tiny_bert: Tiny, example: Batch, tmp_path: Path) -> None:
+    export(tiny_bert, tmp_path / "out", "packed", example, tmp_path / "no-tokenizer")
+    assert (tmp_path / "out" / "autoprune.json").is_file()
 
 
 def test_bits_that_the_target_lacks_are_refused(tiny_bert: Tiny, example: Batch, tmp_path: Path) -> None:

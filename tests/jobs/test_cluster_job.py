@@ -118,7 +118,7 @@ def test_a_plan_is_printed_and_nothing_is_sent(laptop: Laptop) -> None:
         "Latency   timed on ",
     ):
         assert line in done.stderr
-    assert "my_rows.py" not in done.stderr
+    assert "Send      code (my_rows.py, my_words.py)  0.0 MB in 2 files" in done.stderr
     assert "used without a token" in done.stderr
     root = Path(laptop.variables["AUTOPRUNE_STORAGE_ROOT"])
     assert [path for path in root.rglob("*") if path.is_file()] == []

@@ -98,6 +98,7 @@ def test_files_are_read_written_and_listed(root: StorageRoot) -> None:
     [
         ("s3://key:secret@bucket/x", "password or token"),
         ("nothing://x", "s3://BUCKET/PATH"),
+        ("ftp://127.0.0.1:9/x", "Connection refused"),
         ("gs://bucket/x", "pip install gcsfs"),
         ("s3://bucket/x", "pip install s3fs"),
     ],

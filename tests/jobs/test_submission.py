@@ -66,8 +66,8 @@ def test_the_words_that_run_name_what_was_sent_by_its_hash(tmp_path: Path) -> No
     assert json.loads(line[line.index("--metadata-json") + 1])["autoprune_run"] == "my-bert-20MB"
     assert line[line.index("--submission-id") + 1] == "my-bert-20MB.2"
     assert line[line.index("--") + 1 :] == words
-    assert submission.send() == model.size_bytes + rows.size_bytes
-    assert submission.send() == 0
+    assert submission.send("my-bert-20MB") == model.size_bytes + rows.size_bytes
+    assert submission.send("my-bert-20MB.2") == 0
 
 
 def test_the_same_command_elsewhere_is_the_same_submission(

@@ -23,7 +23,8 @@ def test_named_modules_and_their_neighbours_are_sent(tmp_path: Path) -> None:
     write(
         tmp_path,
         mymodels__init="",
-        mymodels__build="import json, torch\nfrom helper import one\nraise SystemExit('never run')\n",
+        mymodels__build="import json, torch\nfrom helper import one\ndef make(): ...\ntask = make\n"
+        "raise SystemExit('never run')\n",
         helper="def f():\n    import deeper.inner\n",
         deeper__inner="from . import x\nimport nowhere_at_all\n",
         stranger="",
@@ -46,7 +47,7 @@ def test_named_modules_and_their_neighbours_are_sent(tmp_path: Path) -> None:
 def test_the_same_code_elsewhere_has_the_same_key(tmp_path: Path) -> None:
     keys = []
     for name, text in (("a", "X = 1\n"), ("b", "X = 1\n"), ("c", "X = 2\n")):
-        write(tmp_path / name, made="import other\n", other=text)
+        write(tmp_path / name, made="import other\nrows = 1\n", other=text)
         content = user_code(["made:rows"], tmp_path / name).content
         assert content is not None
         keys.append(content.key)
@@ -73,3 +74,23 @@ def test_what_cannot_be_imported_is_refused_here(tmp_path: Path) -> None:
         user_code(["broken:f"], tmp_path)
     with pytest.raises(AutopruneError, match="'nowhere' is in no folder"):
         user_code(["nowhere:f"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_there"),
+    [
+        ("def rows(): ...\n", True), ("class rows: ...\n", True), ("if True:\n    rows = len\n", True),
+        ("from other import rows\n", True), ("import other as rows\n", True), ("from other import *\n", True),
+        ("globals()['ro' + 'ws'] = len\n", True), ("def __getattr__(name): ...\n", True),
+        ("", False), ("def row(): ...\n", False), ("def f():\n    return rows\n", False),
+    ],
+)  # fmt: skip
+def test_a_function_that_its_module_does_not_bind_is_refused_here(
+    text: str, is_there: bool, tmp_path: Path
+) -> None:
+    write(tmp_path, made=text)
+    if is_there:
+        assert user_code(["made:rows"], tmp_path).named == ("made",)
+        return
+    with pytest.raises(AutopruneError, match=r"made:rows.*made\.py binds no 'rows'"):
+        user_code(["made:rows"], tmp_path)

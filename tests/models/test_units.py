@@ -298,6 +298,16 @@ def test_the_first_rule_that_matches_takes_the_module() -> None:
     ]
 
 
+def test_a_rule_whose_modules_are_all_in_rules_above_is_told() -> None:
+    first = {"at": "bert.encoder.layer.*", "rows": ["intermediate.dense"], "cols": ["output.dense"],
+             "prune": {"by": "neuron", "ratios": [0.5]}, "quantize": FOUR_BITS}  # fmt: skip
+    second = {"at": "bert.encoder.layer.*.output.dense", "quantize": FOUR_BITS}
+    model = on_meta("bert", num_hidden_layers=1)
+    text = misfits(model, first=first, second=second)
+    assert "units.second: a rule above has bert.encoder.layer.0.output.dense, and" in text
+    assert find_units(model, space_of(first=first, second=second | {"optional": True}), source="mine.yaml")
+
+
 def test_a_star_is_one_part_of_a_path() -> None:
     rule = {"at": "bert.*.layer.1.*.dense", "quantize": FOUR_BITS}
     units = find_units(on_meta("bert", num_hidden_layers=3), space_of(dense=rule), source="mine.yaml")

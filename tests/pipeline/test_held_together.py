@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from autoprune.core.errors import AutopruneError
@@ -17,6 +18,7 @@ from autoprune.targets.packed import torch_runner
 from autoprune.tasks.task import Encoded
 from tests.support.checkpoints import WORDS, change_config, word_tokenizer, write_checkpoint, write_table
 from tests.support.networks import SegmentingUNet
+from tests.support.paths import ROOT
 
 NAMES = {"id2label": {0: "negative", 1: "neutral", 2: "positive"}}
 GPT2 = {"n_positions": 64, "n_embd": 32, "n_layer": 1, "n_head": 2, "num_labels": 2}
@@ -266,3 +268,30 @@ def test_a_config_that_names_no_architecture_still_keeps_its_head(tmp_path: Path
     write_checkpoint(tmp_path / "model", num_labels=3, **NAMES)
     change_config(tmp_path / "model", architectures=None)
     assert read(tmp_path, ("positive", "negative")).loaded.has_head
+
+
+# ---- the recipe ---------------------------------------------------------------------------------
+
+
+def space_with_dropout(folder: Path, name: str) -> str:
+    """A shipped space whose fine-tunes ask for dropout."""
+    text = (ROOT / "search_spaces" / f"{name}.yaml").read_text(encoding="utf-8")
+    space = yaml.safe_load(text)
+    space["finetune"] = {**space.get("finetune", {}), "dropout": 0.1}
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(space, sort_keys=False), encoding="utf-8")
+    return str(path)
+
+
+def test_dropout_is_refused_where_the_model_has_none(tmp_path: Path) -> None:
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    write_checkpoint(
+        tmp_path / "model", "llama", num_labels=2, num_key_value_heads=2, pad_token_id=0, **small
+    )
+    assert "the model has no dropout layers" in refused(tmp_path, space=space_with_dropout(tmp_path, "llama"))
+
+
+def test_dropout_is_taken_where_it_has_some(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "model", num_labels=2)
+    inputs = read(tmp_path, space=space_with_dropout(tmp_path, "bert"))
+    assert inputs.file.finetune.dropout == 0.1

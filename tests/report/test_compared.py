@@ -147,6 +147,13 @@ def test_the_command_writes_a_page_and_a_table_and_overwrites_no_other_file(
     assert page_path(tmp_path / "compare.html") == tmp_path / "compare.html"  # ours may be written again
     single = CliRunner().invoke(main, ["report", "a"])
     assert single.stdout.strip() == str(Path("a") / "report.html")
+    for _ in range(2):  # its own page may be written again
+        named = CliRunner().invoke(main, ["report", "a", "-o", "pages/a.html"])
+        assert named.stdout.strip() == str(Path("pages") / "a.html")
+    assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == ["a.csv", "a.html"]
+    refused = CliRunner().invoke(main, ["report", "a", "-o", "mine.html"])
+    assert "mine.html is there, and no report" in refused.output
+    assert (tmp_path / "mine.html").read_text() == "mine"
     assert comparison_lines(compare([tmp_path / "a", tmp_path / "b"]))[0].startswith("A: ")
 
 

@@ -77,6 +77,8 @@ def _spaces(draw: some.DrawFn) -> dict[str, Any]:
         space["finetune"] = {
             "steps": draw(some.integers(0, 500)),
             "learning_rate": draw(some.sampled_from([3e-5, 0.1])),
+            "weight_decay": draw(some.sampled_from([0.0, 0.01])),
+            "dropout": draw(some.sampled_from([0.0, 0.1])),
         }
     return space
 
@@ -215,6 +217,8 @@ def _number(value: Any) -> Any:
 def _check_finite(space: SpaceFile) -> None:
     numbers = [
         space.finetune.learning_rate,
+        space.finetune.weight_decay,
+        space.finetune.dropout,
         *(r for rule in space.units.values() if rule.prune for r in rule.prune.ratios),
     ]
     assert all(map(math.isfinite, numbers)), numbers

@@ -163,6 +163,16 @@ def test_simple_models_have_a_row_each_below_the_baselines(tmp_path: Path) -> No
     assert third.split() == ["averaged", "token", "vectors", "0.06", "MB", "75.2"]
 
 
+@pytest.mark.parametrize(("stopped_by", "told"), [("space", "no candidate"), ("time", "the time limit")])
+def test_a_search_that_ended_early_says_by_what(tmp_path: Path, stopped_by: str, told: str) -> None:
+    now = standing([TRIAL], Budget(), REFERENCE, answers=100)
+    lines = summary_lines(Summary(tmp_path, "finished", now, Budget(), stopped_by=stopped_by))
+    assert any(line.startswith(f"Ended     by {told}") for line in lines)
+    assert not any(
+        line.startswith("Ended") for line in summary_lines(Summary(tmp_path, "finished", now, Budget()))
+    )
+
+
 def test_a_uniform_model_that_is_best_is_named(tmp_path: Path) -> None:
     uniform = Trial(3, Candidate(()), Measurement(12_000_000, 4.0, 90.0), name="uniform 8-bit")
     now = standing([uniform, TRIAL], Budget(), REFERENCE, answers=100)

@@ -10,19 +10,13 @@ from autoprune.report.sections.lines import fits_budget, small_size
 from autoprune.report.sections.verdict import accuracy_on, budget_text, split_of
 from autoprune.report.text import duration, milliseconds, named_score, plural, score_text, share
 from autoprune.run.front_schema import Front, LineRow, TrialRow
+from autoprune.run.remarks import STOPPED
 from autoprune.space.budget import megabytes
 from autoprune.space.trial import ORIGINAL, cause_of
 from autoprune.tasks.metrics import ACCURACY
 
 MOST_LISTED = 100
 """Failed trials of one cause that are named."""
-
-STOPPED = {
-    "trials": "the number of trials asked for",
-    "time": "the time limit",
-    "patience": "patience: no more progress",
-}
-"""What ended a run, by its word in `front.json`."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +202,9 @@ def _fine_tune(front: Front) -> str:
     parts = [f"{recipe.steps:,} steps"] if recipe.steps else []
     parts += [f"of {plural(recipe.batch_size, 'row')}"] if parts and recipe.batch_size else []
     parts += [f"at a learning rate of {recipe.learning_rate:g}"] if parts and recipe.learning_rate else []
+    more = [f"a weight decay of {recipe.weight_decay:g}"] if recipe.weight_decay else []
+    more += [f"dropout of {recipe.dropout:g}"] if recipe.dropout else []
+    parts += [f"with {' and '.join(more)}"] if parts and more else []
     return " ".join(parts) + " in a brief one" if parts else ""
 
 

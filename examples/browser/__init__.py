@@ -1,0 +1,1 @@
+"""A sentiment model of 5 MB in a web page: `python -m examples.browser`."""
