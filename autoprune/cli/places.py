@@ -52,17 +52,8 @@ def remote_status(name: str, cluster: Cluster | None, root: StorageRoot | None) 
     return answered(lambda asked: RemoteRun(name, asked, root).status(), cluster, root)
 
 
-def opened_cluster(address: str | None) -> Cluster | None:
-    """The cluster at an address, which is spoken to; None for none."""
-    if address is None:
-        return None
-    from autoprune.jobs.cluster import Cluster
-
-    return Cluster(address)
-
-
 def reached_cluster(address: str | None, root: StorageRoot | None) -> Cluster | None:
-    """As `opened_cluster`; where it does not answer and there is a root, that is said, and the root does."""
+    """The cluster at an address, which is spoken to; None for none, and where a root has to answer for it."""
     if address is None:
         return None
     from autoprune.jobs.cluster import Cluster, ClusterError
