@@ -70,6 +70,7 @@ def test_a_cnn_within_milliseconds(tmp_path: Path, cache: Path) -> None:
     (original,) = [trial for trial in front["trials"] if trial["name"] == "original"]
     assert 0 < limit_ms < original["latency_ms"] * 1.5
     assert len(read_json(tmp_path / "model" / "autoprune.json")["sha256"]) > 1
+    assert re.search(r"latency +measured +[\d.]+ ms \([\d. to]+\) at batch 1, 1 thread; ", printed)
 
 
 @LONG
