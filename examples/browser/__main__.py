@@ -52,6 +52,7 @@ def installed(folder: Path) -> Path:
     for name in ("package.json", "package-lock.json"):
         shutil.copy(PAGE / name, folder)
     line = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    line += ["--fetch-retries=1", "--fetch-timeout=30000"]  # or a registry out of reach is waited for long
     print("$", *line, flush=True)
     subprocess.run(line, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return folder / "node_modules"
