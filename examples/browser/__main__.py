@@ -45,8 +45,8 @@ def installed(folder: Path) -> Path:
     """The packages of `package-lock.json`, checked by hash; none of their scripts is run."""
     if shutil.which("npm") is None:
         raise SystemExit(
-            f"npm is needed to fetch onnxruntime-web, and is not on PATH. The model itself is ready: "
-            f"{folder.parent / 'model'}; onnxruntime in Python runs it as its README.md says."
+            "npm is needed to fetch onnxruntime-web, and is not on PATH: install Node.js, or have onnxruntime "
+            "in Python run an export for target onnx, as its README.md says"
         )
     folder.mkdir(exist_ok=True)
     for name in ("package.json", "package-lock.json"):
@@ -81,12 +81,13 @@ def main() -> None:
     parser.add_argument("--serve", type=int, metavar="PORT", help="serve the page here, until Ctrl-C")
     port = parser.parse_args().serve
     asked = example(__doc__, "browser", parser=parser)
+    site = asked.work / "site"
+    packages = None if (site / "vendor").exists() else installed(asked.work / "npm")
     front = asked.search("run", *words_of_search(asked))
     model = asked.export("run", "model")
     print(sizes(front))
-    site = asked.work / "site"
-    if not (site / "vendor").exists():
-        make_site(model, installed(asked.work / "npm"), site)
+    if packages is not None:
+        make_site(model, packages, site)
     for path in sorted(path for path in site.rglob("*") if path.is_file()):
         print(f"{path.stat().st_size:>12,} bytes  {path.relative_to(site)}")
     if port is None:

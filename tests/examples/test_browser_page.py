@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from autoprune.tasks.data.demo import demo_rows
+from tests.examples.long import LONG
 from tests.report.test_report import browser, chromium  # noqa: F401 (a fixture)
 from tests.support.paths import ROOT
 from tests.support.tiny_search import environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.demo]
+pytestmark = [pytest.mark.slow, pytest.mark.demo, LONG]
 
 ROWS = 100
 ODD = ("", "Ünïcödé, naïve café — “quoted”…", "日本の映画 is 100% great!!! :-)", "a" * 300, "so " * 400)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,15 +11,13 @@ from pathlib import Path
 import pytest
 
 from autoprune.core.files import read_json
+from tests.examples.long import LONG
 from tests.support.paths import ROOT
 from tests.support.ray_head import ray_head
 from tests.support.tiny_search import environment
 
 pytestmark = pytest.mark.slow
 
-LONG = pytest.mark.skipif(
-    not os.environ.get("AUTOPRUNE_ALL_EXAMPLES"), reason="takes three to five minutes: make examples runs it"
-)
 SIZES = re.compile(r"^([\d.]+ [kM]B) to ([\d.]+ [kM]B), .* test ([\d.]+) to ([\d.]+)$", re.MULTILINE)
 
 
