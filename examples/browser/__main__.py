@@ -45,8 +45,8 @@ def installed(folder: Path) -> Path:
     """The packages of `package-lock.json`, checked by hash; none of their scripts is run."""
     if shutil.which("npm") is None:
         raise SystemExit(
-            "npm is needed to fetch onnxruntime-web, and is not on PATH: install Node.js, or have onnxruntime "
-            "in Python run an export for target onnx, as its README.md says"
+            "npm is needed to fetch onnxruntime-web, and is not on PATH: install Node.js, or have "
+            "onnxruntime in Python run an export for target onnx, as its README.md says"
         )
     folder.mkdir(exist_ok=True)
     for name in ("package.json", "package-lock.json"):
