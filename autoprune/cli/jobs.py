@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +16,10 @@ from autoprune.cli.places import answered, opened_root, reached_cluster, remote_
 from autoprune.cli.signals import reported
 from autoprune.core.errors import AutopruneError
 from autoprune.run.status import read_status, status_line
+
+if TYPE_CHECKING:
+    from autoprune.jobs.cluster import Cluster
+    from autoprune.jobs.storage_root import StorageRoot
 
 _STOP_SECONDS = 150.0
 
@@ -35,17 +40,23 @@ def jobs(cluster: str | None, storage_root: str | None) -> None:
             for path in paths:
                 click.echo(status_line(path.parent, read_status(path.parent)))
             return
-        from autoprune.jobs.mirror import RUNS
-
         root = opened_root(storage_root)
         joined = reached_cluster(cluster, root)
-        known = answered(lambda asked: [] if asked is None else asked.jobs(), joined, root)
-        names = {job.run: None for job in known}
-        names |= dict.fromkeys(root.folders(RUNS) if root is not None else [])
-        if not names:
+        runs = answered(lambda asked: _statuses(asked, root), joined, root)
+        if not runs:
             say(f"no run at {' and '.join(place for place in (cluster, storage_root) if place)}")
-        for name in names:
-            click.echo(status_line(Path(name), remote_status(name, joined, root)))
+        for name, now in runs.items():
+            click.echo(status_line(Path(name), now))
+
+
+def _statuses(cluster: Cluster | None, root: StorageRoot | None) -> dict[str, dict[str, Any]]:
+    """How the runs of a cluster and of a root are, by their names."""
+    from autoprune.jobs.mirror import RUNS
+    from autoprune.jobs.remote_run import RemoteRun
+
+    names = [job.run for job in (cluster.jobs() if cluster is not None else [])]
+    names += root.folders(RUNS) if root is not None else []
+    return {name: RemoteRun(name, cluster, root).status() for name in dict.fromkeys(names)}
 
 
 @click.command()
@@ -64,7 +75,7 @@ def status(
     """
     with reported():
         remote = remote_run(context, run, cluster, storage_root)
-        now = read_status(Path(run)) if remote is None else remote_status(run, remote.cluster, remote.root)
+        now = read_status(Path(run)) if remote is None else remote_status(remote)
         click.echo(json.dumps(now, indent=1) if as_json else status_line(Path(run), now))
 
 
@@ -118,7 +129,7 @@ def stop(context: click.Context, run: str, cluster: str | None, storage_root: st
             raise AutopruneError(
                 f"job {job.id} has not ended in {_STOP_SECONDS:.0f} s: see autoprune logs {run}"
             )
-        click.echo(status_line(Path(run), remote_status(run, remote.cluster, remote.root)))
+        click.echo(status_line(Path(run), remote_status(remote)))
 
 
 @click.command()

@@ -205,7 +205,7 @@ def report(runs: tuple[Path, ...], output: Path | None, show: bool) -> None:
 
 def _reported(run: Path, output: Path | None) -> Path:
     """Write the report of a run, and its table; where."""
-    from autoprune.report import REPORT_TITLE, write_csv, write_report
+    from autoprune.report import REPORT_TITLE, check_own_page, write_csv, write_report
     from autoprune.run.answer_changes import with_rows
     from autoprune.run.safe_front import safe
 
@@ -215,10 +215,7 @@ def _reported(run: Path, output: Path | None) -> Path:
     page, table = folder / "report.html", folder / "front.csv"
     if folder.suffix == ".html" and not folder.is_dir():
         page, table, folder = folder, folder.with_suffix(".csv"), folder.parent
-        if page.exists() and REPORT_TITLE not in page.read_text(encoding="utf-8", errors="replace")[:4000]:
-            raise AutopruneError(
-                f"{page} is there, and no report: it is not overwritten; give another with -o"
-            )
+        check_own_page(page, REPORT_TITLE, "report")
     why = why_unwritable(folder)
     if why and (output is not None or not page.is_file()):
         raise AutopruneError(f"{folder} cannot be written ({why}): give another folder with -o")

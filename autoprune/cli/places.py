@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from autoprune.jobs.storage_root import StorageRoot
 
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -32,7 +33,7 @@ def remote_run(
     return answered(lambda asked: RemoteRun(run, asked, root), joined, root)
 
 
-def answered(ask: Callable[[Cluster | None], T], cluster: Cluster | None, root: StorageRoot | None) -> T:
+def answered(ask: Callable[[S | None], T], cluster: S | None, root: StorageRoot | None) -> T:
     """What a cluster says; where it fails, as while its head dies, that is said, and the root is asked."""
     from autoprune.jobs.cluster import ClusterError
 
@@ -41,30 +42,32 @@ def answered(ask: Callable[[Cluster | None], T], cluster: Cluster | None, root: 
     except ClusterError as error:
         if root is None:
             raise
-        _say_root_alone(error, root)
+        say(f"{error}; what follows is of the storage root {root.address} alone")
         return ask(None)
 
 
-def remote_status(name: str, cluster: Cluster | None, root: StorageRoot | None) -> dict[str, Any]:
+def remote_status(run: RemoteRun) -> dict[str, Any]:
     """How a run is, from its cluster, or from its storage root where the cluster fails."""
-    from autoprune.jobs.remote_run import RemoteRun
 
-    return answered(lambda asked: RemoteRun(name, asked, root).status(), cluster, root)
+    def ask(cluster: Cluster | None) -> dict[str, Any]:
+        run.cluster = cluster
+        return run.status()
+
+    return answered(ask, run.cluster, run.root)
+
+
+def opened_cluster(address: str | None) -> Cluster | None:
+    """The cluster at an address, which is spoken to; None for none."""
+    if address is None:
+        return None
+    from autoprune.jobs.cluster import Cluster
+
+    return Cluster(address)
 
 
 def reached_cluster(address: str | None, root: StorageRoot | None) -> Cluster | None:
-    """The cluster at an address, which is spoken to; None for none, and where a root has to answer for it."""
-    if address is None:
-        return None
-    from autoprune.jobs.cluster import Cluster, ClusterError
-
-    try:
-        return Cluster(address)
-    except ClusterError as error:
-        if root is None:
-            raise
-        _say_root_alone(error, root)
-        return None
+    """As `opened_cluster`; where it does not answer and there is a root, that is said, and the root does."""
+    return answered(opened_cluster, address, root)
 
 
 def opened_root(address: str | None) -> StorageRoot | None:
@@ -74,10 +77,6 @@ def opened_root(address: str | None) -> StorageRoot | None:
     from autoprune.jobs.storage_root import StorageRoot
 
     return StorageRoot(address)
-
-
-def _say_root_alone(error: Exception, root: StorageRoot) -> None:
-    say(f"{error}; what follows is of the storage root {root.address} alone")
 
 
 def say(text: str) -> None:

@@ -53,9 +53,7 @@ class Content:
     @property
     def shown(self) -> str:
         """Where it comes from, for people: of files of several places what they are at the top."""
-        if self.label is not None:
-            return self.label
-        return str(self.source)
+        return self.label or str(self.source)
 
     @property
     def key(self) -> str:

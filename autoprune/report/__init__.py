@@ -6,7 +6,7 @@ runs on one page. Imports `run`, `strategy`, `space`, `tasks` and `core`, and no
 Begin with `page`.
 """
 
-from autoprune.report.page import REPORT_TITLE, write_report
+from autoprune.report.page import REPORT_TITLE, check_own_page, write_report
 from autoprune.report.trial_rows import write_csv
 
-__all__ = ["REPORT_TITLE", "write_csv", "write_report"]
+__all__ = ["REPORT_TITLE", "check_own_page", "write_csv", "write_report"]

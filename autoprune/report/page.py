@@ -17,6 +17,7 @@ from typing import NamedTuple, cast
 import jinja2
 import markupsafe
 
+from autoprune.core.errors import AutopruneError
 from autoprune.report.sections.answer_changes import changes_section, not_compared
 from autoprune.report.sections.choices import choice_note, choices
 from autoprune.report.sections.classes import class_table
@@ -80,6 +81,12 @@ class Live(NamedTuple):
 
 REPORT_TITLE = "compression report</title>"
 """By which a page is known as a report."""
+
+
+def check_own_page(path: Path, mark: str, what: str) -> None:
+    """Raise `AutopruneError` where another file than a page with this mark at its beginning is at a path."""
+    if path.exists() and mark not in path.read_text(encoding="utf-8", errors="replace")[:4000]:
+        raise AutopruneError(f"{path} is there, and no {what}: it is not overwritten; give another with -o")
 
 
 def write_report(front: Mapping[str, object], path: Path) -> None:

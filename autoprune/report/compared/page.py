@@ -8,11 +8,19 @@ from typing import NamedTuple
 
 import markupsafe
 
-from autoprune.core.errors import AutopruneError
 from autoprune.report.compared.compared_runs import Comparable, ComparedRun, comparable, read_runs
 from autoprune.report.compared.differences import Difference, differences, summaries
 from autoprune.report.compared.equal_limits import LimitTable, limit_tables
-from autoprune.report.page import STYLES, asset, embedded, error_of, metric_data, policy, template
+from autoprune.report.page import (
+    STYLES,
+    asset,
+    check_own_page,
+    embedded,
+    error_of,
+    metric_data,
+    policy,
+    template,
+)
 from autoprune.report.text import write_text
 from autoprune.run.front_schema import TrialRow
 
@@ -56,10 +64,7 @@ def page_path(output: Path | None) -> Path:
         names = ("compare.html", *(f"compare-{k}.html" for k in range(2, 1000)))
         return next(path for path in map(Path, names) if not path.exists())
     path = output / "compare.html" if output.is_dir() else output
-    if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:4000]:
-        raise AutopruneError(
-            f"{path} is there, and no page that compares runs: it is not overwritten; give another with -o"
-        )
+    check_own_page(path, MARK, "page that compares runs")
     return path
 
 
