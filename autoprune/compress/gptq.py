@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoprune.compress.integers import SHRINKS, Integers, choose_scale
+from autoprune.compress.integers import SHRINKS, Integers, choose_scale, ends_of
 from autoprune.space.storage import group_size_for
 
 DAMPING = 0.01
@@ -89,7 +89,7 @@ def round_compensated(
     *,
     bits: Sequence[int],
     group_size: int,
-    symmetric: bool = False,
+    reach: int | None = None,
     shrinks: Sequence[float] = SHRINKS,
     sweeps: int = SWEEPS,
 ) -> list[Integers]:
@@ -100,8 +100,8 @@ def round_compensated(
         moment: second moment of the input, E[x xT].
         bits: numbers of bits below 16.
         group_size: weights that should share a scale (`group_size_for` makes it fit).
-        symmetric: zero points in the middle of the codes, the lowest of which is not used, as kernels
-            of signed integers want it.
+        reach: zero points in the middle of the codes, which lie so far from it at most, as kernels of signed
+            integers want it; None: see `choose_scale`.
         shrinks: of a group's range, tried for its scale.
         sweeps: of the coordinate descent.
     """
@@ -110,20 +110,20 @@ def round_compensated(
         return []
     if o > ROWS_AT_ONCE:
         rounded = functools.partial(
-            round_compensated, bits=bits, group_size=group_size, symmetric=symmetric, shrinks=shrinks,
-            sweeps=sweeps,
+            round_compensated, bits=bits, group_size=group_size, reach=reach, shrinks=shrinks, sweeps=sweeps,
         )  # fmt: skip
         parts = [rounded(part, moment) for part in weight.split(ROWS_AT_ONCE)]  # type: ignore[no-untyped-call]
         return [Integers.stacked(one) for one in zip(*parts, strict=True)]
     importance = importance_of(moment)
-    top = torch.tensor([[float(2**b - 1)] for b in bits], device=weight.device)  # largest code [n 1]
-    least = torch.full_like(top, float(symmetric))
+    top = torch.tensor([[float(2**b - 1)] for b in bits], device=weight.device)  # largest code there is [n 1]
+    ends = torch.tensor([ends_of(b, reach) for b in bits], dtype=top.dtype, device=weight.device)  # [n 2]
+    least, most = ends[:, :1], ends[:, 1:]
     grids: list[IntegerGrid] = []
 
     def choose(left: Float[Tensor, "s n o"], start: int, spread: Float[Tensor, " s"]) -> Grid:
         group, own = left.permute(1, 2, 0).contiguous(), importance[start : start + len(left)]
-        scale, zero = choose_scale(group, top, own, symmetric=symmetric, shrinks=shrinks)
-        grids.append(IntegerGrid(scale, zero, least, top))
+        scale, zero = choose_scale(group, top, own, reach=reach, shrinks=shrinks)
+        grids.append(IntegerGrid(scale, zero, least, most))
         return grids[-1]
 
     codes = round_on_grids(

@@ -28,6 +28,14 @@ SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.72, 0.64, 0.56)
 """Shares of a group's range tried when its scale is chosen: clipping outliers pays at few bits."""
 
 
+PRODUCT_REACH = 64
+"""How far codes that are multiplied as integers lie from the middle, of the 127 that 8 bits would allow.
+
+A processor of x86 without VNNI adds two products of 8 bits in 16, and cuts off what is above: with inputs of
+0 .. 255, 2 * 255 * 64 is the most that fits. With 127 a network's answers there are others than elsewhere
+(docs/decisions/042-codes-that-fit-16-bits.md).
+"""
+
 LARGEST_GROWTH = 1.0
 """Of a scale's logarithm in training, either way."""
 
@@ -63,14 +71,16 @@ class Integers:
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether there is one scale a row, every zero point the middle, and the lowest code not used."""
-        is_centred = self.scale.shape[1] == 1 and bool((self.zero == 2 ** (self.bits - 1)).all())
-        return is_centred and bool((self.codes > 0).all())
+        """Whether they are those of w8a8: one scale a row, zero points 128, codes within `PRODUCT_REACH`."""
+        if self.bits != 8 or self.scale.shape[1] != 1 or bool((self.zero != 2**7).any()):
+            return False
+        least, top = ends_of(8, PRODUCT_REACH)
+        return bool(((self.codes >= least) & (self.codes <= top)).all())
 
     @property
-    def least(self) -> int:
-        """The smallest code in use: symmetric integers leave the lowest out, so that -w is there too."""
-        return 1 if self.is_symmetric else 0
+    def ends(self) -> tuple[int, int]:
+        """The smallest and the largest code that may be used."""
+        return ends_of(self.bits, PRODUCT_REACH if self.is_symmetric else None)
 
     @classmethod
     def stacked(cls, parts: Sequence[Integers]) -> Integers:
@@ -141,7 +151,7 @@ class IntegerRounding(Rounding):
         self.register_buffer("scale", integers.scale.float()[..., None], persistent=False)
         self.register_buffer("zero", integers.zero.float()[..., None], persistent=False)
         self.log_growth = nn.Parameter(torch.zeros_like(self.scale))
-        self.bits, self.least, self.top = integers.bits, integers.least, 2**integers.bits - 1
+        self.bits, (self.least, self.top) = integers.bits, integers.ends
 
     def forward(self, trained: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
         exact = trained.reshape(*self.scale.shape[:2], -1)
@@ -181,7 +191,7 @@ def choose_scale(
     top: Float[Tensor, "*#b 1"],
     weight_of: Float[Tensor, " s"],
     *,
-    symmetric: bool = False,
+    reach: int | None = None,
     shrinks: Sequence[float] = SHRINKS,
 ) -> tuple[Float[Tensor, "*b o"], Float[Tensor, "*b o"]]:
     """Scale and zero point of each row of one group, by least weighted squared error.
@@ -190,7 +200,8 @@ def choose_scale(
         weight: the group's weights.
         top: largest code, 2^bits - 1; broadcasts, so several bit-widths are done at once.
         weight_of: importance of each column (the diagonal of the input's second moment).
-        symmetric: the zero point is the code above the middle, and code 0 is not used.
+        reach: every zero point is the code above the middle, from which codes lie so far at most; None: a
+            zero point of each row's own, and every code.
         shrinks: shares of a group's range that are tried.
 
     Returns:
@@ -199,15 +210,15 @@ def choose_scale(
     low = weight.amin(-1).clamp(max=0.0)
     high = weight.amax(-1).clamp(min=0.0)
     floor, middle = torch.zeros_like(top), (top + 1) / 2
-    if symmetric:
+    if reach is not None:
         high = torch.maximum(high, -low)
-        low, floor = -high, floor + 1
+        low, floor, top = -high, middle - reach, middle + reach
     best_error = torch.full_like(low, torch.inf)
     best_scale, best_zero = torch.ones_like(low), torch.zeros_like(low)
     for shrink in shrinks:
         scale = (shrink * (high - low) / (top - floor)).clamp(min=SMALLEST_SCALE).half().float()
         zero = (-shrink * low / scale).round().clamp(min=floor, max=top)
-        zero = middle.expand_as(zero) if symmetric else zero
+        zero = middle.expand_as(zero) if reach is not None else zero
         code = (weight / scale[..., None]).round() + zero[..., None]
         code = code.clamp(min=floor[..., None], max=top[..., None])
         gap = (code - zero[..., None]) * scale[..., None] - weight
@@ -224,7 +235,7 @@ def round_nearest(
     *,
     bits: int,
     group_size: int,
-    symmetric: bool = False,
+    reach: int | None = None,
     shrinks: Sequence[float] = SHRINKS,
 ) -> Integers:
     """Round each weight to its nearest code, with the best scale for each group; see `choose_scale`."""
@@ -233,14 +244,24 @@ def round_nearest(
     grouped = weight.reshape(-1, size)
     top = torch.tensor([float(2**bits - 1)], device=weight.device)
     ones = torch.ones(size, device=weight.device)
-    scale, zero = choose_scale(grouped, top, ones, symmetric=symmetric, shrinks=shrinks)
-    codes = ((grouped / scale[:, None]).round() + zero[:, None]).clamp(int(symmetric), 2**bits - 1)
+    scale, zero = choose_scale(grouped, top, ones, reach=reach, shrinks=shrinks)
+    codes = ((grouped / scale[:, None]).round() + zero[:, None]).clamp(*ends_of(bits, reach))
     return Integers(
         codes.reshape(o, i).to(torch.uint8),
         scale.reshape(o, -1).half(),
         zero.reshape(o, -1).to(torch.uint8),
         bits,
     )
+
+
+def ends_of(bits: int, reach: int | None) -> tuple[int, int]:
+    """The smallest and the largest code within reach of the middle.
+
+    >>> ends_of(8, 64), ends_of(2, 1), ends_of(4, None)
+    ((64, 192), (1, 3), (0, 15))
+    """
+    middle = 2 ** (bits - 1)
+    return (0, 2**bits - 1) if reach is None else (middle - reach, middle + reach)
 
 
 def read_integers(parts: Parts, bits: int, shape: tuple[int, int]) -> Integers:

@@ -26,7 +26,7 @@ from autoprune.core.cache import cache_folder
 from autoprune.core.errors import AutopruneError
 from autoprune.space.budget import parse_budget
 
-VERSION = 7
+VERSION = 8
 """Raised when variants or their files come out differently; old files are then no longer found."""
 
 LIMIT_VARIABLE = "AUTOPRUNE_LIBRARY_LIMIT"

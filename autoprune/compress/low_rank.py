@@ -110,7 +110,7 @@ def fitted_factors(weight: Float[Tensor, "o i"], moment: Float[Tensor, "i i"], r
 def _rounded(factor: Float[Tensor, "o i"], moment: Float[Tensor, "i i"]) -> Integers:
     """A factor with a scale a row."""
     size = factor.shape[1]
-    [integers] = round_compensated(factor, moment, bits=[FACTOR_BITS], group_size=size, symmetric=True)
+    [integers] = round_compensated(factor, moment, bits=[FACTOR_BITS], group_size=size, reach=LARGEST_CODE)
     return integers
 
 

@@ -99,13 +99,13 @@ class TernaryWay:
     ) -> dict[Storage, StoredWeight | None]:
         """The weight in the one storage there is of the kind."""
         [integers] = round_compensated(
-            weight, moment, bits=[2], group_size=group_size, symmetric=True, shrinks=_SHRINKS
+            weight, moment, bits=[2], group_size=group_size, reach=1, shrinks=_SHRINKS
         )
         return dict.fromkeys(storages, _without_lowest(integers))
 
     def nearest(self, weight: Float[Tensor, "o i"], storage: Storage, *, group_size: int) -> StoredWeight:
         """Each weight at the nearest of the three values."""
-        integers = round_nearest(weight, bits=2, group_size=group_size, symmetric=True, shrinks=_SHRINKS)
+        integers = round_nearest(weight, bits=2, group_size=group_size, reach=1, shrinks=_SHRINKS)
         return _without_lowest(integers)
 
     def again(

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoprune.compress.gptq import round_compensated
-from autoprune.compress.integers import Integers, read_integers, round_nearest
+from autoprune.compress.integers import PRODUCT_REACH, Integers, read_integers, round_nearest
 from autoprune.compress.low_rank import LowRankWay
 from autoprune.compress.low_rank_correction import CorrectedWay
 from autoprune.compress.sparsity import SparseWay
@@ -91,7 +91,8 @@ class FloatWay:
 class IntegerWay:
     """Integers in groups, several widths of one size in one pass; of w8a8 symmetric ones with a scale a row.
 
-    What is multiplied as integers has one scale a row, which leaves the sum, and no zero point.
+    What is multiplied as integers has one scale a row, which leaves the sum, no zero point, and codes whose
+    products can be added in 16 bits (`PRODUCT_REACH`).
     """
 
     def compensated(
@@ -102,14 +103,14 @@ class IntegerWay:
         *,
         group_size: int,
     ) -> dict[Storage, StoredWeight | None]:
-        passes: dict[tuple[int, bool], list[Storage]] = {}
+        passes: dict[tuple[int, int | None], list[Storage]] = {}
         for storage in storages:
             size = _columns_of_scale(storage, weight, group_size)
-            passes.setdefault((size, storage.rounds_inputs), []).append(storage)
+            passes.setdefault((size, _reach_of(storage)), []).append(storage)
         out: dict[Storage, StoredWeight | None] = {}
-        for (size, is_symmetric), alike in passes.items():
+        for (size, reach), alike in passes.items():
             bits = [storage.bits for storage in alike]
-            rounded = round_compensated(weight, moment, bits=bits, group_size=size, symmetric=is_symmetric)
+            rounded = round_compensated(weight, moment, bits=bits, group_size=size, reach=reach)
             out |= zip(alike, rounded, strict=True)
         return out
 
@@ -117,7 +118,7 @@ class IntegerWay:
         self, weight: Float[Tensor, "o i"], storage: Storage, *, group_size: int
     ) -> StoredWeight | None:
         size = _columns_of_scale(storage, weight, group_size)
-        return round_nearest(weight, bits=storage.bits, group_size=size, symmetric=storage.rounds_inputs)
+        return round_nearest(weight, bits=storage.bits, group_size=size, reach=_reach_of(storage))
 
     def again(
         self, stored: StoredWeight, weight: Float[Tensor, "o i"], moment: Float[Tensor, "i i"]
@@ -128,12 +129,17 @@ class IntegerWay:
             moment,
             bits=[stored.bits],
             group_size=stored.group_size,
-            symmetric=stored.is_symmetric,
+            reach=PRODUCT_REACH if stored.is_symmetric else None,
         )
         return rounded
 
     def read(self, parts: Parts, storage: Storage, shape: tuple[int, int]) -> StoredWeight | None:
         return read_integers(parts, storage.bits, shape)
+
+
+def _reach_of(storage: Storage) -> int | None:
+    """How far codes lie from the middle, where they are multiplied as integers."""
+    return PRODUCT_REACH if storage.rounds_inputs else None
 
 
 def _columns_of_scale(storage: Storage, weight: Float[Tensor, "o i"], group_size: int) -> int:

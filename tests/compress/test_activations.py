@@ -12,6 +12,7 @@ import torch
 
 from autoprune.compress.activations import TOP, Activations, RoundedInput, integer_class
 from autoprune.compress.gptq import round_compensated
+from autoprune.compress.integers import PRODUCT_REACH
 from autoprune.compress.stitch import stitch
 from autoprune.core.errors import AutopruneError
 from autoprune.evaluation.finetune import Recipe, finetune
@@ -67,16 +68,18 @@ def test_the_gradient_passes_within_the_range() -> None:
 def test_symmetric_integers_have_one_scale_a_row_and_no_zero_point(seed: int) -> None:
     torch.manual_seed(seed)
     weight = torch.randn(12, 40) * torch.logspace(-3, 2, 12)[:, None]
-    (one,) = round_compensated(weight, torch.eye(40), bits=[8], group_size=40, symmetric=True)
+    (one,) = round_compensated(weight, torch.eye(40), bits=[8], group_size=40, reach=PRODUCT_REACH)
     assert one.is_symmetric
     assert one.scale.shape == (12, 1)
     assert (one.zero == 128).all()
-    assert one.codes.min() >= 1  # so that the negative of any weight can be had too
+    assert one.codes.min() == 64  # the farthest that is safe, either way
+    assert one.codes.max() == 192
+    assert 2 * 255 * PRODUCT_REACH < 2**15  # two products with inputs of 8 bits, added in 16
     gap = (one.dequantize() - weight).abs() / one.scale.float()
     assert gap.median() <= 0.51
     plain = round_compensated(weight, torch.eye(40), bits=[8], group_size=40)[0]
     assert not plain.is_symmetric
-    assert plain.least == 0
+    assert plain.ends == (0, 255)
 
 
 # ---- levels -------------------------------------------------------------------------------------

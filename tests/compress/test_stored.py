@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from autoprune.compress.codebooks import Shared
-from autoprune.compress.integers import NEAR, Integers, round_nearest
+from autoprune.compress.integers import NEAR, PRODUCT_REACH, Integers, round_nearest
 from autoprune.compress.low_rank import LowRankWeight
 from autoprune.compress.low_rank_correction import CorrectedIntegers
 from autoprune.compress.sparsity import SparseIntegers
@@ -33,7 +33,7 @@ def nearest_in(storage: Storage) -> StoredWeight:
 WEIGHTS: dict[str, StoredWeight] = {
     "half": HalfFloats(WEIGHT),
     "4 bits": round_nearest(WEIGHT, bits=4, group_size=16),
-    "static 8 bits": round_nearest(WEIGHT, bits=8, group_size=32, symmetric=True),
+    "static 8 bits": round_nearest(WEIGHT, bits=8, group_size=32, reach=PRODUCT_REACH),
     **{storage.name: nearest_in(storage) for storage in OPTIONAL},
 }
 every = pytest.mark.parametrize("stored", WEIGHTS.values(), ids=WEIGHTS)

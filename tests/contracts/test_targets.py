@@ -24,7 +24,6 @@ from autoprune.space.storage import FLOAT32, FLOAT_BITS, OPTIONAL, STATIC8, stor
 from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.task import Batch
-from tests.support.processor import skip_where_products_saturate
 from tests.support.stored import integers_of
 from tests.support.targets import NOT_HERE, TARGETS
 from tests.support.tiny import Tiny, logits, make_tiny
@@ -163,8 +162,6 @@ class TestContract:
         assert parameters < size_on_disk(saved.target, saved.folder) < 1.02 * parameters
 
     def test_logits_are_those_of_the_stitched_model(self, small: Tiny, saved: Saved) -> None:
-        if saved.stitched.activations and saved.target.name == "openvino":
-            skip_where_products_saturate()
         data = small.task.validation
         wanted = logits_of(torch_runner(saved.stitched.model), small.task, data)
         got = logits_of(saved.run, small.task, data)
@@ -177,8 +174,6 @@ class TestContract:
 
     @only("32", "mixed", "pruned-w8a8")
     def test_batch_and_sequence_may_have_any_length(self, small: Tiny, saved: Saved) -> None:
-        if saved.stitched.activations and saved.target.name == "openvino":
-            skip_where_products_saturate()
         for shape in [(1, 5), (3, 17), (2, 1)]:
             batch = small.task.timing_batch(*shape)
             wanted = logits(saved.stitched.model, batch).numpy()

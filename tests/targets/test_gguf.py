@@ -14,7 +14,7 @@ import pytest
 import torch
 import transformers
 
-from autoprune.compress.integers import Integers, round_nearest
+from autoprune.compress.integers import PRODUCT_REACH, Integers, round_nearest
 from autoprune.compress.stitch import Stitched
 from autoprune.core.errors import AutopruneError
 from autoprune.space.levels import Candidate, Level
@@ -77,13 +77,6 @@ def field(folder: Path, key: str) -> Any:
     return None if found is None else found.contents()
 
 
-def symmetric(weight: torch.Tensor) -> Integers:
-    """8-bit integers with one scale a row and every zero point 128."""
-    scale = (weight.abs().amax(1, keepdim=True) / 127).half()
-    codes = (weight / scale.float()).round().clamp(-127, 127) + 128
-    return Integers(codes.to(torch.uint8), scale, torch.full_like(scale, 128, dtype=torch.uint8), 8)
-
-
 class TestBlocks:
     @pytest.mark.parametrize("group_size", [32, 64, 128])
     def test_4_bits_are_ours_to_the_half_float_of_the_minimum(self, group_size: int) -> None:
@@ -109,7 +102,7 @@ class TestBlocks:
         from autoprune.targets.gguf.file import _q8_0
 
         torch.manual_seed(0)
-        one = symmetric(torch.randn(5, 96))
+        one = round_nearest(torch.randn(5, 96), bits=8, group_size=96, reach=PRODUCT_REACH)
         assert one.is_symmetric
         value = gguf.dequantize(_q8_0(one), gguf.GGMLQuantizationType.Q8_0)
         assert np.array_equal(value, one.dequantize().numpy())

@@ -27,10 +27,8 @@ from autoprune.export.export_record import ExportRecord
 from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.space.storage import STATIC8
 from autoprune.targets import get_target
-from autoprune.targets.onnx import target as onnx_target
 from autoprune.targets.onnx.target import GRAPH
 from autoprune.tasks.task import Batch
-from tests.support.processor import skip_where_products_saturate
 from tests.support.stored import half_of, integers_of
 from tests.support.tiny import Tiny, logits, make_tiny
 
@@ -170,20 +168,6 @@ def test_a_layer_multiplied_as_integers_is_on_its_grid(
     assert grids == wanted
     exact = logits(stitched.model, example).numpy()
     assert np.abs(get_target("onnx").load(tmp_path)(example) - exact).max() <= 0.05 * exact.std()
-
-
-def test_signed_codes_made_unsigned_give_the_same(
-    tiny_bert: Tiny, tmp_path: Path, example: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    skip_where_products_saturate()
-    saved(tiny_bert, Level.of(0.0, "w8a8"), tmp_path)
-    target, got = get_target("onnx"), []
-    for overflow in (False, True):
-        monkeypatch.setattr(onnx_target, "_sums_overflow", lambda overflow=overflow: overflow)
-        got.append(target.load(tmp_path)(example))
-    monkeypatch.undo()
-    assert np.abs(got[0] - got[1]).max() <= 1e-5
-    assert np.abs(target.load(tmp_path)(example) - got[1]).max() <= 1e-5
 
 
 def test_equal_weights_that_the_exporter_keeps_once_come_out_right(

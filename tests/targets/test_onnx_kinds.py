@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autoprune.compress.activations import Activations
-from autoprune.compress.integers import round_nearest
+from autoprune.compress.integers import PRODUCT_REACH, round_nearest
 from autoprune.compress.stitch import Stitched
 from autoprune.compress.surgery import FewerTokens, replace_
 from autoprune.models.spec import Architecture
@@ -23,12 +23,10 @@ from autoprune.models.units import search_space
 from autoprune.space.levels import UNTOUCHED, Candidate, Level
 from autoprune.targets import get_target, size_on_disk
 from autoprune.targets.decoding import Decoder
-from autoprune.targets.onnx import target as onnx_target
 from autoprune.targets.onnx.target import GRAPH
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.kinds import CAUSAL_LM, IMAGE_CLASSIFICATION
 from tests.support.families import make_case
-from tests.support.processor import skip_where_products_saturate
 from tests.support.stored import integers_of
 from tests.support.tiny import Tiny
 
@@ -236,19 +234,6 @@ def test_convolutions_multiply_integers_and_hand_on_codes(library: Path, tmp_pat
     assert gap(tiny, stitched, tmp_path) <= FLIPPED
 
 
-def test_signed_codes_made_unsigned_give_the_same(
-    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    skip_where_products_saturate()
-    tiny = tiny_of("resnet", library)
-    saved(tiny, nearest(tiny, Level.of(0.0, "w8a8")), tmp_path)
-    got = []
-    for overflow in (False, True):
-        monkeypatch.setattr(onnx_target, "_sums_overflow", lambda overflow=overflow: overflow)
-        got.append(ONNX.load(tmp_path)(tiny.task.batch(tiny.task.validation, [2, 3])))
-    assert np.abs(got[0] - got[1]).max() <= 1e-5
-
-
 class Sliding(nn.Module):
     """A convolution between two others, whose output is also added to, so that floats must come out of it."""
 
@@ -286,7 +271,7 @@ def test_integers_are_multiplied_however_a_kernel_is_slid(
     torch.manual_seed(0)
     model = Sliding(**about).eval()
     weight = model.middle.weight.detach().flatten(1)
-    one = round_nearest(weight, bits=8, group_size=weight.shape[1], symmetric=True)
+    one = round_nearest(weight, bits=8, group_size=weight.shape[1], reach=PRODUCT_REACH)
     replace_(model, "middle", one.dequantize(), model.middle.bias, Activations(0.01, zero))
     pixels = torch.randn(3, 3, 9, 11).numpy()
     levels = Candidate((("middle", Level.of(0.0, "w8a8")),))

@@ -117,15 +117,11 @@ class Onnx:
         options.log_severity_level = 4
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if _sums_overflow():
-            options.add_session_config_entry("session.x64quantprecision", "1")
         return _opened(folder / GRAPH, options)
 
     def defaults(self) -> Defaults | None:
-        """Sums of 16 bits, where the processor has no better ones."""
-        if not _sums_overflow():
-            return None
-        return Defaults("sums of 16 bits", lambda folder: _opened(folder / GRAPH, None))
+        """None: a session with no settings computes the same (w8a8 too: `integers.PRODUCT_REACH`)."""
+        return None
 
     def files(self, folder: Path) -> Sequence[Path]:
         """The one file."""
@@ -257,25 +253,3 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
 
     names = ("NoSuchFile", "NoModel", "InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NotImplemented")
     return tuple(getattr(state, name) for name in (*names, "Fail", "RuntimeException"))
-
-
-@functools.cache
-def _sums_overflow() -> bool:
-    """Whether sums of unsigned and signed 8-bit products are cut at 16 bits, as on x86 without VNNI.
-
-    There ONNX Runtime can make the signed codes unsigned at load, which is right and half as fast
-    (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html), so it is tried out.
-    """
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
-
-    columns, rows = 64, 16
-    weight = numpy_helper.from_array(np.full((columns, rows), 127, np.int8), "weight")
-    x = helper.make_tensor_value_info("x", TensorProto.UINT8, [1, columns])
-    y = helper.make_tensor_value_info("y", TensorProto.INT32, [1, rows])
-    product = helper.make_node("MatMulInteger", ["x", "weight"], ["y"])
-    graph = helper.make_graph([product], "product", [x], [y], [weight])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=9)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (sums,) = session.run(None, {"x": np.full((1, columns), 255, np.uint8)})
-    return bool((sums != columns * 255 * 127).any())
