@@ -12,6 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from tests.support import forked
 from tests.support.made_run import write_rows
 from tests.support.tiny import random_model
 
@@ -49,9 +50,13 @@ def autoprune(
     arguments: Sequence[object], *, cwd: Path, env: Mapping[str, str], code: int = 0
 ) -> subprocess.CompletedProcess[str]:
     """A command that must end with `code`."""
-    done = subprocess.run(
-        command(*arguments), cwd=cwd, env=env, capture_output=True, text=True, timeout=600, check=False
-    )
+    if forked.fits(env):
+        done = forked.run([*map(str, arguments)], cwd=cwd, env=env, timeout=600)
+    else:
+        words = command(*arguments)
+        done = subprocess.run(
+            words, cwd=cwd, env=env, capture_output=True, text=True, timeout=600, check=False
+        )
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
