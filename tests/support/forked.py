@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +83,7 @@ def _server() -> subprocess.Popen[str]:
             stdin=subprocess.PIPE,
             text=True,
         )
+        atexit.register(shutil.rmtree, home, ignore_errors=True)
         atexit.register(server.kill)
         _SERVERS.append(server)
     return _SERVERS[0]
