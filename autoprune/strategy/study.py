@@ -194,7 +194,7 @@ class Study:
             frozen = self._stored.persistently(lambda: self._stored.of_number(number))
             later = self._stored.persistently(lambda: self._durable.user_attrs)
         except StorageInternalError as error:
-            raise writing_error(self._where, error) from error
+            raise self._cannot_write(error) from error
         trial = optuna_trials.thaw(frozen, self._space, later)
         self._history = self._history.with_revised(trial)
 
@@ -209,12 +209,20 @@ class Study:
     def _write(self, stored: FrozenTrial) -> Trial:
         """Add a trial to the database; the trial with its number there, whoever else writes meanwhile."""
         try:
-            if self._file is not None and self._file != _identity(self._where):
+            if self._is_gone():
                 raise StorageInternalError(GONE)
             written = self._stored.add(stored)
         except StorageInternalError as error:
-            raise writing_error(self._where, error) from error
+            raise self._cannot_write(error) from error
         return optuna_trials.thaw(written, self._space, {})
+
+    def _is_gone(self) -> bool:
+        """Whether the file that was opened has lost its name."""
+        return self._file is not None and self._file != _identity(self._where)
+
+    def _cannot_write(self, error: Exception) -> AutopruneError:
+        """What is said of a failed write: of a file that goes in the middle of one SQLite says it is read-only."""
+        return writing_error(self._where, StorageInternalError(GONE) if self._is_gone() else error)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

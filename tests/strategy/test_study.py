@@ -442,6 +442,28 @@ def test_repair_has_the_last_word_and_is_checked(tmp_path: Path) -> None:
         study.ask()
 
 
+@pytest.mark.parametrize("when", ["before a write", "in the middle of it"])
+def test_a_database_that_is_removed_is_named_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    path = tmp_path / "study.db"
+    study = open_study(path)
+    run(study, 3)
+    write = study._stored.add
+
+    def remove_and_write(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+        path.unlink()
+        return write(trial)
+
+    if when == "before a write":
+        path.unlink()
+    else:
+        monkeypatch.setattr(study._stored, "add", remove_and_write)
+    with pytest.raises(AutopruneError, match="moved away or replaced.*restore it from a copy") as raised:
+        step(study)
+    assert raised.value.exit_code == 2
+
+
 def test_samplers_that_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AutopruneError, match="'best' does not exist; choose autoprune, tpe, nsga2, random"):
         open_study(tmp_path / "study.db", "best")
