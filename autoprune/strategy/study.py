@@ -221,7 +221,7 @@ class Study:
         return self._file is not None and self._file != _identity(self._where)
 
     def _cannot_write(self, error: Exception) -> AutopruneError:
-        """What is said of a failed write: of a file that goes in the middle of one SQLite says it is read-only."""
+        """What is said of a failed write; SQLite calls a file that goes in the middle of it read-only."""
         return writing_error(self._where, StorageInternalError(GONE) if self._is_gone() else error)
 
 

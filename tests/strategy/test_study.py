@@ -459,7 +459,7 @@ def test_a_database_that_is_removed_is_named_as_such(
         path.unlink()
     else:
         monkeypatch.setattr(study._stored, "add", remove_and_write)
-    with pytest.raises(AutopruneError, match="moved away or replaced.*restore it from a copy") as raised:
+    with pytest.raises(AutopruneError, match=r"moved away or replaced.*restore it from a copy") as raised:
         step(study)
     assert raised.value.exit_code == 2
 
