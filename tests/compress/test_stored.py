@@ -113,10 +113,17 @@ def test_integers_start_near_the_weight_before_rounding() -> None:
     assert (start - WEIGHT).abs().mean() < 0.1 * (stored.dequantize() - WEIGHT).abs().mean()
 
 
-def test_integers_that_use_the_lowest_code_are_not_symmetric_wherever_their_zero_points_are() -> None:
-    codes = torch.tensor([[0, 9, 15], [4, 8, 12]], dtype=torch.uint8)
-    middle = torch.full((2, 1), 8, dtype=torch.uint8)
-    stored = Integers(codes, torch.ones(2, 1, dtype=torch.half), middle, 4)
+@pytest.mark.parametrize(
+    ("bits", "codes"),
+    [(4, [[0, 9, 15], [4, 8, 12]]), (8, [[63, 130, 140], [64, 128, 192]]), (8, [[64, 9, 193], [65, 128, 70]])],
+)
+def test_integers_beyond_the_reach_of_products_are_not_symmetric_wherever_their_zero_points_are(
+    bits: int, codes: list[list[int]]
+) -> None:
+    middle = torch.full((2, 1), 2 ** (bits - 1), dtype=torch.uint8)
+    stored = Integers(
+        torch.tensor(codes, dtype=torch.uint8), torch.ones(2, 1, dtype=torch.half), middle, bits
+    )
     assert not stored.is_symmetric
     assert torch.equal(stored.rounding().stored(stored.start(None)).dequantize(), stored.dequantize())
 

@@ -36,7 +36,7 @@ def fits(env: Mapping[str, str]) -> bool:
     """Whether a command of an environment may be forked."""
     other = {name for name in env.keys() | os.environ.keys() if env.get(name) != os.environ.get(name)}
     as_fixed = all(env.get(name) == value for name, value in FIXED.items())
-    return as_fixed and not any(name for name in other if not name.startswith(FREE))
+    return as_fixed and all(name.startswith(FREE) for name in other)
 
 
 def run(
