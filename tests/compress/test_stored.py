@@ -115,7 +115,11 @@ def test_integers_start_near_the_weight_before_rounding() -> None:
 
 @pytest.mark.parametrize(
     ("bits", "codes"),
-    [(4, [[0, 9, 15], [4, 8, 12]]), (8, [[63, 130, 140], [64, 128, 192]]), (8, [[64, 9, 193], [65, 128, 70]])],
+    [
+        (4, [[0, 9, 15], [4, 8, 12]]),
+        (8, [[63, 130, 140], [64, 128, 192]]),
+        (8, [[64, 128, 193], [65, 128, 70]]),
+    ],
 )
 def test_integers_beyond_the_reach_of_products_are_not_symmetric_wherever_their_zero_points_are(
     bits: int, codes: list[list[int]]
