@@ -1,22 +1,26 @@
 """Which tools of the toolbox pay? Each switched on beside the default search, by the command as a user would.
 
-    python -m benchmarks.toolbox [TOOL...] [--model demo|cnn|small] [--limit BYTES] [-o FILE.json]
+    python -m benchmarks.toolbox [TOOL...] [--model NAME] [--limit BYTES] [-o FILE.json]
     python -m benchmarks.toolbox --check
     python -m benchmarks.toolbox --table
 
-TOOL: as `tools.py` names it; without any, all. Models: MiniLM on the demo's film reviews, a ResNet on
-digits (`cnn`), at three size limits each, and the small one of the check, at two. The search is free to
-choose the tool or not. A finished row is not run again, and one that was stopped goes on where it was. Bytes,
-accuracy and divergence do not depend on what else the machine does; milliseconds and seconds do. --check has
-each tool as the only choice, with few trials, and exports and loads what a space file brought: it exits 1
-where a tool is not used or a command fails.
+TOOL: as `tools.py` names it; all if none is given. Models: MiniLM on the demo's reviews (`demo`) and a ResNet
+on digits (`cnn`), at three size limits each; the small ResNet of the check, at two; and MiniLM's sentence
+embeddings, at one. The search is free to choose the tool or not. A finished row is not run again, and one
+that was stopped goes on where it was. Bytes, accuracy and divergence do not depend on what else the machine
+does; milliseconds and seconds do. --check has each tool as the only choice, with few trials, as many tools at
+once as there are processors, and exports and loads what a space file brought: it exits 1 where a tool is not
+used or a command fails.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import sys
 import traceback
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +29,16 @@ from autoprune.core.errors import AutopruneError
 from autoprune.core.files import read_json, write_json
 from benchmarks.harness.claim import Claim
 from benchmarks.harness.commands import Bench
-from benchmarks.toolbox.rows import Plan, Row, Subject, checked_export, measured, subject_of
+from benchmarks.toolbox.rows import (
+    Key,
+    Plan,
+    Row,
+    Subject,
+    checked_export,
+    measured,
+    run_name,
+    subject_of,
+)
 from benchmarks.toolbox.spaces import unchanged
 from benchmarks.toolbox.tools import SUBJECTS, TOOLS, Tool, for_check, tools_named
 from benchmarks.toolbox.verdicts import rows_table, verdicts, verdicts_table
@@ -92,20 +105,38 @@ def _run(bench: Bench, tools: tuple[Tool, ...], asked: argparse.Namespace) -> in
 
 
 def _check(bench: Bench, tools: tuple[Tool, ...], asked: argparse.Namespace) -> int:
-    """One small row a tool; 1 where one failed or its tool was not used."""
-    claims = []
+    """One small row a tool, as many at once as there are processors; 1 where one failed or was not used."""
+    known = {row.key: row for row in _read(asked.output)}
+    alike: dict[str, list[str]] = {}  # names of tools of one run, which two processes may not both make
     for tool in tools:
-        trials = CHECK_TRIALS_OF_EXPORTS if for_check(tool).is_plain else CHECK_TRIALS
-        subject = replace(subject_of(tool.subject, asked.zoo, small=True), trials=trials)
-        limit = int(CHECK_SHARE * subject.float_bytes)
-        plan = Plan(bench, 0, CHECK_WORDS, few=True)
-        known = [row for row in _read(asked.output) if row.key == (subject.name, limit, tool.name, 0, True)]
-        row = known[0] if known else _row(plan, subject, limit, for_check(tool))
-        if row is not None and not known:
-            _noted(asked.output, row)
-        claims.append(_claim(tool, row, limit))
-        print(claims[-1], flush=True)
+        alike.setdefault(run_name(for_check(tool)), []).append(tool.name)
+    claims = []
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        made = [pool.submit(_check_rows, bench, names, asked.zoo, known) for names in alike.values()]
+        for done in as_completed(made):
+            for name, row, limit in done.result():
+                if row is not None and row.key not in known:
+                    _noted(asked.output, row)
+                [tool] = tools_named([name])
+                claims.append(_claim(tool, row, limit))
+                print(claims[-1], flush=True)
     return int(not all(claim.holds for claim in claims))
+
+
+def _check_rows(
+    bench: Bench, names: list[str], zoo: Path | None, known: dict[Key, Row]
+) -> list[tuple[str, Row | None, int]]:
+    """Tools whose searches are one run: each with its row, None where it failed, and its limit."""
+    out = []
+    for tool in tools_named(names):
+        small = for_check(tool)
+        trials = CHECK_TRIALS_OF_EXPORTS if small.is_plain else CHECK_TRIALS
+        subject = replace(subject_of(tool.subject, zoo, small=True), trials=trials)
+        limit = int(CHECK_SHARE * subject.float_bytes)
+        row = known.get((subject.name, limit, tool.name, 0, True))
+        plan = Plan(bench, 0, CHECK_WORDS, few=True)
+        out.append((tool.name, row or _row(plan, subject, limit, small), limit))
+    return out
 
 
 def _claim(tool: Tool, row: Row | None, limit: int) -> Claim:

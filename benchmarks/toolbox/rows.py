@@ -14,6 +14,7 @@ import yaml
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import read_json, write_json
+from autoprune.tasks.data.demo import demo_model
 from benchmarks.harness import models as zoo
 from benchmarks.harness.commands import Bench, Run
 from benchmarks.toolbox.small import small_cnn
@@ -21,6 +22,8 @@ from benchmarks.toolbox.spaces import shipped
 from benchmarks.toolbox.tools import DEFAULT, Tool
 
 Figures = dict[str, Any]
+Key = tuple[str, int, str, int, bool]
+"""Subject, limit in bytes, tool, seed, whether of the check."""
 _KEPT = ("name", "number", "rung", "size_bytes", "latency_ms", "accuracy", "test_accuracy", "kl")
 
 
@@ -41,13 +44,20 @@ class Subject:
 
 
 def subject_of(name: str, folder: Path | None, *, small: bool = False) -> Subject:
-    """`demo`: MiniLM on film reviews. `cnn`: the ResNet on digits. `small`: the check's, on fewer."""
+    """`demo`: MiniLM on film reviews. `cnn`: the ResNet on digits. `small`: the check's, on fewer.
+
+    `embeddings`: MiniLM's own, of sentences of reviews whose films are in one split each.
+    """
     if name == "small" or (name == "cnn" and small):
         model, data = small_cnn(folder)
         words = (str(model), "--dataset", str(data), "--task", "image-classification")
         return Subject(name, words, "resnet", SMALL_BYTES, SMALL_LIMITS, 12)
     if name == "demo":
         return Subject(name, (), "bert", 90_300_000, (3_000_000, 5_000_000, 8_000_000), 16)
+    if name == "embeddings":
+        words = (str(demo_model()), "--dataset", str(zoo.reviews(folder)), "--task", "sentence-embedding",
+                 "--group-by", "movie_name", "--max-length", "64")  # fmt: skip
+        return Subject(name, words, "bert", 90_300_000, (5_000_000,), 12)
     model, data = zoo.resnet(folder), zoo.digit_images(folder)
     words = (str(model), "--dataset", str(data), "--task", "image-classification")
     return Subject(name, words, "resnet", CNN_BYTES, CNN_LIMITS, 24)
@@ -87,7 +97,7 @@ class Row:
     robustness: Figures | None = None
 
     @property
-    def key(self) -> tuple[str, int, str, int, bool]:
+    def key(self) -> Key:
         """What a finished row is known by."""
         return self.subject, self.limit_bytes, self.tool, self.seed, self.check
 
@@ -147,9 +157,14 @@ def checked_export(plan: Plan, subject: Subject, limit: int, tool: Tool) -> None
     plan.bench.export(run, target)
 
 
+def run_name(tool: Tool) -> str:
+    """What the run of its search is called: tools that differ in what is exported or read share one."""
+    return DEFAULT if tool.is_plain else "rules" if tool.baseline else tool.name.replace(" ", "-")
+
+
 def _searched(plan: Plan, subject: Subject, limit: int, tool: Tool) -> Run:
     """The tool's search; one that is the default search is read again."""
-    name = DEFAULT if tool.is_plain else "rules" if tool.baseline else tool.name.replace(" ", "-")
+    name = run_name(tool)
     words = [*subject.words, "--budget", f"{limit}B", "--target", "packed", "--seed", str(plan.seed)]
     words += [*plan.words, *tool.flags]
     kind = "check" if plan.few else "full"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,11 @@ def with_float_inputs(space: Space) -> Space:
 def with_recipe(**settings: float) -> Edit:
     """Fine-tunes of another recipe."""
     return lambda space: {**space, "finetune": {**space.get("finetune", {}), **settings}}
+
+
+def all_of(*edits: Edit) -> Edit:
+    """Several edits, one after another."""
+    return lambda space: reduce(lambda done, edit: edit(done), edits, space)
 
 
 def unchanged(space: Space) -> Space:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from benchmarks.toolbox.chosen import Count, by_baseline, by_importance, by_storage, by_training, uncounted
 from benchmarks.toolbox.spaces import (
     Edit,
+    all_of,
     offering,
     offering_only,
     only_removing_by,
@@ -22,7 +23,7 @@ from benchmarks.toolbox.spaces import (
 )
 
 DEFAULT = "default"
-SUBJECTS = ("demo", "cnn", "small")
+SUBJECTS = ("demo", "cnn", "small", "embeddings")
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,15 @@ def rule(name: str, baseline: str, source: str) -> Tool:
     )  # fmt: skip
 
 
+def several(name: str, storages: tuple[str, ...], *edits: Edit) -> Tool:
+    """Ways of storing and other edits of the space, all at once."""
+    line = f"also: [{', '.join(storages)}], importance: [taylor, obs], fallback: centroid"
+    return Tool(
+        name, line, edit=all_of(offering(*storages), *edits), only=offering_only(*storages),
+        count=by_storage(*storages),
+    )  # fmt: skip
+
+
 def exported(name: str, *flags: str, source: str = "", keeps_answers: bool = False) -> Tool:
     """Flags of the export of the default search.
 
@@ -124,6 +134,10 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "token centroids", "prune: {by: token, fallback: centroid}", edit=with_centroids, count=uncounted,
         subjects=("demo",),
+    ),
+    several(
+        "several", ("codebook4", "vector2x16", "vector2x64", "vector4x256"),
+        removing_by("taylor", "obs"), with_centroids,
     ),
     rule("uniform", "uniform pruning", source=""),
     rule("global-threshold", "global threshold pruning", source="1611.06440"),
