@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import resource
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from autoprune.tasks.data.demo import demo_model
 from benchmarks.harness import models as zoo
 from benchmarks.harness.commands import Bench, Run
 from benchmarks.toolbox.small import small_cnn
-from benchmarks.toolbox.spaces import shipped
+from benchmarks.toolbox.spaces import shipped, unchanged
 from benchmarks.toolbox.tools import DEFAULT, Tool
 
 Figures = dict[str, Any]
@@ -144,6 +145,18 @@ def measured(plan: Plan, subject: Subject, limit: int, tool: Tool) -> Row:
         seconds=round(float(seconds), 1), cpu_seconds=round(_paid(run) + _cpu_seconds() - before, 1),
         members_bytes=members, robustness=robustness,
     )  # fmt: skip
+
+
+def attempted(plan: Plan, subject: Subject, limit: int, tool: Tool) -> Row | None:
+    """A new row; None, with the reason printed, where a command failed."""
+    try:
+        row = measured(plan, subject, limit, tool)
+        if plan.few and tool.edit is not unchanged:
+            checked_export(plan, subject, limit, tool)
+    except AutopruneError:
+        traceback.print_exc()
+        return None
+    return row
 
 
 def checked_export(plan: Plan, subject: Subject, limit: int, tool: Tool) -> None:
