@@ -57,7 +57,7 @@ def main() -> None:
 
 def _save(screenshot: bytes, name: str) -> None:
     picture = Image.open(io.BytesIO(screenshot)).convert("RGB")
-    few = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few = picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=4, dither=Image.Dither.NONE)
     few.save(IMAGES / f"{name}.png", optimize=True)
 
 

@@ -1069,6 +1069,10 @@ def test_names_in_the_chart_cover_no_other(visit: Callable[[Json], Any], front: 
         apart_x = box["x"] + box["width"] <= other["x"] or other["x"] + other["width"] <= box["x"]
         apart_y = box["y"] + box["height"] <= other["y"] + 4 or other["y"] + other["height"] <= box["y"] + 4
         assert apart_x or apart_y, (box, other)
+    star = page.locator("#chart .point.best .mark").bounding_box()
+    x, y = star["x"] + star["width"] / 2, star["y"] + star["height"] / 2
+    for box in boxes:
+        assert not (box["x"] < x < box["x"] + box["width"] and box["y"] < y < box["y"] + box["height"]), box
 
 
 def test_click_and_keys_select_a_trial(visit: Callable[[Json], Any], front: Json) -> None:

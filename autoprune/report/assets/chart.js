@@ -85,29 +85,47 @@ function errorBars(p, x, y, at) {
   return bars.length ? shape("path", { class: "bar", d: bars.join("") }) : null;
 }
 
-// Labels go where they cover no mark, no step of the line and no other label, as far as can be.
+const PLACED = ["best", "knee", "front", "original", "baseline", "line"]; // whose label chooses first
+
+// Offsets of a label's left end and base line from its mark, the nearest first.
+function spotsOf(wide) {
+  const beside = [[16, 4], [-16 - wide, 4], [-wide / 2, -18], [-wide / 2, 26], [11, -13], [11, 21], [-11 - wide, -13],
+    [-11 - wide, 21]];
+  const far = [1, 2, 3, 4, 5, 6].flatMap((k) => [-18 - 16 * k, 26 + 16 * k])
+    .flatMap((dy) => [-wide / 2, 11, -11 - wide].map((dx) => [dx, dy]));
+  return [...beside, ...far];
+}
+
+// Labels go where they cover no mark, no step of the line and no other label, as far as can be: a named mark
+// counts as four others, another label as twenty, and as one other mark 40 pixels further away.
 function placeLabels(wanted, points, steps, box) {
-  const taken = points.map((p) => [p.x - 6, p.y - 6, p.x + 6, p.y + 6]);
-  const texts = [];
+  const taken = points.map((p) => {
+    const reach = p.role === "best" ? 13 : 6;
+    return { area: [p.x - reach, p.y - reach, p.x + reach, p.y + reach], weight: p.role === "dominated" ? 1 : 4 };
+  });
   steps.slice(1).forEach((p, k) => {
     const q = steps[k];
     const [x, y] = [Math.max(p.x, q.x), Math.max(p.y, q.y)];
-    taken.push([q.x, q.y - 1, p.x, q.y + 1], [p.x - 1, y - Math.abs(p.y - q.y), x + 1, y]);
+    taken.push({ area: [q.x, q.y - 1, p.x, q.y + 1], weight: 1 },
+      { area: [p.x - 1, y - Math.abs(p.y - q.y), x + 1, y], weight: 1 });
   });
-  return wanted.map((p) => {
+  const met = ([l, t, r, b], [l2, t2, r2, b2]) => l < r2 && r > l2 && t < b2 && b > t2;
+  const rank = (p) => PLACED.indexOf(p.role);
+  return [...wanted].sort((p, q) => rank(p) - rank(q)).flatMap((p) => {
     const text = shorten(p.caption, 30);
     const wide = 6.6 * text.length;
-    const spots = [[16, 4], [-16 - wide, 4], [-wide / 2, -18], [-wide / 2, 26], [11, -13],
-      [11, 21], [-11 - wide, -13], [-11 - wide, 21], [-wide / 2, -34], [-wide / 2, 42], [11, 37],
-      [-11 - wide, 37], [-wide / 2, 58]];
-    const boxes = spots.map(([dx, dy]) => [p.x + dx, p.y + dy - 11, p.x + dx + wide, p.y + dy + 3]);
-    const met = ([l, t, r, b], others) =>
-      others.filter(([l2, t2, r2, b2]) => l < r2 && r > l2 && t < b2 && b > t2).length;
-    const cover = (one) => met(one, taken) + 20 * met(one, texts) +
+    const cost = ({ area: one, away }) => away / 40 +
+      taken.reduce((sum, other) => sum + (met(one, other.area) ? other.weight : 0), 0) +
       (one[0] < box.left || one[2] > box.right || one[1] < box.top || one[3] > box.bottom ? 100 : 0);
-    const best = boxes.reduce((a, b) => (cover(b) < cover(a) ? b : a));
-    texts.push(best);
-    return shape("text", { class: "caption " + p.role, x: best[0], y: best[3] - 3 }, text);
+    const best = spotsOf(wide).map(([dx, dy]) => {
+      const area = [p.x + dx, p.y + dy - 11, p.x + dx + wide, p.y + dy + 3];
+      const end = [Math.min(Math.max(p.x, area[0]), area[2]), dy < 0 ? area[3] : area[1]];
+      return { area, end, away: Math.max(0, Math.abs(dy < 0 ? p.y - area[3] : area[1] - p.y) - 16) };
+    }).reduce((a, b) => (cost(b) < cost(a) ? b : a));
+    taken.push({ area: best.area, weight: 20 });
+    const leader = best.away > 4 ? shape("line", { class: "leader", x1: p.x, y1: p.y, x2: best.end[0], y2: best.end[1] })
+      : null;
+    return [leader, shape("text", { class: "caption " + p.role, x: best.area[0], y: best.area[3] - 3 }, text)];
   });
 }
 
@@ -200,6 +218,7 @@ function drawChart(host, trials, options) {
     shape("circle", { class: "halo", r: 13 }), shape("path", { class: "mark", d: MARKS[p.role] }));
     return p.node;
   });
+  const captions = placeLabels(marked.filter((p) => p.caption), inside, steps, box);
   host.append(shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "group",
     "aria-label": `${y.name} against ${x.name}; arrow keys move, Enter selects` },
   shape("defs", {}, shape("clipPath", { id: "inside" }, shape("rect", { x: box.left, y: box.top,
@@ -208,7 +227,7 @@ function drawChart(host, trials, options) {
   shape("g", { "clip-path": "url(#inside)" },
     steps.length > 1 ? shape("path", { class: "steps", d: stepPath(steps, x) }) : null,
     ...marked.map((p) => errorBars(p, x, y, at))),
-  ...marks, ...placeLabels(marked.filter((p) => p.caption), inside, steps, box)));
+  ...captions.filter((one) => one?.matches(".leader")), ...marks, ...captions.filter((one) => one?.matches(".caption"))));
   inside.outside = all.length - inside.length;
   return inside;
 }
