@@ -92,7 +92,7 @@ def rule(name: str, baseline: str, source: str) -> Tool:
 
 def several(name: str, storages: tuple[str, ...], *edits: Edit) -> Tool:
     """Ways of storing and other edits of the space, all at once."""
-    line = f"also: [{', '.join(storages)}], importance: [taylor, obs], fallback: centroid"
+    line = f"also: [{', '.join(storages)}], importance: [taylor, obs]"
     return Tool(
         name, line, edit=all_of(offering(*storages), *edits), only=offering_only(*storages),
         count=by_storage(*storages),
@@ -137,7 +137,7 @@ TOOLS: tuple[Tool, ...] = (
     ),
     several(
         "several", ("codebook4", "vector2x16", "vector2x64", "vector4x256"),
-        removing_by("taylor", "obs"), with_centroids,
+        removing_by("taylor", "obs"),
     ),
     rule("uniform", "uniform pruning", source=""),
     rule("global-threshold", "global threshold pruning", source="1611.06440"),
