@@ -140,10 +140,12 @@ def choose_scale(
     weight_of: importance of each column.
     """
     table = table_of(kind).to(group.device)
+    ends = kind.values[0], kind.values[-1]
     best_error, best = torch.full_like(group[:, 0], torch.inf), torch.ones_like(group[:, 0])
     for scale in _tried(group.amin(1).clamp(max=0.0), group.amax(1).clamp(min=0.0), kind):
-        value = table[nearest(group / scale[:, None], table)] * scale[:, None]
-        error = (value - group).square() @ weight_of
+        exact = group / scale[:, None]
+        value = exact.round().clamp(*ends) if kind.is_integer else table[nearest(exact, table)]
+        error = (value * scale[:, None] - group).square() @ weight_of
         best = torch.where(error < best_error, scale, best)
         best_error = torch.minimum(error, best_error)
     return best
@@ -161,7 +163,7 @@ def _tried(
     bottom, top = kind.values[0], kind.values[-1]
     for share in SHARES_OF_TWO_BITS if kind.bits == 2 else SHRINKS:
         yield as_scale(share * torch.maximum(high / top, low / bottom)).float()
-        if kind.has_signed_scales:
+        if kind.is_integer:
             yield -as_scale(share * torch.maximum(-high / bottom, -low / top)).float()
 
 

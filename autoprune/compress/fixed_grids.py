@@ -8,7 +8,6 @@ Shapes: o output features (rows), i input features (columns), g groups in a row,
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -150,7 +149,6 @@ class _GridRounding(Rounding):
         return nearest(exact * spread(grown / kept, self.size, exact.shape[1]), self.table)
 
 
-@functools.cache
 def table_of(kind: FixedGrid) -> Float[Tensor, " k"]:
     """The values of a grid, ascending."""
     return torch.tensor(kind.values)

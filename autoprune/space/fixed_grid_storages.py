@@ -47,8 +47,9 @@ class FixedGrid(Storage):
         return "F16"
 
     @property
-    def has_signed_scales(self) -> bool:
-        """Whether a scale may be below zero, so that either end of the grid is the upper one."""
+    def is_integer(self) -> bool:
+        """Whether the values are neighbouring integers. Their scales may be below zero, so that either end of
+        the grid is the upper one."""
         return False
 
     @property
@@ -140,7 +141,8 @@ class MicroscalingFloats(FixedGrid):
 class SymmetricIntegers(FixedGrid):
     """Integers from -2^(bits - 1) to 2^(bits - 1) - 1 times a half float, which may be below zero.
 
-    The end that has one value more is so the larger weight's, as in GGML's Q4_0 and in INT4_SYM of NNCF.
+    So the end that has one value more is the larger weight's, as in Q4_0 of GGML and INT4_SYM of NNCF.
+    Source: Krishnamoorthi, arXiv 1806.08342, section 2.2, where scales are above zero.
 
     >>> SymmetricIntegers(4).name, SymmetricIntegers(2).values
     ('4sym', (-2.0, -1.0, 0.0, 1.0))
@@ -166,5 +168,5 @@ class SymmetricIntegers(FixedGrid):
         return tuple(float(value) for value in range(-half, half))
 
     @property
-    def has_signed_scales(self) -> bool:
+    def is_integer(self) -> bool:
         return True

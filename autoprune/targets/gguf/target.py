@@ -58,6 +58,9 @@ MXFP4 = MicroscalingFloats()
 _BLOCK_BYTES: dict[Storage, int] = {GroupedIntegers(4): 20, STATIC8: 34, MXFP4: 17}
 """Of 32 weights: Q4_1, Q8_0 and MXFP4."""
 
+ALIGNMENT = 32
+"""Of a tensor in the file, in bytes (`general.alignment` of the format)."""
+
 
 class Gguf:
     """A .gguf file on disk, llama.cpp (or torch, where that is missing) in memory."""
@@ -143,9 +146,13 @@ class Gguf:
         if level.storage.is_float:
             return unit.size_bytes(level)
         biases = sum(4 * weight.rows for weight in unit.weights if weight.has_bias)
-        return biases + sum(
-            weight.rows * weight.columns // BLOCK * _BLOCK_BYTES[level.storage] for weight in unit.weights
-        )
+        blocks = [weight.rows * weight.columns // BLOCK for weight in unit.weights]
+        return biases + sum(_aligned(count * _BLOCK_BYTES[level.storage]) for count in blocks)
+
+
+def _aligned(size_bytes: int) -> int:
+    """Bytes that a tensor takes in the file, where each begins at a multiple of `ALIGNMENT`."""
+    return -(-size_bytes // ALIGNMENT) * ALIGNMENT
 
 
 def _check_types(batch: Batch) -> None:
