@@ -11,6 +11,7 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor
 
+from autoprune.compress.fixed_grid_rounding import FixedGridWay
 from autoprune.compress.gptq import round_compensated
 from autoprune.compress.integers import PRODUCT_REACH, Integers, read_integers, round_nearest
 from autoprune.compress.low_rank import LowRankWay
@@ -20,6 +21,7 @@ from autoprune.compress.stored import HalfFloats, Parts, StoredWeight
 from autoprune.compress.ternary import TernaryWay
 from autoprune.compress.vector_rounding import VectorWay
 from autoprune.compress.weight_sharing import CodebookWay
+from autoprune.space.fixed_grid_storages import MicroscalingFloats, NormalFloats, SymmetricIntegers
 from autoprune.space.low_rank_storages import Corrected, LowRank
 from autoprune.space.named_storages import Codebook, Sparse, Ternary, Vectors
 from autoprune.space.storage import (
@@ -150,7 +152,7 @@ def _columns_of_scale(storage: Storage, weight: Float[Tensor, "o i"], group_size
     return columns
 
 
-_INTEGERS = IntegerWay()
+_INTEGERS, _FIXED_GRIDS = IntegerWay(), FixedGridWay()
 
 _WAYS: dict[type[Storage], Way] = {
     Floats: FloatWay(),
@@ -162,6 +164,9 @@ _WAYS: dict[type[Storage], Way] = {
     Sparse: SparseWay(),
     LowRank: LowRankWay(),
     Corrected: CorrectedWay(),
+    NormalFloats: _FIXED_GRIDS,
+    MicroscalingFloats: _FIXED_GRIDS,
+    SymmetricIntegers: _FIXED_GRIDS,
 }
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from autoprune.space.fixed_grid_storages import MicroscalingFloats, NormalFloats, SymmetricIntegers
 from autoprune.space.low_rank_storages import Corrected, LowRank
 from autoprune.space.named_storages import Codebook, Sparse, Ternary, Vectors
 from autoprune.space.storage_base import FLOAT_BITS as FLOAT_BITS
@@ -132,6 +133,9 @@ OPTIONAL: tuple[Storage, ...] = (
     *(Sparse.of_kept(bits, kept, of) for kept, of in ((2, 4), (32, 64)) for bits in (3, 4, 6)),
     *(LowRank.of_percent(percent) for percent in (12, 25, 50)),
     *(Corrected(bits, rank) for bits in (2, 3) for rank in (4, 8)),
+    NormalFloats(),
+    MicroscalingFloats(),
+    *(SymmetricIntegers(bits) for bits in (2, 3, 4, 6, 8)),
 )
 """Storages that a space file offers by their names."""
 

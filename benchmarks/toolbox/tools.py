@@ -131,6 +131,8 @@ TOOLS: tuple[Tool, ...] = (
     stored("rank12", "rank25", "rank50", source="2403.07378"),
     stored("2g32", "3g32", "4g32", source=""),
     stored("2row", "3row", "4row", source=""),
+    stored("nf4", "mxfp4", source="2305.14314, 2310.10537"),
+    stored("2sym", "3sym", "4sym", source="1806.08342"),
     Tool(
         "token centroids", "prune: {by: token, fallback: centroid}", edit=with_centroids, count=uncounted,
         subjects=("demo",),

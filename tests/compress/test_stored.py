@@ -10,6 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from autoprune.compress.codebooks import Shared
+from autoprune.compress.fixed_grids import FixedGridWeight
 from autoprune.compress.integers import NEAR, PRODUCT_REACH, Integers, round_nearest
 from autoprune.compress.low_rank import LowRankWeight
 from autoprune.compress.low_rank_correction import CorrectedIntegers
@@ -93,6 +94,8 @@ class TestContract:
         elif isinstance(stored, SparseIntegers):
             one_more = stored.integers.scale.float().repeat_interleave(stored.integers.group_size, dim=1)
             one_more = one_more * stored.mask
+        elif isinstance(stored, FixedGridWeight):
+            one_more = stored.unit
         elif isinstance(stored, CorrectedIntegers):
             one_more = stored.integers.scale.float().repeat_interleave(stored.integers.group_size, dim=1)
         assert torch.allclose(weight.grad, (torch.ones(40, 32) * one_more).reshape(shape), rtol=1e-5)

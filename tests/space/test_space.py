@@ -203,6 +203,11 @@ def test_three_mistakes_are_one_error_that_names_all(tmp_path: Path) -> None:
         ("[8, 4]", "[8], group_size: 48", "group_size: input should be 8, 16, 32, 64 or 128, got 48"),
         ("quantize:", "quantise:", "units.block.quantise: no such key here"),
         ("[8, 4]", "[8, 4], also: [w8a8]", "quantize.also: no way of storing is named 'w8a8'; choose from"),
+        (
+            "[8, 4]",
+            "[8, 4], also: [nf4, nf3]",
+            "quantize.also: no way of storing is named 'nf3'; choose from",
+        ),
         ("[8, 4]", "[8, 4], also: [4]", "quantize.also.0: input should be a valid string, got 4"),
         (
             "0.25]",

@@ -11,6 +11,7 @@ from autoprune.core.cache import content_key
 from autoprune.evaluation.seeds import candidate_seed
 from autoprune.models.unit import Unit, Weight
 from autoprune.space.costs import Cost, Costs
+from autoprune.space.fixed_grid_storages import MicroscalingFloats, NormalFloats, SymmetricIntegers
 from autoprune.space.levels import Candidate, Level
 from autoprune.space.low_rank_storages import Corrected, LowRank
 from autoprune.space.named_storages import Codebook, Sparse, Ternary, Vectors
@@ -59,6 +60,9 @@ OF_NAMES: dict[Storage, str] = {
     **{Sparse.of_kept(b, 32, 64): f"32of64x{b}" for b in (3, 4, 6)},
     **{LowRank.of_percent(p): f"rank{p}" for p in (12, 25, 50)},
     **{Corrected(b, r): f"{b}r{r}" for b in (2, 3) for r in (4, 8)},
+    NormalFloats(): "nf4",
+    MicroscalingFloats(): "mxfp4",
+    **{SymmetricIntegers(b): f"{b}sym" for b in (2, 3, 4, 6, 8)},
 }
 """The same of those that a space file offers by name."""
 
@@ -92,7 +96,7 @@ def test_files_hold_the_same_as_ever_and_are_read_back(storage: Storage) -> None
         assert storage_of(written) == storage
 
 
-@pytest.mark.parametrize("wrong", ["w4a4", "", None, "4 bits", [4]])
+@pytest.mark.parametrize("wrong", ["w4a4", "", None, "4 bits", [4], "nf3", "mxfp6", "5sym", "sym4"])
 def test_what_is_no_storage_is_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="is no storage; a number of bits is one, and 'w8a8', 'codebook4'"):
         storage_of(wrong)

@@ -14,20 +14,23 @@ import pytest
 import torch
 import transformers
 
+from autoprune.compress.fixed_grid_rounding import FixedGridWay
+from autoprune.compress.fixed_grids import FixedGridWeight
 from autoprune.compress.integers import PRODUCT_REACH, Integers, round_nearest
 from autoprune.compress.stitch import Stitched
 from autoprune.core.errors import AutopruneError
+from autoprune.space.fixed_grid_storages import MicroscalingFloats
 from autoprune.space.levels import Candidate, Level
 from autoprune.targets import Target, get_target, size_on_disk
 from autoprune.targets.gguf.file import gguf_name
 from autoprune.tasks.task import Batch
 from tests.support.families import make_case
 from tests.support.stored import integers_of
-from tests.support.tiny import Tiny, logits
+from tests.support.tiny import Tiny, logits, make_tiny
 
 gguf = pytest.importorskip("gguf", reason="gguf is not installed")
 
-WIDTHS: tuple[int | str, ...] = (4, "w8a8", 16, 32)
+WIDTHS: tuple[int | str, ...] = (4, "mxfp4", "w8a8", 16, 32)
 FLOAT_TOLERANCE = 0.005
 """Of the logits' spread: llama.cpp's GELU is the tanh approximation."""
 
@@ -39,6 +42,12 @@ needs_llama = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def target() -> Target:
     return get_target("gguf")
+
+
+@pytest.fixture(scope="module")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """The tiny BERT of other tests, with 4-bit floats offered."""
+    return make_tiny("bert", tmp_path_factory.mktemp("library"), also=("mxfp4", "nf4"))
 
 
 @pytest.fixture
@@ -106,6 +115,24 @@ class TestBlocks:
         assert one.is_symmetric
         value = gguf.dequantize(_q8_0(one), gguf.GGMLQuantizationType.Q8_0)
         assert np.array_equal(value, one.dequantize().numpy())
+
+    def test_4_bit_floats_are_ours_exactly(self) -> None:
+        from autoprune.targets.gguf.file import _mxfp4
+
+        weight = torch.randn(5, 96, generator=torch.manual_seed(0)) * torch.logspace(-6, 6, 5)[:, None]
+        one = FixedGridWay().nearest(weight, MicroscalingFloats(), group_size=64)
+        assert isinstance(one, FixedGridWeight)
+        value = gguf.dequantize(_mxfp4(one), gguf.GGMLQuantizationType.MXFP4)
+        assert np.array_equal(value, one.dequantize().numpy())
+
+    def test_4_bit_floats_are_the_blocks_that_the_package_makes_of_the_same_values(self) -> None:
+        from autoprune.targets.gguf.file import _mxfp4
+
+        values = torch.tensor([value / 8 for value in MicroscalingFloats().values]).repeat(2, 3)[:, :32]
+        one = FixedGridWay().nearest(values, MicroscalingFloats(), group_size=32)
+        assert isinstance(one, FixedGridWeight)
+        wanted = gguf.quants.quantize(values.numpy(), gguf.GGMLQuantizationType.MXFP4)
+        assert np.array_equal(_mxfp4(one), wanted)
 
 
 class TestFile:
@@ -184,17 +211,18 @@ class TestFile:
 
 class TestRefusals:
     def test_what_no_kind_of_block_can_hold_is_not_offered(self, tiny_bert: Tiny, target: Target) -> None:
-        widths: tuple[int | str, ...] = (2, 3, 4, 6, 8, "w8a8", 16, 32)
+        widths: tuple[int | str, ...] = (2, 3, 4, "mxfp4", "nf4", 6, 8, "w8a8", 16, 32)
         embedding, attention = tiny_bert.unit("word_embeddings"), tiny_bert.unit("attention")
         offered = [w for w in widths if target.offers(attention, Level.of(0.0, w))]
-        assert offered == [4, "w8a8", 16, 32]
-        assert [w for w in widths if target.offers(embedding, Level.of(0.0, w))] == [4, 16, 32]
+        assert offered == [4, "mxfp4", "w8a8", 16, 32]
+        assert [w for w in widths if target.offers(embedding, Level.of(0.0, w))] == [4, "mxfp4", 16, 32]
         assert not any(target.offers(attention, Level.of(0.5, w)) for w in widths)
 
     def test_groups_that_are_no_whole_blocks_are_not_offered(self, tiny_bert: Tiny, target: Target) -> None:
         small = dataclasses.replace(tiny_bert.unit("attention"), group_size=16)
         assert not target.offers(small, Level.of(0.0, 4))
         assert target.offers(small, Level.of(0.0, "w8a8"))
+        assert target.offers(small, Level.of(0.0, "mxfp4"))  # whose blocks are 32 whatever a unit's groups
 
     @pytest.mark.parametrize("bits", [2, 3, 6, 8])
     def test_other_widths_are_refused(
@@ -202,6 +230,12 @@ class TestRefusals:
     ) -> None:
         stitched = tiny_bert.stitched_as(tiny_bert.with_levels(attention=Level.of(0.0, bits)))
         with pytest.raises(AutopruneError, match=rf"cannot store \S*query with {bits} bits .*it has 4 bits"):
+            target.save(stitched, tmp_path, {})
+        assert not list(tmp_path.iterdir())
+
+    def test_another_fixed_grid_is_refused(self, tiny_bert: Tiny, target: Target, tmp_path: Path) -> None:
+        stitched = tiny_bert.stitched_as(tiny_bert.with_levels(attention=Level.of(0.0, "nf4")))
+        with pytest.raises(AutopruneError, match=r"cannot store \S*query as nf4 .*it has mxfp4"):
             target.save(stitched, tmp_path, {})
         assert not list(tmp_path.iterdir())
 

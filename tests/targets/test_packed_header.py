@@ -26,7 +26,7 @@ ALONE_BYTES = 12
 @pytest.fixture(scope="module")
 def least(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A BERT of thirty kilobytes."""
-    also = ("codebook16", "shared4", "3g32", "ternary", "2of4x4", "rank50", "2r8")
+    also = ("codebook16", "shared4", "3g32", "ternary", "2of4x4", "rank50", "2r8", "mxfp4", "6sym")
     return make_tiny("bert", tmp_path_factory.mktemp("library"), also=also, hidden=16, ffn=32, vocab=60)
 
 

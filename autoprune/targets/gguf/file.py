@@ -18,12 +18,13 @@ from autoprune.core.files import read_json
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from autoprune.compress.fixed_grids import FixedGridWeight
     from autoprune.compress.integers import Integers
     from autoprune.compress.stitch import Stitched
 
 
 BLOCK = 32
-"""Weights of a row that share a scale in Q4_1 and Q8_0."""
+"""Weights of a row that share a scale in Q4_1, Q8_0 and MXFP4."""
 
 _TAKEN = "BertForSequenceClassification"
 _ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
@@ -82,6 +83,7 @@ def write_gguf(stitched: Stitched, path: Path, *, tokenizer: Path) -> None:
     from gguf import GGMLQuantizationType as Kind
     from gguf import GGUFWriter
 
+    from autoprune.compress.fixed_grids import FixedGridWeight
     from autoprune.compress.integers import Integers
     from autoprune.compress.stored import HalfFloats
 
@@ -91,7 +93,9 @@ def write_gguf(stitched: Stitched, path: Path, *, tokenizer: Path) -> None:
     for name, tensor in stitched.model.state_dict().items():
         stem, _, last = name.rpartition(".")
         weight = stitched.stored.get(stem) if last == "weight" else None
-        if not isinstance(weight, Integers):
+        if isinstance(weight, FixedGridWeight):
+            writer.add_tensor(gguf_name(name), _mxfp4(weight), raw_dtype=Kind.MXFP4)
+        elif not isinstance(weight, Integers):
             is_half = isinstance(weight, HalfFloats)
             writer.add_tensor(gguf_name(name), _floats(tensor.half() if is_half else tensor))
         elif weight.bits == 8:
@@ -115,9 +119,22 @@ def _q4_1(integers: Integers) -> NDArray[np.uint8]:
     o, i = integers.codes.shape
     scale, zero = integers.scale.float(), integers.zero.float()
     halves = _per_block(np.stack([scale.numpy(), (-scale * zero).numpy()], axis=-1).astype(np.float16), i)
-    codes = integers.codes.numpy().reshape(o, i // BLOCK, 2, BLOCK // 2)  # the first half of a block lies low
-    nibbles = codes[:, :, 0] | (codes[:, :, 1] << np.uint8(4))
-    return np.concatenate([halves.view(np.uint8), nibbles], axis=-1).reshape(o, -1)
+    return np.concatenate([halves.view(np.uint8), _nibbles(integers.codes)], axis=-1).reshape(o, -1)
+
+
+def _mxfp4(weight: FixedGridWeight) -> NDArray[np.uint8]:
+    """Blocks [o, 17 n] of 4-bit floats: the exponent of the scale, then two codes a byte."""
+    exponent = weight.scale.numpy()[..., None]
+    codes = _nibbles(weight.tensors()["codes"])
+    return np.concatenate([exponent, codes], axis=-1).reshape(len(codes), -1)
+
+
+def _nibbles(codes: Tensor) -> NDArray[np.uint8]:
+    """Codes [o i] of blocks, two a byte [o n 16]: the first half of a block lies low."""
+    o, i = codes.shape
+    halves = codes.numpy().reshape(o, i // BLOCK, 2, BLOCK // 2)
+    nibbles: NDArray[np.uint8] = halves[:, :, 0] | (halves[:, :, 1] << np.uint8(4))
+    return nibbles
 
 
 def _q8_0(integers: Integers) -> NDArray[np.uint8]:

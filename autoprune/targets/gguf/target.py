@@ -4,6 +4,8 @@ What the format's kinds of blocks can hold of our integers, in blocks of 32 weig
 
     bits 4        Q4_1: value = d * code + m. d is our scale, m = -scale * zero rounded to a half float: ours
                   to within 2^-11 of |scale * zero|. 5 bits a weight, since every block has its own d and m
+    mxfp4         MXFP4: value = d * code, d a power of two, code a 4-bit float. Ours exactly: 4.25 bits a
+                  weight, in a search only where the space file names it
     8 with 8-bit  Q8_0: value = d * code, code int8. Ours exactly, the row's scale in each block: 8.5 bits a
     activations   weight. llama.cpp rounds the input to 8 bits in blocks as it comes, finer than our grid of
                   a whole layer, and multiplies integers
@@ -37,6 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.core.errors import AutopruneError
+from autoprune.space.fixed_grid_storages import MicroscalingFloats
 from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.space.storage import STATIC8, GroupedIntegers, Storage, group_size_for, storages_of
 from autoprune.targets.gguf.file import BLOCK, GgufFile, check_architecture, write_gguf
@@ -50,15 +53,20 @@ if TYPE_CHECKING:
 
 FILE = "model.gguf"
 
-_BLOCK_BYTES: dict[Storage, int] = {GroupedIntegers(4): 20, STATIC8: 34}
-"""Of 32 weights: Q4_1 and Q8_0."""
+MXFP4 = MicroscalingFloats()
+
+_BLOCK_BYTES: dict[Storage, int] = {GroupedIntegers(4): 20, STATIC8: 34, MXFP4: 17}
+"""Of 32 weights: Q4_1, Q8_0 and MXFP4."""
+
+ALIGNMENT = 32
+"""Of a tensor in the file, in bytes (`general.alignment` of the format)."""
 
 
 class Gguf:
     """A .gguf file on disk, llama.cpp (or torch, where that is missing) in memory."""
 
     name = "gguf"
-    storages = frozenset(storages_of((4, 8, STATIC8.name, 16, 32)))
+    storages = frozenset(storages_of((4, 8, MXFP4.name, STATIC8.name, 16, 32)))
     fast: frozenset[Storage] = frozenset()
     parts = False
     tolerance = 0.1
@@ -70,7 +78,7 @@ class Gguf:
             )
 
     def offers(self, unit: Unit, level: Level) -> bool:
-        """4 bits and 8 with 8-bit activations in whole blocks, and floats; no row is removed."""
+        """4 bits, MXFP4 and 8 with 8-bit activations in whole blocks, and floats; no row is removed."""
         if (
             level.ratio > 0
             or level.storage not in self.storages
@@ -83,6 +91,8 @@ class Gguf:
             return all(
                 group_size_for(weight.columns, unit.group_size) % BLOCK == 0 for weight in unit.weights
             )
+        if level.storage == MXFP4:
+            return all(weight.columns % BLOCK == 0 for weight in unit.weights)
         return level.storage.is_float
 
     def save(self, stitched: Stitched, folder: Path, example: Batch) -> None:
@@ -136,9 +146,13 @@ class Gguf:
         if level.storage.is_float:
             return unit.size_bytes(level)
         biases = sum(4 * weight.rows for weight in unit.weights if weight.has_bias)
-        return biases + sum(
-            weight.rows * weight.columns // BLOCK * _BLOCK_BYTES[level.storage] for weight in unit.weights
-        )
+        blocks = [weight.rows * weight.columns // BLOCK for weight in unit.weights]
+        return biases + sum(_aligned(count * _BLOCK_BYTES[level.storage]) for count in blocks)
+
+
+def _aligned(size_bytes: int) -> int:
+    """Bytes that a tensor takes in the file, where each begins at a multiple of `ALIGNMENT`."""
+    return -(-size_bytes // ALIGNMENT) * ALIGNMENT
 
 
 def _check_types(batch: Batch) -> None:
@@ -159,8 +173,15 @@ def _check_levels(stitched: Stitched) -> None:
             f"target gguf cannot store {pruned[0]} with rows removed: llama.cpp gives every layer of a BERT "
             f"the same width. {elsewhere}"
         )
+    from autoprune.compress.fixed_grids import FixedGridWeight
     from autoprune.compress.integers import Integers
 
+    for path, on_grid in stitched.stored_as(FixedGridWeight).items():
+        if on_grid.storage != MXFP4 or on_grid.shape[1] % BLOCK:
+            raise AutopruneError(
+                f"target gguf cannot store {path} as {on_grid.storage.name} in rows of {on_grid.shape[1]}: "
+                f"of such storages it has {MXFP4.name}, in rows of a multiple of {BLOCK}. {elsewhere}"
+            )
     for path, weight in stitched.stored_as(Integers).items():
         if path in stitched.activations and weight.is_symmetric and weight.codes.shape[1] % BLOCK == 0:
             continue
