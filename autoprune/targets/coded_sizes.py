@@ -1,0 +1,110 @@
+"""Bytes of units in an entropy-coded packed file, where how many depends on the numbers and not on shapes.
+
+A file's coded bytes are its plain ones less what coding saves of each tensor, and tensors are coded one by
+one: so what a unit saves at a level is found by coding that unit's variant, and is a sum over units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from autoprune.compress import entropy
+from autoprune.compress.stitch import Stitched
+from autoprune.compress.variants import Variant
+from autoprune.core.cache import DiskCache
+from autoprune.core.files import read_json, write_json
+from autoprune.models.spec import Architecture
+from autoprune.models.split_embedding import RANKS, RARE, parted, whole
+from autoprune.models.state import state_of
+from autoprune.run.identity import weights_hash
+from autoprune.space.costs import Cost, Costs
+from autoprune.space.levels import UNTOUCHED, Level, SearchSpace
+from autoprune.targets.packed import WEIGHTS, packed_tensors, write_packed
+from autoprune.targets.packed_module import PLACES
+from autoprune.targets.target import ENTROPY
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from autoprune.models.unit import Unit
+
+CODED_VERSION = 1
+"""Raised when the same tensors are coded in other bytes, or other tensors of a unit are."""
+
+Saved = Mapping[str, Mapping[Level, int]]
+"""Bytes that coding saves of each unit at each level."""
+
+_ORIGINALS = DiskCache("coded", CODED_VERSION, ".json")
+
+
+def coding() -> list[object]:
+    """What coded bytes depend on beside the tensors, for keys of caches."""
+    return [CODED_VERSION, entropy.LEVEL, entropy.zstandard().__version__]
+
+
+def saved_by_coding(unit: Unit, level: Level, variants: Mapping[str, Variant], teacher: nn.Module) -> int:
+    """Bytes that coding saves of a unit's tensors in the packed file.
+
+    Args:
+        variants: of the unit at the level, by module path.
+        teacher: the model that has the unit, for the ranks of an embedding in two parts.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path, variant in variants.items():
+        tensors |= packed_tensors(f"{path}.weight", variant.weight, variant.stored)
+        if variant.bias is not None:
+            tensors[f"{path}.bias"] = variant.bias.contiguous()
+        if unit.ranked and level != UNTOUCHED:
+            stem = path.removesuffix(f".{RARE}")
+            embedding = parted(teacher)[stem]
+            places = variant.places
+            ranks = embedding.ranks if places is None else embedding.ranks_by(places)
+            tensors[f"{stem}.{RANKS}"] = ranks
+        elif variant.places is not None:
+            tensors[f"{path}{PLACES}"] = variant.places.int()
+    stored = {path: variant.stored for path, variant in variants.items() if variant.stored is not None}
+    return entropy.saved_bytes(tensors, stored)
+
+
+def coded_original_bytes(model: nn.Module, architecture: Architecture) -> int:
+    """Bytes of an uncompressed model's coded file, from really writing it; cached."""
+
+    def size() -> int:
+        with TemporaryDirectory(prefix="autoprune-") as folder:
+            path = Path(folder) / WEIGHTS
+            write_packed(Stitched.plain(whole(model), architecture), path, storage=ENTROPY)
+            return path.stat().st_size
+
+    return _ORIGINALS.get(
+        [*coding(), weights_hash(state_of(model))],
+        make=size,
+        save=lambda size, path: write_json(path, {"size_bytes": size}),
+        load=lambda path: int(read_json(path)["size_bytes"]),
+    )
+
+
+def coded_costs(plain: Costs, space: SearchSpace, saved: Saved, original_bytes: int) -> Costs:
+    """Costs of plain files as those of coded ones.
+
+    Args:
+        saved: of every unit at every level of the space.
+        original_bytes: of the uncompressed model's coded file, from which follows what lies outside units.
+    """
+    levels = {
+        choices.unit: {
+            level: Cost(
+                plain.levels[choices.unit][level].size_bytes - saved[choices.unit][level],
+                plain.levels[choices.unit][level].damage,
+                plain.levels[choices.unit][level].latency_ms,
+            )
+            for level in choices.levels()
+        }
+        for choices in space.units
+    }
+    fixed = original_bytes - sum(table[UNTOUCHED].size_bytes for table in levels.values())
+    return Costs(fixed, levels, plain.fixed_ms)
