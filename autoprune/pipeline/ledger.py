@@ -157,7 +157,7 @@ class Ledger:
 
     def _standing_of(self, trials: Sequence[Trial]) -> Standing:
         task = self.prepared.setting.task
-        original = self.costs.size_bytes(self.prepared.inputs.space.untouched())
+        original = self.prepared.inputs.original_bytes
         reference = Measurement(original, self.reference_ms, guessed_accuracy(task))
         return standing(trials, self.budget, reference, answers=task.answer_count(task.validation))
 

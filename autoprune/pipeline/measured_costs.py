@@ -30,7 +30,7 @@ from autoprune.space.costs import Costs
 from autoprune.space.levels import Level
 from autoprune.space.space_file import NEAREST, SECOND_ORDER
 from autoprune.targets import get_target, is_fast, versions_of
-from autoprune.targets.coded_sizes import CODED_VERSION, coded_costs, coded_original_bytes, coding
+from autoprune.targets.coded_sizes import CODED_VERSION, coded_costs, coding, saved_outside
 from autoprune.targets.latency_table import Design, LatencyTable
 from autoprune.targets.target import PLAIN
 from autoprune.tasks.task import layout
@@ -132,8 +132,8 @@ def _sizes(prepared: Prepared, pool: Pool, progress: Progress) -> Costs:
     told = [[str(level) for level in job.levels] for job in jobs]
     parts = [*coding(), LIBRARY_VERSION, setting.key, _described(setting.units), told, LOOK_UPS]
     saved = _CODED.get(parts, make=counted, save=_save_bytes, load=_read_bytes)
-    original = coded_original_bytes(prepared.model, setting.architecture)
-    return coded_costs(inputs.sizes, inputs.space, saved, original)
+    outside = saved_outside(prepared.model, setting.units)
+    return coded_costs(inputs.sizes, inputs.space, saved, outside)
 
 
 def _save_bytes(saved: dict[str, dict[Level, int]], path: Path) -> None:

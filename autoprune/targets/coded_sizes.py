@@ -6,7 +6,8 @@ one: so what a unit saves at a level is found by coding that unit's variant, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -19,10 +20,10 @@ from autoprune.compress.variants import Variant
 from autoprune.core.cache import DiskCache
 from autoprune.core.files import read_json, write_json
 from autoprune.models.spec import Architecture
-from autoprune.models.split_embedding import RANKS, RARE, parted, whole
+from autoprune.models.split_embedding import COMMON, RANKS, RARE, parted, whole
 from autoprune.models.state import state_of
 from autoprune.run.identity import weights_hash
-from autoprune.space.costs import Cost, Costs
+from autoprune.space.costs import Costs
 from autoprune.space.levels import UNTOUCHED, Level, SearchSpace
 from autoprune.targets.packed import WEIGHTS, packed_tensors, write_packed
 from autoprune.targets.packed_module import PLACES
@@ -88,23 +89,31 @@ def coded_original_bytes(model: nn.Module, architecture: Architecture) -> int:
     )
 
 
-def coded_costs(plain: Costs, space: SearchSpace, saved: Saved, original_bytes: int) -> Costs:
+def saved_outside(model: nn.Module, units: Sequence[Unit]) -> int:
+    """Bytes that coding saves of an uncompressed model's tensors that no unit has."""
+    paths = {path for unit in units for weight in unit.weights for path in (weight.path, weight.tied) if path}
+    paths |= {path.removesuffix(f".{part}") for path in paths for part in (COMMON, RARE)}
+    inside = {f"{path}.{kind}" for path in paths for kind in ("weight", "bias")}
+    state = state_of(whole(model))
+    return entropy.saved_bytes({name: x.contiguous() for name, x in state.items() if name not in inside}, {})
+
+
+def coded_costs(plain: Costs, space: SearchSpace, saved: Saved, outside: int) -> Costs:
     """Costs of plain files as those of coded ones.
+
+    What the original's file takes is a little off where it has an embedding in one part whose two parts are
+    units: the whole is coded in other blocks.
 
     Args:
         saved: of every unit at every level of the space.
-        original_bytes: of the uncompressed model's coded file, from which follows what lies outside units.
+        outside: saved of what no unit has.
     """
     levels = {
         choices.unit: {
-            level: Cost(
-                plain.levels[choices.unit][level].size_bytes - saved[choices.unit][level],
-                plain.levels[choices.unit][level].damage,
-                plain.levels[choices.unit][level].latency_ms,
-            )
+            level: replace(cost, size_bytes=cost.size_bytes - saved[choices.unit][level])
             for level in choices.levels()
+            for cost in [plain.levels[choices.unit][level]]
         }
         for choices in space.units
     }
-    fixed = original_bytes - sum(table[UNTOUCHED].size_bytes for table in levels.values())
-    return Costs(fixed, levels, plain.fixed_ms)
+    return replace(plain, fixed_bytes=plain.fixed_bytes - outside, levels=levels)
