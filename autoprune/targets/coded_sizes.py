@@ -39,8 +39,8 @@ CODED_VERSION = 1
 """Raised when the same tensors are coded in other bytes, or other tensors of a unit are."""
 
 TRAINED_SHARE = 0.003
-"""Share by which a variant's coded bytes are predicted larger than they are before training, which evens the use
-of codes out: MiniLM at 3 MB, 40 steps, by 0.11 % (docs/decisions/044-limits-in-coded-bytes.md)."""
+"""Share by which a variant's coded bytes are predicted larger than they are before training, which evens the
+use of codes out: MiniLM at 3 MB, 40 steps, by 0.11 % (docs/decisions/044-limits-in-coded-bytes.md)."""
 
 Saved = Mapping[str, Mapping[Level, int]]
 """Bytes that coding saves of each unit at each level."""

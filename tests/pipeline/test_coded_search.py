@@ -175,7 +175,7 @@ def test_it_is_refused_where_files_are_opened_as_they_are(made: Made, tmp_path: 
 
 
 def test_a_limit_that_no_coded_file_meets_is_refused(made: Made) -> None:
-    with pytest.raises(BudgetError, match="cannot be met: the smallest candidate .* is 24\\.. kB"):
+    with pytest.raises(BudgetError, match=r"cannot be met: the smallest candidate .* is 24\.. kB"):
         autoprune.search(
             str(made.folder / "model"), output=made.folder / "none", storage="entropy",
             **{"dataset": str(made.folder / "rows.csv"), **SMALL, "budget": "15kB"},
