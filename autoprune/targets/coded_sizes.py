@@ -103,9 +103,10 @@ def saved_outside(model: nn.Module, units: Sequence[Unit]) -> int:
     return entropy.saved_bytes({name: x.contiguous() for name, x in state.items() if name not in inside}, {})
 
 
-def _as_trained(level: Level, size: int) -> int:
-    """Bytes of a unit at a level once it is trained."""
-    return size if level == UNTOUCHED else size + math.ceil(TRAINED_SHARE * max(size, 0))
+def _as_trained(level: Level, plain: int, saved: int) -> int:
+    """Coded bytes of a unit at a level once it is trained, of which coding makes no more than plain ones."""
+    share = 0.0 if level == UNTOUCHED else TRAINED_SHARE
+    return min(plain, plain - saved + math.ceil(share * max(plain - saved, 0)))
 
 
 def coded_costs(plain: Costs, space: SearchSpace, saved: Saved, outside: int) -> Costs:
@@ -120,7 +121,7 @@ def coded_costs(plain: Costs, space: SearchSpace, saved: Saved, outside: int) ->
     """
     levels = {
         choices.unit: {
-            level: replace(cost, size_bytes=_as_trained(level, cost.size_bytes - saved[choices.unit][level]))
+            level: replace(cost, size_bytes=_as_trained(level, cost.size_bytes, saved[choices.unit][level]))
             for level in choices.levels()
             for cost in [plain.levels[choices.unit][level]]
         }

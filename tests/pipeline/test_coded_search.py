@@ -31,8 +31,8 @@ SMALL: dict[str, Any] = {
     "max_length": 16, "sequence": 16, "calibration_rows": 32, "limit_rows": (64, 20, 20), "quiet": True,
 }  # fmt: skip
 
-TOLERANCE = 0.005
-"""Of the predicted bytes of models that are not trained, whose codes are those that were counted."""
+TOLERANCE = 0.01
+"""Of the predicted bytes of models that are not trained: 0.3 % is left for training, and headings vary."""
 
 
 @dataclass(frozen=True)
