@@ -30,7 +30,8 @@ from autoprune.models.unit import Unit
 from autoprune.space.levels import Candidate, Level
 from autoprune.space.storage import FLOAT32, OPTIONAL, storage_of
 from autoprune.targets import size_on_disk
-from autoprune.targets.packed import ENTROPY, PLAIN, Packed
+from autoprune.targets.packed import Packed
+from autoprune.targets.target import ENTROPY, PLAIN
 from benchmarks.finetune.opened import NAMES, Opened
 
 RESULTS = Path(__file__).parent / "results" / "storages.json"

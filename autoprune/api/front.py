@@ -59,14 +59,20 @@ class Point:
     levels: Mapping[str, Level] = field(repr=False)
 
     def export(
-        self, folder: str | Path, *, target: str | None = None, storage: str = "plain", quiet: bool = True
+        self,
+        folder: str | Path,
+        *,
+        target: str | None = None,
+        storage: str | None = None,
+        quiet: bool = True,
     ) -> Exported:
         """Write this model, ready to ship, and check it in a fresh process.
 
         Args:
             folder: to write; must not exist.
             target: as `autoprune export --target`; None is the run's.
-            storage: plain, or entropy for target packed.
+            storage: plain, or entropy for target packed; None is as the search counted bytes, and plain for
+                another target.
 
         Raises:
             AutopruneError: for a target, storage or folder that cannot be.
@@ -74,12 +80,14 @@ class Point:
         """
         from autoprune.export.from_run import export
 
+        searched = run_config(self.run).search
+        target = target or searched.target
         return export(
             self.run,
             which=str(self.number),
             budget=None,
-            target=target or run_config(self.run).search.target,
-            storage=storage,
+            target=target,
+            storage=storage or searched.storage_on(target),
             folder=Path(folder),
             progress=Progress(quiet=quiet),
         )

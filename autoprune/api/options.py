@@ -61,6 +61,7 @@ class SearchOptions(TypedDict, total=False):
     latency_node: str
     wait_s: float
     storage: str
+    file_storage: str
     revision: str
     new_head: bool
     trust_remote_code: bool
@@ -87,7 +88,10 @@ LEAST: Mapping[str, float] = {
 }  # fmt: skip
 """The least that a setting may be."""
 
-CHOICES: Mapping[str, tuple[str, ...]] = {"clean_data": ("repeats", "labels")}
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "clean_data": ("repeats", "labels"),
+    "file_storage": ("plain", "entropy"),
+}
 """Settings that are one of a few words."""
 
 ABOVE_ZERO = frozenset({"timeout_s", "teacher_epochs", "teacher_rate"})
@@ -101,10 +105,13 @@ _TOO_LARGE = 1 << 63
 def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by their flat names as `Config.of` takes them; those that are None are left out.
 
+    A `storage` of "plain" or "entropy" is `file_storage`; any other is the address of a database.
+
     Raises:
         AutopruneError: for a name that is no setting, a value of another type, and one that is no finite
             number or too small.
     """
+    given = storages_apart(given)
     settings: dict[str, Any] = {}
     for name, value in given.items():
         if name not in setting_names():
@@ -136,6 +143,25 @@ def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         if name in LEAST and value < LEAST[name]:
             raise AutopruneError(f"{name}={value!r}: the least is {LEAST[name]:g}")
         settings[name] = value
+    return settings
+
+
+def storages_apart(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose `storage`, where it says how files are stored, is called `file_storage`.
+
+    >>> storages_apart({"storage": "entropy"}), storages_apart({"storage": "sqlite:///study.db"})
+    ({'file_storage': 'entropy'}, {'storage': 'sqlite:///study.db'})
+
+    Raises:
+        AutopruneError: where both are given, and differ.
+    """
+    settings = dict(given)
+    words = CHOICES["file_storage"]
+    if isinstance(word := settings.get("storage"), str) and word in words:
+        del settings["storage"]
+        if (other := settings.get("file_storage") or word) != word:
+            raise AutopruneError(f"storage {word} and file_storage {other}: give one of them")
+        settings["file_storage"] = word
     return settings
 
 

@@ -44,7 +44,9 @@ def check_asked(config: Config, output: Path | None) -> None:
     config.limits()
     from autoprune.strategy.allocation import check_allocations
     from autoprune.strategy.samplers import check_sampler
+    from autoprune.targets import check_storage
 
+    check_storage(config.search.target, config.search.file_storage)
     check_sampler(config.search.sampler)
     check_allocations(config.search.allocation)
     check_trackers(config.search.track)
@@ -117,6 +119,11 @@ def take_up(
         before = config.search.budget
         wanted = _wanted(path, trials, config.search.trials)
         check_taken_up(run)
+        if (stored := settings.get("file_storage")) not in (None, config.search.file_storage):
+            raise AutopruneError(
+                f"--file-storage {stored}: sizes of {path} are those of {config.search.file_storage} files, "
+                "and trials of one run must share them; begin a new search in another folder"
+            )
         budget = tuple(settings.get("budget", before))
         if budget != before:
             parse_budget(budget)

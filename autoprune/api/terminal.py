@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from autoprune.core.processors import quota_line, usable_processors
 from autoprune.run.config import Config
 from autoprune.run.remarks import STOPPED, Compared, Remarked, remarks
-from autoprune.run.text import shell_word, size_text
+from autoprune.run.text import shell_word, size_text, stored_text
 from autoprune.space.budget import Budget, megabytes
 from autoprune.space.point_names import POINT_NAMES, also, by_trial
 from autoprune.space.trial import ORIGINAL, Measurement, Trial, finished
@@ -32,18 +32,24 @@ def plan_lines(
     task = inputs.task
     quota = quota_line()
     return [
-        f"Model     {model}  {megabytes(inputs.original_bytes)} as {config.search.target}",
+        f"Model     {model}  {megabytes(inputs.original_bytes)} as {_target(config)}",
         f"Data      {inputs.dataset}  train {len(task.train)}, validation {len(task.validation)}, "
         f"test {len(task.test)}{_answers(task.label_names, metric)}",
         *([] if inputs.teacher is None else [f"Teacher   {inputs.teacher.note}"]),
         f"Space     {inputs.space_name}  {len(inputs.units)} units; smallest "
-        f"{size_text(smallest_bytes)}; {_limit(config.limits())}",
+        f"{'' if inputs.coded_original is None else 'at most '}{size_text(smallest_bytes)}; "
+        f"{_limit(config.limits())}",
         *(f"Note      {note}" for note in inputs.notes),
         f"Plan      baselines and {config.search.trials} trials, {_workers(config)}, "
         f"sampler {config.search.sampler}, seed {config.search.seed}; Ctrl-C is safe",
         *([f"Folds     {_folds(config, inputs)}"] if config.search.folds else []),
         *([f"Machine   {quota}"] if quota else []),
     ]
+
+
+def _target(config: Config) -> str:
+    """The target, and how its files are stored."""
+    return stored_text(config.search.target, config.search.file_storage)
 
 
 def _folds(config: Config, inputs: Inputs) -> str:
@@ -83,7 +89,8 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
         table.row(line.name, line.size_bytes, line.latency_ms, line.accuracy, line.test_accuracy)
         for line in summary.lines
     ]
-    lines.append(f"Best within {budget}" if budget != Budget() else "Best, no limit set")
+    best = f"Best within {budget}" if budget != Budget() else "Best, no limit set"
+    lines.append(stored_text(best, summary.file_storage))
     named = by_trial(now.points.numbers())
     lines += [
         f"{table.trial_row(trial, f'#{trial.number} {words[0]}')}  {also(words)}".rstrip()

@@ -43,9 +43,9 @@ EXPORT_OPTIONS: list[Any] = [
     click.option("--target", metavar="NAME", shell_complete=OF_TARGETS,
                  help="openvino, onnx, packed, compressed-tensors, torch or gguf.  [default: the run's; of a "
                       "family packed]"),
-    click.option("--storage", default="plain", show_default=True,
-                 shell_complete=offering(("plain", "entropy")),
-                 help="plain, or entropy: target packed in fewer bytes on disk, the same model once loaded."),
+    click.option("--storage", shell_complete=offering(("plain", "entropy")),
+                 help="plain, or entropy: target packed in fewer bytes on disk, the same model once loaded.  "
+                      "[default: as the search counted bytes; for another target plain]"),
     click.option("-o", "--output", type=click.Path(path_type=Path), required=True,
                  help="Folder to write; must not exist."),
     click.option("--push-to-hub", "repo", metavar="OWNER/NAME",
@@ -68,7 +68,7 @@ def export(
     family: bool,
     numbers: str | None,
     target: str | None,
-    storage: str,
+    storage: str | None,
     output: Path,
     repo: str | None,
     public: bool,
@@ -87,7 +87,7 @@ def export(
     """
     with reported():
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        searched = run_config(run).search.target
+        searched = run_config(run).search
         check_form(which, budget, count, average, family, numbers, target, storage)
         if public and repo is None:
             raise AutopruneError(
@@ -99,7 +99,8 @@ def export(
         if repo is not None:
             check_access(repo)
         common: dict[str, Any] = {"budget": limit, "folder": output, "progress": Progress(quiet=quiet)}
-        of_target = {"target": target or searched, "storage": storage}
+        target = target or searched.target
+        of_target = {"target": target, "storage": storage or searched.storage_on(target)}
         if family:
             said = export_members(run, trials=trial_numbers(numbers), **common)
         elif count is not None:

@@ -17,7 +17,7 @@ def check_form(
     family: bool,
     numbers: str | None,
     target: str | None,
-    storage: str,
+    storage: str | None,
 ) -> None:
     """Raise `AutopruneError` for flags that do not go together."""
     flag = "--family" if family else "--ensemble" if count is not None else "--budget" if budget else None
@@ -40,7 +40,7 @@ def check_form(
             f"--family is of target packed alone: {target} opens its files as they are. Leave out --target, "
             "or export the trials one by one with --trial"
         )
-    if family and storage != "plain":
+    if family and storage not in (None, "plain"):
         raise AutopruneError(
             f"--storage {storage}: a family's file is coded as it is. Leave out --storage with --family"
         )

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from autoprune.api.config_file import read_settings
+from autoprune.api.options import storages_apart
 from autoprune.cli.completion import OF_FILES, OF_SAMPLERS, OF_SPACES, OF_TARGETS, offering
 from autoprune.run.config import DEMO_DEFAULTS
 from autoprune.tasks.kinds import KINDS
@@ -121,8 +122,12 @@ SEARCH_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--wait", "wait_s", type=click.FloatRange(min=1), metavar="SECONDS",
                  help="Wait so long for room on the cluster, or for a latency node that is away.  "
                       "[default: 60 and 600]"),
-    click.option("--storage", help="Database URL for the study, instead of study.db in the run folder; its "
-                 "password is written to no file.  [default: AUTOPRUNE_STORAGE]"),
+    click.option("--storage", metavar="entropy|URL",
+                 help="entropy: all sizes are of entropy-coded files, as export then writes them; target "
+                      "packed alone. A URL: database of the study, instead of study.db in the run folder; "
+                      "its password is written to no file.  [default: AUTOPRUNE_STORAGE]"),
+    click.option("--file-storage", type=click.Choice(["plain", "entropy"]),
+                 help="What --storage entropy says, to be given beside a database.  [default: plain]"),
     click.option("--revision", help="Revision of a model from a hub."),
     click.option("--new-head", is_flag=True, default=None,
                  help="Throw the model's trained head away and fit a new one for the data's classes."),
@@ -184,7 +189,7 @@ def asked_settings(
     """
     said = {} if config_file is None else read_settings(config_file)
     flags = {**given, "model": model}
-    said |= {name: value for name, value in flags.items() if value not in (None, ())}
+    said |= storages_apart({name: value for name, value in flags.items() if value not in (None, ())})
     return {**(DEMO_DEFAULTS if "model" not in said else {}), **said}, said
 
 

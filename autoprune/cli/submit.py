@@ -116,7 +116,9 @@ def _check_search(config: Config) -> None:
     config.limits()
     from autoprune.strategy.allocation import check_allocations
     from autoprune.strategy.samplers import check_sampler
+    from autoprune.targets import check_storage
 
+    check_storage(config.search.target, config.search.file_storage)
     check_sampler(config.search.sampler)
     check_allocations(config.search.allocation)
     check_names(config.search.track)

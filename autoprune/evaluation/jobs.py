@@ -18,6 +18,7 @@ from autoprune.models.unit import Unit
 from autoprune.sensitivity.fisher_scores import Sensitivity
 from autoprune.space.levels import Candidate
 from autoprune.space.trial import Measurement
+from autoprune.targets.target import PLAIN
 from autoprune.tasks.answers import Answers
 from autoprune.tasks.task import Task
 from autoprune.workers.pool import Job
@@ -30,7 +31,8 @@ class Setting:
     architecture: the teacher's; state: its tensors by name; statistics: those of `Statistics` by
     module path. train_answers are the teacher's to the rows that a brief fine-tune draws from,
     validation_answers those on validation. taught_answers: another teacher's to the rows that a brief
-    fine-tune draws from, which are distilled then; taught_validation: the same on validation.
+    fine-tune draws from, which are distilled then; taught_validation: the same on validation. storage: how
+    files of the target keep tensors, of which sizes are.
     """
 
     architecture: Architecture
@@ -48,6 +50,7 @@ class Setting:
     seed: int
     taught_answers: Answers | None = None
     taught_validation: Answers | None = None
+    storage: str = PLAIN
 
 
 @dataclass(frozen=True)

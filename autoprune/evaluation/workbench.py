@@ -41,7 +41,9 @@ class Workbench:
         self.setting = setting
         self.task = setting.task
         self.teacher = _teacher(setting)
-        self.target = get_target(setting.target, builder=setting.architecture.builder)
+        builder = setting.architecture.builder
+        self.target = get_target(setting.target, storage=setting.storage, builder=builder)
+        self._plain_target = get_target(setting.target, builder=builder)
         self.room = default_room()
         statistics = {path: Statistics.from_arrays(one) for path, one in setting.statistics.items()}
         self.library = Library(
@@ -55,14 +57,14 @@ class Workbench:
         self._elsewhere: nn.Module | None = None
 
     def original(self) -> Runner:
-        """The uncompressed model on the target, saved once a machine and loaded once a worker."""
+        """The uncompressed model on the target, saved once a machine, plainly, and loaded once a worker."""
         if self._original is None:
             run = loaded_original(
-                self.target,
+                self._plain_target,
                 [self.setting.key],
                 lambda: Stitched.plain(whole(self.teacher), self.setting.architecture),
                 self.example,
-                self.target.load,
+                self._plain_target.load,
             )
             with self.room.busy():
                 run(self.timing_batch)

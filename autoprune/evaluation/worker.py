@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from autoprune.compress.stitch import Stitched
 from autoprune.core.memory import give_memory_back, is_out_of_memory
 from autoprune.evaluation.answer_changes import LookAtAnswers, looked_at
+from autoprune.evaluation.coding import CodeUnit, code_unit
 from autoprune.evaluation.devices import best_device
 from autoprune.evaluation.finetune import finetune
 from autoprune.evaluation.folds import FoldScore, score_fold
@@ -101,6 +102,9 @@ class Worker:
             case Sense(units):
                 with self.workbench.room.busy():
                     return sense(self.workbench, units)
+            case CodeUnit():
+                with self.workbench.room.busy():
+                    return code_unit(self.workbench, job)
             case TimeModel(model):
                 return self._timer.time(model)
             case TimeTogether(models):

@@ -27,7 +27,7 @@ from autoprune.report.text import comma_list
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Level
 from autoprune.targets import Runner, Target, get_target, kept_at, size_on_disk
-from autoprune.targets.packed import PLAIN, STORAGES, Packed
+from autoprune.targets.target import PLAIN
 from autoprune.tasks.task import Batch
 
 ABOUT, CARD = "autoprune.json", "README.md"
@@ -130,16 +130,7 @@ def runtime_of(target: str, storage: str = PLAIN, *, builder: str | None = None)
     Raises:
         AutopruneError: for a target or storage that does not exist, and for a storage another target lacks.
     """
-    if storage not in STORAGES:
-        raise AutopruneError(f"storage {storage!r} does not exist; choose one of {', '.join(STORAGES)}")
-    if storage == PLAIN:
-        return get_target(target) if target != "packed" else Packed(builder=builder)
-    if target != "packed":
-        raise AutopruneError(
-            f"storage {storage} is of target packed alone: {target} opens its files as they are. Give "
-            "--target packed with it"
-        )
-    return Packed(storage, builder)
+    return get_target(target, storage=storage, builder=builder if target == "packed" else None)
 
 
 def write_card(folder: Path, about: ExportRecord, card: str) -> None:

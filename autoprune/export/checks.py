@@ -200,10 +200,13 @@ def _validation(about: ExportRecord, folder: str) -> list[Check]:
 
 
 def _size(measured: ExportMeasurements, about: ExportRecord) -> Check:
-    predicted = about.predicted_size_bytes
+    predicted, recorded = about.predicted_size_bytes, about.measured.size_bytes
+    if about.storage != "plain" and about.storage == about.measured_storage and recorded is not None:
+        passed = abs(measured.size_bytes - recorded) <= _room(recorded, about)
+        return Check("bytes", passed, f"{measured.size_bytes} bytes, coded; the search recorded {recorded}")
     if predicted is None:
         return Check("bytes", None, f"{measured.size_bytes} bytes; not predicted: {about.not_predicted}")
-    room = max(SIZE_TOLERANCE * predicted, UNIT_TOLERANCE_BYTES * len(about.units), LEAST_TOLERANCE_BYTES)
+    room = _room(predicted, about)
     if about.storage != "plain":
         passed = measured.size_bytes <= predicted + room
         saved = 100 * (1 - measured.size_bytes / predicted)
@@ -213,6 +216,11 @@ def _size(measured: ExportMeasurements, about: ExportRecord) -> Check:
     passed = abs(measured.size_bytes - predicted) <= room
     allowed = f"{100 * room / predicted:.2g} % allowed"
     return Check("bytes", passed, f"{measured.size_bytes} bytes, {predicted} predicted ({allowed})")
+
+
+def _room(size: int, about: ExportRecord) -> float:
+    """Bytes by which a file may differ from so many."""
+    return max(SIZE_TOLERANCE * size, UNIT_TOLERANCE_BYTES * len(about.units), LEAST_TOLERANCE_BYTES)
 
 
 def _logits(measured: ExportMeasurements, tolerance: float) -> Check:

@@ -31,7 +31,7 @@ from autoprune.export.trial_record import command_of_several
 from autoprune.export.validate import ExportMeasurements, Request
 from autoprune.run.scrub import scrub_and_say
 from autoprune.space.budget import Budget
-from autoprune.targets.packed import PLAIN
+from autoprune.targets.target import PLAIN
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ def export_ensemble(
     runtime = runtime_of(target, storage, builder=run.builder)
     check_can_be_averaged(run.facts.task)
     limit = run.config.limits() if budget is None else budget
-    trials = trials_to_try(run, count, limit, same_target=target == run.config.search.target)
+    searched = run.config.search
+    is_same = target == searched.target and storage == searched.file_storage
+    trials = trials_to_try(run, count, limit, same_target=is_same)
     scrub_and_say(path)
     with written_whole(folder) as temporary:
         answered = answered_members(run, trials, temporary.with_name("candidates"), runtime, limit, progress)

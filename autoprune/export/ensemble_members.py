@@ -27,7 +27,7 @@ from autoprune.export.recorded_rows import validation_and_test
 from autoprune.export.run_trials import RunToExport, Written, kept_trials, write_trial
 from autoprune.space.budget import Budget, megabytes
 from autoprune.targets import Runner, Target
-from autoprune.targets.packed import PLAIN
+from autoprune.targets.target import PLAIN
 from autoprune.tasks.answers import Answers
 from autoprune.tasks.task import Data, Task
 

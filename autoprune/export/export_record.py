@@ -206,7 +206,8 @@ class FamilyRecord(Record):
 class ExportRecord(Record):
     """All of `autoprune.json`.
 
-    measured_on: target of the search. steps: of the fine-tune. sha256: of every other file, by name.
+    measured_on: target of the search. measured_storage: how files were stored whose bytes it counted. steps:
+    of the fine-tune. sha256: of every other file, by name.
     predicted_size_bytes: of its files, plainly stored; None where nothing was predicted, and why. pooling:
     what a text's vector is, in words; None of other kinds. has_sentence_head: whether that is not the mean.
     ensemble: where the folder holds several models that answer together. family: where it holds several of
@@ -226,6 +227,7 @@ class ExportRecord(Record):
     command: AnyText = ""
     measured: MeasuredRecord = MeasuredRecord()
     measured_on: AnyText = ""
+    measured_storage: AnyText = "plain"
     protocol: AnyText = ""
     latency_of: AnyText | None = None
     timed_at: TimedAt = TimedAt()

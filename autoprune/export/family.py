@@ -27,6 +27,7 @@ from autoprune.space.budget import Budget, megabytes
 from autoprune.targets.packed import WEIGHTS, Packed
 from autoprune.targets.packed_family import FAMILY
 from autoprune.targets.packed_family_writer import all_names, write_family
+from autoprune.targets.target import PLAIN
 
 MOST_MEMBERS = 6
 """Members of a family whose trials are not named."""
@@ -164,7 +165,7 @@ def _put_together(
     (folder / "config.json").write_bytes((written[0][0] / "config.json").read_bytes())
     family = FamilyRecord(
         members=tuple(
-            _member(trial, place, about) for trial, (place, about) in zip(trials, written, strict=True)
+            _member(run, trial, place, about) for trial, (place, about) in zip(trials, written, strict=True)
         ),
         file_bytes=found.file,
         equal_bytes=found.equal,
@@ -183,11 +184,13 @@ def _put_together(
     write_json(folder / ABOUT, first.model_copy(update=changes).as_json())
 
 
-def _member(trial: dict[str, Any], place: Path, written: Written) -> MemberRecord:
+def _member(run: RunToExport, trial: dict[str, Any], place: Path, written: Written) -> MemberRecord:
+    """What is said of a member; its bytes are those of the file that it would be exported as alone."""
+    is_plain = run.config.search.storage_on("packed") == PLAIN
     return MemberRecord(
         name=place.name,
         trial=trial["number"],
-        size_bytes=(place / WEIGHTS).stat().st_size,
+        size_bytes=(place / WEIGHTS).stat().st_size if is_plain else trial["size_bytes"],
         accuracy=trial["accuracy"],
         test_accuracy=trial["test_accuracy"],
         units=written.about.units,

@@ -21,7 +21,7 @@ from autoprune.run.folder import FRONT, RunFolder, read_record
 from autoprune.run.scrub import scrub_and_say
 from autoprune.space.budget import Budget
 from autoprune.strategy.points import best
-from autoprune.targets.packed import PLAIN
+from autoprune.targets.target import PLAIN
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,9 @@ from autoprune.space.levels import Candidate, Level
 from autoprune.space.point_names import POINT_NAMES
 from autoprune.space.storage import GroupedIntegers
 from autoprune.targets import NAMES, Target, get_target, kept_at
-from autoprune.targets.packed import PLAIN, read_packed
+from autoprune.targets.packed import read_packed
 from autoprune.targets.sizes import EMPTY, SIZES_VERSION
+from autoprune.targets.target import PLAIN
 from autoprune.tasks.custom import own_task
 from autoprune.tasks.task import Batch
 
@@ -208,7 +209,7 @@ def write_trial(
     )
     if unknown or any(level.ratio == EMPTY for level in levels.values()):
         predicted = recorded_bytes(
-            trial, config.search.target, target, predicted.by_unit,
+            trial, config.search, target, predicted.by_unit,
             is_same=run.facts.sizes_version == SIZES_VERSION, unknown=unknown,
         )  # fmt: skip
     with fields_of(run.path / FRONT):

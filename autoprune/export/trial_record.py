@@ -11,14 +11,14 @@ from autoprune.export.card import base_of
 from autoprune.export.export_record import DataRecord, ExportRecord, MeasuredRecord, TimedAt
 from autoprune.export.original import original_folder
 from autoprune.models.unit import Unit
-from autoprune.run.config import Config
+from autoprune.run.config import Config, SearchSettings
 from autoprune.run.front_schema import Measured, Run
 from autoprune.run.run_record import RunRecord
 from autoprune.space.budget import Budget
 from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.strategy.promotion import RUNG_STEPS
 from autoprune.targets import Target, kept_at, size_on_disk
-from autoprune.targets.packed import PLAIN
+from autoprune.targets.target import PLAIN
 from autoprune.tasks.task import Batch
 
 
@@ -53,6 +53,8 @@ def export_record(
     """
     base = base_of(config.model.name, config.model.revision)
     unpredicted: dict[str, Any] = {} if predicted.missing is None else {"not_predicted": predicted.missing}
+    if config.search.file_storage != PLAIN:
+        unpredicted["measured_storage"] = config.search.file_storage
     return ExportRecord(
         target=target,
         storage=storage,
@@ -152,7 +154,7 @@ def predicted_bytes(
 
 def recorded_bytes(
     trial: Mapping[str, Any],
-    searched: str,
+    searched: SearchSettings,
     target: str,
     by_unit: Mapping[str, int],
     *,
@@ -162,13 +164,15 @@ def recorded_bytes(
     """The bytes that the search predicted, or why they say nothing of this export.
 
     Args:
-        searched: the target of the search.
+        searched: the search's target, and the storage that its bytes are of.
         is_same: whether targets still save the same model in the same bytes.
         unknown: why nothing else is known of the units.
     """
-    if target == searched and is_same:
+    is_plain = searched.file_storage == PLAIN
+    if target == searched.target and is_same and is_plain:
         return PredictedBytes(trial["predicted_size_bytes"], by_unit)
-    why = unknown or f"what is left of emptied layers was measured on {searched} alone"
-    if target == searched:
+    why = unknown or f"what is left of emptied layers was measured on {searched.target} alone"
+    if target == searched.target:
         why = f"the search predicted bytes as an older autoprune stored them for {target}"
+        why = why if is_plain else f"the search predicted bytes of {searched.file_storage}-coded files alone"
     return PredictedBytes(None, by_unit, why)

@@ -60,11 +60,15 @@ class Parted(nn.Module):
 
     def keep_(self, rare: nn.Embedding, places: Int[Tensor, " v-n"]) -> None:
         """Keep some of the rare tokens, in place. For each old token: the number of the row to look up."""
+        self.ranks = self.ranks_by(places)
+        self.rare = rare
+
+    def ranks_by(self, places: Int[Tensor, " v-n"]) -> Int[Tensor, " v"]:
+        """The ranks once rare tokens are looked up at these places among those that stay."""
         last = self.common.num_embeddings - 1
         ranks = self.ranks.long()
         looked_up = places.long()[(ranks - last - 1).clamp(min=0)] + last + 1
-        self.ranks = torch.where(ranks <= last, ranks, looked_up).to(self.ranks.dtype)
-        self.rare = rare
+        return torch.where(ranks <= last, ranks, looked_up).to(self.ranks.dtype)
 
     def joined(self) -> nn.Embedding:
         """One embedding of all tokens, which gives the same."""

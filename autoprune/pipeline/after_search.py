@@ -9,6 +9,7 @@ from autoprune.core.progress import Progress
 from autoprune.evaluation.worker import make_worker
 from autoprune.pipeline.answers import answer_budget
 from autoprune.pipeline.finalists import packed_model
+from autoprune.pipeline.inputs import check_budget
 from autoprune.pipeline.measured_costs import measure_costs
 from autoprune.pipeline.opened import OpenedSearch, open_search
 from autoprune.pipeline.prepare import prepare
@@ -44,6 +45,7 @@ def _in_this_process(run: RunFolder, budget: Budget, progress: Progress) -> Iter
     prepared = prepare(config, inputs, progress)
     with open_pool(make_worker, {"setting": prepared.setting}, workers=0) as pool:
         costed = measure_costs(run, prepared, pool, progress)
+        check_budget(inputs, budget, costed.costs)
         search = open_search(run, prepared, costed, pool, progress, wanted=config.search.trials)
         try:
             yield search

@@ -20,7 +20,7 @@ from autoprune.pipeline.baselines import run_baselines, train_rivals
 from autoprune.pipeline.finalists import score_finalists, time_again
 from autoprune.pipeline.folds import cross_validate, folds_of
 from autoprune.pipeline.head_classes import has_names_of_head
-from autoprune.pipeline.inputs import Inputs
+from autoprune.pipeline.inputs import Inputs, check_budget
 from autoprune.pipeline.lines import run_lines
 from autoprune.pipeline.measured_costs import measure_costs
 from autoprune.pipeline.opened import OpenedSearch, open_search
@@ -87,6 +87,7 @@ def search(
     limit = config.search.timeout_s
     deadline = None if limit is None else time.monotonic() + limit
     costed = measure_costs(run, prepared, pool, progress)
+    check_budget(inputs, config.limits(), costed.costs)
     opened = open_search(
         run, prepared, costed, pool, progress, wanted=trials, deadline=deadline, on_trial=on_trial,
         followed=followed,
@@ -162,4 +163,5 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
         folds=recorded_folds(path),
         metric=search.prepared.setting.task.metric,
         stopped_by=search.run.about().stopped_by,
+        file_storage=search.config.search.file_storage,
     )

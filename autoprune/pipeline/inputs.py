@@ -34,8 +34,10 @@ from autoprune.space.budget import Budget, megabytes
 from autoprune.space.costs import Costs
 from autoprune.space.levels import SearchSpace
 from autoprune.space.space_file import SpaceFile
-from autoprune.targets import get_target
+from autoprune.targets import check_storage, get_target
+from autoprune.targets.coded_sizes import coded_original_bytes
 from autoprune.targets.sizes import sizes_of
+from autoprune.targets.target import ENTROPY
 from autoprune.tasks.alterations import check_alterable, check_attackable
 from autoprune.tasks.class_balance import balance_notes
 from autoprune.tasks.custom import own_task, task_hash
@@ -56,7 +58,9 @@ class Inputs:
     tokens that latency is timed at. notes: lines for the plan: what of the data was left out or may not be
     meant, and what is done otherwise than was asked. cleaned: training rows that --clean-data left out.
     teacher: another than the original, that fine-tunes learn from. groups: of training and of validation
-    rows, what stays together where folds are dealt; None where each row is by itself.
+    rows, what stays together where folds are dealt; None where each row is by itself. sizes: of plain files.
+    coded_original: bytes of the uncompressed model's file where sizes are those of coded files; what other
+    candidates take is known from their variants (`measured_costs`), and is not more than in plain files.
     """
 
     name: str
@@ -77,10 +81,13 @@ class Inputs:
     cleaned: Cleaned | None = None
     teacher: OtherTeacher | None = None
     groups: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    coded_original: int | None = None
 
     @property
     def original_bytes(self) -> int:
-        """Predicted (and for the original exact) bytes of the uncompressed model's files."""
+        """Bytes of the uncompressed model's files; of coded ones before a missing head is fitted."""
+        if self.coded_original is not None:
+            return self.coded_original
         return self.sizes.size_bytes(self.space.untouched())
 
 
@@ -106,6 +113,7 @@ def read_inputs(
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     target = get_target(config.search.target)
+    check_storage(target.name, config.search.file_storage)
     if config.task.name != TaskSettings().name:  # what its kind cannot have is said before the hub is asked
         _check_kind(config, kind_asked_for(config))
     config = with_commits(config)
@@ -161,10 +169,13 @@ def read_inputs(
         identity = identity.model_copy(update={"importance": removed_by})
     space = search_space(units, target.offers)
     sizes = sizes_of(loaded, units, space, target, task)
+    coded = None
+    if config.search.file_storage == ENTROPY:
+        coded = coded_original_bytes(loaded.model, loaded.architecture)
     return Inputs(
         name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed,
         identity, texts, sequence, (*notes, *told, *([f"removed are {removed_by}"] if removed_by else [])),
-        left_out, other, _groups(rows, task),
+        left_out, other, _groups(rows, task), coded,
     )  # fmt: skip
 
 
@@ -213,22 +224,32 @@ def _part_(loaded: loading.Loaded, file: SpaceFile, task: Task) -> None:
         part_by_use_(loaded.model, path, uses, share)
 
 
-def check_budget(inputs: Inputs, budget: Budget) -> int:
+CODED_SHARE = 0.25
+"""Share of its plain bytes that no coded file is expected to be below: a limit below is refused at once."""
+
+
+def check_budget(inputs: Inputs, budget: Budget, coded: Costs | None = None) -> int:
     """Bytes of the smallest candidate.
+
+    Args:
+        coded: bytes in coded files, once they are measured. Where these count, only a limit that is far off
+            is refused until then.
 
     Raises:
         BudgetError: when even that is over the budget; says how small the model can get, and why.
     """
-    smallest = inputs.sizes.smallest(inputs.space)
-    size = inputs.sizes.size_bytes(smallest)
-    if budget.size_bytes is not None and size > budget.size_bytes:
-        parts = {u: inputs.sizes.levels[u][level].size_bytes for u, level in smallest.items}
+    sizes = coded or inputs.sizes
+    smallest = sizes.smallest(inputs.space)
+    size = sizes.size_bytes(smallest)
+    is_bound = coded is None and inputs.coded_original is not None
+    if budget.size_bytes is not None and size * (CODED_SHARE if is_bound else 1) > budget.size_bytes:
+        parts = {u: sizes.levels[u][level].size_bytes for u, level in smallest.items}
         unit = max(parts, key=lambda name: parts[name])
         bits = smallest[unit].storage.name
         raise BudgetError(
             f"budget {megabytes(budget.size_bytes)} cannot be met: the smallest candidate of "
             f"{inputs.space_name} on this model is {size_text(size)} ({unit} {size_text(parts[unit])} at "
-            f"{bits} bits, {size_text(inputs.sizes.fixed_bytes)} outside all units). "
+            f"{bits} bits, {size_text(sizes.fixed_bytes)} outside all units). "
             "Raise --budget, or allow fewer bits or higher ratios in the space file."
         )
     return size

@@ -41,6 +41,7 @@ from autoprune.strategy.leaders import Leaders
 from autoprune.strategy.study import Study
 from autoprune.targets import get_target, is_fast
 from autoprune.targets.sizes import SIZES_VERSION
+from autoprune.targets.target import PLAIN
 from autoprune.tasks.metrics import ACCURACY
 from autoprune.tasks.row_scores import class_rows
 from autoprune.tasks.task import Arrays, Task
@@ -110,6 +111,8 @@ class Ledger:
         self._front = FrontFile(run.path / FRONT, self.costs, self.budget, byte_range)
         self._summed: tuple[int, Standing] | None = None
         self._dropped = -1
+        asked = self.config.search.file_storage
+        self._stored = {} if asked == PLAIN else {"file_storage": asked}
         self._note_facts()
 
     def seconds(self) -> float:
@@ -178,7 +181,7 @@ class Ledger:
             in_flight=in_flight, seconds=seconds, seconds_left=seconds_left, failed=self.leaders.failed,
             causes=dict(self.leaders.causes.most_common(MOST_CAUSES)),
             front=[trial.number for trial in now.front], best=points["best"], knee=points["knee"],
-            points=points, hypervolume=now.hypervolume,
+            points=points, hypervolume=now.hypervolume, **self._stored,
         )  # fmt: skip
         if state != "running":
             self.run.note(seconds=seconds)
@@ -265,6 +268,8 @@ class Ledger:
             sizes_version=SIZES_VERSION,
             cleaned={} if inputs.cleaned is None else inputs.cleaned.counts,
         )
+        if self._stored:
+            facts = facts.model_copy(update=self._stored)
         if inputs.teacher is not None:
             told = {"teacher": inputs.teacher.name, "teacher_score": self.prepared.teacher_score}
             facts = facts.model_copy(update=told)

@@ -17,6 +17,7 @@ from autoprune.compress.library_folder import VERSION as LIBRARY_VERSION
 from autoprune.core.cache import DiskCache
 from autoprune.core.files import read_json, write_json
 from autoprune.core.progress import Progress
+from autoprune.evaluation.coding import CodeUnit
 from autoprune.evaluation.jobs import BuildUnit, Original, Sense, TimeModel, Whereabouts
 from autoprune.evaluation.measure import Timing
 from autoprune.models.blocks import shares
@@ -29,11 +30,14 @@ from autoprune.space.costs import Costs
 from autoprune.space.levels import Level
 from autoprune.space.space_file import NEAREST, SECOND_ORDER
 from autoprune.targets import get_target, is_fast, versions_of
+from autoprune.targets.coded_sizes import CODED_VERSION, coded_costs, coding, saved_outside
 from autoprune.targets.latency_table import Design, LatencyTable
+from autoprune.targets.target import PLAIN
 from autoprune.tasks.task import layout
 from autoprune.workers.pool import Pool, run_all, run_one
 
 _SENSITIVITIES = DiskCache("sensitivity", 6, ".safetensors")
+_CODED = DiskCache("coded", CODED_VERSION, ".json")
 _LATENCIES = DiskCache("latency", 6, ".json")
 
 _RATIOS = "of the original's milliseconds"
@@ -97,13 +101,55 @@ def measured_costs(
     """
     sensitivity = _sensitivity(prepared, pool, progress)
     table = _latency_table(prepared, pool, progress, hosts)
-    costs = prepared.inputs.sizes.with_damage(sensitivity.damage())
+    costs = _sizes(prepared, pool, progress).with_damage(sensitivity.damage())
     return table.applied(costs, reference_ms), table
 
 
 def time_original(pool: Pool) -> float:
     """The original's milliseconds on the target, with nothing else running."""
     return run_one(pool, TimeModel(Original())).original_ms
+
+
+# ---- bytes --------------------------------------------------------------------------------------
+
+
+def _sizes(prepared: Prepared, pool: Pool, progress: Progress) -> Costs:
+    """Bytes of every unit at every level; in coded files from the cache, or from coding every variant."""
+    inputs, setting = prepared.inputs, prepared.setting
+    if setting.storage == PLAIN:
+        return inputs.sizes
+    jobs = [
+        CodeUnit(unit, tuple(choices.levels()))
+        for unit, choices in zip(setting.units, inputs.space.units, strict=True)
+    ]
+
+    def counted() -> dict[str, dict[Level, int]]:
+        saved: dict[str, dict[Level, int]] = {}
+        with progress.bar(f"Entropy-coded bytes of {len(jobs)} units", len(jobs)) as bar:
+            run_all(pool, jobs, lambda k, levels: saved.update({jobs[k].unit.name: levels}), bar)
+        return saved
+
+    told = [[str(level) for level in job.levels] for job in jobs]
+    parts = [*coding(), LIBRARY_VERSION, setting.key, _described(setting.units), told, LOOK_UPS]
+    saved = _CODED.get(parts, make=counted, save=_save_bytes, load=_read_bytes)
+    outside = saved_outside(prepared.model, setting.units)
+    return coded_costs(inputs.sizes, inputs.space, saved, outside)
+
+
+def _save_bytes(saved: dict[str, dict[Level, int]], path: Path) -> None:
+    rows = {
+        unit: [[level.ratio, level.storage.written, size] for level, size in table.items()]
+        for unit, table in saved.items()
+    }
+    write_json(path, {"saved [ratio, bits, bytes]": rows})
+
+
+def _read_bytes(path: Path) -> dict[str, dict[Level, int]]:
+    rows = read_json(path)["saved [ratio, bits, bytes]"]
+    return {
+        unit: {Level.of(float(ratio), storage): int(size) for ratio, storage, size in table}
+        for unit, table in rows.items()
+    }
 
 
 # ---- sensitivity --------------------------------------------------------------------------------

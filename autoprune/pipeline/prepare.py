@@ -122,6 +122,7 @@ def prepare(config: Config, inputs: Inputs, progress: Progress) -> Prepared:
         seed=config.search.seed,
         taught_answers=None if taught is None else taught.answers,
         taught_validation=None if taught is None else taught.validation,
+        storage=config.search.file_storage,
     )
     return Prepared(inputs, model, setting, recipe, model_hash, None if taught is None else taught.score)
 

@@ -55,7 +55,8 @@ class SearchSettings:
     of `strategy/allocation` whose models are baselines too.
     folds: of training and validation rows that the points to ship are scored on, fine-tuned on the others.
     attacks: whether the points to ship are scored on test rows that are made hard for each of them.
-    track: trackers that the search is followed in too.
+    track: trackers that the search is followed in too. file_storage: "entropy" where sizes are those of
+    entropy-coded files, which target packed has.
     """
 
     budget: tuple[str, ...] = ()
@@ -74,6 +75,16 @@ class SearchSettings:
     folds: int | None = None
     attacks: bool = False
     track: tuple[str, ...] = ()
+    file_storage: str = "plain"
+
+    def storage_on(self, target: str) -> str:
+        """How a model's files are stored on a target where nobody says: as sizes are of, on the run's own.
+
+        >>> searched = SearchSettings(target="packed", file_storage="entropy")
+        >>> searched.storage_on("packed"), searched.storage_on("onnx")
+        ('entropy', 'plain')
+        """
+        return self.file_storage if target == self.target else SearchSettings.file_storage
 
 
 @dataclass(frozen=True)
@@ -170,7 +181,11 @@ class Config:
     def as_json(self) -> dict[str, Any]:
         """All settings by their flat names, but those of `_WRITTEN_IF_SET` that are not."""
         given = {name: getattr(getattr(self, part), attribute) for name, (part, attribute) in _PLACES.items()}
-        return {name: value for name, value in given.items() if value or name not in _WRITTEN_IF_SET}
+        return {
+            name: value
+            for name, value in given.items()
+            if name not in _WRITTEN_IF_SET or (value and value != SearchSettings.file_storage)
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -212,6 +227,7 @@ def _may_be(name: str, value: object) -> bool:
 _WRITTEN_IF_SET = {
     "new_head", "wait_s", "trial_timeout_s", "clean_data", "robustness", "no_examples", "augment",
     "allocation", "teacher", "teacher_weights", "teacher_revision", "folds", "attacks", "track",
+    "file_storage",
 }  # fmt: skip
 """Settings that earlier versions do not know: files without them are read by these too."""
 

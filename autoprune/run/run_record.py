@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import pydantic
 
 from autoprune.core.record import AnyText, Record, read_by
+from autoprune.run.text import stored_text
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind, task_kind
 from autoprune.tasks.metrics import ACCURACY, Metric
 
@@ -47,7 +48,8 @@ class RunFacts(Record):
     latency_of: what its milliseconds are of, as `a token after 128 others`; None is a call.
     parts: embeddings that are in two parts, with the tokens of the first. cleaned: training rows that
     --clean-data left out, by reason. teacher: another model that fine-tunes learn from; teacher_score: what
-    it scores on validation, None where rows have no labels.
+    it scores on validation, None where rows have no labels. file_storage: "entropy" where sizes are those of
+    entropy-coded files.
     """
 
     name: AnyText = ""
@@ -81,6 +83,16 @@ class RunFacts(Record):
     cleaned: Mapping[str, int] = {}
     teacher: AnyText = ""
     teacher_score: float | None = None
+    file_storage: AnyText = "plain"
+
+    @property
+    def target_text(self) -> str:
+        """The target, and how its files are stored where sizes are not those of plain ones.
+
+        >>> RunFacts(target="packed", file_storage="entropy").target_text
+        'packed, entropy-coded'
+        """
+        return stored_text(self.target, self.file_storage)
 
     @property
     def answers(self) -> int:
@@ -139,7 +151,8 @@ class StatusRecord(Record):
 
     updated: seconds since the epoch. causes: how many failed of each, None of earlier versions. points:
     numbers of trials by name; earlier versions wrote best and knee.
-    workers: None of earlier versions, and where the driver has none.
+    workers: None of earlier versions, and where the driver has none. file_storage: "entropy" where sizes are
+    those of entropy-coded files.
     """
 
     state: AnyText
@@ -159,6 +172,7 @@ class StatusRecord(Record):
     best: int | None = None
     knee: int | None = None
     workers: WorkersRecord | None = None
+    file_storage: AnyText = "plain"
 
 
 class RunRecord(Record):

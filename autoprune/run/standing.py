@@ -68,6 +68,7 @@ class Summary:
 
     classes: of the validation rows, where each has one. robustness: scores on altered test rows, where these
     were asked for; folds: scores by fold, likewise. stopped_by: what ended it, a key of `remarks.STOPPED`.
+    file_storage: how the files are stored that sizes are of.
     """
 
     run: Path
@@ -80,6 +81,7 @@ class Summary:
     folds: Folds | None = None
     metric: Metric = ACCURACY
     stopped_by: str = "trials"
+    file_storage: str = "plain"
 
 
 def class_scores(now: Standing, classes: ClassRows | None) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from autoprune.run.folder import (
     run_config,
 )
 from autoprune.run.run_lock import LOCK
-from autoprune.run.text import quoted_path
+from autoprune.run.text import quoted_path, stored_text
 from autoprune.space.point_names import also, by_trial
 from autoprune.workers.census import workers_line
 
@@ -150,6 +150,7 @@ def status_line(run: Path, now: dict[str, Any]) -> str:
     if now["state"] in BUSY and (workers := workers_line(now.get("workers") or {})):
         after = f"; {workers}{after}"
     after += f"; go on with: {now['next']}" if now.get("next") else ""
+    stored = f"; sizes are {told}" if (told := stored_text("", now.get("file_storage", "plain"))[2:]) else ""
     trials, planned = now.get("trials", 0), "?" if now.get("planned") is None else now["planned"]
     count = f"{trials} of {planned}"
     if isinstance(planned, int) and trials > planned:  # of a version that took fewer than there were
@@ -157,7 +158,7 @@ def status_line(run: Path, now: dict[str, Any]) -> str:
     return (
         f"{run}: {state}{told}; {count} trials, "
         f"{_failures(now)}, {now.get('in_flight', 0)} in flight; "
-        f"{_points(now)}, hypervolume {now.get('hypervolume', 0):.3f}{after}"
+        f"{_points(now)}, hypervolume {now.get('hypervolume', 0):.3f}{stored}{after}"
     )
 
 

@@ -30,6 +30,15 @@ def standing_note(now: Standing, failed: int, seconds_left: float, *, metric: Me
     return note + (f"  {failed} failed" if failed else "") + f"  {rough_duration(seconds_left)} left"
 
 
+def stored_text(target: str, file_storage: str) -> str:
+    """A target, and how its files are stored where sizes are not those of plain ones.
+
+    >>> stored_text("packed", "plain"), stored_text("packed", "entropy")
+    ('packed', 'packed, entropy-coded')
+    """
+    return target if file_storage == "plain" else f"{target}, {file_storage}-coded"
+
+
 def rough_duration(seconds: float) -> str:
     """A time for people, no more exact than it is known.
 

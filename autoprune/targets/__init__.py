@@ -10,7 +10,16 @@ import importlib
 from importlib import metadata
 
 from autoprune.core.errors import AutopruneError
-from autoprune.targets.target import IN_TORCH, Runner, Target, is_fast, kept_at, size_on_disk
+from autoprune.targets.target import (
+    IN_TORCH,
+    PLAIN,
+    STORAGES,
+    Runner,
+    Target,
+    is_fast,
+    kept_at,
+    size_on_disk,
+)
 
 _TARGETS = {
     "openvino": ("openvino.target", "OpenVino"),
@@ -37,6 +46,7 @@ __all__ = [
     "NAMES",
     "Runner",
     "Target",
+    "check_storage",
     "get_target",
     "is_fast",
     "kept_at",
@@ -45,21 +55,37 @@ __all__ = [
 ]
 
 
-def get_target(name: str, *, builder: str | None = None) -> Target:
+def check_storage(target: str, storage: str) -> None:
+    """Raise `AutopruneError` for a way of storing files that there is none, or that a target lacks."""
+    if storage not in STORAGES:
+        raise AutopruneError(f"storage {storage!r} does not exist; choose one of {', '.join(STORAGES)}")
+    if storage != PLAIN and target != "packed":
+        raise AutopruneError(
+            f"storage {storage} is of target packed alone: {target} opens its files as they are. Give "
+            "--target packed with it"
+        )
+
+
+def get_target(name: str, *, storage: str = PLAIN, builder: str | None = None) -> Target:
     """The target of that name.
 
     Args:
+        storage: how its files keep tensors; of target packed alone anything but plain.
         builder: function that may be called for a model that is not from transformers; a file alone makes
             nothing run.
 
     Raises:
-        AutopruneError: for an unknown name, or one whose packages are not installed.
+        AutopruneError: for an unknown name, one whose packages are not installed, and a storage it lacks.
     """
+    check_storage(name, storage)
     if name not in _TARGETS:
         raise AutopruneError(f"target {name!r} does not exist; choose one of {', '.join(NAMES)}")
     module, kind = _TARGETS[name]
     of_kind = getattr(importlib.import_module(f"autoprune.targets.{module}"), kind)
-    target: Target = of_kind(builder=builder) if builder and name in IN_TORCH else of_kind()
+    given = {"builder": builder} if builder and name in IN_TORCH else {}
+    if storage != PLAIN:
+        given["storage"] = storage
+    target: Target = of_kind(**given)
     return target
 
 

@@ -30,7 +30,7 @@ from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.space.storage import OPTIONAL, STATIC8, Storage, storage_of, storages_of
 from autoprune.targets.packed_header import header_bytes
 from autoprune.targets.packed_module import PLACES, check_answers, empty_module, fill_
-from autoprune.targets.target import Runner
+from autoprune.targets.target import ENTROPY, PLAIN, Runner
 from autoprune.tasks.kinds import TEXT_CLASSIFICATION, TaskKind
 from autoprune.tasks.task import Batch
 
@@ -41,10 +41,6 @@ if TYPE_CHECKING:
     from autoprune.models.unit import Unit
 
 WEIGHTS = "model.safetensors"
-
-PLAIN, ENTROPY = "plain", "entropy"
-STORAGES = (PLAIN, ENTROPY)
-"""Tensors as they are, or entropy-coded where that makes them smaller."""
 
 
 class Packed:
@@ -125,12 +121,10 @@ def write_packed(stitched: Stitched, path: Path, *, storage: str = PLAIN) -> Non
     for name, tensor in state_of(stitched.model).items():
         stem = name.removesuffix(".weight")
         weight = stitched.stored.get(stem) if name.endswith(".weight") else None
+        tensors |= packed_tensors(name, tensor, weight)
         if weight is not None and not weight.storage.is_float:
-            tensors |= _pack(name, weight)
             how = {"bits": weight.bits} if isinstance(weight, Integers) else {"storage": weight.storage.name}
             shapes[stem] = {"shape": list(weight.shape), **how}
-        else:
-            tensors[name] = (tensor.half() if isinstance(weight, HalfFloats) else tensor).contiguous()
     changed = {name: level for name, level in stitched.levels.items if level != UNTOUCHED}
     levels = {name: [level.ratio, level.storage.written] for name, level in changed.items()}
     grids = {path: [grid.scale, grid.zero] for path, grid in stitched.activations.items()}
@@ -141,9 +135,12 @@ def write_packed(stitched: Stitched, path: Path, *, storage: str = PLAIN) -> Non
     save_file(tensors, path, metadata={"autoprune": json.dumps(about, separators=(",", ":"))})
 
 
-def _pack(name: str, weight: StoredWeight) -> dict[str, Tensor]:
+def packed_tensors(name: str, tensor: Tensor, weight: StoredWeight | None = None) -> dict[str, Tensor]:
+    """What a plain file has of a model's tensor: of a weight that is stored in parts these, packed."""
     import torch
 
+    if weight is None or weight.storage.is_float:
+        return {name: (tensor.half() if isinstance(weight, HalfFloats) else tensor).contiguous()}
     widths = weight.widths()
     return {
         f"{name}.{part}": torch.from_numpy(pack_dense(tensor.numpy(), widths[part]))

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 Runner = Callable[[Batch], NDArray[np.float32]]
 """A loaded model: inputs by name -> logits [b k]."""
 
+PLAIN, ENTROPY = "plain", "entropy"
+STORAGES = (PLAIN, ENTROPY)
+"""How a file keeps its tensors: as they are, or entropy-coded where that makes them smaller."""
+
 IN_TORCH = ("packed", "torch")
 """Targets that make the torch module anew where they load it, and run it."""
 

@@ -164,6 +164,7 @@ TOOLS: tuple[Tool, ...] = (
         "static 8 bits", "quantize: {activations: 8}, --target openvino", "1712.05877",
         flags=_OPENVINO, count=by_storage("w8a8"), against="float inputs",
     ),
+    flagged("search entropy", "--storage", "entropy", source="1510.00149", count=uncounted),
     exported("entropy coding", "--storage", "entropy", source="1510.00149", keeps_answers=True),
     exported("ensemble", "--ensemble", "{count}", "--budget", "{together}"),
     exported("family", "--family", "--budget", "{any}"),

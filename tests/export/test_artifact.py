@@ -26,7 +26,7 @@ from autoprune.export.artifact import ABOUT, read_about, write_artifact
 from autoprune.export.export_record import ExportRecord
 from autoprune.space.levels import Candidate, Level
 from autoprune.targets import Target, get_target, size_on_disk
-from autoprune.targets.packed import ENTROPY, PLAIN
+from autoprune.targets.target import ENTROPY, PLAIN
 from autoprune.tasks.task import Batch
 from tests.support.tiny import Tiny, logits
 

@@ -24,7 +24,8 @@ from autoprune.core.errors import AutopruneError
 from autoprune.space.levels import UNTOUCHED, Level
 from autoprune.space.storage import FLOAT_BITS
 from autoprune.targets import get_target
-from autoprune.targets.packed import ENTROPY, PLAIN, STORAGES, WEIGHTS, Packed, read_packed
+from autoprune.targets.packed import WEIGHTS, Packed, read_packed
+from autoprune.targets.target import ENTROPY, PLAIN, STORAGES
 from tests.support.stored import half_of, integers_of
 from tests.support.tiny import Tiny, make_tiny
 

@@ -13,7 +13,8 @@ import pytest
 from autoprune.export.checks import SIZE_TOLERANCE, UNIT_TOLERANCE_BYTES
 from autoprune.space.levels import UNTOUCHED, Candidate, Level
 from autoprune.targets import size_on_disk
-from autoprune.targets.packed import ENTROPY, PLAIN, Packed, read_packed
+from autoprune.targets.packed import Packed, read_packed
+from autoprune.targets.target import ENTROPY, PLAIN
 from tests.support.tiny import Tiny, make_tiny
 
 quick = hypothesis.settings(deadline=None, max_examples=40)

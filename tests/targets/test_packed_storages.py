@@ -25,7 +25,8 @@ from autoprune.export.export_record import ExportRecord
 from autoprune.space.levels import Level
 from autoprune.space.storage import OPTIONAL, GroupedIntegers, Storage, storages_of
 from autoprune.targets import IN_TORCH, kept_at
-from autoprune.targets.packed import ENTROPY, PLAIN, STORAGES, WEIGHTS, Packed, read_packed, torch_runner
+from autoprune.targets.packed import WEIGHTS, Packed, read_packed, torch_runner
+from autoprune.targets.target import ENTROPY, PLAIN, STORAGES
 from autoprune.tasks.answers import Answers
 from tests.support.targets import TARGETS
 from tests.support.tiny import Tiny, make_tiny

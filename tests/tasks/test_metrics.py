@@ -217,8 +217,9 @@ def test_a_plan_has_classes_only_where_there_are_some() -> None:
     ):
         task = SimpleNamespace(train=[0], validation=[0], test=[0], label_names=names)
         inputs: Any = SimpleNamespace(
-            teacher=None, task=task, original_bytes=1, dataset="n", space_name="s", units=(), notes=()
-        )
+            teacher=None, task=task, original_bytes=1, coded_original=None, dataset="n", space_name="s",
+            units=(), notes=(),
+        )  # fmt: skip
         assert plan_lines(config, inputs, 1, metric=metric)[1].endswith(said)
 
 

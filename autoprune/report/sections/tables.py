@@ -140,7 +140,7 @@ def provenance(front: Front) -> list[tuple[str, str]]:
         ("Rows", _rows(front)),
         ("Left out of training", ", ".join(f"{count:,} {why}" for why, count in run.cleaned.items())),
         ("Metric", "" if run.metric == ACCURACY else run.metric.label),
-        ("Target", run.target),
+        ("Target", run.target_text),
         ("Budget", budget_text(front)),
         ("Search space", run.space),
         ("Sampler", run.sampler),
