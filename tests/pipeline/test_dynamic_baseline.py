@@ -65,7 +65,7 @@ def test_terminal_and_report_have_it_beside_the_others(searched: Searched) -> No
     assert starts[place + 1 : place + 3] == ["tf-idf and logistic regression", "averaged token vectors"]
     is_over = searched.row()["size_bytes"] > 300_000
     assert rows[place].endswith("over budget") == is_over
-    assert "Note " not in searched.said
+    assert "was not measured" not in searched.said
     assert "WARNING" not in searched.said
     assert NAME in (searched.run / "report.html").read_text(encoding="utf-8")
 

@@ -79,7 +79,7 @@ def test_no_sum_of_products_is_cut_off(name: str, library: Path, tmp_path: Path)
 @pytest.mark.parametrize("name", ["bert-tokens", "vit"])
 def test_it_is_what_the_documented_calls_give(name: str, library: Path, tmp_path: Path) -> None:
     """Of ONNX Runtime's documentation, and of docs/targets.md."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization import quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     _, batch = saved(name, library, tmp_path)
@@ -89,7 +89,7 @@ def test_it_is_what_the_documented_calls_give(name: str, library: Path, tmp_path
     folded = tmp_path / "folded.onnx"
     quant_pre_process(tmp_path / "original" / GRAPH, folded, skip_symbolic_shape=True)
     plain = tmp_path / "plain" / GRAPH
-    quantize_dynamic(folded, plain, weight_type=QuantType.QUInt8, per_channel=True)
+    quantize_dynamic(folded, plain, per_channel=True, reduce_range=True)
     answers = [ONNX.load(tmp_path / folder)(batch) for folder in ("made", "plain")]
     np.testing.assert_array_equal(*answers)
 

@@ -16,26 +16,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 WORDS = (
-    "the original through ONNX Runtime\u2019s quantize_dynamic(weight_type=QUInt8, per_channel=True): "
-    "unsigned 8-bit weights, inputs rounded as they come; nothing trained or calibrated"
+    "the original through ONNX Runtime\u2019s quantize_dynamic(per_channel=True, reduce_range=True): "
+    "8-bit weights that use 7 of them, inputs rounded as they come; nothing trained or calibrated"
 )
 
 
 def quantize_dynamically(
-    original: Path, made: Path, *, signed: bool = False, per_channel: bool = True, reduce_range: bool = False
+    original: Path, made: Path, *, signed: bool = True, per_channel: bool = True, reduce_range: bool = True
 ) -> None:
     """Write the model of a file that has float weights to the file `made`, with 8-bit weights.
 
-    Unsigned weights by default: products of signed ones are added in 16 bits on processors without VNNI,
-    which cuts large sums off (docs/decisions/045-dynamic-8-bit.md).
+    Weights of 7 bits by default: products of signed ones are added in 16 bits on processors without VNNI,
+    which cuts large sums off, and unsigned ones take longer (docs/decisions/045-dynamic-8-bit.md).
 
     The exporter leaves weights to be transposed where the model is loaded, and the quantizer takes those for
     no weights. So the runtime's basic optimizations come first, as its documentation has it.
 
     Args:
-        signed: whether weights lie around zero, as the tool has it by default.
+        signed: whether weights are signed, around zero.
         per_channel: whether each output has a scale.
-        reduce_range: whether weights have 7 bits.
+        reduce_range: whether weights use 7 bits of the 8.
 
     Raises:
         Exception: whatever onnx, ONNX Runtime or its quantizer raise for a model that they cannot do.
