@@ -23,6 +23,7 @@ import numpy as np
 from autoprune.compress.stitch import Stitched
 from autoprune.core.processors import usable_processors
 from autoprune.evaluation.measure import logits_of, time_together
+from autoprune.models.split_embedding import whole as whole_of
 from autoprune.targets.onnx.dynamic import quantize_dynamically
 from autoprune.targets.onnx.target import GRAPH, Onnx
 from autoprune.tasks.answers import divergence
@@ -54,7 +55,7 @@ def main() -> None:
     rows = task.batch(task.validation, list(range(16)))
     with tempfile.TemporaryDirectory() as name:
         (whole := Path(name) / "original").mkdir()
-        target.save(Stitched.plain(bench.teacher, setting.architecture), whole, batch)
+        target.save(Stitched.plain(whole_of(bench.teacher), setting.architecture), whole, batch)
         original = target.load(whole)
         made: dict[str, tuple[Path, float]] = {}
         for signed, channels, reduced in OPTIONS:
