@@ -6,8 +6,9 @@ import contextlib
 import copy
 import functools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,8 +20,8 @@ from autoprune.compress.library_folder import library_path
 from autoprune.compress.statistics import Statistics
 from autoprune.compress.stitch import Stitched, stitch
 from autoprune.core.memory import give_memory_back
-from autoprune.evaluation.jobs import ModelRef, Original, PackedModel, Setting
-from autoprune.evaluation.measure import logits_of
+from autoprune.evaluation.jobs import ModelRef, Original, PackedModel, Scored, Setting
+from autoprune.evaluation.measure import labels_watched, logits_of, teacher_answers
 from autoprune.evaluation.packed_model import packed_bytes, unpacked
 from autoprune.evaluation.training_memory import TrainingMemory, training_memory
 from autoprune.models.split_embedding import whole
@@ -31,7 +32,10 @@ from autoprune.targets import Runner, get_target
 from autoprune.targets.originals import loaded_original
 from autoprune.targets.packed import torch_runner
 from autoprune.tasks.answers import divergence
+from autoprune.tasks.row_scores import row_scores, rows_as_text
 from autoprune.workers.machine_lock import default_room
+
+_Loaded = TypeVar("_Loaded")
 
 
 class Workbench:
@@ -59,17 +63,34 @@ class Workbench:
     def original(self) -> Runner:
         """The uncompressed model on the target, saved once a machine, plainly, and loaded once a worker."""
         if self._original is None:
-            run = loaded_original(
-                self._plain_target,
-                [self.setting.key],
-                lambda: Stitched.plain(whole(self.teacher), self.setting.architecture),
-                self.example,
-                self._plain_target.load,
-            )
+            run = self._original_as(self._plain_target.load)
             with self.room.busy():
                 run(self.timing_batch)
             self._original = run
         return self._original
+
+    def original_folder(self) -> Path:
+        """The files that `original` is loaded from; not to be changed."""
+        self.original()
+        return self._original_as(lambda folder: folder)
+
+    def _original_as(self, load: Callable[[Path], _Loaded]) -> _Loaded:
+        """The original as `load` reads it from its files, which are made where there are none."""
+        return loaded_original(
+            self._plain_target,
+            [self.setting.key],
+            lambda: Stitched.plain(whole(self.teacher), self.setting.architecture),
+            self.example,
+            load,
+        )
+
+    def scored_on_test(self, run: Runner) -> Scored:
+        """A model's score on test."""
+        task, room = self.task, self.room.busy
+        teacher = None if task.has_labels else teacher_answers(self.original(), task, task.test, room=room)
+        logits = logits_of(run, task, task.test, watched=labels_watched(task, task.test), room=room)
+        scores = rows_as_text(row_scores(task, task.test, logits, teacher))
+        return Scored(task.score(task.test, logits, teacher), scores)
 
     def teacher_on(self, device: torch.device) -> nn.Module:
         """The teacher on a device; a copy, made once, where that is not the CPU."""

@@ -44,7 +44,7 @@ from autoprune.evaluation.jobs import (
 )
 from autoprune.evaluation.lesson import Lesson
 from autoprune.evaluation.lines.line import FitLine, measure_line
-from autoprune.evaluation.measure import Timing, labels_watched, logits_of, teacher_answers
+from autoprune.evaluation.measure import Timing, logits_of
 from autoprune.evaluation.packed_model import packed_bytes
 from autoprune.evaluation.robustness import Examine, examine
 from autoprune.evaluation.sensing import sense
@@ -217,14 +217,8 @@ class Worker:
 
     def _score(self, model: ModelRef) -> Scored:
         """The score on test, on the target."""
-        bench = self.workbench
-        task, room = bench.task, bench.room.busy
-        teacher = None if task.has_labels else teacher_answers(bench.original(), task, task.test, room=room)
-        watched = labels_watched(task, task.test)
-        with bench.runners(model) as [run]:
-            logits = logits_of(run, task, task.test, watched=watched, room=room)
-        scores = rows_as_text(row_scores(task, task.test, logits, teacher))
-        return Scored(task.score(task.test, logits, teacher), scores)
+        with self.workbench.runners(model) as [run]:
+            return self.workbench.scored_on_test(run)
 
 
 class _Clock:

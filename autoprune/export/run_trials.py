@@ -159,6 +159,11 @@ def find_trial(record: dict[str, Any], which: str) -> dict[str, Any]:
         if points[which] is None:
             raise AutopruneError(f"the run has no {which} point: no trial is within its budget")
         return whole_row(trials[points[which]], levels)
+    if any(which == line["name"] for line in record.get("lines", ())):
+        raise AutopruneError(
+            f"--trial {which!r}: a simple model to compare with is no trial; report.html says how it was "
+            f"made. Give {', '.join(POINT_NAMES)}, or a number from 0 to {max(trials, default=0)}"
+        )
     if not which.isdecimal() or int(which) not in trials:
         raise AutopruneError(
             f"--trial {which!r}: give {', '.join(POINT_NAMES)}, "

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import asdict
 
 import numpy as np
 
+from autoprune.evaluation.lines.dynamic import DynamicLine
 from autoprune.evaluation.lines.layerless import LayerlessLine, token_table
 from autoprune.evaluation.lines.line import FitLine, Line
 from autoprune.evaluation.lines.tfidf import LabelledTexts, TfidfLine
@@ -14,10 +14,13 @@ from autoprune.pipeline.opened import OpenedSearch
 from autoprune.pipeline.prepare import Prepared
 from autoprune.run.front_schema import LineRow
 from autoprune.run.lines import record_line, recorded_lines
+from autoprune.targets import get_target
+from autoprune.targets.target import QuantizesDynamically
 from autoprune.tasks.data.rows import Rows
 from autoprune.workers.pool import run_each
 
-log = logging.getLogger(__name__)
+MOST_TOLD = 200
+"""Characters of what went wrong that are told."""
 
 MOST_ROWS, MOST_CHARACTERS = 200_000, 20_000_000
 """Training rows, divided by classes, and characters of them, that a line which reads text is fitted on at
@@ -25,7 +28,13 @@ most: about a minute."""
 
 
 def lines_of(prepared: Prepared) -> list[Line]:
-    """The lines that there are for a run's task: none but for classes of texts and pairs of texts."""
+    """The lines that there are for a run: its runtime's own quantizer, and what is fitted on texts."""
+    quantizes = isinstance(get_target(prepared.setting.target), QuantizesDynamically)
+    return [*([DynamicLine()] if quantizes else []), *_text_lines(prepared)]
+
+
+def _text_lines(prepared: Prepared) -> list[Line]:
+    """Those that are fitted on texts: none but for classes of texts and pairs of texts."""
     texts, task = prepared.inputs.texts, prepared.setting.task
     if texts is None or not task.kind.predicts_classes:
         return []
@@ -36,7 +45,7 @@ def lines_of(prepared: Prepared) -> list[Line]:
 
 
 def run_lines(search: OpenedSearch) -> None:
-    """Measure the lines that are not recorded yet; one that cannot be fitted is logged and left out."""
+    """Measure the lines that are not recorded yet; one that cannot be made is told of and left out."""
     have = {line.name for line in recorded_lines(search.run.path)}
     todo = [line for line in lines_of(search.prepared) if line.name not in have]
     if not todo:
@@ -45,7 +54,10 @@ def run_lines(search: OpenedSearch) -> None:
     with search.progress.bar("Simple models to compare with", len(todo)) as bar:
         for outcome in run_each(search.pool, jobs, bar):
             if outcome.result is None:
-                log.warning("%s was not measured: %s", todo[outcome.key].name, outcome.failure)
+                search.progress.line(
+                    f"Note      {todo[outcome.key].name} was not measured; the search goes on without it: "
+                    f"{(outcome.failure or '')[:MOST_TOLD]}"
+                )
             else:
                 record_line(search.run.path, LineRow(**asdict(outcome.result)))
     search.ledger.sum_up(state="running")

@@ -139,6 +139,7 @@ class LineRow(_Frozen):
     test_accuracy: float | None = None
     what: str = ""
     seconds: float | None = None
+    kl: float | None = None
 
     @property
     def label(self) -> str:

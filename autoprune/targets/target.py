@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,21 @@ class Target(Protocol):
 
     def size_bytes(self, unit: Unit, level: Level) -> int:
         """Bytes of the files that are a unit's at a level; what no level changes may be left out."""
+
+
+@runtime_checkable
+class QuantizesDynamically(Protocol):
+    """A target whose runtime has a tool of its own for it: 8-bit weights, and inputs rounded as they come."""
+
+    def save_dynamic(self, original: Path, folder: Path) -> str:
+        """Write what `save` wrote to the folder `original`, uncompressed, into `folder`, which exists.
+
+        Returns:
+            What was called, in words.
+
+        Raises:
+            Exception: whatever somebody else's tool raises for a model that it cannot do.
+        """
 
 
 def is_fast(target: Target, unit: Unit, level: Level) -> bool:

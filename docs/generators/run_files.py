@@ -29,7 +29,7 @@ sees half of one. A kill costs the trials in flight and nothing else.
 | `study.db` | the Optuna study (SQLite, one writer: the driver); its dashboard opens it |
 | `units.json` | bytes, milliseconds and predicted damage of every unit at every level |
 | `sensitivity.json` | predicted damage of every unit compressed alone, in nats |
-| `lines.json` | simple models that the front is compared with, where texts have classes |
+| `lines.json` | simple models that the front is compared with, where there are any |
 | `answer_changes.json` | answers that points to ship change, with rows of data (`--no-examples`: none) |
 | `row_scores.json` | scores of rows of the models worth comparing with another run's |
 | `trials/0042/` | a model of the front, packed: `config.json`, `model.safetensors`, `sha256.json` |

@@ -1,4 +1,4 @@
-"""Lines: simple models on texts that a few words tell apart, as a worker fits, saves and scores them."""
+"""Lines: simple models on texts that a few words tell apart, as a worker makes, saves and scores them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from sklearn.linear_model import LogisticRegression
 
 from autoprune.core.progress import Progress
 from autoprune.evaluation.lines import tfidf
+from autoprune.evaluation.lines.dynamic import DynamicLine
 from autoprune.evaluation.lines.layerless import LayerlessLine, token_table
 from autoprune.evaluation.lines.line import FitLine, Line, MeasuredLine, measure_line
 from autoprune.evaluation.lines.tfidf import TERM, LabelledTexts, TfidfLine
+from autoprune.evaluation.measure import logits_of
 from autoprune.evaluation.timers import NodeTimer
 from autoprune.evaluation.workbench import Workbench
 from autoprune.evaluation.worker import Worker, make_worker
@@ -28,13 +30,18 @@ from autoprune.pipeline.inputs import read_inputs
 from autoprune.pipeline.lines import lines_of
 from autoprune.pipeline.prepare import Prepared, prepare
 from autoprune.run.config import Config
+from autoprune.targets import size_on_disk
+from autoprune.targets.onnx.target import Onnx
+from autoprune.tasks.answers import divergence
 from autoprune.tasks.kinds import KINDS, TEXT_CLASSIFICATION
 from tests.support.tiny import random_model
 
 WORDS, CLASSES, REFERENCE_MS = 300, ("bad", "fair", "good"), 5.0
 
 
-def write_data(folder: Path, *, classes: tuple[str, ...] = CLASSES, pairs: bool = False) -> Config:
+def write_data(
+    folder: Path, *, classes: tuple[str, ...] = CLASSES, pairs: bool = False, **asked_for: Any
+) -> Config:
     """A random BERT, and texts most of whose words belong to their class alone."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words += [f"w{k}" for k in range(WORDS - len(words))]
@@ -56,10 +63,11 @@ def write_data(folder: Path, *, classes: tuple[str, ...] = CLASSES, pairs: bool 
         cells = [" ".join(text[:4]), " ".join(text[4:])] if pairs else [" ".join(text)]
         lines.append(",".join([*cells, classes[k]]))
     (folder / "rows.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    asked_for = {"target": "packed"} | asked_for
     return Config.of(
-        model=str(folder), dataset=str(folder / "rows.csv"), target="packed", max_length=16, sequence=16,
+        model=str(folder), dataset=str(folder / "rows.csv"), max_length=16, sequence=16,
         calibration_rows=16, finetune_steps=2,
-        text_columns=("text", "text_pair") if pairs else ("text",),
+        text_columns=("text", "text_pair") if pairs else ("text",), **asked_for,
     )  # fmt: skip
 
 
@@ -90,6 +98,8 @@ def made(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, **options: 
     config = write_data(folder, **options)
     prepared = prepare(config, read_inputs(config), Progress(quiet=True))
     train, answers = prepared.setting.task.train, prepared.setting.train_answers
+    if not prepared.setting.task.kind.predicts_classes:
+        return Made(prepared, make_worker({"setting": prepared.setting}))
     right = np.float32(6.0) * np.eye(answers.values.shape[1], dtype=np.float32)[train.labels]
     setting = replace(prepared.setting, train_answers=replace(answers, values=right))
     return Made(replace(prepared, setting=setting), make_worker({"setting": setting}))
@@ -199,11 +209,43 @@ def test_no_milliseconds_are_told_where_another_machine_times(three: Made) -> No
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != TEXT_CLASSIFICATION], ids=str)
-def test_other_tasks_have_no_lines(three: Made, kind: Any) -> None:
+def test_other_tasks_have_the_runtime_s_own_quantizer_alone(three: Made, kind: Any) -> None:
     task = replace(three.prepared.setting.task, kind=kind)
     texts = three.prepared.inputs.texts if kind.labels_texts else None
     other = SimpleNamespace(
-        inputs=SimpleNamespace(texts=texts), setting=SimpleNamespace(task=task, seed=0), model=None
+        inputs=SimpleNamespace(texts=texts),
+        setting=SimpleNamespace(task=task, seed=0, target="packed"),
+        model=None,
     )
     assert lines_of(cast(Any, other)) == []
+    other.setting.target = "onnx"
+    assert lines_of(cast(Any, other)) == [DynamicLine()]
     assert three.prepared.inputs.texts is not None
+
+
+def test_a_target_without_a_quantizer_of_its_own_is_refused(three: Made) -> None:
+    with pytest.raises(TypeError, match="target packed has no dynamic quantization"):
+        three.measured(DynamicLine())
+
+
+@pytest.mark.parametrize("task", ["text-classification", "sentence-embedding"])
+def test_the_runtime_s_quantizer_is_measured_as_trials_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    """Bytes, scores and divergence are those of its file, on the target; of vectors too."""
+    use = made(tmp_path / "model", tmp_path / "cache", monkeypatch, target="onnx", task=task)
+    line = use.lines[0]
+    assert line == DynamicLine()
+    measured = use.measured(line)
+    bench = use.bench
+    (folder := tmp_path / "made").mkdir()
+    assert isinstance(bench.target, Onnx)
+    bench.target.save_dynamic(bench.original_folder(), folder)
+    assert measured.size_bytes == size_on_disk(bench.target, folder)
+    run, there = bench.target.load(folder), bench.setting.validation_answers
+    answers = logits_of(run, bench.task, bench.task.validation)
+    assert measured.kl == divergence(answers, there) > 0
+    assert measured.accuracy == bench.task.score(bench.task.validation, answers, there)
+    assert measured.test_accuracy == bench.scored_on_test(run).score
+    assert measured.latency_ms is not None
+    assert measured.latency_ms > 0

@@ -173,7 +173,7 @@ class Bench:
     """Opens searches of one run folder, one after another."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.log = folder, folder.with_suffix(".log")
         self.opened: list[OpenedSearch] = []
         self.worker = Worker(as_predicted)
 
@@ -201,7 +201,7 @@ class Bench:
         self.worker = Worker(evaluated)
         made = open_search(
             run, prepared(steps, texts), Costed(REFERENCE_MS, TOY.costs), pool(lambda _: self.worker, {}),
-            Progress(quiet=True), wanted=wanted, deadline=deadline,
+            Progress(quiet=True, log=self.log), wanted=wanted, deadline=deadline,
         )  # fmt: skip
         self.opened.append(made)
         return made
@@ -395,12 +395,16 @@ def test_a_line_that_fails_is_left_out_and_tried_again(bench: Bench, monkeypatch
 
     def broken(job: object) -> object:
         if isinstance(job, FitLine):
-            raise ValueError("no words")
+            raise ValueError("no words " + 500 * "x")
         return worker(job)
 
     monkeypatch.setattr(search.pool, "_work", broken)
     assert drive(search).lines == ()
     assert "lines" not in read(search, FRONT)
+    (note,) = [line for line in bench.log.read_text("utf-8").splitlines() if line.startswith("Note ")]
+    assert "tf-idf and logistic regression was not measured" in note
+    assert "ValueError: no words" in note
+    assert len(note) < 320
     run_lines(again := bench.open(wanted=3, texts=some_texts()))
     assert len(names_of(read(again, FRONT))) == 1
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from autoprune.compress.integers import Integers, round_nearest
 from autoprune.evaluation.distillation import Targets, distillation_loss
-from autoprune.evaluation.lines.line import HeldOut, listed_numbers
+from autoprune.evaluation.lines.line import HeldOut, LoadedLine, listed_numbers
 from autoprune.evaluation.workbench import Workbench
 from autoprune.models.split_embedding import Parted
 from autoprune.tasks.task import Data, Encoded
@@ -92,7 +92,7 @@ class LayerlessLine:
         return LoadedScores(load_file(path), bench)
 
 
-class LoadedScores:
+class LoadedScores(LoadedLine):
     """Scores of tokens [v k], and their biases [k], from a file."""
 
     def __init__(self, file: dict[str, Tensor], bench: Workbench) -> None:
@@ -103,7 +103,8 @@ class LoadedScores:
     def score(self, split: HeldOut) -> float:
         task = self._bench.task
         data: Data = getattr(task, split)
-        return task.score(data, (_means(self._scores, data) + self._bias).numpy())
+        with self._bench.room.busy():
+            return task.score(data, (_means(self._scores, data) + self._bias).numpy())
 
     def call(self) -> NDArray[np.float32]:
         batch = self._bench.timing_batch

@@ -22,6 +22,10 @@ class LoadedLine(Protocol):
     def score(self, split: HeldOut) -> float:
         """The run's metric on a split, 0 to 100, larger is better."""
 
+    def kl(self) -> float | None:
+        """Divergence from the teacher on validation, nats an answer; None of one that has none."""
+        return None
+
     def call(self) -> object:
         """Answer as many rows, as long, as latency is timed with; one thread."""
 
@@ -34,19 +38,20 @@ class Line(Protocol):
         """What it is called in records and reports."""
 
     def fit(self, bench: Workbench, path: Path) -> str:
-        """Fit it, write it to the file `path`, and say in words what was fitted and how it was chosen."""
+        """Fit it, write it to `path`, a file or a folder, and say in words what was fitted and how."""
 
     def load(self, bench: Workbench, path: Path) -> LoadedLine:
-        """The model in a file that `fit` wrote."""
+        """The model that `fit` wrote."""
 
 
 @dataclass(frozen=True)
 class MeasuredLine:
     """What a line comes to.
 
-    size_bytes: its one file, by `stat`. latency_ms: the median of calls in turn with the original, as of a
+    size_bytes: its files, by `stat`. latency_ms: the median of calls in turn with the original, as of a
     trial; None where latency is timed on another machine. accuracy and test_accuracy: the run's metric on
-    validation and test, 0 to 100. what: the line in words. seconds: to fit it.
+    validation and test, 0 to 100. what: the line in words. seconds: to fit it. kl: divergence from the
+    teacher on validation, nats an answer; None of a line that does not stand for it.
     """
 
     name: str
@@ -56,6 +61,7 @@ class MeasuredLine:
     test_accuracy: float
     what: str
     seconds: float
+    kl: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,17 +82,23 @@ def measure_line(job: FitLine, bench: Workbench, timer: Timer) -> MeasuredLine:
         seconds = round(time.perf_counter() - begun, 3)
         with bench.room.busy():
             loaded = job.line.load(bench, path)
-            accuracy, on_test = loaded.score("validation"), loaded.score("test")
+        accuracy, on_test = loaded.score("validation"), loaded.score("test")
         timing = timer.time_call(loaded.call)
         return MeasuredLine(
             job.line.name,
-            path.stat().st_size,
+            _size_bytes(path),
             None if timing is None else timing.scaled(job.reference_ms)[0],
             accuracy,
             on_test,
             what,
             seconds,
+            loaded.kl(),
         )
+
+
+def _size_bytes(path: Path) -> int:
+    """Bytes of a file, or of those in a folder, by `stat`."""
+    return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
 
 
 def listed_numbers(values: Sequence[float]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.evaluation.lines.line import HeldOut, listed_numbers
+from autoprune.evaluation.lines.line import HeldOut, LoadedLine, listed_numbers
 from autoprune.evaluation.workbench import Workbench
 
 VOCABULARIES = (10_000, 30_000)
@@ -87,7 +87,7 @@ class TfidfLine:
         return LoadedTfidf(_Weights.load(path), self, bench)
 
 
-class LoadedTfidf:
+class LoadedTfidf(LoadedLine):
     """A line that reads text, from its file."""
 
     def __init__(self, weights: _Weights, line: TfidfLine, bench: Workbench) -> None:
@@ -108,7 +108,8 @@ class LoadedTfidf:
 
     def score(self, split: HeldOut) -> float:
         rows: LabelledTexts = getattr(self._line, split)
-        return self._bench.task.metric.score_answers(self.logits(rows.texts), np.asarray(rows.labels))
+        with self._bench.room.busy():
+            return self._bench.task.metric.score_answers(self.logits(rows.texts), np.asarray(rows.labels))
 
     def call(self) -> NDArray[np.float32]:
         return self.logits(self._timed)
