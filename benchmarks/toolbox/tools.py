@@ -90,12 +90,16 @@ def rule(name: str, baseline: str, source: str) -> Tool:
     )  # fmt: skip
 
 
-def several(name: str, storages: tuple[str, ...], *edits: Edit) -> Tool:
-    """Ways of storing and other edits of the space, all at once."""
-    line = f"also: [{', '.join(storages)}], importance: [taylor, obs]"
+SEVERAL = ("codebook4", "vector2x16", "vector2x64", "vector4x256")
+"""Ways of storing that are good below 4 bits."""
+
+
+def several(name: str, *flags: str) -> Tool:
+    """These ways of storing and the better of two scores, all at once."""
+    line = f"also: [{', '.join(SEVERAL)}], importance: [taylor, obs] {' '.join(flags)}".rstrip()
     return Tool(
-        name, line, edit=all_of(offering(*storages), *edits), only=offering_only(*storages),
-        count=by_storage(*storages),
+        name, line, edit=all_of(offering(*SEVERAL), removing_by("taylor", "obs")),
+        only=offering_only(*SEVERAL), flags=flags, count=by_storage(*SEVERAL),
     )  # fmt: skip
 
 
@@ -137,10 +141,8 @@ TOOLS: tuple[Tool, ...] = (
         "token centroids", "prune: {by: token, fallback: centroid}", edit=with_centroids, count=uncounted,
         subjects=("demo",),
     ),
-    several(
-        "several", ("codebook4", "vector2x16", "vector2x64", "vector4x256"),
-        removing_by("taylor", "obs"),
-    ),
+    several("several"),
+    several("several coded", "--storage", "entropy"),
     rule("uniform", "uniform pruning", source=""),
     rule("global-threshold", "global threshold pruning", source="1611.06440"),
     rule("erk", "ERK pruning", source="1911.11134"),
