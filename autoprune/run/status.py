@@ -150,7 +150,8 @@ def status_line(run: Path, now: dict[str, Any]) -> str:
     if now["state"] in BUSY and (workers := workers_line(now.get("workers") or {})):
         after = f"; {workers}{after}"
     after += f"; go on with: {now['next']}" if now.get("next") else ""
-    stored = f"; sizes are {told}" if (told := stored_text("", now.get("file_storage", "plain"))[2:]) else ""
+    coded = stored_text("", now.get("file_storage", "plain")).removeprefix(", ")
+    stored = f"; sizes are {coded}" if coded else ""
     trials, planned = now.get("trials", 0), "?" if now.get("planned") is None else now["planned"]
     count = f"{trials} of {planned}"
     if isinstance(planned, int) and trials > planned:  # of a version that took fewer than there were

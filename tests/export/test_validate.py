@@ -28,6 +28,7 @@ from autoprune.export.recorded_rows import recorded_rows
 from autoprune.export.trial_record import PredictedBytes, recorded_bytes
 from autoprune.export.validate import ExportMeasurements, Logits, Request
 from autoprune.pipeline.inputs import read_inputs
+from autoprune.run.config import SearchSettings
 from autoprune.run.folder import FRONT, RUN, run_config
 from autoprune.targets import NAMES, get_target, size_on_disk
 from tests.support.commands import invoke, refused
@@ -180,10 +181,12 @@ def test_a_run_of_before_is_held_against_the_bytes_that_are_stored_now(run: Path
 
 def test_bytes_of_emptied_layers_are_those_of_the_search_or_not_predicted() -> None:
     trial, units = {"predicted_size_bytes": 1000}, {"pooler": 10}
-    same = recorded_bytes(trial, "onnx", "onnx", units, is_same=True, unknown="")
+    same = recorded_bytes(trial, SearchSettings(target="onnx"), "onnx", units, is_same=True, unknown="")
     assert same == PredictedBytes(1000, units)
     for target, is_same, why in (("onnx", False, "as an older autoprune"), ("packed", True, "on onnx alone")):
-        said = recorded_bytes(trial, "onnx", target, units, is_same=is_same, unknown="")
+        said = recorded_bytes(
+            trial, SearchSettings(target="onnx"), target, units, is_same=is_same, unknown=""
+        )
         assert (said.size, said.by_unit) == (None, units)
         assert said.missing is not None
         assert why in said.missing
