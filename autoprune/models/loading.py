@@ -249,7 +249,8 @@ def load_built(
     """Load a model that is not from transformers: what `builder` gives, with the weights of a file.
 
     Args:
-        task: of the user's own, whose first input tells the shape that norms are found with.
+        task: of the user's own, whose input tells the shape that norms are found with; of several inputs none
+            does, and norms stay.
 
     Raises:
         AutopruneError: when there is no such builder or file, or one does not fit the other.
@@ -261,7 +262,8 @@ def load_built(
     check_finite(builder, model)
     image: tuple[int, ...] = pixels.shape
     if task is not None:
-        image = next(iter(task.batch(task.train, [0]).values())).shape[1:]
+        inputs = [*task.batch(task.train, [0]).values()]
+        image = inputs[0].shape[1:] if len(inputs) == 1 else ()
     shape = (image[0], image[1], image[2]) if len(image) == 3 else None
     described = Architecture(kind, builder=builder, image=shape)
     read = pixels if task is None else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,11 @@ def outputs_of(model: nn.Module, inputs: Mapping[str, Tensor], kind: TaskKind) -
         out = model(**inputs)
     if kind.gives_vectors:
         return vectors_of(model, out.last_hidden_state, inputs["attention_mask"])
+    return answers_in(out)
+
+
+def answers_in(out: Any) -> Tensor:
+    """The answers in what a model gave: a tensor, an output of transformers, or a tuple of them first."""
     answers: Tensor = out if isinstance(out, Tensor) else out.logits if hasattr(out, "logits") else out[0]
     return answers
 

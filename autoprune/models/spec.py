@@ -18,7 +18,7 @@ from autoprune.core.errors import AutopruneError
 from autoprune.core.files import read_json
 from autoprune.core.references import named
 from autoprune.models.canonical import fold_norms_, straighten_
-from autoprune.models.outputs import outputs_of
+from autoprune.models.outputs import answers_in, outputs_of
 from autoprune.models.sentence_head import PLAIN, SentencePooling, attach_
 from autoprune.tasks.kinds import TaskKind, task_kind
 
@@ -64,11 +64,17 @@ class Architecture:
             fold_norms_(model, self.run_once)
 
     def run_once(self, model: nn.Module) -> Tensor:
-        """What an image model answers to one fixed picture of noise."""
+        """What an image model answers to one fixed picture of noise.
+
+        A model of a task of the user's own gets it as its only argument, whatever it calls it.
+        """
         assert self.image is not None
         noise = torch.randn(1, *self.image, generator=torch.Generator().manual_seed(0))
-        inputs = {"pixel_values": noise}
-        return outputs_of(model, inputs, self.kind)
+        return (
+            answers_in(model(noise))
+            if self.kind.is_own
+            else outputs_of(model, {"pixel_values": noise}, self.kind)
+        )
 
     def _from_config(self) -> nn.Module:
         import transformers

@@ -60,6 +60,35 @@ def number():
 """
 
 
+PICTURES = """
+import numpy as np
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU())
+        self.head = torch.nn.Linear(4 * 36, 2)
+
+    def forward(self, grey):
+        return self.head(self.body(grey).flatten(1))
+
+def net():
+    return Net()
+
+def rows(n, seed):
+    grey = np.random.default_rng(seed).standard_normal((n, 1, 8, 8)).astype("float32")
+    return {"inputs": {"grey": grey}, "labels": (grey.mean((1, 2, 3)) > 0).astype("int64")}
+
+def share(answers, labels):
+    return 100 * float((answers.argmax(1) == labels).mean())
+
+def task():
+    splits = {"train": rows(20, 0), "validation": rows(6, 1), "test": rows(6, 2)}
+    return {**splits, "metric": share, "classes": ["low", "high"]}
+"""
+
+
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module of the user's, in the current folder."""
@@ -130,6 +159,21 @@ def test_a_built_model_is_loaded_from_its_weights_with_its_norms_folded(module: 
     with torch.no_grad():
         assert torch.equal(outputs_of(again, {"pixel_values": x}, IMAGE_CLASSIFICATION), found)
     assert Architecture.from_config(loaded.architecture.described()) == loaded.architecture
+
+
+def test_norms_are_folded_whatever_the_user_calls_the_input(tmp_path: Path, module: str) -> None:
+    from safetensors.torch import save_file
+
+    Path("mine_pictures.py").write_text(PICTURES, encoding="utf-8")
+    model = built("mine_pictures:net").eval()
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    task = own_task("mine_pictures:task")
+    loaded = load_built("mine_pictures:net", "w.safetensors", Pixels((8, 8)), kind=task.kind, task=task)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in loaded.model.modules())
+    rows = {name: torch.as_tensor(one) for name, one in task.batch(task.validation, [0, 1]).items()}
+    with torch.no_grad():
+        assert torch.allclose(outputs_of(loaded.model, rows, OWN), outputs_of(model, rows, OWN), atol=1e-4)
+    sys.modules.pop("mine_pictures", None)
 
 
 def test_weights_that_do_not_fit_are_said(module: str, tmp_path: Path) -> None:
