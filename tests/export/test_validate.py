@@ -494,6 +494,15 @@ def test_with_the_runtime_s_own_settings_it_must_run_and_may_round_more() -> Non
     ).defaults
 
 
+def test_a_file_of_the_bytes_that_the_search_recorded_is_the_model_whatever_was_predicted() -> None:
+    """What emptied layers leave behind is predicted roughly, and a search has the file's own bytes."""
+    changes = {"predicted_size_bytes": 249_590, "measured": {"accuracy": 80.0, "size_bytes": 220_451}}
+    for size, names in ((220_570, set()), (222_600, {"bytes"}), (249_000, set())):
+        assert names_that_fail(replace(FOUND, size_bytes=size), **changes) == names
+    elsewhere = names_that_fail(replace(FOUND, size_bytes=220_570), measured_on="packed", **changes)
+    assert elsewhere == {"bytes"}
+
+
 def test_another_target_may_differ_by_half_a_point() -> None:
     assert names_that_fail(replace(FOUND, accuracy=79.5), measured_on="packed") == set()
     assert names_that_fail(replace(FOUND, accuracy=79.4), measured_on="packed") == {"accuracy"}
