@@ -20,6 +20,7 @@ from autoprune.core.errors import AutopruneError, ValidationError
 from autoprune.core.files import file_hash, is_inside, read_json, reason_of, write_json, written_whole
 from autoprune.core.record import checked
 from autoprune.core.redaction import redacted
+from autoprune.export.arrays import as_input, taking_arrays
 from autoprune.export.averaged import Average, Loadable
 from autoprune.export.export_record import ExportRecord, UnitRecord
 from autoprune.export.family_model import FamilyModel, ServedMember, choose_member, limits_of
@@ -34,6 +35,10 @@ ABOUT, CARD = "autoprune.json", "README.md"
 VERSION = 1
 OF_SEVERAL = 2
 """Version of the record of an export that holds several models, which earlier versions cannot open."""
+
+
+_BEYOND = ("rope_parameters", "relative_attention")
+"""Settings of models that have no table of places, so that more tokens than they were trained with are answered."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,20 @@ class CompiledModel:
         return self.run.generate(ids, max_new_tokens=max_new_tokens, stop=stop)  # type: ignore[no-any-return]
 
     def __call__(self, **inputs: Any) -> SimpleNamespace:
-        """Inputs by name [b s], or pixels [b c h w] -> an object with `logits` (or vectors), float32."""
-        batch = {name: _as_input(value) for name, value in inputs.items()}
+        """Inputs by name [b s], or pixels [b c h w] -> an object with `logits` (or vectors), float32.
+
+        Raises:
+            AutopruneError: for more tokens than the model has places for, which a runtime may answer anyhow.
+        """
+        batch = {name: as_input(value) for name, value in inputs.items()}
+        goes_on = any(map(self.config.get, _BEYOND))
+        most = None if goes_on else self.config.get("max_position_embeddings")
+        if most and "input_ids" in batch and (given := batch["input_ids"].shape[-1]) > most:
+            raise AutopruneError(
+                f"{given} tokens, and the model has places for {most}: cut texts, as by "
+                f"tokenizer(text, truncation=True, max_length={most})"
+            )
         return SimpleNamespace(logits=self.run(batch))
-
-
-def _as_input(value: Any) -> NDArray[Any]:
-    """Numbers as models take them: pixels as float32, all else as 64-bit integers."""
-    array = np.asarray(value)
-    return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
 
 
 def write_artifact(
@@ -250,6 +260,6 @@ def load(
     if about.target == "packed" and about.ensemble is None:
         from autoprune.targets.packed import read_packed
 
-        return read_packed(path, builder=builder).model
+        return taking_arrays(read_packed(path, builder=builder).model)
     runner = served_by(about, builder=builder).load(path, threads=threads)
     return CompiledModel(runner, read_json(path / "config.json"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.core.errors import AutopruneError, BudgetError
+from autoprune.export.arrays import taking_arrays
 from autoprune.export.export_record import FamilyRecord, MemberRecord
 from autoprune.space.budget import Budget, megabytes, parse_budget
 from autoprune.targets import Runner
@@ -40,7 +41,7 @@ class ServedMember:
 class FamilyModel:
     """The member of a family that answers, and the means to have another answer.
 
-    Call it as a transformers model, with torch tensors; what else it is asked for is the module's of the
+    Call it as a transformers model, with tensors or arrays; what else it is asked for is the module's of the
     member. A call that runs while `switch` is called ends with the member that it began with.
     """
 
@@ -100,7 +101,7 @@ class FamilyModel:
     def _made(self, member: MemberRecord) -> tuple[MemberRecord, Any]:
         with tempfile.TemporaryDirectory(prefix="autoprune-") as place:
             self._file.write_member(member.name, Path(place))
-            return member, read_packed(Path(place), builder=self._builder).model
+            return member, taking_arrays(read_packed(Path(place), builder=self._builder).model)
 
 
 def limits_of(budget: str | None, latency: str | None) -> Budget:

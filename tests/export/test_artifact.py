@@ -48,9 +48,6 @@ import autoprune
 folder, batch, out = sys.argv[1:]
 model = autoprune.load(folder)
 inputs = dict(np.load(batch))
-if "torch" in sys.modules:
-    import torch
-    inputs = {name: torch.from_numpy(x) for name, x in inputs.items()}
 np.save(out, model(**inputs).logits.tolist())
 """
 
@@ -146,6 +143,14 @@ def test_the_record_says_what_was_done_and_lists_every_file(
     assert levels == dict(levels_of(tiny_bert).items)
     files = {file.name for file in exports[name].iterdir()} - {ABOUT}
     assert files == set(about.sha256) == {*MODEL_FILES[name], *BESIDE}
+
+
+def test_a_text_longer_than_the_model_s_places_is_refused(exports: dict[str, Path]) -> None:
+    model = autoprune.load(exports["openvino"])
+    most = model.config["max_position_embeddings"]
+    ids = np.ones((1, most + 1), np.int64)
+    with pytest.raises(AutopruneError, match=rf"{most + 1} tokens, and the model has places for {most}: cut"):
+        model(input_ids=ids, attention_mask=np.ones_like(ids))
 
 
 @pytest.mark.parametrize("name", MODEL_FILES)
