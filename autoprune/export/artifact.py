@@ -38,7 +38,7 @@ OF_SEVERAL = 2
 
 
 _BEYOND = ("rope_parameters", "relative_attention")
-"""Settings of models that have no table of places, so that more tokens than they were trained with are answered."""
+"""Settings of models without a table of places, which answer more tokens than they were trained with."""
 
 
 @dataclass(frozen=True)
