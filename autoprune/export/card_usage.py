@@ -94,8 +94,8 @@ def _inputs(kind: TaskKind, folder: str, tensors: str) -> str:
         if tensors == "pt":
             zeros = f"torch.from_numpy({zeros})"
         return f'pixels = {{"pixel_values": {zeros}}}  # a picture, prepared as for training'
-    text = kind.example_text
-    return f'tokens = AutoTokenizer.from_pretrained({folder!r})("{text}", return_tensors="{tensors}")'
+    called = f'"{kind.example_text}", truncation=True, return_tensors="{tensors}"'
+    return f"tokens = AutoTokenizer.from_pretrained({folder!r})({called})"
 
 
 def _joined(packages: tuple[str, ...], lines: list[str]) -> str:
