@@ -136,6 +136,7 @@ def export_members(run: Path, **options: Any) -> str:
         [
             f"{done.folder}: a family of {len(family.members)} for packed",
             *members,
+            *([f"{done.left_out}."] if done.left_out else []),
             f"{family_bytes(family)}.",
             "Checked in fresh processes, one for each member; of the most accurate",
             *lines(done.measured, done.checks),

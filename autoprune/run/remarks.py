@@ -80,11 +80,19 @@ def _uniform_wins(best: Remarked, beside: Compared) -> list[str]:
     ]
 
 
-def _guesses(trial: Remarked, words: str, beside: Compared) -> str:
-    """That a point knows no more than which class is the commonest."""
+def is_a_guess(accuracy: float, metric: Metric, *, chance: float, answers: int) -> bool:
+    """Whether a score tells of no more than which class is the commonest; never of another metric.
+
+    accuracy, chance, answers: as in `strategy.paired.better_than_guessing`.
+    """
     from autoprune.strategy.paired import better_than_guessing  # takes long: numpy
 
-    if beside.metric != ACCURACY or better_than_guessing(trial.accuracy, beside.chance, beside.answers):
+    return metric == ACCURACY and not better_than_guessing(accuracy, chance, answers)
+
+
+def _guesses(trial: Remarked, words: str, beside: Compared) -> str:
+    """That a point knows no more than which class is the commonest."""
+    if not is_a_guess(trial.accuracy, beside.metric, chance=beside.chance, answers=beside.answers):
         return ""
     return (
         f"{trial.label} ({words}) is no better than guessing: {beside.metric.told(trial.accuracy)} on "
