@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from autoprune.core.processors import quota_line, usable_processors
 from autoprune.run.config import Config
-from autoprune.run.remarks import STOPPED, Compared, Remarked, remarks
+from autoprune.run.remarks import STOPPED, Compared, Remarked, as_good_lines, remarks
 from autoprune.run.text import shell_word, size_text, stored_text
 from autoprune.space.budget import Budget, megabytes
 from autoprune.space.point_names import POINT_NAMES, also, by_trial
@@ -97,7 +97,8 @@ def summary_lines(summary: Summary, *, metric: Metric = ACCURACY) -> list[str]:
         for trial in now.points_to_ship
         for words in [named[trial.number]]
     ]
-    lines += [f"  {sentence}" for sentence in remarks_on_points(now, metric=metric)]
+    simple = as_good_lines(_best(now), summary.lines, metric, answers=now.answers)
+    lines += [f"  {sentence}" for sentence in [*simple, *remarks_on_points(now, metric=metric)]]
     lines += [f"  {sentence}" for sentence in _class_losses(summary)]
     lines += [f"  {sentence}" for sentence in _robustness_lines(summary)]
     lines += [f"  {sentence}" for sentence in _fold_lines(summary)]
@@ -129,9 +130,13 @@ def remarks_on_points(now: Standing, *, metric: Metric = ACCURACY) -> list[str]:
         chance=now.reference.accuracy,
         answers=now.answers,
     )
-    best = next((_remarked(trial, m) for trial, m in finished(now.trials) if trial == now.best), None)
     points = [(_remarked(t, m), ", ".join(named[t.number])) for t, m in finished(now.points_to_ship)]
-    return remarks(best, points, beside)
+    return remarks(_best(now), points, beside)
+
+
+def _best(now: Standing) -> Remarked | None:
+    """The best, where there is any."""
+    return next((_remarked(trial, m) for trial, m in finished(now.trials) if trial == now.best), None)
 
 
 def _class_losses(summary: Summary) -> list[str]:

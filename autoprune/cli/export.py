@@ -22,6 +22,7 @@ from autoprune.cli.signals import reported
 from autoprune.core.errors import AutopruneError
 from autoprune.core.progress import Progress
 from autoprune.run.folder import run_config
+from autoprune.run.text import shell_word
 from autoprune.space.budget import parse_budget
 
 EXPORT_OPTIONS: list[Any] = [
@@ -144,12 +145,18 @@ def bench(
     with reported():
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         from autoprune.core.errors import ValidationError
-        from autoprune.export.artifact import read_about
+        from autoprune.export.artifact import builder_needed, read_about
         from autoprune.export.checks import bench_checks, bench_lines, failed, recorded, validated_record
         from autoprune.export.fresh_process import with_defaults
         from autoprune.export.validate import Request, measure
 
         about = read_about(folder)
+        needed = builder_needed(folder, about)
+        if needed not in (None, builder):
+            raise AutopruneError(
+                f"{folder} holds a model that {needed} builds, which is somebody's own code and is not "
+                f"called unasked: autoprune bench {shell_word(str(folder))} --builder {needed}"
+            )
         request = Request(
             str(folder), dataset=dataset, batch=batch, sequence=sequence, threads=threads, builder=builder
         )

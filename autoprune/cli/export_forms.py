@@ -77,7 +77,7 @@ def export_one(run: Path, **options: Any) -> str:
             f"{done.folder}: trial {done.trial['number']} for {options['target']}, {_bytes(size)}",
             "Checked in a fresh process",
             *lines(done.measured, done.checks),
-            f"Load it:  from autoprune import load; model = load({str(done.folder)!r})",
+            load_line(done.folder),
         ]
     )
 
@@ -113,7 +113,7 @@ def export_together(run: Path, **options: Any) -> str:
             f"  Together  {compared_with_single(metric, ensemble)}",
             "Checked in a fresh process",
             *lines(done.measured, done.checks),
-            f"Load it:  from autoprune import load; model = load({str(done.folder)!r})",
+            load_line(done.folder),
         ]
     )
 
@@ -132,17 +132,27 @@ def export_members(run: Path, **options: Any) -> str:
         f"{metric.text(member.accuracy, 2)}"
         for member in family.members
     ]
-    load = f"load({str(done.folder)!r}, budget={example_limit(family)!r})"
     return "\n".join(
         [
             f"{done.folder}: a family of {len(family.members)} for packed",
             *members,
+            *([f"{done.left_out}."] if done.left_out else []),
             f"{family_bytes(family)}.",
             "Checked in fresh processes, one for each member; of the most accurate",
             *lines(done.measured, done.checks),
-            f"Load it:  from autoprune import load; model = {load}",
+            load_line(done.folder, limit=example_limit(family)),
         ]
     )
+
+
+def load_line(folder: Path, *, limit: str | None = None) -> str:
+    """How an exported folder is loaded, with the function it needs. limit: of a family, as in `load`."""
+    from autoprune.export.artifact import builder_needed, read_export_record
+    from autoprune.export.card_usage import load_call
+
+    builder = builder_needed(folder, read_export_record(folder))
+    call = load_call(str(folder), limit=limit, builder=builder)
+    return f"Load it:  from autoprune import load; model = {call}"
 
 
 def _bytes(size: int) -> str:

@@ -24,6 +24,7 @@ from autoprune.export.arrays import as_input, taking_arrays
 from autoprune.export.averaged import Average, Loadable
 from autoprune.export.export_record import ExportRecord, UnitRecord
 from autoprune.export.family_model import FamilyModel, ServedMember, choose_member, limits_of
+from autoprune.models.spec import Architecture
 from autoprune.report.text import comma_list
 from autoprune.space.budget import Budget
 from autoprune.space.levels import Level
@@ -222,6 +223,14 @@ def served_by(about: ExportRecord, *, member: str = "", builder: str | None = No
         return target
     folders = tuple(member.name for member in about.ensemble.members)
     return Average(target, folders, about.ensemble.weights, about.data.kind)
+
+
+def builder_needed(folder: Path, about: ExportRecord) -> str | None:
+    """The function, `module:function`, that `load` must be given for a folder; None where it needs none.
+
+    Files of target packed hold tensors alone, so that a model of somebody's own code is built by that code.
+    """
+    return Architecture.read(folder).builder if about.target == "packed" else None
 
 
 def load(

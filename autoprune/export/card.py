@@ -50,11 +50,12 @@ def base_of(model: str | None, revision: str | None) -> BaseRecord:
     return BaseRecord(name=model, hub_id=model, revision=revision, license=license)
 
 
-def model_card(about: ExportRecord, name: str) -> str:
+def model_card(about: ExportRecord, name: str, *, builder: str | None = None) -> str:
     """The card of a model, from what its `autoprune.json` says.
 
     Args:
         name: of the folder it is exported to.
+        builder: function that it cannot be loaded without.
     """
     base, target = about.base, about.target
     validated = about.validated
@@ -71,7 +72,7 @@ def model_card(about: ExportRecord, name: str) -> str:
         _summary(validated, about.metric),
         *sections_of_several(about),
         *_measurements(about, validated),
-        *_loading(about, name),
+        *_loading(about, name, builder),
         *([] if members_of(about) else _units(about)),
         "## Make it again",
         "The search, then the export:",
@@ -211,12 +212,12 @@ def _unset(
 _MARKS = {True: "ok", False: "**failed**", None: "not checked"}
 
 
-def _loading(about: ExportRecord, name: str) -> list[str]:
+def _loading(about: ExportRecord, name: str, builder: str | None) -> list[str]:
     target, kind = about.target, about.data.kind
     is_average = about.ensemble is not None
     usage = with_autoprune(
         target, kind, name, is_average=is_average, has_sentence_head=about.has_sentence_head,
-        limit=None if about.family is None else example_limit(about.family),
+        limit=None if about.family is None else example_limit(about.family), builder=builder,
     )  # fmt: skip
     parts = ["## Load it", fenced(usage, "python")]
     if about.pooling:

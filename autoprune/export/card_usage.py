@@ -13,16 +13,18 @@ def with_autoprune(
     is_average: bool = False,
     has_sentence_head: bool = False,
     limit: str | None = None,
+    builder: str | None = None,
 ) -> str:
     """Code that loads a folder with autoprune and asks the model once.
 
     is_average: of several models, which takes arrays on every target. has_sentence_head: whether a text's
-    vector is more than the mean of its tokens'. limit: of a family, bytes that a member may have.
+    vector is more than the mean of its tokens'. limit: of a family, bytes that a member may have. builder: of
+    a model that somebody's own code builds, the function that `load` is given.
     """
     is_torch = target == "packed" and not is_average
     packages = (*_packages(kind), "from autoprune import load")
-    limited = "" if limit is None else f", budget={limit!r}"
-    load = f"model = load({folder!r}{limited})  # every file is checked by its SHA-256; nothing in it is run"
+    call = load_call(folder, limit=limit, builder=builder)
+    load = f"model = {call}  # every file is checked by its SHA-256; nothing in it is run"
     ask = f"model(**{_name(kind)})"
     if kind.gives_vectors and is_torch and has_sentence_head:
         answer = [
@@ -39,6 +41,17 @@ def with_autoprune(
     if limit is not None:
         answer.append("model.switch()  # the most accurate member answers from now on")
     return _joined(packages, [_inputs(kind, folder, "pt" if is_torch else "np"), load, *answer])
+
+
+def load_call(folder: str, *, limit: str | None = None, builder: str | None = None) -> str:
+    """The call that loads a folder: with a limit of a family's member, and with the function it needs.
+
+    >>> load_call("small", limit="6MB"), load_call("mine-small", builder="mine:build")
+    ("load('small', budget='6MB')", "load('mine-small', builder='mine:build')")
+    """
+    given = {"budget": limit, "builder": builder}
+    words = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
+    return f"load({folder!r}{words})"
 
 
 def without_autoprune(target: str, kind: TaskKind, folder: str) -> str | None:

@@ -22,6 +22,7 @@ from autoprune.export.finish import finish, put_aside, validated
 from autoprune.export.run_trials import RunToExport, Written, check_new_export, kept_trials, write_trial
 from autoprune.export.trial_record import command_of_several
 from autoprune.export.validate import ExportMeasurements, Request
+from autoprune.run.remarks import is_a_guess
 from autoprune.run.scrub import scrub_and_say
 from autoprune.space.budget import Budget, megabytes
 from autoprune.targets.packed import WEIGHTS, Packed
@@ -35,12 +36,16 @@ MOST_MEMBERS = 6
 
 @dataclass(frozen=True)
 class ExportedFamily:
-    """Where a family was written, and what each member was found to be there."""
+    """Where a family was written, and what each member was found to be there.
+
+    left_out: a sentence on models of the front that are no better than guessing; "" where there are none.
+    """
 
     folder: Path
     about: ExportRecord
     measured: ExportMeasurements
     checks: Sequence[Check]
+    left_out: str = ""
 
 
 def export_family(
@@ -54,7 +59,8 @@ def export_family(
     """Write several models of a run's front to one file, from which `load` takes one at a time.
 
     Args:
-        trials: numbers of the members; none are up to `MOST_MEMBERS` of the front of bytes and accuracy.
+        trials: numbers of the members; none are up to `MOST_MEMBERS` of the front of bytes and accuracy,
+            of those that are better than guessing.
         budget: limit of each member; None is the run's.
 
     Raises:
@@ -65,7 +71,7 @@ def export_family(
     check_new_export(folder)
     run = RunToExport.read(path)
     limit = run.config.limits() if budget is None else budget
-    chosen = _named(run, trials) if trials else _of_front(run, limit)
+    chosen, left_out = (_named(run, trials), "") if trials else _of_front(run, limit)
     scrub_and_say(path)
     with written_whole(folder) as temporary:
         flags = ["--family", "--trials", ",".join(str(trial["number"]) for trial in chosen)]
@@ -76,7 +82,7 @@ def export_family(
         if measured is None or failed(checks):
             put_aside(temporary, folder, measured, checks)
         about = finish(temporary, folder.name, validated_record(measured, checks))
-    return ExportedFamily(folder, about, measured, checks)
+    return ExportedFamily(folder, about, measured, checks, left_out)
 
 
 # ---- which trials -------------------------------------------------------------------------------
@@ -91,11 +97,12 @@ def _named(run: RunToExport, numbers: Sequence[int]) -> list[dict[str, Any]]:
     return sorted((run.trial(str(number)) for number in numbers), key=lambda trial: trial["size_bytes"])
 
 
-def _of_front(run: RunToExport, limit: Budget) -> list[dict[str, Any]]:
+def _of_front(run: RunToExport, limit: Budget) -> tuple[list[dict[str, Any]], str]:
     """Kept trials within a limit that no other has both fewer bytes and more accuracy than, smallest first.
 
-    Of more than `MOST_MEMBERS` those are left out that lie nearest to the next smaller one; the smallest and
-    the largest stay.
+    Those that are no better than guessing are left out, as the sentence beside them says. Of more than
+    `MOST_MEMBERS` those are left out that lie nearest to the next smaller one; the smallest and the largest
+    stay.
     """
     kept = sorted(kept_trials(run), key=lambda trial: (trial["size_bytes"], -trial["accuracy"]))
     if len(kept) < 2:
@@ -108,17 +115,36 @@ def _of_front(run: RunToExport, limit: Budget) -> list[dict[str, Any]]:
     for trial in fitting:
         if not stairs or trial["accuracy"] > stairs[-1]["accuracy"]:
             stairs.append(trial)
+    stairs, left_out = _better_than_guessing(run, stairs)
     if len(stairs) < 2:
         raise BudgetError(
             f"--family: of {len(kept)} kept models of the front {len(stairs)} within {limit} could be of "
             f"use, and a family has two or more (the smallest has "
             f"{megabytes(kept[0]['size_bytes'])}); give a "
-            "larger --budget, or name trials with --trials"
+            f"larger --budget, or name trials with --trials{left_out and f'. {left_out}'}"
         )
     while len(stairs) > MOST_MEMBERS:
         steps = [stairs[k + 1]["size_bytes"] / stairs[k]["size_bytes"] for k in range(len(stairs) - 1)]
         del stairs[max(1, min(range(len(steps) - 1), key=lambda k: steps[k] * steps[k + 1]) + 1)]
-    return stairs
+    return stairs, left_out
+
+
+def _better_than_guessing(
+    run: RunToExport, trials: Sequence[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], str]:
+    """The trials that are better than the commonest class, and which are not, in a sentence."""
+    metric, chance = run.facts.metric, (run.front.get("hypervolume_reference") or {}).get("accuracy") or 0.0
+    guesses = [
+        t for t in trials if is_a_guess(t["accuracy"], metric, chance=chance, answers=run.facts.answers)
+    ]
+    if not guesses:
+        return list(trials), ""
+    named = ", ".join(f"{trial['number']} ({metric.told(trial['accuracy'])})" for trial in guesses)
+    several = len(guesses) > 1
+    return [trial for trial in trials if trial not in guesses], (
+        f"Left out: trial{'s' * several} {named}, no better on validation than always answering with the "
+        f"commonest class ({metric.told(chance)}); --trials takes {'them' if several else 'it'} by number"
+    )
 
 
 # ---- what is written ----------------------------------------------------------------------------

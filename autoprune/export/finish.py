@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from autoprune.core.errors import AutopruneError, ValidationError
-from autoprune.export.artifact import read_export_record, write_card
+from autoprune.export.artifact import builder_needed, read_export_record, write_card
 from autoprune.export.card import model_card
 from autoprune.export.checks import Check, export_checks, failed, validated_record
 from autoprune.export.export_record import ExportRecord, ValidatedRecord
@@ -38,7 +38,7 @@ def validated(
 def finish(folder: Path, name: str, found: ValidatedRecord) -> ExportRecord:
     """Note what was found in a folder's record, and write its model card; the record."""
     about = read_export_record(folder).model_copy(update={"validated": found})
-    write_card(folder, about, model_card(about, name))
+    write_card(folder, about, model_card(about, name, builder=builder_needed(folder, about)))
     return about
 
 

@@ -95,6 +95,15 @@ def size_text(size_bytes: int) -> str:
     return f"{size_bytes / 1e3:.1f} kB"
 
 
+def small_size(size_bytes: int) -> str:
+    """A size for people, with another digit below 1 MB.
+
+    >>> small_size(64_198), small_size(812_000), small_size(2_349_000)
+    ('0.06 MB', '0.81 MB', '2.3 MB')
+    """
+    return f"{size_bytes / 1e6:.2f} MB" if size_bytes < 10**6 else megabytes(size_bytes)
+
+
 def times(name: str, count: int) -> str:
     """A name, with its count where it occurs more than once.
 

@@ -20,14 +20,20 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import autoprune
+from autoprune.cli.export_forms import load_line
+from autoprune.compress.stitch import Stitched
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import file_hash
 from autoprune.export.artifact import ABOUT, read_about, write_artifact
 from autoprune.export.export_record import ExportRecord
+from autoprune.models.outputs import outputs_of
+from autoprune.models.spec import Architecture
 from autoprune.space.levels import Candidate, Level
 from autoprune.targets import Target, get_target, size_on_disk
 from autoprune.targets.target import ENTROPY, PLAIN
+from autoprune.tasks.kinds import IMAGE_CLASSIFICATION
 from autoprune.tasks.task import Batch
+from tests.support.commands import refused
 from tests.support.tiny import Tiny, logits
 
 MODEL_FILES = {
@@ -109,6 +115,41 @@ def with_right_hash(folder: Path, file: str) -> None:
     """Record a changed file's new hash, as one who means harm or errs at length would."""
     hashes = json.loads((folder / ABOUT).read_text())["sha256"]
     rewrite_about(folder, sha256=hashes | {file: file_hash(folder / file)})
+
+
+# ---- a model of somebody's own code -------------------------------------------------------------
+
+
+def cnn() -> torch.nn.Module:
+    """What a user's function gives: a small network of its own."""
+    torch.manual_seed(0)
+    layers = torch.nn
+    return layers.Sequential(layers.Conv2d(3, 8, 3), layers.ReLU(), layers.Flatten(), layers.Linear(288, 4))
+
+
+def test_a_model_of_own_code_is_loaded_as_the_printed_line_says(tmp_path: Path) -> None:
+    name = f"{__name__}:cnn"
+    architecture = Architecture(IMAGE_CLASSIFICATION, {}, name, (3, 8, 8))
+    pixels = np.random.default_rng(0).random((2, 3, 8, 8), np.float32)
+    folder, model = tmp_path / "own", cnn()
+    about = ExportRecord(target="packed", run="own")
+    write_artifact(
+        Stitched.plain(model, architecture), folder, about=about, tokenizer=tmp_path / "none",
+        example={"pixel_values": pixels},
+    )  # fmt: skip
+    assert "is not called unasked" in refusal(folder)
+    names: dict[str, Any] = {}
+    line = load_line(folder)
+    exec(line.removeprefix("Load it:  "), names)
+    inputs = torch.from_numpy(pixels)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            outputs_of(names["model"], {"pixel_values": inputs}, IMAGE_CLASSIFICATION), model(inputs)
+        )
+    said = refused("bench", folder)
+    assert said.endswith(f"not called unasked: autoprune bench {folder} --builder {name}")
+    assert "load(" not in said
+    assert load_line(folder, limit="6MB").endswith(f"budget='6MB', builder={name!r})")
 
 
 # ---- what is written ----------------------------------------------------------------------------

@@ -98,6 +98,12 @@ def test_the_hub_s_own_reader_takes_it() -> None:
     }  # fmt: skip
 
 
+def test_the_function_that_loading_needs_is_named() -> None:
+    about = changed(target="packed")
+    assert "load('small', builder='mine:build')" in model_card(about, "small", builder="mine:build")
+    assert "builder" not in model_card(about, "small")
+
+
 def test_what_is_not_known_is_left_out() -> None:
     about = changed(
         base__hub_id=None, base__license=None, base__revision=None, measured__test_accuracy=None,

@@ -13,6 +13,9 @@ import autoprune
 from autoprune.core.errors import AutopruneError, BudgetError
 from autoprune.export.artifact import CARD, read_about
 from autoprune.export.export_record import FamilyRecord
+from autoprune.export.family import _named, _of_front
+from autoprune.export.run_trials import RunToExport
+from autoprune.space.budget import Budget
 from autoprune.targets.packed_family import FAMILY, FamilyFile
 from tests.support.commands import invoke, refused
 from tests.support.made_run import make_front_run
@@ -163,6 +166,27 @@ def test_members_are_chosen_from_the_front_where_none_are_named(run: Path, tmp_p
     scores = [trials[member.trial]["accuracy"] for member in family_of(tmp_path / "family").members]
     assert 2 <= len(scores) <= 6
     assert scores == sorted(set(scores))
+
+
+def test_members_no_better_than_guessing_are_left_out_unless_they_are_named(
+    run: Path, tmp_path: Path
+) -> None:
+    altered = Path(shutil.copytree(run, tmp_path / "run"))
+    front = json.loads((run / "front.json").read_text())
+    kept = sorted(front["trials"], key=lambda trial: trial["size_bytes"])
+    guess = kept[0] | {"accuracy": 34.0, "failure": None}
+    front["trials"] = [guess, *(row | {"accuracy": 60.0 + k} for k, row in enumerate(kept[1:]))]
+    front["hypervolume_reference"] = {"accuracy": 34.0}
+    (altered / "front.json").write_text(json.dumps(front))
+    chosen, said = _of_front(RunToExport.read(altered), Budget())
+    assert [trial["number"] for trial in chosen] == [trial["number"] for trial in kept[1:]]
+    assert said.startswith(f"Left out: trial {guess['number']} (34.0 %), no better on validation than")
+    assert "\n" not in said
+    front["trials"] = [row | {"accuracy": 34.0} for row in kept[:-1]] + [kept[-1] | {"accuracy": 90.0}]
+    (altered / "front.json").write_text(json.dumps(front))
+    assert "Left out: trial" in refused("export", altered, "--family", "-o", tmp_path / "out", code=3)
+    named = [kept[0]["number"], kept[-1]["number"]]
+    assert [trial["number"] for trial in _named(RunToExport.read(altered), named)] == named
 
 
 @pytest.mark.parametrize(

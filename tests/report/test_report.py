@@ -33,7 +33,7 @@ from autoprune.report.sections.sensitivity import extremes, held, predicted
 from autoprune.report.sections.tables import causes, gains, provenance
 from autoprune.report.sections.verdict import figures, notes, verdict
 from autoprune.report.shown import MOST_SHOWN, shown_numbers
-from autoprune.report.text import DASH, MINUS
+from autoprune.report.text import DASH, MINUS, standard_error
 from autoprune.report.trial_rows import pack
 from autoprune.run.class_scores import FEWEST_SHOWN
 from autoprune.run.front_record import front_record
@@ -557,6 +557,23 @@ def test_the_first_note_says_where_a_simple_model_is_as_good_as_the_front(front:
                         (76.4, " or a mean (0.81")):  # fmt: skip
         two = lined(members(front, *points), TFIDF, {**TFIDF, "name": "a mean", "accuracy": score})
         assert said in not_above(checked_front(two))
+
+
+def test_a_simple_model_within_the_noise_of_the_best_is_told_first(front: Json) -> None:
+    read = checked_front(front)
+    best = read.chosen
+    assert best is not None
+    error = standard_error(best.accuracy, read.run.answers)
+    for off, said in ((0.9 * error, True), (2 * error, False)):
+        line = TFIDF | {
+            "accuracy": best.accuracy - off,
+            "latency_ms": 0.5 * best.latency_ms,
+            "size_bytes": 9_000,
+        }
+        first = notes(checked_front(lined(front, line)))[0]
+        assert ("is as accurate as the best within the noise, smaller and faster." in first) == said
+        if said:
+            assert first.startswith("tf-idf and logistic regression (0.01 MB, ")
 
 
 @pytest.mark.parametrize(("size", "score"), [(900_000, 77.0), (700_000, 70.0)])

@@ -163,6 +163,36 @@ def test_simple_models_have_a_row_each_below_the_baselines(tmp_path: Path) -> No
     assert third.split() == ["averaged", "token", "vectors", "0.06", "MB", "75.2"]
 
 
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (98.5, ""),
+        (99.0, "is as accurate as the best within the noise, smaller and faster."),
+        (99.5, "is as accurate as the best, smaller and faster."),
+        (99.9, "is as accurate as the best within the noise, smaller"),
+        (100.0, "is more accurate than the best, smaller"),
+    ],
+)
+def test_a_simple_model_as_good_as_the_best_is_told(tmp_path: Path, score: float, said: str) -> None:
+    """Of 200 rows 99.5 and 99.0 % are half a point apart, with a standard error of 0.86 of the difference."""
+    best = Trial(4, Candidate(()), Measurement(400_000, 2.58, 99.5), test_accuracy=98.7)
+    name = "tf-idf and logistic regression"
+    line = LineRow(name=name, size_bytes=80_000, latency_ms=2.54, accuracy=score, test_accuracy=99.0)
+    now = standing([best], Budget(), REFERENCE, answers=200)
+
+    def told(row: LineRow) -> list[str]:
+        lines = summary_lines(Summary(tmp_path, "finished", now, Budget(), (row,)))
+        return [text for text in lines if text.startswith(f"  {name} (")]
+
+    (sentence,) = told(line) or [""]
+    assert said in sentence
+    assert bool(sentence) == bool(said)
+    if said:
+        assert f"(0.08 MB, 2.54 ms, {score:.1f} %)" in sentence
+    for worse in ({"size_bytes": 400_001}, {"latency_ms": 2.59}, {"latency_ms": None}):
+        assert told(line.model_copy(update=worse)) == []
+
+
 @pytest.mark.parametrize(("stopped_by", "told"), [("space", "no candidate"), ("time", "the time limit")])
 def test_a_search_that_ended_early_says_by_what(tmp_path: Path, stopped_by: str, told: str) -> None:
     now = standing([TRIAL], Budget(), REFERENCE, answers=100)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprune.report.compared.compared_runs import Comparable, ComparedRun
-from autoprune.report.sections.lines import small_size
 from autoprune.report.shown import spread_places
 from autoprune.report.text import MINUS, milliseconds, score_text, standard_error
 from autoprune.run.front_schema import TrialRow
+from autoprune.run.text import small_size
 from autoprune.strategy.paired import scores_told_apart
 from autoprune.tasks.row_scores import rows_of_text
 

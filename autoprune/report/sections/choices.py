@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from autoprune.report.text import milliseconds, score_text
 from autoprune.run.front_schema import Front, TrialRow
-from autoprune.run.remarks import Compared, Remarked, remarks
+from autoprune.run.remarks import Compared, Remarked, as_good_lines, remarks
 from autoprune.space.budget import megabytes
 from autoprune.space.point_names import also
 
@@ -50,6 +50,13 @@ def choice_note(front: Front) -> str:
         "accurate as the most accurate: a paired test on the same validation rows does not tell them apart, "
         "or, where rows were not kept, they are within one standard error of it."
     )
+
+
+def as_good_as_best(front: Front) -> str:
+    """Which simple models are as good on validation as the best, no larger and no slower; empty of none."""
+    chosen, run = front.chosen, front.run
+    best = None if chosen is None or not chosen.measured else _remarked(chosen)
+    return " ".join(as_good_lines(best, front.lines, run.metric, answers=run.answers))
 
 
 def remarks_on(front: Front) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from autoprune.report.text import named_score
 from autoprune.run.front_schema import Front, LineRow
+from autoprune.run.text import small_size
 from autoprune.space.budget import Budget, megabytes
 
 
@@ -43,12 +44,3 @@ def fits_budget(front: Front, line: LineRow) -> bool:
     """Whether a line is within the limits of a run."""
     limits = front.run.budget
     return Budget(limits.size_bytes, limits.latency_ms).allows(line.size_bytes, line.latency_ms or 0.0)
-
-
-def small_size(size_bytes: int) -> str:
-    """A size for people, with another digit below 1 MB.
-
-    >>> small_size(64_198), small_size(812_000), small_size(2_349_000)
-    ('0.06 MB', '0.81 MB', '2.3 MB')
-    """
-    return f"{size_bytes / 1e6:.2f} MB" if size_bytes < 10**6 else megabytes(size_bytes)

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoprune.report.sections.lines import fits_budget, small_size
+from autoprune.report.sections.lines import fits_budget
 from autoprune.report.sections.verdict import accuracy_on, budget_text, split_of
 from autoprune.report.text import duration, milliseconds, named_score, plural, score_text, share
 from autoprune.run.front_schema import Front, LineRow, TrialRow
 from autoprune.run.remarks import STOPPED
+from autoprune.run.text import small_size
 from autoprune.space.budget import megabytes
 from autoprune.space.trial import ORIGINAL, cause_of
 from autoprune.tasks.metrics import ACCURACY

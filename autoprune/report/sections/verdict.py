@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from autoprune.report.sections.choices import remarks_on
+from autoprune.report.sections.choices import as_good_as_best, remarks_on
 from autoprune.report.sections.lines import not_above
 from autoprune.report.text import (
     TIMES,
@@ -57,7 +57,8 @@ def verdict(front: Front) -> str:
 
 def notes(front: Front) -> list[str]:
     """What a careful reader has to know about the sentence."""
-    sentences = [not_above(front), _unfinished(front), *remarks_on(front), _noise(front), _unseen(front)]
+    simple = [as_good_as_best(front), not_above(front)]
+    sentences = [*simple, _unfinished(front), *remarks_on(front), _noise(front), _unseen(front)]
     return [sentence for sentence in sentences if sentence]
 
 
