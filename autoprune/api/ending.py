@@ -1,6 +1,6 @@
 """How work on a run ends: a reason and an exit code in its status, and how to go on.
 
-`signals_came` lists the signals that the process was sent; who listens to them adds them (`cli/signals`).
+`signals_came` lists the signals that the process was sent; who listens to them adds them (`api/signals`).
 """
 
 from __future__ import annotations
