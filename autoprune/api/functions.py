@@ -92,7 +92,8 @@ def resume(
 
     Args:
         trials: candidates in all, or `"+50"` for 50 more; None is what the run was asked for.
-        budget: another limit, which the solver answers first.
+        budget: another limit, or both in a list, in place of all that the run has; the solver answers it
+            first.
         quiet: print nothing.
         on_trial: called after each trial, as for `search`.
         settings: what is other than before.

@@ -31,8 +31,8 @@ from autoprune.core.files import (
 from autoprune.run.config import Config
 from autoprune.run.links import check_links
 from autoprune.run.run_lock import HOLDER, LOCK, locked
-from autoprune.run.text import quoted_path
 from autoprune.run.scrub import EXPORT, HASHES, scrub_and_say
+from autoprune.run.text import quoted_path
 
 if TYPE_CHECKING:
     from autoprune.run.run_record import RunRecord

@@ -116,6 +116,38 @@ def test_what_a_callback_raises_ends_a_search_that_can_be_gone_on_with(searched:
     assert went_on.record.run.command.startswith("autoprune.search(")
 
 
+def test_a_run_that_was_left_off_and_limits_that_are_replaced_are_said(
+    searched: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def enough(trial: autoprune.Trial) -> None:
+        raise EnoughError
+
+    def notes(call: Callable[..., object], *what: object, **more: object) -> list[str]:
+        capsys.readouterr()
+        with pytest.raises(EnoughError):
+            call(*what, on_trial=enough, **more)
+        ours = ("is of the same search", "replaced by")
+        return [line for line in capsys.readouterr().err.splitlines() if any(word in line for word in ours)]
+
+    _, _, folder = searched
+    monkeypatch.chdir(tmp_path)
+    asked = {**SMALL, "dataset": folder / "rows.csv", "quiet": False}
+    assert notes(autoprune.search, folder / "model", **asked) == []
+    again = (
+        "runs/model-300kB is of the same search and can be gone on with: autoprune resume runs/model-300kB"
+    )
+    assert notes(autoprune.search, folder / "model", **asked) == [f"Note      {again}"]
+    assert notes(autoprune.search, folder / "model", **{**asked, "seed": 1}) == []
+    assert sorted(path.name for path in Path("runs").iterdir()) == [
+        "model-300kB", "model-300kB-2", "model-300kB-3",
+    ]  # fmt: skip
+    replaced = notes(autoprune.resume, "runs/model-300kB", budget="350kB")
+    assert replaced == ["Note      the limit 0.3 MB is replaced by 0.35 MB"]
+
+
 def test_a_stop_ends_the_search_of_a_program_and_not_the_program(searched: Any) -> None:
     """By `autoprune stop`, and by the button of `watch`; the program's own handlers are as before."""
     _, _, folder = searched
