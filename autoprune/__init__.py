@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autoprune.api.front import Front, Point
     from autoprune.api.functions import inspect, open_run, resume, search
-    from autoprune.core.errors import AutopruneError
+    from autoprune.core.errors import (
+        AutopruneError,
+        BudgetError,
+        FailedTrialsError,
+        StoppedError,
+        ValidationError,
+    )
     from autoprune.export.artifact import load
     from autoprune.space.trial import Trial
 
@@ -24,9 +30,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AutopruneError",
+    "BudgetError",
+    "FailedTrialsError",
     "Front",
     "Point",
+    "StoppedError",
     "Trial",
+    "ValidationError",
     "__version__",
     "inspect",
     "load",
@@ -37,9 +47,13 @@ __all__ = [
 
 _MODULES = {
     "AutopruneError": "core.errors",
+    "BudgetError": "core.errors",
+    "FailedTrialsError": "core.errors",
     "Front": "api.front",
     "Point": "api.front",
+    "StoppedError": "core.errors",
     "Trial": "space.trial",
+    "ValidationError": "core.errors",
     "inspect": "api.functions",
     "load": "export.artifact",
     "open_run": "api.functions",

@@ -1,6 +1,6 @@
 """How work on a run ends: a reason and an exit code in its status, and how to go on.
 
-`signals_came` lists the signals that the process was sent; who listens to them adds them (`cli/signals`).
+`signals_came` lists the signals that the process was sent; who listens to them adds them (`api/signals`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from autoprune.core.errors import AutopruneError, StoppedError
+from autoprune.core.errors import AutopruneError, BudgetError, StoppedError
 from autoprune.core.files import full_disk, read_only_disk
 from autoprune.core.memory import is_out_of_memory
 from autoprune.core.progress import add_line
@@ -32,8 +32,9 @@ def ending_recorded(run: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         told = named_error(error)
+        limits = told.limits if isinstance(told, BudgetError) else ()
         try:
-            write_ending(run, reason=_reason(told), exit_code=exit_code(told))
+            write_ending(run, reason=_reason(told), exit_code=exit_code(told), limits=limits)
         except Exception as later:  # must not hide what ended the run
             log.debug("the status could not be written: %s", describe(later))
         add_line(run / LOG, f"ended: {_reason(told)}")
@@ -42,7 +43,7 @@ def ending_recorded(run: Path) -> Iterator[None]:
         if not worth_resuming(run, exit_code(told)):
             told.add_note(f"{run} holds no trials and can be removed")
         elif "autoprune resume" not in str(told):
-            told.add_note(f"go on with: {resume_command(run)}")
+            told.add_note(f"go on with: {resume_command(run, limits)}")
         if told is error:
             raise
         raise told from error

@@ -13,6 +13,7 @@ from autoprune.api.front import Front
 from autoprune.api.in_memory import data_source, model_source
 from autoprune.api.options import ResumeOptions, SearchOptions, checked_settings
 from autoprune.api.searches import OnTrial, begin, take_up
+from autoprune.api.signals import stopped_by_sigterm
 from autoprune.core.database_address import given_storage
 from autoprune.core.errors import AutopruneError
 from autoprune.core.redaction import redacted
@@ -55,7 +56,8 @@ def search(
         AutopruneError: for what cannot be searched, before anything heavy runs.
         BudgetError: when no candidate is within the budget.
         FailedTrialsError: when most trials fail.
-        StoppedError: when the run stopped early and can be gone on with.
+        StoppedError: when the run stopped early and can be gone on with, as after `autoprune stop` or another
+            SIGTERM. In another thread than the main one a SIGTERM ends the process.
     """
     if model is None and processor is not None:
         raise AutopruneError("processor goes with a model in memory")
@@ -72,7 +74,9 @@ def search(
     _prepare()
     command = _call("search", given)
     run = None if output is None else Path(output)
-    return Front(begin(config, run, command=command, say=_say(quiet), quiet=quiet, on_trial=on_trial).run)
+    with stopped_by_sigterm():
+        summary = begin(config, run, command=command, say=_say(quiet), quiet=quiet, on_trial=on_trial)
+    return Front(summary.run)
 
 
 def resume(
@@ -88,7 +92,8 @@ def resume(
 
     Args:
         trials: candidates in all, or `"+50"` for 50 more; None is what the run was asked for.
-        budget: another limit, which the solver answers first.
+        budget: another limit, or both in a list, in place of all that the run has; the solver answers it
+            first.
         quiet: print nothing.
         on_trial: called after each trial, as for `search`.
         settings: what is other than before.
@@ -100,16 +105,17 @@ def resume(
     given = checked_settings({**settings, "budget": budget or None})
     storage = given.pop("storage", None)
     _prepare()
-    summary = take_up(
-        Path(run),
-        trials=None if trials is None else str(trials),
-        settings={"timeout_s": None, **given},
-        storage=storage,
-        command=_call("resume", {"run": str(run), "trials": trials, **given}),
-        say=_say(quiet),
-        quiet=quiet,
-        on_trial=on_trial,
-    )
+    with stopped_by_sigterm():
+        summary = take_up(
+            Path(run),
+            trials=None if trials is None else str(trials),
+            settings={"timeout_s": None, **given},
+            storage=storage,
+            command=_call("resume", {"run": str(run), "trials": trials, **given}),
+            say=_say(quiet),
+            quiet=quiet,
+            on_trial=on_trial,
+        )
     return Front(summary.run)
 
 

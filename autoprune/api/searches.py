@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from autoprune.core.files import fields_of
 from autoprune.core.progress import Progress, add_line
 from autoprune.pipeline.places import check_places, check_taken_up
 from autoprune.run.config import Config
-from autoprune.run.folder import FRONT, LOG, STATUS, RunFolder, read_record
-from autoprune.space.budget import parse_budget
+from autoprune.run.folder import FRONT, LOG, STATUS, RunFolder, read_record, run_config
+from autoprune.run.status import read_status
+from autoprune.space.budget import Budget, parse_budget
 from autoprune.space.trial import Trial
 from autoprune.tracking.names import check_trackers
 
@@ -89,6 +91,8 @@ def begin(
     with open_workers(config, Progress(quiet=quiet)) as pool:
         config, inputs = planned(config, say, Progress(quiet=quiet))
         path = output or free_folder(inputs.name, config.search.budget)
+        if output is None and (earlier := _left_off(inputs.name, config)):
+            say(f"Note      {earlier}")
         with contextlib.closing(RunFolder.create(path, config, command)) as run:
             return _search(run, inputs, pool, command, quiet=quiet, on_trial=on_trial)
 
@@ -134,6 +138,8 @@ def take_up(
         with open_workers(config, Progress(quiet=quiet)) as pool:
             # a budget that cannot be met is refused before it is noted
             config, inputs = planned(config, say, Progress(quiet=quiet), run)
+            if note := _replaced(before, budget):
+                say(f"Note      {note}")
             run.note(config=config.as_json())
             return _search(
                 run, inputs, pool, command, quiet=quiet, on_trial=on_trial, new_budget=budget != before
@@ -167,12 +173,44 @@ def _search(
 
 def free_folder(name: str, budget: tuple[str, ...]) -> Path:
     """runs/NAME-LIMIT, with a number where that is taken."""
+    return next(path for path in _folders(name, budget) if not path.exists())
+
+
+def _folders(name: str, budget: tuple[str, ...]) -> Iterator[Path]:
+    """The folders that searches of a name and limits are written to, one after another, without an end."""
     stem = "-".join([name, *(text.replace(" ", "") for text in budget)])
-    path, k = Path("runs") / stem, 1
-    while path.exists():
-        k += 1
-        path = Path("runs") / f"{stem}-{k}"
-    return path
+    yield Path("runs") / stem
+    for k in itertools.count(2):
+        yield Path("runs") / f"{stem}-{k}"
+
+
+def _left_off(name: str, config: Config) -> str:
+    """That an earlier run of the same settings stopped early, and what goes on with it; the last such run."""
+
+    def plain(of: Config) -> Config:
+        return Config.from_json(of.with_settings(storage=None).as_json())  # an address may hold a secret
+
+    told = ""
+    for path in itertools.takewhile(Path.exists, _folders(name, config.search.budget)):
+        with contextlib.suppress(AutopruneError):  # damaged, or of another version: it is not offered
+            now = read_status(path)
+            is_left = now["state"] in ("stopped", "gone") and now.get("next")
+            if is_left and plain(run_config(path)) == plain(config):
+                told = f"{path} is of the same search and can be gone on with: {now['next']}"
+    return told
+
+
+def _replaced(before: tuple[str, ...], after: tuple[str, ...]) -> str:
+    """That other limits hold, where there were any.
+
+    >>> _replaced(("400kB", "1.5ms"), ("4ms",)), _replaced((), ("4ms",)), _replaced(("4ms",), ("4 ms",))
+    ('the limits 0.4 MB and 1.5 ms are replaced by 4 ms', '', '')
+    """
+    old, new = parse_budget(before), parse_budget(after)
+    if old in (new, Budget()):
+        return ""
+    what = "limits" if len(before) > 1 else "limit"
+    return f"the {what} {old} {'are' if len(before) > 1 else 'is'} replaced by {new}"
 
 
 def _wanted(run: Path, trials: str | None, before: int) -> int:

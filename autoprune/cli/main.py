@@ -141,7 +141,10 @@ def _show(summary: Summary, as_json: bool) -> None:
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path), shell_complete=OF_FOLDERS)
 @click.option("--trials", help="Candidates in all, or +N for N more.  [default: what the run was asked for]")
-@click.option("--budget", multiple=True, metavar="LIMIT", help="Another limit; the solver answers it first.")
+@click.option(
+    "--budget", multiple=True, metavar="LIMIT",
+    help="Another limit, in place of all that RUN has; repeat for both. The solver answers it first.",
+)  # fmt: skip
 @with_options(RESUME_OPTIONS)
 @click.option("--json", "as_json", is_flag=True, help="Print the front as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")

@@ -8,17 +8,14 @@ import select
 import signal
 import sys
 from collections.abc import Iterator
-from types import FrameType
 from typing import TextIO
 
 import click
 
 from autoprune.api.ending import named_error, signals_came
+from autoprune.api.signals import Listener
 from autoprune.core.errors import AutopruneError
 from autoprune.core.redaction import redacted
-
-_INSIST_SECONDS = 0.5
-"""How often it is seen whether a signal was heard."""
 
 
 @contextlib.contextmanager
@@ -50,25 +47,10 @@ def reported() -> Iterator[None]:
 
 
 def _listen() -> None:
-    signals_came.clear()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signals_came.append(number)
-        if len(signals_came) == 1:  # a second one must not cut the saving short
-            signal.signal(signal.SIGALRM, insist)
-            signal.setitimer(signal.ITIMER_REAL, _INSIST_SECONDS, _INSIST_SECONDS)
-            raise KeyboardInterrupt
-
-    def insist(number: int, frame: FrameType | None) -> None:
-        # Python drops what is raised in a destructor or a callback of its garbage collector. While an error
-        # is dealt with anywhere, the signal was heard, and what has finished is being saved.
-        if sys.exc_info()[0] is None:
-            raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    listener = Listener()
+    listener.listen([signal.SIGINT, signal.SIGTERM])
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
-        signal.signal(signal.SIGHUP, stop)
+        listener.listen([signal.SIGHUP])
 
 
 def _say(text: str) -> None:

@@ -18,6 +18,9 @@ class BudgetError(AutopruneError):
 
     exit_code = 3
 
+    limits: tuple[str, ...] = ()
+    """Limits that a trial of the run has met instead, as `--budget` takes them; empty where none is known."""
+
 
 class FailedTrialsError(AutopruneError):
     """So many trials failed that going on would waste the user's time."""

@@ -15,7 +15,7 @@ from autoprune.core.files import written_whole
 from autoprune.core.progress import Progress
 from autoprune.evaluation.jobs import FindRoom
 from autoprune.pipeline.answer_changes import look_at_finalists
-from autoprune.pipeline.answers import answer_budget
+from autoprune.pipeline.answers import answer_budget, unmet
 from autoprune.pipeline.baselines import run_baselines, train_rivals
 from autoprune.pipeline.finalists import score_finalists, time_again
 from autoprune.pipeline.folds import cross_validate, folds_of
@@ -147,10 +147,7 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
     finally:
         search.study.close()
     if now.best is None:
-        raise BudgetError(
-            f"no trial of {len(now.trials)} is within {search.budget}; "
-            f"go on with: {resume_command(search.run.path)} --trials +50"
-        )
+        raise _unmet(search, len(now.trials))
     path = search.run.path
     return Summary(
         path,
@@ -165,3 +162,13 @@ def drive(search: OpenedSearch, *, new_budget: bool = False) -> Summary:
         stopped_by=search.run.about().stopped_by,
         file_storage=search.config.search.file_storage,
     )
+
+
+def _unmet(search: OpenedSearch, count: int) -> BudgetError:
+    """The error of a search of so many trials none of which is within the budget."""
+    error = unmet(f"no trial of {count} is within {search.budget}", search, search.budget)
+    command = resume_command(search.run.path)
+    other = f", or under limits that were met: {resume_command(search.run.path, error.limits)}"
+    told = BudgetError(f"{error}; go on with: {command} --trials +50{other if error.limits else ''}")
+    told.limits = error.limits
+    return told

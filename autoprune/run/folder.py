@@ -32,6 +32,7 @@ from autoprune.run.config import Config
 from autoprune.run.links import check_links
 from autoprune.run.run_lock import HOLDER, LOCK, locked
 from autoprune.run.scrub import EXPORT, HASHES, scrub_and_say
+from autoprune.run.text import quoted_path
 
 if TYPE_CHECKING:
     from autoprune.run.run_record import RunRecord
@@ -170,7 +171,7 @@ def _what_is_there(path: Path) -> str:
         told = read_record(path / STATUS)
     if told.get("exit_code") and not told.get("next"):
         return ": a run that was refused before it had any trial. Delete it, or give another -o"
-    return f"; go on with it: autoprune resume {path}. Or give another -o"
+    return f"; go on with it: autoprune resume {quoted_path(str(path))}. Or give another -o"
 
 
 def _begun(path: Path) -> set[Path]:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,9 +38,9 @@ BUSY = ("preparing", "running")
 """States that a driver leaves before it ends."""
 
 
-def resume_command(run: Path) -> str:
-    """What goes on with a run."""
-    return f"autoprune resume {quoted_path(str(run))}"
+def resume_command(run: Path, limits: Iterable[str] = ()) -> str:
+    """What goes on with a run, under other limits where there are any."""
+    return " ".join([f"autoprune resume {quoted_path(str(run))}", *(f"--budget {text}" for text in limits)])
 
 
 def worth_resuming(run: Path, exit_code: int) -> bool:
@@ -51,10 +51,11 @@ def worth_resuming(run: Path, exit_code: int) -> bool:
     return exit_code != 0 and (exit_code != AutopruneError.exit_code or (run / FRONT).exists())
 
 
-def write_ending(run: Path, *, reason: str, exit_code: int) -> None:
+def write_ending(run: Path, *, reason: str, exit_code: int, limits: Iterable[str] = ()) -> None:
     """Say in `status.json` that the driver ends, why and with what; the rest of it is kept.
 
-    reason: "" where nothing went wrong. A finished search stays one, whatever came after it.
+    reason: "" where nothing went wrong. A finished search stays one, whatever came after it. limits: other
+    ones to go on under, because those of the run were not met.
     """
     now: dict[str, Any] = {}
     with contextlib.suppress(AutopruneError):
@@ -63,7 +64,7 @@ def write_ending(run: Path, *, reason: str, exit_code: int) -> None:
         "state": "finished" if now.get("state") == "finished" else "stopped",
         "reason": reason,
         "exit_code": exit_code,
-        "next": resume_command(run) if worth_resuming(run, exit_code) else "",
+        "next": resume_command(run, limits) if worth_resuming(run, exit_code) else "",
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "updated": time.time(),

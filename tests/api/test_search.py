@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,10 @@ import torch
 import transformers
 
 import autoprune
+from autoprune.api.signals import stopped_by_sigterm
+from autoprune.jobs.local_run import stop_local
 from autoprune.run.status import read_status
+from autoprune.watch.source import LocalSource
 from tests.support.tiny_search import write_inputs
 
 SMALL: dict[str, Any] = {
@@ -107,6 +114,101 @@ def test_what_a_callback_raises_ends_a_search_that_can_be_gone_on_with(searched:
     assert len(went_on.trials) > begun
     assert read_status(run)["state"] == "finished"
     assert went_on.record.run.command.startswith("autoprune.search(")
+
+
+def test_a_run_that_was_left_off_and_limits_that_are_replaced_are_said(
+    searched: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def enough(trial: autoprune.Trial) -> None:
+        raise EnoughError
+
+    def notes(call: Callable[..., object], *what: object, **more: object) -> list[str]:
+        capsys.readouterr()
+        with pytest.raises(EnoughError):
+            call(*what, on_trial=enough, **more)
+        ours = ("is of the same search", "replaced by")
+        return [line for line in capsys.readouterr().err.splitlines() if any(word in line for word in ours)]
+
+    _, _, folder = searched
+    monkeypatch.chdir(tmp_path)
+    asked = {**SMALL, "dataset": folder / "rows.csv", "quiet": False}
+    assert notes(autoprune.search, folder / "model", **asked) == []
+    again = (
+        "runs/model-300kB is of the same search and can be gone on with: autoprune resume runs/model-300kB"
+    )
+    assert notes(autoprune.search, folder / "model", **asked) == [f"Note      {again}"]
+    assert notes(autoprune.search, folder / "model", **{**asked, "seed": 1}) == []
+    assert sorted(path.name for path in Path("runs").iterdir()) == [
+        "model-300kB", "model-300kB-2", "model-300kB-3",
+    ]  # fmt: skip
+    replaced = notes(autoprune.resume, "runs/model-300kB", budget="350kB")
+    assert replaced == ["Note      the limit 0.3 MB is replaced by 0.35 MB"]
+
+
+def test_a_stop_ends_the_search_of_a_program_and_not_the_program(searched: Any) -> None:
+    """By `autoprune stop`, and by the button of `watch`; the program's own handlers are as before."""
+    _, _, folder = searched
+    run = folder / "ended"
+
+    def stopping(stop: Callable[[], object]) -> Callable[[autoprune.Trial], None]:
+        def stop_it(trial: autoprune.Trial) -> None:
+            if not trial.is_baseline:
+                threading.Thread(target=stop).start()
+                time.sleep(60)
+
+        return stop_it
+
+    before = [signal.signal(signal.SIGTERM, lambda *_: None), signal.getsignal(signal.SIGALRM)]
+    own = signal.getsignal(signal.SIGTERM)
+    try:
+        by_command = stopping(lambda: stop_local(run, seconds=60))
+        with pytest.raises(autoprune.StoppedError) as caught:
+            autoprune.search(
+                folder / "model", dataset=folder / "rows.csv", output=run, on_trial=by_command, **SMALL
+            )
+        told = f"stopped by SIGTERM; finished trials are saved; go on with: autoprune resume {run}"
+        assert str(caught.value) == told
+        status = read_status(run)
+        assert (status["state"], status["reason"], status["exit_code"]) == ("stopped", "signal SIGTERM", 143)
+        assert signal.getsignal(signal.SIGTERM) is own
+        assert signal.getsignal(signal.SIGALRM) is before[1]
+        with pytest.raises(autoprune.StoppedError):
+            autoprune.resume(run, quiet=True, on_trial=stopping(LocalSource(run).stop))
+        autoprune.resume(run, quiet=True)  # that a signal came before does not count any more
+        assert (read_status(run)["state"], read_status(run)["exit_code"]) == ("finished", 0)
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+
+
+def test_a_signal_after_the_work_goes_to_the_handler_of_before() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with pytest.raises(autoprune.StoppedError, match="stopped by SIGTERM"), stopped_by_sigterm():
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyError), stopped_by_sigterm():
+            raise KeyError
+        assert heard == []
+        signal.raise_signal(signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_search_in_another_thread_takes_no_signal() -> None:
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def work() -> None:
+        with stopped_by_sigterm():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
 
 
 def test_what_is_no_callback_or_model_is_named_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+from autoprune.api.ending import ending_recorded
 from autoprune.compress.statistics import Statistics
 from autoprune.core.errors import BudgetError, FailedTrialsError
 from autoprune.core.progress import Progress
@@ -53,9 +55,9 @@ from autoprune.run.config import Config
 from autoprune.run.folder import FRONT, STATUS, UNITS, RunFolder
 from autoprune.run.front_schema import checked_front
 from autoprune.sensitivity.fisher_scores import Sensitivity
-from autoprune.space.budget import Budget
+from autoprune.space.budget import Budget, parse_budget
 from autoprune.space.levels import Candidate
-from autoprune.space.trial import ORIGINAL, Measurement, Trial, failed_trials, tried_trials
+from autoprune.space.trial import ORIGINAL, Measurement, Trial, failed_trials, finished, tried_trials
 from autoprune.strategy.baselines import baselines
 from autoprune.strategy.file_room import excess_bytes
 from autoprune.strategy.seen_loss import SeenLoss
@@ -566,6 +568,24 @@ def test_a_budget_that_nothing_meets_is_an_error(bench: Bench) -> None:
     assert bench.worker.jobs == []
 
 
+def test_a_latency_that_nothing_meets_is_answered_with_one_that_is_met(bench: Bench) -> None:
+    """Whoever follows the advice of the error, of its note and of the status is not refused again."""
+    search = bench.open()
+    run_baselines(search)
+    fastest = min(finished(search.study.trials()), key=lambda pair: pair[1].latency_ms)
+    with pytest.raises(BudgetError) as caught, ending_recorded(search.run.path):
+        answer_budget(search, Budget(2 * ORIGINAL_BYTES, 0.001), state="running")
+    trial, m = fastest
+    assert f"the fastest measured is {m.latency_ms:.3g} ms (trial {trial.number})" in str(caught.value)
+    size, time = caught.value.limits
+    advice = f"autoprune resume {search.run.path} --budget {size} --budget {time}"
+    assert caught.value.__notes__ == [f"go on with: {advice}"]
+    assert read(search, STATUS)["next"] == advice
+    budget = parse_budget(caught.value.limits)
+    assert budget.allows(m.size_bytes, m.latency_ms)
+    answer_budget(search, budget, state="running")
+
+
 def test_what_files_are_larger_than_predicted_is_left_free(bench: Bench) -> None:
     trials = [
         Trial(k, Candidate(()), Measurement(1000 + more, 1.0, 80.0), predicted_size_bytes=1000, name=name)
@@ -699,10 +719,15 @@ def test_no_trial_within_the_budget_is_an_error_that_says_how_to_go_on(bench: Be
     search = bench.open(too_large, wanted=3)
     with pytest.raises(BudgetError) as caught:
         drive(search)
-    count = len(search.study.trials())
-    assert str(caught.value) == (
-        f"no trial of {count} is within {search.budget}; "
-        f"go on with: autoprune resume {search.run.path} --trials +50"
+    count, resume = len(search.study.trials()), f"autoprune resume {search.run.path}"
+    first = next(trial for trial in search.study.trials() if trial.name != ORIGINAL)
+    size = f"{2 * ORIGINAL_BYTES / 1e6:.3g}"
+    told = str(caught.value)
+    assert told.startswith(f"no trial of {count} is within {search.budget}: the smallest measured is {size}")
+    assert f" MB (trial {first.number}), the smallest predicted " in told
+    limit = f"{math.ceil(2 * ORIGINAL_BYTES / 1000)}kB"
+    assert told.endswith(
+        f"; go on with: {resume} --trials +50, or under limits that were met: {resume} --budget {limit}"
     )
     assert read(search, FRONT)["run"]["state"] == "finished"
     assert bench.worker.asked(TimeTogether) == []

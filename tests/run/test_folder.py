@@ -106,6 +106,14 @@ def test_a_folder_that_holds_anything_is_refused_and_left_as_it_is(
     assert tree(tmp_path) == before
 
 
+def test_a_folder_with_a_space_is_quoted_where_it_is_to_be_pasted(tmp_path: Path) -> None:
+    path = tmp_path / "my digits"
+    RunFolder.create(path, Config(), "").close()
+    with pytest.raises(AutopruneError) as caught:
+        RunFolder.create(path, Config(), "")
+    assert f"go on with it: autoprune resume '{path}'. Or give another -o" in str(caught.value)
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "run"
     path.write_text("mine")
