@@ -142,10 +142,11 @@ class Quantize(_Strict):
 class UnitRule(_Strict):
     """Which modules form a unit: `rows` lose output features, `cols` the matching input features.
 
-    tied: path of the output layer that shares an embedding's weight. optional: whether models of the family
-    may be without it, as heads differ from task to task. common: of an embedding: its tokens that make up
-    this share of the training text are a unit of their own, stored apart from the rare ones, which alone
-    are removed.
+    at: path of a module below the model, in which `*` is one part; not the model itself, whose own layers go
+    into a Sequential to be a unit. rows, cols: paths below `at`, or self for it. tied: path of the output
+    layer that shares an embedding's weight. optional: whether models of the family may be without it, as
+    heads differ from task to task. common: of an embedding: its tokens that make up this share of the
+    training text are a unit of their own, stored apart from the rare ones, which alone are removed.
     """
 
     at: Annotated[str, pydantic.Field(min_length=1)]

@@ -53,7 +53,9 @@ def match_classes(names: Sequence[str], head: Sequence[str]) -> ClassMatch:
     has = f"{known_here}; the data have {len(names)}"
     strange = [name for name, key in zip(names, plain, strict=True) if key not in known]
     if len(strange) < len(names):
-        raise AutopruneError(f"{has}, of which it does not know {listed_classes(strange)}. {CURE}")
+        twins = [name for name in strange if _plain(name) in map(_plain, {*names} - {name})]
+        alike = f"; {listed_classes(twins)} differs from another in case or spaces alone" if twins else ""
+        raise AutopruneError(f"{has}, of which it does not know {listed_classes(strange)}{alike}. {CURE}")
     if all(re.fullmatch(r"0|[1-9]\d*", name) and int(name) < len(head) for name in names):
         return ClassMatch(tuple(map(int, names)), by_name=False)
     if len(names) == len(head):

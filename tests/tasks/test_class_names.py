@@ -50,6 +50,7 @@ def test_as_many_other_names_are_taken_in_order_and_said() -> None:
     [
         (("alpha", "beta"), "none of them by these names (alpha, beta)"),
         (("negative", "mixed", "positive"), "of which it does not know mixed"),
+        (("negative", "Negative", "positive"), "Negative differs from another in case or spaces alone"),
         (("a", "b", "c", "d"), "none of them by these names"),
     ],
 )
