@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from autoprune.space.budget import Budget, megabytes
 from autoprune.space.costs import Costs
 from autoprune.space.levels import SearchSpace
 from autoprune.space.space_file import SpaceFile
+from autoprune.space.storage import OPTIONAL
 from autoprune.targets import check_storage, get_target
 from autoprune.targets.coded_sizes import coded_original_bytes
 from autoprune.targets.sizes import sizes_of
@@ -169,14 +171,26 @@ def read_inputs(
         identity = identity.model_copy(update={"importance": removed_by})
     space = search_space(units, target.offers)
     sizes = sizes_of(loaded, units, space, target, task)
+    doubts = [*told, *_passed_over(units, space, target.name)]
+    doubts += [f"removed are {removed_by}"] if removed_by else []
     coded = None
     if config.search.file_storage == ENTROPY:
         coded = coded_original_bytes(loaded.model, loaded.architecture)
     return Inputs(
         name_of(config), task, loaded, file, space_name, units, space, sizes, data_hash, name, fed,
-        identity, texts, sequence, (*notes, *told, *([f"removed are {removed_by}"] if removed_by else [])),
+        identity, texts, sequence, (*notes, *doubts),
         left_out, other, _groups(rows, task), coded,
     )  # fmt: skip
+
+
+def _passed_over(units: Sequence[Unit], space: SearchSpace, target: str) -> list[str]:
+    """A line about storages that the space file names and the target lacks; none where it has all."""
+    named = {storage for unit in units for storage in unit.storages if storage in OPTIONAL}
+    lacking = named.difference(storage for choices in space.units for storage in choices.storages)
+    if not lacking:
+        return []
+    names = ", ".join(sorted(storage.name for storage in lacking))
+    return [f"target {target} stores no weight as {names}: what the space file names so is passed over"]
 
 
 def _groups(rows: splits.Splits | None, task: Task) -> tuple[tuple[str, ...], tuple[str, ...]] | None:

@@ -100,6 +100,17 @@ def test_a_model_without_a_head_gets_one_of_the_datas_classes(tmp_path: Path) ->
     assert any("no trained head" in note for note in inputs.notes)
 
 
+@pytest.mark.parametrize("target", ["packed", "openvino"])
+def test_storages_that_the_target_lacks_are_said(tmp_path: Path, target: str) -> None:
+    write_checkpoint(tmp_path / "model", num_labels=3, **NAMES)
+    shipped = (Path(__file__).parents[2] / "search_spaces" / "bert.yaml").read_text("utf-8")
+    space = tmp_path / "named.yaml"
+    space.write_text(shipped.replace("activations: 8,", "activations: 8, also: [codebook4],"), "utf-8")
+    inputs = read(tmp_path, ("positive", "negative"), target=target, space=str(space))
+    said = [note for note in inputs.notes if "stores no weight as codebook4" in note]
+    assert len(said) == (target == "openvino")
+
+
 def test_several_labels_a_row_are_refused_by_name(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "model", num_labels=3, problem_type="multi_label_classification", **NAMES)
     message = refused(tmp_path, ("positive", "negative"))
