@@ -458,6 +458,7 @@ def test_limits_read_well_in_a_plan_and_a_result(
         teacher=None,
         task=splits,
         original_bytes=91_080_000,
+        coded_original=None,
         dataset="reviews",
         space_name="bert.yaml",
         units=(),
