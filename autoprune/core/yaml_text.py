@@ -37,11 +37,18 @@ def parse_yaml(text: str) -> tuple[Any, list[str]]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Notes the keys that a mapping has twice, of which YAML would heed the last alone."""
+    """Notes bytes, and the keys that a mapping has twice, of which YAML would heed the last alone."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.errors: list[str] = []
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        if node.tag == "tag:yaml.org,2002:binary":
+            line = node.start_mark.line + 1
+            self.errors.append(f"line {line}: !!binary stands for nothing here; write text as it is")
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)

@@ -189,6 +189,7 @@ def test_three_mistakes_are_one_error_that_names_all(tmp_path: Path) -> None:
         ("version: 1", "version: 2", "version: input should be 1, got 2"),
         ("version: 1", "", "version: is missing"),
         ("    at: encoder.*\n", "", "1 error:\n  units.block.at: is missing"),
+        ("encoder.*", "!!binary OA==", "!!binary stands for nothing here; write text as it is"),
         ("encoder.*", "''", "units.block.at: string should have at least 1 character, got ''"),
         ("    rows: [lin1]\n", "", "units.block: `prune` needs `rows` and `cols`"),
         ("    cols: [lin2]\n", "    cols: []\n", "units.block: `prune` needs `rows` and `cols`"),
