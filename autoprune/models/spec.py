@@ -70,11 +70,9 @@ class Architecture:
         """
         assert self.image is not None
         noise = torch.randn(1, *self.image, generator=torch.Generator().manual_seed(0))
-        return (
-            answers_in(model(noise))
-            if self.kind.is_own
-            else outputs_of(model, {"pixel_values": noise}, self.kind)
-        )
+        if self.kind.is_own:
+            return answers_in(model(noise))
+        return outputs_of(model, {"pixel_values": noise}, self.kind)
 
     def _from_config(self) -> nn.Module:
         import transformers

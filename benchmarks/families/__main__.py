@@ -25,7 +25,6 @@ import yaml
 from autoprune.core.files import read_json, write_json
 from autoprune.run.config import Config
 from autoprune.strategy.promotion import RUNG_STEPS
-from autoprune.tasks.data.demo import demo_model
 from benchmarks.families.again import agreement_of, times_of
 from benchmarks.families.claims import kept, loss, mb, score, within
 from benchmarks.families.uniform import measured, nearest_score
@@ -261,9 +260,7 @@ def embeddings_coded(bench: Bench) -> Found:
 
 def _sentences(bench: Bench) -> list[str]:
     """All-MiniLM and sentences of reviews, whose films are in one split each."""
-    words = [str(demo_model()), "--dataset", str(zoo.reviews(bench.zoo)), "--task", "sentence-embedding"]
-    words += ["--group-by", "movie_name", "--max-length", "64"]
-    return [*words, "--finetune-steps", "100"]  # those to ship get four times as many
+    return [*zoo.sentences(bench.zoo), "--finetune-steps", "100"]  # those to ship get four times as many
 
 
 def _agrees(figures: str, agreement: float, size_bytes: int) -> Claim:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoprune.tasks.data.demo import demo_rows
+from autoprune.tasks.data.demo import demo_model, demo_rows
 from benchmarks.harness.packages import SPLITS, located, made, note, split_rows
 from benchmarks.harness.training import Images, Recipe, train
 
@@ -104,6 +104,12 @@ def reviews(folder: Path | None = None) -> Path:
                 writer.writeheader()
                 writer.writerows(demo_rows())
     return path / "reviews.csv"
+
+
+def sentences(folder: Path | None = None) -> tuple[str, ...]:
+    """Words of a search of all-MiniLM's embeddings of reviews, whose films are in one split each."""
+    words = (str(demo_model()), "--dataset", str(reviews(folder)), "--task", "sentence-embedding")
+    return (*words, "--group-by", "movie_name", "--max-length", "64")
 
 
 def _articles() -> list[str]:

@@ -15,7 +15,6 @@ import yaml
 
 from autoprune.core.errors import AutopruneError
 from autoprune.core.files import read_json, write_json
-from autoprune.tasks.data.demo import demo_model
 from benchmarks.harness import models as zoo
 from benchmarks.harness.commands import Bench, Run
 from benchmarks.toolbox.small import small_cnn
@@ -56,9 +55,7 @@ def subject_of(name: str, folder: Path | None, *, small: bool = False) -> Subjec
     if name == "demo":
         return Subject(name, (), "bert", 90_300_000, (3_000_000, 5_000_000, 8_000_000), 16)
     if name == "embeddings":
-        words = (str(demo_model()), "--dataset", str(zoo.reviews(folder)), "--task", "sentence-embedding",
-                 "--group-by", "movie_name", "--max-length", "64")  # fmt: skip
-        return Subject(name, words, "bert", 90_300_000, (5_000_000,), 12)
+        return Subject(name, zoo.sentences(folder), "bert", 90_300_000, (5_000_000,), 12)
     model, data = zoo.resnet(folder), zoo.digit_images(folder)
     words = (str(model), "--dataset", str(data), "--task", "image-classification")
     return Subject(name, words, "resnet", CNN_BYTES, CNN_LIMITS, 24)

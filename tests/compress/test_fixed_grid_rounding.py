@@ -10,33 +10,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from autoprune.compress.fixed_grid_rounding import FixedGridWay, choose_scale
+from autoprune.compress.fixed_grid_rounding import choose_scale
 from autoprune.compress.fixed_grids import FixedGridWeight, scale_values, table_of
 from autoprune.compress.gptq import ROWS_AT_ONCE, damped_moment
 from autoprune.compress.stored import StoredWeight
 from autoprune.compress.ways import stored_in_each
 from autoprune.space.fixed_grid_storages import (
     FixedGrid,
-    MicroscalingFloats,
-    NormalFloats,
     SymmetricIntegers,
 )
+from tests.support.drawn import random_moment, random_weight
+from tests.support.fixed_grids import KINDS, MXFP4, WAY, each
 
-NF4, MXFP4, FOUR = NormalFloats(), MicroscalingFloats(), SymmetricIntegers(4)
-KINDS: list[FixedGrid] = [NF4, MXFP4, *(SymmetricIntegers(bits) for bits in (2, 3, 4, 6, 8))]
-each = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+FOUR = SymmetricIntegers(4)
 quick = hypothesis.settings(deadline=None, max_examples=40)
-WAY = FixedGridWay()
-
-
-def random_weight(o: int, i: int, seed: int = 0) -> Tensor:
-    return torch.randn(o, i, generator=torch.manual_seed(seed)) * torch.linspace(0.5, 2, o)[:, None]
-
-
-def random_moment(i: int, seed: int = 1) -> Tensor:
-    draws = torch.manual_seed(seed)
-    x = torch.randn(4 * i, i, generator=draws) @ torch.randn(i, i, generator=draws)
-    return x.T @ x / len(x)
 
 
 def error(stored: StoredWeight | None, weight: Tensor, moment: Tensor) -> float:

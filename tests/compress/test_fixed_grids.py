@@ -10,29 +10,13 @@ import torch
 from torch import Tensor
 
 from autoprune.compress.codebooks import NEAR
-from autoprune.compress.fixed_grid_rounding import FixedGridWay
 from autoprune.compress.fixed_grids import FixedGridWeight, scale_values, table_of
 from autoprune.space.fixed_grid_storages import (
     FixedGrid,
-    MicroscalingFloats,
-    NormalFloats,
     SymmetricIntegers,
 )
-
-NF4, MXFP4 = NormalFloats(), MicroscalingFloats()
-KINDS: list[FixedGrid] = [NF4, MXFP4, *(SymmetricIntegers(bits) for bits in (2, 3, 4, 6, 8))]
-each = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-WAY = FixedGridWay()
-
-
-def random_weight(o: int, i: int, seed: int = 0) -> Tensor:
-    return torch.randn(o, i, generator=torch.manual_seed(seed)) * torch.linspace(0.5, 2, o)[:, None]
-
-
-def random_moment(i: int, seed: int = 1) -> Tensor:
-    draws = torch.manual_seed(seed)
-    x = torch.randn(4 * i, i, generator=draws) @ torch.randn(i, i, generator=draws)
-    return x.T @ x / len(x)
+from tests.support.drawn import random_moment, random_weight
+from tests.support.fixed_grids import KINDS, MXFP4, NF4, WAY, each
 
 
 def nearest(weight: Tensor, kind: FixedGrid, group_size: int = 16) -> FixedGridWeight:

@@ -13,19 +13,10 @@ from autoprune.compress.stored import StoredWeight
 from autoprune.compress.vector_rounding import VectorWay, _better_codes, _first_codes, _Problem, _solved
 from autoprune.compress.vectors import SharedVectors, in_vectors, nearest_vectors
 from autoprune.space.named_storages import Vectors
+from tests.support.drawn import random_moment, random_weight
 
 KINDS = [Vectors.of(2, 16), Vectors.of(4, 256)]
 each = pytest.mark.parametrize("storage", KINDS, ids=lambda storage: storage.name)
-
-
-def random_weight(o: int, i: int, seed: int = 0) -> Tensor:
-    return torch.randn(o, i, generator=torch.manual_seed(seed)) * torch.linspace(0.5, 2, o)[:, None]
-
-
-def random_moment(i: int, seed: int = 1) -> Tensor:
-    draws = torch.manual_seed(seed)
-    x = torch.randn(4 * i, i, generator=draws) @ torch.randn(i, i, generator=draws)
-    return x.T @ x / len(x)
 
 
 def error(stored: StoredWeight, weight: Tensor, moment: Tensor) -> float:

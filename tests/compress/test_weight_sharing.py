@@ -16,19 +16,11 @@ from autoprune.compress.kmeans import STRETCHES, cluster_values
 from autoprune.compress.stored import StoredWeight
 from autoprune.compress.ways import stored_in_each, way_of
 from autoprune.space.named_storages import Codebook
+from tests.support.drawn import random_moment, random_weight
 
 CODEBOOKS = [Codebook(bits, is_shared) for bits in (2, 3, 4) for is_shared in (False, True)]
 each = pytest.mark.parametrize("storage", CODEBOOKS, ids=lambda storage: storage.name)
 quick = hypothesis.settings(deadline=None, max_examples=40)
-
-
-def random_weight(o: int, i: int, seed: int = 0) -> Tensor:
-    return torch.randn(o, i, generator=torch.manual_seed(seed)) * torch.linspace(0.5, 2, o)[:, None]
-
-
-def random_moment(i: int, seed: int = 1) -> Tensor:
-    x = torch.randn(4 * i, i, generator=torch.manual_seed(seed)) @ torch.randn(i, i)
-    return x.T @ x / len(x)
 
 
 def error(stored: StoredWeight, weight: Tensor, moment: Tensor) -> float:
